@@ -1,0 +1,123 @@
+//! Points in time: the deadline of one acquire, and the alarm clock of an engine.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// When an acquire gives up: fixed once, at its start, on the monotonic clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Deadline {
+    /// One try, no wait.
+    Now,
+    At(Instant),
+    Never,
+}
+
+impl Deadline {
+    /// A timeout too long for the clock to represent is none.
+    pub(crate) fn after(timeout: Option<Duration>) -> Self {
+        match timeout {
+            None => Self::Never,
+            Some(Duration::ZERO) => Self::Now,
+            Some(timeout) => Instant::now().checked_add(timeout).map_or(Self::Never, Self::At),
+        }
+    }
+
+    pub(crate) fn instant(self) -> Option<Instant> {
+        match self {
+            Self::At(instant) => Some(instant),
+            Self::Now | Self::Never => None,
+        }
+    }
+
+    pub(crate) fn passed(self) -> bool {
+        self.instant().is_some_and(|instant| instant <= Instant::now())
+    }
+}
+
+/// How long the thread of the clock, and that of a kernel waiter, stays around for more work.
+pub(crate) const IDLE: Duration = Duration::from_secs(1);
+
+/// Wakes tasks at points in time. One thread for all of an engine, and none while nothing is due;
+/// it sleeps until the earliest of them.
+#[derive(Debug, Default)]
+pub(crate) struct Clock {
+    due: Mutex<Due>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Due {
+    next: u64,
+    wakers: BTreeMap<(Instant, u64), Waker>,
+    running: bool,
+}
+
+/// A wake-up that is due; dropping it calls it off.
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    clock: Arc<Clock>,
+    key: (Instant, u64),
+}
+
+impl Clock {
+    fn due(&self) -> MutexGuard<'_, Due> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes `waker` at `at`, once. Fails where no thread can be started for it.
+    pub(crate) fn wake_at(self: &Arc<Self>, at: Instant, waker: Waker) -> io::Result<Alarm> {
+        let mut due = self.due();
+        if !due.running {
+            let clock = Arc::clone(self);
+            let thread = thread::Builder::new().name("locket-clock".into()).stack_size(64 << 10);
+            thread.spawn(move || clock.run())?;
+            due.running = true;
+        }
+        let key = (at, due.next);
+        due.next += 1;
+        due.wakers.insert(key, waker);
+        if due.wakers.first_key_value().is_some_and(|(first, _)| *first == key) {
+            self.changed.notify_one();
+        }
+        Ok(Alarm { clock: Arc::clone(self), key })
+    }
+
+    fn run(&self) {
+        let mut due = self.due();
+        loop {
+            let now = Instant::now();
+            let rest = match due.wakers.first_entry() {
+                Some(first) if first.key().0 <= now => {
+                    let waker = first.remove();
+                    drop(due);
+                    waker.wake();
+                    due = self.due();
+                    continue;
+                }
+                Some(first) => first.key().0 - now,
+                None => IDLE,
+            };
+            let (back, timeout) = self
+                .changed
+                .wait_timeout(due, rest)
+                .unwrap_or_else(PoisonError::into_inner);
+            due = back;
+            if timeout.timed_out() && due.wakers.is_empty() {
+                due.running = false;
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        let waker = self.clock.due().wakers.remove(&self.key);
+        // Without the mutex, since dropping a waker can drop a task that has alarms of its own.
+        drop(waker);
+    }
+}

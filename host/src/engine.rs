@@ -1,0 +1,826 @@
+//! Acquire and release: an engine, its handles, and the guards they give out.
+//!
+//! The route of one acquire is [`Acquire::step`]: enter the queue of the file, wait for a turn,
+//! make sure that the path still leads to the file that was locked. Blocking callers and tasks
+//! take the same route; they differ in who calls it again, and in who waits in the kernel.
+
+use std::fmt;
+use std::future::{self, Future};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context as TaskContext, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use crate::deadline::{Alarm, Clock, Deadline};
+use crate::error::{Error, Kind, Result};
+use crate::queue::{Context, Entered, Failure, LockQueue, Party, Ticket, Turn, Want};
+use crate::registry::{OwnerId, Registry};
+use crate::target::{Target, has_name};
+use crate::waiter::{Helpers, KernelWait};
+use crate::{Guarantee, Holder, LostReason, Mode, OnRelease, Protocol, Scope, State, sys};
+
+/// Locks files, and knows who in this process holds and awaits which.
+///
+/// Everything that shall take turns within one process belongs to one engine: it makes two
+/// spellings of one file one lock and keeps the order of arrival. Two engines are to each other
+/// like two processes. Clones are the same engine.
+///
+/// ```
+/// use locket::{Engine, Mode};
+/// use std::time::Duration;
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("app.lock");
+/// let engine = Engine::new();
+/// let lock = engine.open(&path)?;
+/// let guard = lock.acquire(Mode::Exclusive, Duration::from_secs(30))?;
+/// assert!(lock.try_acquire(Mode::Exclusive)?.is_none());
+/// guard.release()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Engine {
+    context: Arc<Context>,
+}
+
+/// Settings of an [`Engine`].
+#[derive(Clone, Debug)]
+pub struct EngineBuilder {
+    hand_off_limit: u32,
+    hand_off_time: Duration,
+    helper_threads: usize,
+}
+
+impl Default for EngineBuilder {
+    fn default() -> Self {
+        Self { hand_off_limit: 32, hand_off_time: Duration::from_millis(1), helper_threads: 512 }
+    }
+}
+
+impl EngineBuilder {
+    /// How often in a row, and for how long, a lock is handed on among the waiters of this
+    /// engine before other processes get their turn. By default 32 times or 1 ms, whichever ends
+    /// first. With 0 it goes back to the kernel at every release.
+    pub fn hand_off(mut self, limit: u32, time: Duration) -> Self {
+        self.hand_off_limit = limit;
+        self.hand_off_time = time;
+        self
+    }
+
+    /// How many threads may wait in the kernel at a time on behalf of tasks: one for each file
+    /// that a task of this engine awaits. By default 512. Files beyond that are tried every
+    /// 10 ms.
+    pub fn helper_threads(mut self, limit: usize) -> Self {
+        self.helper_threads = limit;
+        self
+    }
+
+    /// The engine. Starts no thread until one is needed.
+    pub fn build(self) -> Engine {
+        Engine {
+            context: Arc::new(Context {
+                clock: Arc::new(Clock::default()),
+                helpers: Arc::new(Helpers::new(self.helper_threads)),
+                registry: Registry::default(),
+                hand_off_limit: self.hand_off_limit,
+                hand_off_time: self.hand_off_time,
+            }),
+        }
+    }
+}
+
+/// How to open a lock.
+#[derive(Clone, Debug)]
+pub struct Options {
+    protocol: Protocol,
+    on_release: OnRelease,
+    create: bool,
+    pinned: bool,
+    max_hold: Option<Duration>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            protocol: Protocol::default(),
+            on_release: OnRelease::Keep,
+            create: true,
+            pinned: false,
+            max_hold: None,
+        }
+    }
+}
+
+impl Options {
+    /// As [`Engine::open`] has them: the native protocol; the file is created where it is
+    /// missing, and stays.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The protocol. On a network file system [`Protocol::Native`] comes down to
+    /// [`Protocol::Flock`], since the two lock families are one there.
+    pub fn protocol(mut self, protocol: Protocol) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
+    /// What becomes of the lock file on release.
+    pub fn on_release(mut self, on_release: OnRelease) -> Self {
+        self.on_release = on_release;
+        self
+    }
+
+    /// Whether to create the file where it is missing; on by default. It is created empty, with
+    /// mode 0666 less the umask.
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Promises that nobody removes or replaces the file while this lock is in use, which saves
+    /// the check after every grant and before every release. Off by default.
+    pub fn pinned(mut self, pinned: bool) -> Self {
+        self.pinned = pinned;
+        self
+    }
+
+    /// Takes the lock away after this time if it was not released; the holder learns it by
+    /// [`State::Lost`]. None by default.
+    pub fn max_hold(mut self, max_hold: Option<Duration>) -> Self {
+        self.max_hold = max_hold;
+        self
+    }
+}
+
+impl Engine {
+    /// An engine with default settings.
+    pub fn new() -> Self {
+        EngineBuilder::default().build()
+    }
+
+    /// Settings for an engine.
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder::default()
+    }
+
+    /// Opens the lock of the file at `path` with default [`Options`]. Does not acquire it.
+    ///
+    /// # Errors
+    ///
+    /// [Not found](Error::is_not_found), [denied](Error::is_denied),
+    /// [invalid path](Error::is_invalid_path), or [another error](Error::is_io) of the system.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<LockFile> {
+        self.open_with(path, &Options::default())
+    }
+
+    /// Opens the lock of the file at `path`. Does not acquire it.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_with(&self, path: impl AsRef<Path>, options: &Options) -> Result<LockFile> {
+        let path = path.as_ref();
+        let target = Target::ambient(path, options.create).map_err(|e| Error::os(e, path))?;
+        self.open_target(target, path.to_owned(), options, Owner::PROCESS)
+    }
+
+    /// Opens a lock for an owner; `path` is the name by which errors call it.
+    pub(crate) fn open_target(
+        &self,
+        target: Target,
+        path: PathBuf,
+        options: &Options,
+        owner: Owner,
+    ) -> Result<LockFile> {
+        let mut options = options.clone();
+        let queue = open_queue(&self.context, &target).map_err(|e| Error::os(e, &path))?;
+        if options.protocol == Protocol::Native && self.context.registry.is_network(&queue) {
+            options.protocol = Protocol::Flock;
+        }
+        let handle = Handle {
+            context: Arc::clone(&self.context),
+            party: Party { owner: owner.id, handle: self.context.registry.number() },
+            suspends: owner.suspends,
+            target: Arc::new(target),
+            path,
+            options,
+            queue: Mutex::new(queue),
+            generation: sys::fork_generation(),
+        };
+        Ok(LockFile { handle: Arc::new(handle) })
+    }
+
+    /// A new owner, called `label` in what others are told of it.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn owner(&self, label: Option<&str>) -> Owner {
+        Owner { id: self.context.registry.owner(label), suspends: true }
+    }
+
+    /// Forgets an owner all of whose locks are closed.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn disown(&self, owner: Owner) {
+        self.context.registry.disown(owner.id);
+    }
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn open_queue(context: &Arc<Context>, target: &Target) -> std::io::Result<Arc<LockQueue>> {
+    let opened = target.open()?;
+    Ok(Registry::queue(context, opened))
+}
+
+/// Whose locks they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owner {
+    id: OwnerId,
+    /// Whether a plain acquire stops everything that this owner does.
+    suspends: bool,
+}
+
+impl Owner {
+    /// This process. Any thread of it can release what another acquired, so no acquire in it can
+    /// be told to be hopeless.
+    const PROCESS: Self = Self { id: OwnerId::PROCESS, suspends: false };
+}
+
+/// A handle on the lock of one file.
+///
+/// All handles that a process opens on one file through one [`Engine`] are one lock: what one
+/// acquired, any other may [`release`](Self::release), from any thread. Clones are the same
+/// handle. Dropping a handle releases nothing; dropping a [`Guard`] does.
+#[derive(Clone, Debug)]
+pub struct LockFile {
+    handle: Arc<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    context: Arc<Context>,
+    party: Party,
+    suspends: bool,
+    target: Arc<Target>,
+    path: PathBuf,
+    options: Options,
+    queue: Mutex<Arc<LockQueue>>,
+    generation: u32,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.queue().forget(self.party.handle);
+    }
+}
+
+impl Handle {
+    fn queue(&self) -> Arc<LockQueue> {
+        Arc::clone(&self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Opens the path anew, after it came to lead to another file.
+    fn reopen(&self) -> Result<()> {
+        let queue = open_queue(&self.context, &self.target).map_err(|e| self.os(e))?;
+        let old = std::mem::replace(
+            &mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner),
+            queue,
+        );
+        drop(old);
+        Ok(())
+    }
+
+    fn error(&self, kind: Kind) -> Error {
+        Error::new(kind, &self.path)
+    }
+
+    fn os(&self, error: std::io::Error) -> Error {
+        Error::os(error, &self.path)
+    }
+
+    /// Whether this is a fork of the process that opened the handle: its locks are the parent's.
+    fn forked(&self) -> bool {
+        self.generation != sys::fork_generation()
+    }
+
+    fn refuse_forked(&self) -> Result<()> {
+        if self.forked() {
+            let why = "the lock was opened before this process was forked; open it anew";
+            return Err(self.os(std::io::Error::new(std::io::ErrorKind::Unsupported, why)));
+        }
+        Ok(())
+    }
+
+    fn release(&self, queue: &Arc<LockQueue>, ticket: Ticket) -> Result<()> {
+        self.refuse_forked()?;
+        let named = self.options.pinned
+            || queue.file().metadata().map_err(|e| self.os(e)).map(|m| has_name(&m)).unwrap_or(true);
+        match queue.release(ticket, self.remove()).map_err(|e| self.os(e))? {
+            Some(Ok(())) if named => Ok(()),
+            Some(Ok(())) => Err(self.error(Kind::Lost(LostReason::Broken))),
+            Some(Err(reason)) => Err(self.error(Kind::Lost(reason))),
+            None => Err(self.error(Kind::NotLocked)),
+        }
+    }
+
+    fn remove(&self) -> Option<&Arc<Target>> {
+        (self.options.on_release == OnRelease::Remove).then_some(&self.target)
+    }
+
+    /// The queue of the file to which the path leads now; none if there is none.
+    fn current(&self) -> Result<Option<Arc<LockQueue>>> {
+        self.refuse_forked()?;
+        let queue = self.queue();
+        if self.options.pinned || self.target.is(queue.identity).map_err(|e| self.os(e))? {
+            return Ok(Some(queue));
+        }
+        match self.target.open_existing() {
+            Ok(opened) => Ok(Some(Registry::queue(&self.context, opened))),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(self.os(e)),
+        }
+    }
+}
+
+impl LockFile {
+    /// The path, as it was opened.
+    pub fn path(&self) -> &Path {
+        &self.handle.path
+    }
+
+    /// The protocol in use.
+    pub fn protocol(&self) -> Protocol {
+        self.handle.options.protocol
+    }
+
+    /// Acquires the lock: at once if it is free, otherwise waits for its turn, at most for
+    /// `timeout` (`None`: for ever; zero: one try). The timeout is one for the whole call, on
+    /// the monotonic clock. The wait takes up the calling thread and costs no processor time.
+    ///
+    /// It does not know which thread asks: a thread that waits for a lock that it holds itself
+    /// waits until another releases it.
+    ///
+    /// # Errors
+    ///
+    /// [Would block](Error::is_would_block) with a timeout of zero, otherwise
+    /// [timeout](Error::is_timeout); [canceled](Error::is_canceled); [denied](Error::is_denied)
+    /// for an exclusive lock of a file that may only be read; and all of [`Engine::open`] where
+    /// the file was removed in the meantime.
+    pub fn acquire(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Result<Guard> {
+        Acquire::new(self, mode, timeout.into(), true).block()
+    }
+
+    /// Makes one try: `None` where the lock is held.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire), except that it does not wait.
+    pub fn try_acquire(&self, mode: Mode) -> Result<Option<Guard>> {
+        match self.acquire(mode, Duration::ZERO) {
+            Ok(guard) => Ok(Some(guard)),
+            Err(e) if e.is_would_block() => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The same as [`acquire`](Self::acquire), for tasks. It needs no particular runtime, and
+    /// never blocks the thread that polls it.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the place in the queue and leaves nothing behind; if the
+    /// lock was granted in that moment, it goes to the next in line.
+    pub fn acquire_async(
+        &self,
+        mode: Mode,
+        timeout: impl Into<Option<Duration>>,
+    ) -> Acquire {
+        self.start(mode, timeout.into(), false)
+    }
+
+    /// An acquire for a task. `suspending` says that its owner does nothing else meanwhile.
+    pub(crate) fn start(&self, mode: Mode, timeout: Option<Duration>, suspending: bool) -> Acquire {
+        let mut acquire = Acquire::new(self, mode, timeout, false);
+        acquire.suspends &= suspending;
+        acquire
+    }
+
+    /// Runs `body` with the lock held exclusively, and releases it on every way out.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire), without `body` having run; or as
+    /// [`Guard::release`], after it has.
+    pub fn with_lock<R>(
+        &self,
+        timeout: impl Into<Option<Duration>>,
+        body: impl FnOnce() -> R,
+    ) -> Result<R> {
+        let guard = self.acquire(Mode::Exclusive, timeout)?;
+        let result = body();
+        guard.release()?;
+        Ok(result)
+    }
+
+    /// Releases one hold of this process on this file: one that was acquired through this
+    /// handle if there is one, otherwise any. The guard of that hold becomes empty.
+    ///
+    /// # Errors
+    ///
+    /// [Not locked](Error::is_not_locked) where nobody holds the lock,
+    /// [not owner](Error::is_not_owner) where another process or guest does,
+    /// [lost](Error::is_lost) where the hold had been lost, or the lock file was removed while it
+    /// was held.
+    pub fn release(&self) -> Result<()> {
+        let handle = &self.handle;
+        handle.refuse_forked()?;
+        let queue = handle.queue();
+        match queue.find(handle.party) {
+            Some(ticket) => handle.release(&queue, ticket),
+            None if self.is_locked()? => Err(handle.error(Kind::NotOwner)),
+            None => Err(handle.error(Kind::NotLocked)),
+        }
+    }
+
+    /// Whether anybody holds the lock, this process included. Where no process takes part in
+    /// the record locks of the file, it has to try for a moment, and can make somebody else's
+    /// try fail in that moment.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system, with [`is_io`](Error::is_io).
+    pub fn is_locked(&self) -> Result<bool> {
+        Ok(self.holder()?.is_some())
+    }
+
+    /// One of those who hold the lock, with the one who asks before others.
+    ///
+    /// # Errors
+    ///
+    /// As [`is_locked`](Self::is_locked).
+    pub fn holder(&self) -> Result<Option<Holder>> {
+        let handle = &self.handle;
+        let Some(queue) = handle.current()? else {
+            return Ok(None);
+        };
+        let me = handle.party.owner;
+        let holder = queue.holder(me, handle.options.protocol).map_err(|e| handle.os(e))?;
+        Ok(holder.map(|holder| Holder {
+            label: holder.owner.and_then(|owner| handle.context.registry.label(owner)),
+            mode: holder.mode,
+            is_self: holder.owner == Some(me),
+        }))
+    }
+
+    /// What this process knows of its own hold on the file. Does no input or output.
+    pub fn state(&self) -> State {
+        match self.handle.queue().standing(self.handle.party.owner) {
+            Ok(true) => State::Held,
+            Ok(false) => State::Unlocked,
+            Err(reason) => State::Lost(reason),
+        }
+    }
+
+    /// What the lock is worth.
+    pub fn guarantee(&self) -> Guarantee {
+        let network = self.handle.context.registry.is_network(&self.handle.queue());
+        Guarantee {
+            scope: if network { Scope::ClusterFileSystem } else { Scope::Host },
+            ttl: self.handle.options.max_hold,
+            fifo: true,
+        }
+    }
+
+    /// Ends every wait that goes on through this handle with the error
+    /// [canceled](Error::is_canceled), in whatever thread or task.
+    pub fn cancel_waits(&self) {
+        let number = self.handle.party.handle;
+        self.handle.queue().revoke(None, |_, party| party.handle == number);
+    }
+
+    /// Takes away every hold of this handle's owner on the file, and ends its waits for it.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn revoke(&self) {
+        let owner = self.handle.party.owner;
+        self.handle.queue().revoke(Some(LostReason::Broken), |_, party| party.owner == owner);
+    }
+
+    /// Returns when a hold of this process on the file is lost (see [`State::Lost`]); never
+    /// where that cannot happen.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no other effect.
+    pub fn lost(&self) -> impl Future<Output = LostReason> + Send + use<> + 'static {
+        let watch = LossWatch {
+            queue: self.handle.queue(),
+            number: self.handle.context.registry.number(),
+        };
+        let owner = self.handle.party.owner;
+        future::poll_fn(move |cx| watch.queue.poll_lost(owner, watch.number, cx.waker()))
+    }
+}
+
+struct LossWatch {
+    queue: Arc<LockQueue>,
+    number: u64,
+}
+
+impl Drop for LossWatch {
+    fn drop(&mut self) {
+        self.queue.unwatch(self.number);
+    }
+}
+
+/// A hold. Dropping it releases the lock, in whatever thread.
+#[must_use = "the lock is released as soon as the guard is dropped"]
+pub struct Guard {
+    handle: Arc<Handle>,
+    queue: Arc<LockQueue>,
+    ticket: Ticket,
+    mode: Mode,
+    expiry: Option<Alarm>,
+    released: bool,
+}
+
+impl Guard {
+    /// The path of the lock, as it was opened.
+    pub fn path(&self) -> &Path {
+        &self.handle.path
+    }
+
+    /// The mode in which it is held.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Releases the lock and says how it went. Dropping the guard does the same and keeps
+    /// silent.
+    ///
+    /// # Errors
+    ///
+    /// [Lost](Error::is_lost) where the hold had been lost, or the lock file was removed while it
+    /// was held; [not locked](Error::is_not_locked) where it was released through a [`LockFile`];
+    /// or an error of the system. The lock is free in any case.
+    pub fn release(mut self) -> Result<()> {
+        self.released = true;
+        self.handle.release(&self.queue, self.ticket)
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !self.released && !self.handle.forked() {
+            let _ = self.queue.release(self.ticket, self.handle.remove());
+        }
+    }
+}
+
+/// The descriptor that carries the lock. A child process that inherits it keeps the lock until
+/// it is released here or all copies are closed.
+impl AsFd for Guard {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.queue.file().as_fd()
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").field("path", &self.handle.path).field("mode", &self.mode).finish()
+    }
+}
+
+/// Takes a hold away when its time is up.
+struct Expiry {
+    queue: Weak<LockQueue>,
+    ticket: Ticket,
+}
+
+impl Wake for Expiry {
+    fn wake(self: Arc<Self>) {
+        if let Some(queue) = self.queue.upgrade() {
+            queue.revoke(Some(LostReason::Expired), |ticket, _| ticket == self.ticket);
+        }
+    }
+}
+
+/// An acquire under way: the future of [`LockFile::acquire_async`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Acquire {
+    handle: Arc<Handle>,
+    want: Want,
+    deadline: Deadline,
+    blocking: bool,
+    suspends: bool,
+    wait: Option<Wait>,
+    /// Wakes the task at the deadline.
+    alarm: Option<(Waker, Alarm)>,
+}
+
+/// A place in a queue, given up when dropped.
+#[derive(Debug)]
+struct Wait {
+    queue: Arc<LockQueue>,
+    ticket: Ticket,
+    /// The owner that does nothing until it is over, if it is one of those.
+    suspended: Option<(Arc<Context>, OwnerId)>,
+    granted: bool,
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        if let Some((context, owner)) = self.suspended.take() {
+            context.registry.resume(owner);
+        }
+        if !self.granted {
+            self.queue.abandon(self.ticket);
+        }
+    }
+}
+
+enum Step {
+    Done(Result<Guard>),
+    Pending,
+    WaitInKernel(Arc<LockQueue>, Arc<KernelWait>),
+}
+
+impl Acquire {
+    fn new(lock: &LockFile, mode: Mode, timeout: Option<Duration>, blocking: bool) -> Self {
+        Self {
+            handle: Arc::clone(&lock.handle),
+            want: Want { mode, protocol: lock.handle.options.protocol },
+            deadline: Deadline::after(timeout),
+            blocking,
+            suspends: lock.handle.suspends,
+            wait: None,
+            alarm: None,
+        }
+    }
+
+    /// Goes as far as it gets; where that is not the end, `waker` tells when to call again.
+    fn step(&mut self, waker: &Waker) -> Step {
+        loop {
+            let granted = match self.wait.take() {
+                None => self.enter(),
+                Some(wait) => match wait.queue.turn(wait.ticket, waker) {
+                    Turn::Granted => Ok(Some(self.granted(wait))),
+                    Turn::Failed(failure) => self.failed(failure).map(|()| None),
+                    Turn::Wait if self.deadline.passed() => Err(self.handle.error(Kind::Timeout)),
+                    Turn::Wait => match self.arm(waker) {
+                        Ok(()) => {
+                            self.wait = Some(wait);
+                            return Step::Pending;
+                        }
+                        Err(e) => Err(self.handle.os(e)),
+                    },
+                    Turn::WaitInKernel(kernel) => {
+                        let queue = Arc::clone(&wait.queue);
+                        self.wait = Some(wait);
+                        return Step::WaitInKernel(queue, kernel);
+                    }
+                },
+            };
+            match granted.and_then(|guard| guard.map(|guard| self.confirm(guard)).transpose()) {
+                Ok(Some(Some(guard))) => return Step::Done(Ok(guard)),
+                Ok(_) => {}
+                Err(e) => return Step::Done(Err(e)),
+            }
+        }
+    }
+
+    /// Enters the queue. No guard means to go on from there.
+    fn enter(&mut self) -> Result<Option<Guard>> {
+        let handle = &self.handle;
+        handle.refuse_forked()?;
+        let queue = handle.queue();
+        if self.want.mode == Mode::Exclusive
+            && self.want.protocol == Protocol::Native
+            && !queue.writable
+        {
+            return Err(handle.error(Kind::Denied));
+        }
+        let waits = !matches!(self.deadline, Deadline::Now);
+        match queue.enter(self.want, handle.party, waits, self.blocking) {
+            Entered::Granted(ticket) => Ok(Some(self.guard(queue, ticket))),
+            Entered::Failed(failure) => self.failed(failure).map(|()| None),
+            Entered::Queued(ticket) => {
+                let owner = handle.party.owner;
+                let registry = &handle.context.registry;
+                let hopeless = self.suspends && !registry.suspend(owner, &queue, ticket);
+                let suspended = (self.suspends && !hopeless).then(|| (Arc::clone(&handle.context), owner));
+                let wait = Wait { queue, ticket, suspended, granted: false };
+                if hopeless {
+                    return Err(handle.error(Kind::Deadlock));
+                }
+                self.wait = Some(wait);
+                Ok(None)
+            }
+        }
+    }
+
+    fn granted(&self, mut wait: Wait) -> Guard {
+        wait.granted = true;
+        self.guard(Arc::clone(&wait.queue), wait.ticket)
+    }
+
+    fn guard(&self, queue: Arc<LockQueue>, ticket: Ticket) -> Guard {
+        let handle = Arc::clone(&self.handle);
+        Guard { handle, queue, ticket, mode: self.want.mode, expiry: None, released: false }
+    }
+
+    /// What a wait without a grant means for the caller; success means to try anew.
+    fn failed(&self, failure: Failure) -> Result<()> {
+        let handle = &self.handle;
+        match failure {
+            Failure::Stale => handle.reopen(),
+            Failure::WouldBlock => Err(handle.error(Kind::WouldBlock)),
+            Failure::TimedOut => Err(handle.error(Kind::Timeout)),
+            Failure::Canceled => Err(handle.error(Kind::Canceled)),
+            Failure::Io(e) => Err(handle.os(e)),
+        }
+    }
+
+    /// Makes sure that what was locked is the file to which the path leads. If it is not, lets
+    /// go of it and opens the path anew.
+    fn confirm(&self, mut guard: Guard) -> Result<Option<Guard>> {
+        let handle = &self.handle;
+        let current = handle.options.pinned
+            || handle.target.is(guard.queue.identity).map_err(|e| handle.os(e))?;
+        if !current {
+            guard.released = true;
+            let _ = guard.queue.release(guard.ticket, None);
+            if self.deadline.passed() {
+                return Err(handle.error(Kind::Timeout));
+            }
+            return handle.reopen().map(|()| None);
+        }
+        if let Some(time) = handle.options.max_hold {
+            let expiry = Expiry { queue: Arc::downgrade(&guard.queue), ticket: guard.ticket };
+            let alarm = handle.context.clock.wake_at(Instant::now() + time, Waker::from(Arc::new(expiry)));
+            guard.expiry = Some(alarm.map_err(|e| handle.os(e))?);
+        }
+        Ok(Some(guard))
+    }
+
+    /// Has a task woken at the deadline; a thread wakes by itself.
+    fn arm(&mut self, waker: &Waker) -> std::io::Result<()> {
+        let Some(at) = self.deadline.instant().filter(|_| !self.blocking) else {
+            return Ok(());
+        };
+        if !self.alarm.as_ref().is_some_and(|(armed, _)| armed.will_wake(waker)) {
+            let alarm = self.handle.context.clock.wake_at(at, waker.clone())?;
+            self.alarm = Some((waker.clone(), alarm));
+        }
+        Ok(())
+    }
+
+    /// Acquires on the calling thread.
+    fn block(mut self) -> Result<Guard> {
+        let mut waker = None;
+        loop {
+            match self.step(waker.as_ref().unwrap_or(Waker::noop())) {
+                Step::Done(result) => return result,
+                Step::WaitInKernel(queue, wait) => queue.settle(&wait, wait.run(self.deadline)),
+                // Most never come to here, so the waker is made only now.
+                Step::Pending if waker.is_none() => {
+                    waker = Some(Waker::from(Arc::new(Unpark(thread::current()))));
+                }
+                Step::Pending => match self.deadline.instant() {
+                    Some(at) => thread::park_timeout(at.saturating_duration_since(Instant::now())),
+                    None => thread::park(),
+                },
+            }
+        }
+    }
+}
+
+impl Future for Acquire {
+    type Output = Result<Guard>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        match self.step(cx.waker()) {
+            Step::Done(result) => Poll::Ready(result),
+            Step::Pending => Poll::Pending,
+            Step::WaitInKernel(..) => unreachable!("only blocking callers are sent to the kernel"),
+        }
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}

@@ -1,0 +1,205 @@
+//! The one error of this crate.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::LostReason;
+
+/// Why a lock could not be opened, acquired or released.
+///
+/// It names the path of the lock and the cause. Ask what happened with the predicates; what lies
+/// beneath, where there is something, is its [`source`](std::error::Error::source).
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    path: PathBuf,
+    source: Option<io::Error>,
+}
+
+/// What happened; one case for each that a caller could treat differently.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    WouldBlock,
+    Timeout,
+    NotLocked,
+    NotOwner,
+    Deadlock,
+    Denied,
+    NotFound,
+    InvalidPath,
+    #[cfg_attr(not(feature = "sandbox"), expect(dead_code, reason = "quotas are the sandbox's"))]
+    LimitExceeded,
+    Unsupported,
+    Lost(LostReason),
+    Canceled,
+    Io,
+}
+
+/// The result of everything that can fail here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub(crate) fn new(kind: Kind, path: &Path) -> Self {
+        Self { kind, path: path.to_owned(), source: None }
+    }
+
+    /// An error of the operating system, sorted by what it means for a lock.
+    pub(crate) fn os(source: io::Error, path: &Path) -> Self {
+        use io::ErrorKind as E;
+        let kind = match source.kind() {
+            E::NotFound | E::NotADirectory => Kind::NotFound,
+            E::PermissionDenied => Kind::Denied,
+            E::IsADirectory | E::InvalidInput | E::InvalidFilename | E::InvalidData => Kind::InvalidPath,
+            E::Unsupported => Kind::Unsupported,
+            E::Deadlock => Kind::Deadlock,
+            _ => match source.raw_os_error() {
+                // Too many symbolic links; a socket, or a device without a driver.
+                Some(libc::ELOOP | libc::ENXIO | libc::ENODEV) => Kind::InvalidPath,
+                Some(libc::ENOSYS | libc::EOPNOTSUPP) => Kind::Unsupported,
+                _ => Kind::Io,
+            },
+        };
+        Self { kind, path: path.to_owned(), source: Some(source) }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The error of the operating system beneath, if there is one.
+    pub(crate) fn io(&self) -> Option<&io::Error> {
+        self.source.as_ref()
+    }
+
+    /// The path of the lock.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The timeout was zero and the lock is held.
+    pub fn is_would_block(&self) -> bool {
+        self.kind == Kind::WouldBlock
+    }
+
+    /// The timeout was positive and ran out.
+    pub fn is_timeout(&self) -> bool {
+        self.kind == Kind::Timeout
+    }
+
+    /// There was nothing to release: nobody holds the lock.
+    pub fn is_not_locked(&self) -> bool {
+        self.kind == Kind::NotLocked
+    }
+
+    /// There was nothing to release: somebody else holds the lock.
+    pub fn is_not_owner(&self) -> bool {
+        self.kind == Kind::NotOwner
+    }
+
+    /// The wait could never have ended.
+    pub fn is_deadlock(&self) -> bool {
+        self.kind == Kind::Deadlock
+    }
+
+    /// The permissions of the file or directory, or the rights of the caller, do not allow it.
+    pub fn is_denied(&self) -> bool {
+        self.kind == Kind::Denied
+    }
+
+    /// The directory is missing, or the file is and may not be created.
+    pub fn is_not_found(&self) -> bool {
+        self.kind == Kind::NotFound
+    }
+
+    /// The path cannot be that of a lock: empty, too long, with a NUL, out of its grant, or
+    /// something other than a regular file.
+    pub fn is_invalid_path(&self) -> bool {
+        self.kind == Kind::InvalidPath
+    }
+
+    /// A limit that the host set is reached.
+    pub fn is_limit_exceeded(&self) -> bool {
+        self.kind == Kind::LimitExceeded
+    }
+
+    /// The protocol or the file system cannot do it.
+    pub fn is_unsupported(&self) -> bool {
+        self.kind == Kind::Unsupported
+    }
+
+    /// The lock was held and is not any more; the reason is [`lost_reason`](Self::lost_reason).
+    pub fn is_lost(&self) -> bool {
+        matches!(self.kind, Kind::Lost(_))
+    }
+
+    /// Why the lock was lost, if it was.
+    pub fn lost_reason(&self) -> Option<LostReason> {
+        match self.kind {
+            Kind::Lost(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// The wait was withdrawn (see [`LockFile::cancel_waits`](crate::LockFile::cancel_waits)).
+    pub fn is_canceled(&self) -> bool {
+        self.kind == Kind::Canceled
+    }
+
+    /// Input or output failed; the details are its [`source`](std::error::Error::source).
+    pub fn is_io(&self) -> bool {
+        self.kind == Kind::Io
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match self.kind {
+            Kind::WouldBlock => write!(f, "`{path}` is locked by somebody else"),
+            Kind::Timeout => write!(f, "timed out waiting for the lock of `{path}`"),
+            Kind::NotLocked => write!(f, "cannot release `{path}`: nobody holds the lock"),
+            Kind::NotOwner => write!(f, "cannot release `{path}`: somebody else holds the lock"),
+            Kind::Deadlock => write!(f, "waiting for the lock of `{path}` would never end"),
+            Kind::Denied => write!(f, "no permission to lock `{path}`"),
+            Kind::NotFound => write!(f, "cannot lock `{path}`: no such file or directory"),
+            Kind::InvalidPath => write!(f, "`{path}` cannot be the path of a lock"),
+            Kind::LimitExceeded => write!(f, "cannot lock `{path}`: a limit is reached"),
+            Kind::Unsupported => write!(f, "locking `{path}` this way is not supported here"),
+            Kind::Lost(reason) => write!(f, "the lock of `{path}` was lost: {reason}"),
+            Kind::Canceled => write!(f, "the wait for the lock of `{path}` was canceled"),
+            Kind::Io => write!(f, "cannot lock `{path}`"),
+        }?;
+        match &self.source {
+            // The sentence above says all that these say.
+            Some(_) if self.kind == Kind::NotFound => Ok(()),
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|source| source as _)
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind {
+            Kind::WouldBlock => io::ErrorKind::WouldBlock,
+            Kind::Timeout => io::ErrorKind::TimedOut,
+            Kind::Deadlock => io::ErrorKind::Deadlock,
+            Kind::Denied | Kind::NotOwner => io::ErrorKind::PermissionDenied,
+            Kind::NotFound => io::ErrorKind::NotFound,
+            Kind::InvalidPath => io::ErrorKind::InvalidInput,
+            Kind::LimitExceeded => io::ErrorKind::QuotaExceeded,
+            Kind::Unsupported => io::ErrorKind::Unsupported,
+            Kind::Canceled => io::ErrorKind::Interrupted,
+            Kind::Io => error.source.as_ref().map_or(io::ErrorKind::Other, io::Error::kind),
+            Kind::NotLocked | Kind::Lost(_) => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}

@@ -1,0 +1,17 @@
+//! File locks that sandboxed WebAssembly components and native processes share.
+
+mod deadline;
+mod engine;
+mod error;
+mod protocol;
+mod queue;
+mod registry;
+mod sys;
+mod target;
+mod terms;
+mod waiter;
+
+pub use engine::{Acquire, Engine, EngineBuilder, Guard, LockFile, Options};
+pub use error::{Error, Result};
+pub use protocol::{Protocol, UnknownProtocol};
+pub use terms::{Guarantee, Holder, LostReason, Mode, OnRelease, Scope, State};

@@ -1,0 +1,95 @@
+//! How a lock is kept in the operating system.
+//!
+//! A protocol is a file of its own below this module and one line in [`Protocol::kernel`]. It
+//! knows neither queues nor owners: by the time it is asked, at most one thread of this engine
+//! waits for the file, and nobody in this process holds it.
+
+mod flock;
+mod native;
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::str::FromStr;
+
+use crate::Mode;
+
+/// How a lock is kept, and so who else takes part in it.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// `flock` and an open-file-description lock on one descriptor: excludes the users of either
+    /// family. An exclusive lock needs permission to write the file.
+    #[default]
+    Native,
+    /// `flock(2)` alone, as `flock(1)`, `cargo` and Python's filelock have it. Permission to read
+    /// the file is enough.
+    Flock,
+}
+
+impl Protocol {
+    /// Every protocol there is.
+    pub const ALL: [Self; 2] = [Self::Native, Self::Flock];
+
+    /// The name, as the interface and the command line spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Flock => "flock",
+        }
+    }
+
+    pub(crate) fn kernel(self) -> &'static dyn KernelLock {
+        match self {
+            Self::Native => &native::Native,
+            Self::Flock => &flock::Flock,
+        }
+    }
+
+    /// Whether a lock in this protocol excludes everybody whom one in `other` excludes.
+    pub(crate) fn covers(self, other: Self) -> bool {
+        self == other || self == Self::Native
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = UnknownProtocol;
+
+    fn from_str(name: &str) -> Result<Self, UnknownProtocol> {
+        Self::ALL.into_iter().find(|protocol| protocol.name() == name).ok_or(UnknownProtocol(()))
+    }
+}
+
+/// There is no protocol of that name here.
+#[derive(Debug)]
+pub struct UnknownProtocol(());
+
+impl fmt::Display for UnknownProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = Protocol::ALL.map(Protocol::name);
+        write!(f, "unknown protocol; there are: {}", names.join(", "))
+    }
+}
+
+impl std::error::Error for UnknownProtocol {}
+
+/// A lock that the kernel keeps for an open file description.
+pub(crate) trait KernelLock: fmt::Debug + Send + Sync {
+    /// Takes the lock. With `wait`, blocks until it is had; a signal ends the wait with
+    /// [`io::ErrorKind::Interrupted`]. Without, answers `false` where somebody holds it.
+    /// On failure nothing is held.
+    fn lock(&self, file: &File, mode: Mode, wait: bool) -> io::Result<bool>;
+
+    /// Gives the lock back; no error if it was not held.
+    fn unlock(&self, file: &File) -> io::Result<()>;
+
+    /// In which mode somebody else holds the lock, if anybody does. Asked only while `file`
+    /// itself holds nothing; may take the lock for a moment where there is no other way to know.
+    fn holder(&self, file: &File) -> io::Result<Option<Mode>>;
+}

@@ -1,0 +1,624 @@
+//! The queue of one file: who holds it in this engine, and who waits.
+//!
+//! ```text
+//!            enter                     grant
+//!  handle ----------> waiting (FIFO) ----------> holds ----> release
+//!                         |                        ^            |
+//!                         | head                   | hand-off   | bound reached,
+//!                         v                        | <----------+ or nobody there
+//!                   kernel: Free -> Waiting -> Held ------------+---> Free
+//! ```
+//!
+//! All state sits behind one mutex, under which no thread ever blocks. [`State::advance`] is
+//! the one place that decides what happens next; every change ends by calling it. Wakers are
+//! collected and called after the mutex is released.
+//!
+//! The kernel sees one holder and at most one waiter of this engine, whatever the number of
+//! either in here. The head of the queue waits in the kernel: a blocking caller on its own
+//! thread, a task by way of a helper thread, which then waits for whoever is the head when it
+//! is done, as long as that one wants the same.
+//!
+//! When the last holder releases, the lock is handed to the next in line without a system call,
+//! but only so often and so long in a row. After that it goes back to the kernel and the head
+//! queues there like everybody else, so that other processes get their turn.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use crate::deadline::{Alarm, Clock, Deadline};
+use crate::registry::{Identity, OwnerId, Registry};
+use crate::target::{Opened, Target};
+use crate::waiter::{Helpers, KernelWait, Outcome};
+use crate::{LostReason, Mode, Protocol, sys};
+
+/// The place of a waiter in the order of arrival, and the name of its hold once it is granted.
+pub(crate) type Ticket = u64;
+
+/// What is asked of the lock.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Want {
+    pub(crate) mode: Mode,
+    pub(crate) protocol: Protocol,
+}
+
+/// Who asks: an owner, through one of its handles.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Party {
+    pub(crate) owner: OwnerId,
+    pub(crate) handle: u64,
+}
+
+/// What the queues of one engine share.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) helpers: Arc<Helpers>,
+    pub(crate) registry: Registry,
+    pub(crate) hand_off_limit: u32,
+    pub(crate) hand_off_time: Duration,
+}
+
+/// How often an acquire that found no helper thread tries again.
+const SWEEP: Duration = Duration::from_millis(10);
+
+#[derive(Debug)]
+pub(crate) struct LockQueue {
+    file: File,
+    /// Without write permission there is no exclusive record lock.
+    pub(crate) writable: bool,
+    pub(crate) identity: Identity,
+    context: Arc<Context>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: Ticket,
+    waiting: BTreeMap<Ticket, Waiter>,
+    /// Ordered by ticket, since grants are.
+    holds: Vec<Hold>,
+    /// Waits that ended without a grant and have not been told yet.
+    failed: Vec<(Ticket, Failure)>,
+    /// Holds that were taken away and not released yet.
+    lost: Vec<(Hold, LostReason)>,
+    /// Woken when something is lost.
+    loss_watchers: BTreeMap<u64, Waker>,
+    /// To be woken as soon as the mutex is released.
+    wake: Vec<Waker>,
+    kernel: Kernel,
+    /// The lock file to remove when the lock is free.
+    remove: Option<Arc<Target>>,
+    /// The file could not be unlocked, so its descriptor was given up.
+    dead: bool,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    want: Want,
+    party: Party,
+    wake: Waker,
+    /// Waits in the kernel on its own thread when its turn comes.
+    blocking: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    ticket: Ticket,
+    party: Party,
+    mode: Mode,
+}
+
+/// How the lock stands between this engine and the kernel.
+#[derive(Debug, Default)]
+enum Kernel {
+    #[default]
+    Free,
+    /// A blocking caller was told to wait in the kernel and is on its way.
+    Elected(Ticket),
+    /// A thread waits in the kernel. Nobody else touches the kernel's lock meanwhile.
+    Waiting(Arc<KernelWait>),
+    /// No thread was to be had; the clock makes another try.
+    Sweeping(#[expect(dead_code, reason = "dropping it calls the try off")] Alarm),
+    /// Held, or about to be handed on. `handed` counts the grants since the kernel's, `since`
+    /// is the time of the second.
+    Held { want: Want, handed: u32, since: Option<Instant> },
+}
+
+/// Why a wait ended without a grant.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    WouldBlock,
+    TimedOut,
+    Canceled,
+    /// The file behind this queue is gone: open it anew.
+    Stale,
+    Io(io::Error),
+}
+
+/// What came of entering the queue.
+#[derive(Debug)]
+pub(crate) enum Entered {
+    Granted(Ticket),
+    Queued(Ticket),
+    Failed(Failure),
+}
+
+/// What a waiter has to do next.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    Granted,
+    Failed(Failure),
+    /// Nothing, until it is woken.
+    Wait,
+    /// Wait in the kernel on its own thread, then [`settle`](LockQueue::settle).
+    WaitInKernel(Arc<KernelWait>),
+}
+
+/// Somebody who holds the lock: an owner of this engine, or none for anybody else.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Holder {
+    pub(crate) owner: Option<OwnerId>,
+    pub(crate) mode: Mode,
+}
+
+impl LockQueue {
+    pub(crate) fn new(opened: Opened, context: Arc<Context>) -> Self {
+        let Opened { file, writable, identity } = opened;
+        Self { file, writable, identity, context, state: Mutex::default() }
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state, lets it advance, and wakes whom that concerns. The second result tells
+    /// whether the lock, where it was to be given back to the kernel, was.
+    fn change<R>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> R) -> (R, io::Result<()>) {
+        let mut state = self.state();
+        let result = change(&mut state);
+        let advanced = state.advance(self);
+        let wake = mem::take(&mut state.wake);
+        drop(state);
+        wake.into_iter().for_each(Waker::wake);
+        (result, advanced)
+    }
+
+    /// Takes the lock if it is free for the taking, otherwise a place in the queue if `wait`.
+    pub(crate) fn enter(self: &Arc<Self>, want: Want, party: Party, wait: bool, blocking: bool) -> Entered {
+        let mut state = self.state();
+        match state.try_take(&self.file, want) {
+            Ok(true) => {
+                let ticket = state.ticket();
+                state.holds.push(Hold { ticket, party, mode: want.mode });
+                Entered::Granted(ticket)
+            }
+            Ok(false) if !wait => Entered::Failed(Failure::WouldBlock),
+            Ok(false) => {
+                let ticket = state.ticket();
+                let waiter = Waiter { want, party, wake: Waker::noop().clone(), blocking };
+                state.waiting.insert(ticket, waiter);
+                drop(state);
+                let _ = self.change(|_| ());
+                Entered::Queued(ticket)
+            }
+            Err(failure) => Entered::Failed(failure),
+        }
+    }
+
+    /// How the wait of `ticket` stands; `waker` is woken when that changes.
+    pub(crate) fn turn(self: &Arc<Self>, ticket: Ticket, waker: &Waker) -> Turn {
+        // Dropping a waker can drop a task, and that can come back here: not under the mutex.
+        let mut old = None;
+        let (turn, _) = self.change(|state| {
+            if let Some(waiter) = state.waiting.get_mut(&ticket) {
+                if !waiter.wake.will_wake(waker) {
+                    old = Some(mem::replace(&mut waiter.wake, waker.clone()));
+                }
+                if !matches!(state.kernel, Kernel::Elected(elected) if elected == ticket) {
+                    return Turn::Wait;
+                }
+                return match KernelWait::new(&self.file, waiter.want, Some(ticket)) {
+                    Ok(wait) => {
+                        let wait = Arc::new(wait);
+                        state.kernel = Kernel::Waiting(Arc::clone(&wait));
+                        Turn::WaitInKernel(wait)
+                    }
+                    Err(e) => {
+                        state.waiting.remove(&ticket);
+                        Turn::Failed(Failure::Io(e))
+                    }
+                };
+            }
+            if state.hold(ticket).is_ok() {
+                return Turn::Granted;
+            }
+            // Granted, and taken away before it was told.
+            state.lost.retain(|(hold, _)| hold.ticket != ticket);
+            let told = state.failed.iter().position(|(failed, _)| *failed == ticket);
+            Turn::Failed(told.map_or(Failure::Canceled, |index| state.failed.swap_remove(index).1))
+        });
+        drop(old);
+        turn
+    }
+
+    /// Reports how a wait in the kernel ended.
+    pub(crate) fn settle(self: &Arc<Self>, wait: &KernelWait, outcome: Outcome) {
+        let _ = self.change(|state| {
+            debug_assert!(matches!(state.kernel, Kernel::Waiting(_)));
+            state.kernel = Kernel::Free;
+            let failure = match outcome {
+                Outcome::Locked => {
+                    state.kernel = Kernel::Held { want: wait.want, handed: 0, since: None };
+                    return;
+                }
+                Outcome::Interrupted => None,
+                Outcome::TimedOut => Some(Failure::TimedOut),
+                Outcome::Failed(e) => Some(Failure::Io(e)),
+            };
+            // Whatever it got hold of in the moment it was called back.
+            if wait.want.protocol.kernel().unlock(&self.file).is_err() {
+                state.give_up(&self.file);
+            }
+            if let Some(failure) = failure {
+                state.fail(wait.by, failure);
+            }
+        });
+    }
+
+    /// Gives up a wait, or what was granted in the meantime.
+    pub(crate) fn abandon(self: &Arc<Self>, ticket: Ticket) {
+        let (waiter, _) = self.change(|state| {
+            state.failed.retain(|(failed, _)| *failed != ticket);
+            state.lost.retain(|(hold, _)| hold.ticket != ticket);
+            if let Ok(index) = state.hold(ticket) {
+                state.holds.remove(index);
+            }
+            state.waiting.remove(&ticket)
+        });
+        drop(waiter);
+    }
+
+    /// Releases the hold `ticket`. Answers `None` if there is none such any more, and the reason
+    /// if it was lost. On failure it is released all the same. `remove` names the lock file to
+    /// remove once nobody here wants it.
+    pub(crate) fn release(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        remove: Option<&Arc<Target>>,
+    ) -> io::Result<Option<Result<(), LostReason>>> {
+        let (released, advanced) = self.change(|state| {
+            if let Ok(index) = state.hold(ticket) {
+                state.holds.remove(index);
+                if let Some(target) = remove {
+                    state.remove = Some(Arc::clone(target));
+                }
+                return Some(Ok(()));
+            }
+            let lost = state.lost.iter().position(|(hold, _)| hold.ticket == ticket)?;
+            Some(Err(state.lost.swap_remove(lost).1))
+        });
+        advanced.map(|()| released)
+    }
+
+    /// The hold that a release by `party` concerns: one of its handle before one of its owner.
+    pub(crate) fn find(&self, party: Party) -> Option<Ticket> {
+        let state = self.state();
+        let held = state.holds.iter().chain(state.lost.iter().map(|(hold, _)| hold));
+        held.filter(|hold| hold.party.owner == party.owner)
+            .max_by_key(|hold| (hold.party.handle == party.handle, hold.ticket))
+            .map(|hold| hold.ticket)
+    }
+
+    /// Withdraws the waits that `concerns` selects, and takes their holds away if there is a
+    /// reason to.
+    pub(crate) fn revoke(
+        self: &Arc<Self>,
+        reason: Option<LostReason>,
+        concerns: impl Fn(Ticket, Party) -> bool,
+    ) {
+        let _ = self.change(|state| {
+            let State { waiting, holds, failed, lost, loss_watchers, wake, .. } = state;
+            for (ticket, waiter) in waiting.extract_if(.., |ticket, w| concerns(*ticket, w.party)) {
+                failed.push((ticket, Failure::Canceled));
+                wake.push(waiter.wake);
+            }
+            let Some(reason) = reason else {
+                return;
+            };
+            for hold in holds.extract_if(.., |hold| concerns(hold.ticket, hold.party)) {
+                lost.push((hold, reason));
+                wake.extend(mem::take(loss_watchers).into_values());
+            }
+        });
+    }
+
+    /// Forgets the holds of a handle that were taken away, once nobody can ask for them.
+    pub(crate) fn forget(&self, handle: u64) {
+        self.state().lost.retain(|(hold, _)| hold.party.handle != handle);
+    }
+
+    /// Whether `owner` holds the lock, or else whether and why it lost it.
+    pub(crate) fn standing(&self, owner: OwnerId) -> Result<bool, LostReason> {
+        let state = self.state();
+        if state.holds.iter().any(|hold| hold.party.owner == owner) {
+            return Ok(true);
+        }
+        state.loss(owner).map_or(Ok(false), Err)
+    }
+
+    /// Ready when `owner` has lost a hold that it has not released yet. `watcher` names the
+    /// caller, who takes the waker back with [`unwatch`](Self::unwatch).
+    pub(crate) fn poll_lost(&self, owner: OwnerId, watcher: u64, waker: &Waker) -> Poll<LostReason> {
+        let mut state = self.state();
+        if let Some(reason) = state.loss(owner) {
+            return Poll::Ready(reason);
+        }
+        let old = state.loss_watchers.insert(watcher, waker.clone());
+        drop(state);
+        drop(old);
+        Poll::Pending
+    }
+
+    pub(crate) fn unwatch(&self, watcher: u64) {
+        let old = self.state().loss_watchers.remove(&watcher);
+        drop(old);
+    }
+
+    /// Somebody who holds the lock, in this engine or elsewhere; preferably `asking`.
+    pub(crate) fn holder(&self, asking: OwnerId, protocol: Protocol) -> io::Result<Option<Holder>> {
+        let state = self.state();
+        if let Some(hold) = state.holds.iter().max_by_key(|hold| hold.party.owner == asking) {
+            return Ok(Some(Holder { owner: Some(hold.party.owner), mode: hold.mode }));
+        }
+        let mode = match &state.kernel {
+            Kernel::Free | Kernel::Held { .. } => protocol.kernel().holder(&self.file)?,
+            // Somebody waits for it, so somebody holds it; nobody may touch it now to see who.
+            Kernel::Elected(_) | Kernel::Waiting(_) | Kernel::Sweeping(_) => {
+                let record = sys::ofd_holder(&self.file).ok().flatten();
+                record.or(Some(Mode::Exclusive))
+            }
+        };
+        Ok(mode.map(|mode| Holder { owner: None, mode }))
+    }
+
+    /// The owners without whose progress the wait of `ticket` cannot end.
+    pub(crate) fn blockers(&self, ticket: Ticket) -> Vec<OwnerId> {
+        let state = self.state();
+        let Some(waiter) = state.waiting.get(&ticket) else {
+            return Vec::new();
+        };
+        let ahead = || state.waiting.range(..ticket).map(|(_, waiter)| waiter);
+        let exclusive = |waiter: &Waiter| waiter.want.mode == Mode::Exclusive;
+        let conflict = exclusive(waiter)
+            || ahead().any(exclusive)
+            || state.holds.iter().any(|hold| hold.mode == Mode::Exclusive);
+        if !conflict {
+            return Vec::new();
+        }
+        let holders = state.holds.iter().map(|hold| hold.party.owner);
+        holders.chain(ahead().map(|waiter| waiter.party.owner)).collect()
+    }
+
+    /// Whether the file could not be unlocked, so that nobody may use this queue any more.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.state().dead
+    }
+
+    /// Tries once on behalf of a head for which there was no thread.
+    fn sweep(self: &Arc<Self>) {
+        let _ = self.change(|state| {
+            let Kernel::Sweeping(_) = state.kernel else {
+                return;
+            };
+            state.kernel = Kernel::Free;
+            let Some(want) = state.waiting.values().next().map(|waiter| waiter.want) else {
+                return;
+            };
+            match want.protocol.kernel().lock(&self.file, want.mode, false) {
+                Ok(true) => state.kernel = Kernel::Held { want, handed: 0, since: None },
+                Ok(false) => {}
+                Err(e) => state.fail(None, Failure::Io(e)),
+            }
+        });
+    }
+}
+
+impl Drop for LockQueue {
+    fn drop(&mut self) {
+        self.context.registry.forget(self.identity);
+    }
+}
+
+impl State {
+    fn ticket(&mut self) -> Ticket {
+        self.next += 1;
+        self.next
+    }
+
+    fn hold(&self, ticket: Ticket) -> Result<usize, usize> {
+        self.holds.binary_search_by_key(&ticket, |hold| hold.ticket)
+    }
+
+    fn loss(&self, owner: OwnerId) -> Option<LostReason> {
+        self.lost.iter().find(|(hold, _)| hold.party.owner == owner).map(|(_, reason)| *reason)
+    }
+
+    /// Takes the lock, or joins those who share it, if nobody is in the way.
+    fn try_take(&mut self, file: &File, want: Want) -> Result<bool, Failure> {
+        if self.dead {
+            return Err(Failure::Stale);
+        }
+        if !self.waiting.is_empty() {
+            return Ok(false);
+        }
+        match self.kernel {
+            Kernel::Free => {
+                let kernel = want.protocol.kernel();
+                let taken = kernel.lock(file, want.mode, false).map_err(Failure::Io)?;
+                if taken {
+                    self.kernel = Kernel::Held { want, handed: 1, since: None };
+                }
+                Ok(taken)
+            }
+            Kernel::Held { want: held, .. } => Ok(joins(held, want)),
+            Kernel::Elected(_) | Kernel::Waiting(_) | Kernel::Sweeping(_) => Ok(false),
+        }
+    }
+
+    /// Does whatever the state allows next. Fails where the lock could not be given back.
+    fn advance(&mut self, queue: &Arc<LockQueue>) -> io::Result<()> {
+        let mut given_back = Ok(());
+        loop {
+            let head = self.waiting.first_key_value();
+            let head = head.map(|(ticket, waiter)| (*ticket, waiter.want, waiter.blocking));
+            match &mut self.kernel {
+                Kernel::Elected(ticket) => {
+                    if head.is_some_and(|(head, ..)| head == *ticket) {
+                        return given_back;
+                    }
+                    self.kernel = Kernel::Free;
+                }
+                Kernel::Waiting(wait) => {
+                    let wanted = head.is_some_and(|(ticket, want, _)| match wait.by {
+                        Some(by) => by == ticket,
+                        None => wait.want == want,
+                    });
+                    if !wanted {
+                        wait.interrupt();
+                    }
+                    return given_back;
+                }
+                Kernel::Sweeping(_) => {
+                    if head.is_some() {
+                        return given_back;
+                    }
+                    self.kernel = Kernel::Free;
+                }
+                Kernel::Held { want: held, .. } if !self.holds.is_empty() => {
+                    if !head.is_some_and(|(_, want, _)| joins(*held, want)) {
+                        return given_back;
+                    }
+                    self.grant();
+                }
+                Kernel::Held { want: held, handed, since } => {
+                    let held = *held;
+                    let fits = head.is_some_and(|(_, want, _)| {
+                        want.mode == held.mode && held.protocol.covers(want.protocol)
+                    });
+                    // The first grant is the one that the kernel made.
+                    let in_time = *handed == 0 || {
+                        let now = Instant::now();
+                        *handed <= queue.context.hand_off_limit
+                            && now - *since.get_or_insert(now) < queue.context.hand_off_time
+                    };
+                    if fits && in_time {
+                        *handed += 1;
+                        self.grant();
+                    } else {
+                        self.kernel = Kernel::Free;
+                        given_back = given_back.and(self.unlock(queue, held));
+                    }
+                }
+                Kernel::Free => {
+                    let Some((ticket, want, blocking)) = head else {
+                        return given_back;
+                    };
+                    if self.dead {
+                        self.fail(None, Failure::Stale);
+                    } else if blocking {
+                        self.kernel = Kernel::Elected(ticket);
+                        self.wake.extend(self.waiting.get(&ticket).map(|waiter| waiter.wake.clone()));
+                    } else if let Err(e) = self.send_helper(queue, want) {
+                        self.fail(None, Failure::Io(e));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Moves the head of the queue to the holders.
+    fn grant(&mut self) {
+        if let Some((ticket, waiter)) = self.waiting.pop_first() {
+            self.holds.push(Hold { ticket, party: waiter.party, mode: waiter.want.mode });
+            self.wake.push(waiter.wake);
+        }
+    }
+
+    /// Ends the wait of `ticket`, or else of the head of the queue.
+    fn fail(&mut self, ticket: Option<Ticket>, failure: Failure) {
+        let head = || self.waiting.keys().next().copied();
+        if let Some(ticket) = ticket.or_else(head)
+            && let Some(waiter) = self.waiting.remove(&ticket)
+        {
+            self.failed.push((ticket, failure));
+            self.wake.push(waiter.wake);
+        }
+    }
+
+    /// Has somebody wait in the kernel for tasks.
+    fn send_helper(&mut self, queue: &Arc<LockQueue>, want: Want) -> io::Result<()> {
+        let wait = Arc::new(KernelWait::new(&queue.file, want, None)?);
+        let (job, job_queue) = (Arc::clone(&wait), Arc::clone(queue));
+        let sent = queue.context.helpers.run(Box::new(move || {
+            let outcome = job.run(Deadline::Never);
+            job_queue.settle(&job, outcome);
+        }));
+        self.kernel = if sent {
+            Kernel::Waiting(wait)
+        } else {
+            let sweep = Waker::from(Arc::new(Sweep(Arc::clone(queue))));
+            Kernel::Sweeping(queue.context.clock.wake_at(Instant::now() + SWEEP, sweep)?)
+        };
+        Ok(())
+    }
+
+    /// Gives the lock back to the kernel; removes the file first, if that was asked for and
+    /// nobody here waits for it. A lock that cannot be given back goes with its descriptor.
+    fn unlock(&mut self, queue: &LockQueue, held: Want) -> io::Result<()> {
+        let kernel = held.protocol.kernel();
+        let vacant = self.waiting.is_empty();
+        let removed = match self.remove.take_if(|_| vacant) {
+            // Sharers elsewhere still rely on the file: the last of all removes it.
+            Some(target)
+                if held.mode == Mode::Exclusive
+                    || kernel.lock(&queue.file, Mode::Exclusive, false).unwrap_or(false) =>
+            {
+                target.remove(queue.identity)
+            }
+            _ => Ok(()),
+        };
+        let unlocked = kernel.unlock(&queue.file);
+        if unlocked.is_err() {
+            self.give_up(&queue.file);
+        }
+        unlocked.and(removed)
+    }
+
+    fn give_up(&mut self, file: &File) {
+        self.dead = true;
+        let detached = sys::detach(file);
+        debug_assert!(detached.is_ok(), "{detached:?}");
+    }
+}
+
+/// Whether somebody who wants `want` may hold the lock beside those for whom `held` is held.
+fn joins(held: Want, want: Want) -> bool {
+    held.mode == Mode::Shared && want.mode == Mode::Shared && held.protocol.covers(want.protocol)
+}
+
+struct Sweep(Arc<LockQueue>);
+
+impl Wake for Sweep {
+    fn wake(self: Arc<Self>) {
+        self.0.sweep();
+    }
+}

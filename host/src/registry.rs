@@ -1,0 +1,157 @@
+//! What an engine knows across files: which queue belongs to which file, and who waits for whom.
+
+use std::collections::{HashMap, HashSet};
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::queue::{Context, LockQueue, Ticket};
+use crate::target::Opened;
+
+/// What makes two open files one: device and inode. Good for as long as one of them is open,
+/// since only then the number is not given to another file.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    pub(crate) fn of(file: &impl MetadataExt) -> Self {
+        Self { device: file.dev(), inode: file.ino() }
+    }
+
+    pub(crate) fn of_stat(stat: &rustix::fs::Stat) -> Self {
+        Self { device: stat.st_dev, inode: stat.st_ino }
+    }
+}
+
+/// An owner of locks: this process, or a guest.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct OwnerId(u64);
+
+impl OwnerId {
+    /// The process itself.
+    pub(crate) const PROCESS: Self = Self(0);
+}
+
+#[derive(Debug)]
+pub(crate) struct Registry {
+    queues: Mutex<HashMap<Identity, Weak<LockQueue>>>,
+    /// The owners that do nothing at all until a certain wait is over, and that wait.
+    suspended: Mutex<HashMap<OwnerId, (Arc<LockQueue>, Ticket)>>,
+    labels: Mutex<HashMap<OwnerId, String>>,
+    /// Whether a device is a network file system.
+    devices: Mutex<HashMap<u64, bool>>,
+    next: AtomicU64,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            queues: Mutex::default(),
+            suspended: Mutex::default(),
+            labels: Mutex::default(),
+            devices: Mutex::default(),
+            next: AtomicU64::new(1),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Registry {
+    /// A number that no owner, handle or watcher of this engine had before.
+    pub(crate) fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn owner(&self, label: Option<&str>) -> OwnerId {
+        let owner = OwnerId(self.number());
+        if let Some(label) = label {
+            lock(&self.labels).insert(owner, label.into());
+        }
+        owner
+    }
+
+    pub(crate) fn label(&self, owner: OwnerId) -> Option<String> {
+        lock(&self.labels).get(&owner).cloned()
+    }
+
+    pub(crate) fn disown(&self, owner: OwnerId) {
+        lock(&self.labels).remove(&owner);
+    }
+
+    /// The queue of an open file: the one there is, or a new one around this descriptor. One
+    /// whose descriptor cannot be written to gives way to one whose can.
+    pub(crate) fn queue(context: &Arc<Context>, opened: Opened) -> Arc<LockQueue> {
+        // Dropped after the mutex is released, since the last of a queue comes back here.
+        let found;
+        let mut queues = lock(&context.registry.queues);
+        found = queues.get(&opened.identity).and_then(Weak::upgrade);
+        if let Some(queue) = &found
+            && !queue.is_dead()
+            && (queue.writable || !opened.writable)
+        {
+            return Arc::clone(queue);
+        }
+        let identity = opened.identity;
+        let queue = Arc::new(LockQueue::new(opened, Arc::clone(context)));
+        queues.insert(identity, Arc::downgrade(&queue));
+        queue
+    }
+
+    /// Whether the file lies on a network file system, where `flock` and record locks are one:
+    /// asked of the system once for each device.
+    pub(crate) fn is_network(&self, queue: &LockQueue) -> bool {
+        let device = queue.identity.device;
+        if let Some(network) = lock(&self.devices).get(&device) {
+            return *network;
+        }
+        const NFS: u64 = 0x6969;
+        const SMB: u64 = 0xff53_4d42;
+        const SMB2: u64 = 0xfe53_4d42;
+        let kind = rustix::fs::fstatfs(queue.file()).map(|fs| fs.f_type.cast_unsigned() & 0xffff_ffff);
+        let network = matches!(kind, Ok(NFS | SMB | SMB2));
+        lock(&self.devices).insert(device, network);
+        network
+    }
+
+    /// Forgets the queue of a file after its last handle is gone.
+    pub(crate) fn forget(&self, identity: Identity) {
+        let mut queues = lock(&self.queues);
+        if queues.get(&identity).is_some_and(|queue| queue.strong_count() == 0) {
+            queues.remove(&identity);
+        }
+    }
+
+    /// Notes that `owner` does nothing until the wait of `ticket` is over. Answers `false`, and
+    /// notes nothing, if that closes a cycle of owners who wait for one another.
+    ///
+    /// The mutex is held for the whole walk, so that nobody in it can begin or end such a wait
+    /// meanwhile; and a suspended owner cannot release. So what looks like a cycle is one.
+    pub(crate) fn suspend(&self, owner: OwnerId, queue: &Arc<LockQueue>, ticket: Ticket) -> bool {
+        let mut suspended = lock(&self.suspended);
+        let mut walk = vec![(Arc::clone(queue), ticket)];
+        let mut seen = HashSet::new();
+        while let Some((queue, ticket)) = walk.pop() {
+            for blocker in queue.blockers(ticket) {
+                if blocker == owner {
+                    return false;
+                }
+                if seen.insert(blocker) {
+                    walk.extend(suspended.get(&blocker).cloned());
+                }
+            }
+        }
+        suspended.insert(owner, (Arc::clone(queue), ticket));
+        true
+    }
+
+    pub(crate) fn resume(&self, owner: OwnerId) {
+        let wait = lock(&self.suspended).remove(&owner);
+        drop(wait);
+    }
+}

@@ -1,0 +1,165 @@
+//! Opening a lock file, and telling whether it is still the one.
+//!
+//! The rules, in this order, are the same for native paths and for those of guests:
+//! - Open what is there first, and create only what is not: in a sticky directory the kernel may
+//!   refuse `O_CREAT` on a file of somebody else's. Creation is exclusive, so it never follows a
+//!   dangling symbolic link to wherever that leads.
+//! - For writing if possible, since an exclusive record lock needs that; else for reading.
+//! - Never truncate. Never wait: a FIFO or a terminal must not block the caller.
+//! - Regular files only.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, statat};
+use rustix::io::Errno;
+
+use crate::registry::Identity;
+
+/// Where a lock file is: a path, and the directory that it starts from.
+#[derive(Debug)]
+pub(crate) struct Target {
+    base: Base,
+    path: PathBuf,
+    create: bool,
+}
+
+#[derive(Debug)]
+enum Base {
+    /// The file system as this process sees it; the path is absolute.
+    Ambient,
+    /// A granted directory; the path leads nowhere but beneath it.
+    #[cfg(feature = "sandbox")]
+    Beneath(std::sync::Arc<cap_std::fs::Dir>),
+}
+
+/// An open lock file.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) file: File,
+    /// Whether it may be written to.
+    pub(crate) writable: bool,
+    pub(crate) identity: Identity,
+}
+
+#[derive(Clone, Copy)]
+enum Access {
+    ReadWrite,
+    Create,
+    Read,
+}
+
+const FLAGS: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
+
+/// How often another process may create and remove the file under our hands before we give up.
+const TRIES: usize = 64;
+
+impl Target {
+    /// A path of this process. It is made absolute, since the working directory may change.
+    pub(crate) fn ambient(path: &Path, create: bool) -> io::Result<Self> {
+        Ok(Self { base: Base::Ambient, path: std::path::absolute(path)?, create })
+    }
+
+    /// A path beneath a directory.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn beneath(dir: std::sync::Arc<cap_std::fs::Dir>, path: PathBuf, create: bool) -> Self {
+        Self { base: Base::Beneath(dir), path, create }
+    }
+
+    /// Opens the file; creates it where it is missing and may be.
+    pub(crate) fn open(&self) -> io::Result<Opened> {
+        self.open_or(self.create)
+    }
+
+    /// Opens the file only if it is there.
+    pub(crate) fn open_existing(&self) -> io::Result<Opened> {
+        self.open_or(false)
+    }
+
+    fn open_or(&self, create: bool) -> io::Result<Opened> {
+        use io::ErrorKind as E;
+        let mut access = Access::ReadWrite;
+        let mut tries = 0..TRIES;
+        let file = loop {
+            match self.open_with(access) {
+                Ok(file) => break file,
+                Err(e) if tries.next().is_none() => return Err(e),
+                Err(e) => {
+                    access = match (access, e.kind()) {
+                        (Access::ReadWrite, E::NotFound) if create => Access::Create,
+                        (Access::Create, E::AlreadyExists) => Access::ReadWrite,
+                        (Access::ReadWrite, E::PermissionDenied) => Access::Read,
+                        (Access::ReadWrite, E::ReadOnlyFilesystem) => Access::Read,
+                        (Access::ReadWrite, E::ExecutableFileBusy) => Access::Read,
+                        (_, E::Interrupted) => access,
+                        _ => return Err(e),
+                    }
+                }
+            }
+        };
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::new(E::InvalidInput, "not a regular file"));
+        }
+        let writable = !matches!(access, Access::Read);
+        Ok(Opened { file, writable, identity: Identity::of(&metadata) })
+    }
+
+    fn open_with(&self, access: Access) -> io::Result<File> {
+        let write = !matches!(access, Access::Read);
+        let create = matches!(access, Access::Create);
+        match &self.base {
+            Base::Ambient => OpenOptions::new()
+                .read(true)
+                .write(write)
+                .create_new(create)
+                .custom_flags(FLAGS)
+                .open(&self.path),
+            #[cfg(feature = "sandbox")]
+            Base::Beneath(dir) => {
+                let mut options = cap_std::fs::OpenOptions::new();
+                options.read(true).write(write).create_new(create);
+                cap_std::fs::OpenOptionsExt::custom_flags(&mut options, FLAGS);
+                dir.open_with(&self.path, &options).map(cap_std::fs::File::into_std)
+            }
+        }
+    }
+
+    /// Whether the path still leads to the file `identity`.
+    pub(crate) fn is(&self, identity: Identity) -> io::Result<bool> {
+        self.stat_is(identity, AtFlags::empty())
+    }
+
+    /// Only compares, and so needs no care about where the path may have come to lead.
+    fn stat_is(&self, identity: Identity, flags: AtFlags) -> io::Result<bool> {
+        let stat = match &self.base {
+            Base::Ambient => statat(CWD, &self.path, flags),
+            #[cfg(feature = "sandbox")]
+            Base::Beneath(dir) => statat(dir, &self.path, flags),
+        };
+        match stat {
+            Ok(stat) => Ok(Identity::of_stat(&stat) == identity),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Removes the file if the path is the name of `identity`, and not a link to it.
+    pub(crate) fn remove(&self, identity: Identity) -> io::Result<()> {
+        if !self.stat_is(identity, AtFlags::SYMLINK_NOFOLLOW)? {
+            return Ok(());
+        }
+        match &self.base {
+            Base::Ambient => std::fs::remove_file(&self.path),
+            #[cfg(feature = "sandbox")]
+            Base::Beneath(dir) => dir.remove_file(&self.path),
+        }
+    }
+}
+
+/// Whether an open file still has a name.
+pub(crate) fn has_name(metadata: &Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::nlink(metadata) > 0
+}
