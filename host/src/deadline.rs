@@ -63,6 +63,13 @@ pub(crate) struct Alarm {
     key: (Instant, u64),
 }
 
+#[cfg(feature = "sandbox")]
+impl Alarm {
+    pub(crate) fn at(&self) -> Instant {
+        self.key.0
+    }
+}
+
 impl Clock {
     fn due(&self) -> MutexGuard<'_, Due> {
         self.due.lock().unwrap_or_else(PoisonError::into_inner)

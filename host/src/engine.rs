@@ -257,12 +257,11 @@ impl Owner {
 /// All handles that a process opens on one file through one [`Engine`] are one lock: what one
 /// acquired, any other may [`release`](Self::release), from any thread. Clones are the same
 /// handle. Dropping a handle releases nothing; dropping a [`Guard`] does.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LockFile {
     handle: Arc<Handle>,
 }
 
-#[derive(Debug)]
 struct Handle {
     context: Arc<Context>,
     party: Party,
@@ -515,6 +514,18 @@ impl LockFile {
         self.handle.queue().revoke(Some(LostReason::Broken), |_, party| party.owner == owner);
     }
 
+    /// Takes away every hold of every owner in this engine on the file.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn break_lock(&self) -> Result<()> {
+        let handle = &self.handle;
+        let queue = handle.current()?.ok_or_else(|| handle.error(Kind::NotLocked))?;
+        if queue.break_holds() {
+            return Ok(());
+        }
+        let foreign = self.is_locked()?;
+        Err(handle.error(if foreign { Kind::Unsupported } else { Kind::NotLocked }))
+    }
+
     /// Returns when a hold of this process on the file is lost (see [`State::Lost`]); never
     /// where that cannot happen.
     ///
@@ -528,6 +539,24 @@ impl LockFile {
         };
         let owner = self.handle.party.owner;
         future::poll_fn(move |cx| watch.queue.poll_lost(owner, watch.number, cx.waker()))
+    }
+}
+
+impl fmt::Debug for LockFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.handle.fmt(f)
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (holding, waiting) = self.queue().len();
+        f.debug_struct("LockFile")
+            .field("path", &self.path)
+            .field("protocol", &self.options.protocol)
+            .field("holding", &holding)
+            .field("waiting", &waiting)
+            .finish()
     }
 }
 
@@ -575,6 +604,24 @@ impl Guard {
     pub fn release(mut self) -> Result<()> {
         self.released = true;
         self.handle.release(&self.queue, self.ticket)
+    }
+}
+
+#[cfg(feature = "sandbox")]
+impl Guard {
+    /// Whether the lock is still held, and not lost nor released through a [`LockFile`].
+    pub(crate) fn is_held(&self) -> bool {
+        self.queue.holds(self.ticket)
+    }
+
+    /// Whether it is a hold on the file that `lock` is open on.
+    pub(crate) fn is_on(&self, lock: &LockFile) -> bool {
+        Arc::ptr_eq(&self.queue, &lock.handle.queue())
+    }
+
+    /// When it will be taken away, if that is to be.
+    pub(crate) fn expires(&self) -> Option<Instant> {
+        self.expiry.as_ref().map(Alarm::at)
     }
 }
 

@@ -1,11 +1,15 @@
 //! File locks that sandboxed WebAssembly components and native processes share.
 
+#[cfg(feature = "wasmtime")]
+pub mod component;
 mod deadline;
 mod engine;
 mod error;
 mod protocol;
 mod queue;
 mod registry;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 mod sys;
 mod target;
 mod terms;

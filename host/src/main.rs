@@ -1,2 +1,7 @@
-//! Tool.
-fn main(){}
+//! The command line tool `locket`; see `locket --help`.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

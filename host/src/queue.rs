@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use crate::deadline::{Alarm, Clock, Deadline};
+use crate::deadline::{Alarm, Clock};
 use crate::registry::{Identity, OwnerId, Registry};
 use crate::target::{Opened, Target};
 use crate::waiter::{Helpers, KernelWait, Outcome};
@@ -341,6 +341,20 @@ impl LockQueue {
         });
     }
 
+    /// Takes every hold away. Answers `false` if there was none.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn break_holds(self: &Arc<Self>) -> bool {
+        let held: Vec<_> = self.state().holds.iter().map(|hold| hold.ticket).collect();
+        self.revoke(Some(LostReason::Broken), |ticket, _| held.contains(&ticket));
+        !held.is_empty()
+    }
+
+    /// Whether the hold `ticket` is neither released nor lost.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn holds(&self, ticket: Ticket) -> bool {
+        self.state().hold(ticket).is_ok()
+    }
+
     /// Forgets the holds of a handle that were taken away, once nobody can ask for them.
     pub(crate) fn forget(&self, handle: u64) {
         self.state().lost.retain(|(hold, _)| hold.party.handle != handle);
@@ -406,6 +420,12 @@ impl LockQueue {
         }
         let holders = state.holds.iter().map(|hold| hold.party.owner);
         holders.chain(ahead().map(|waiter| waiter.party.owner)).collect()
+    }
+
+    /// How many hold the lock in this engine, and how many wait for it.
+    pub(crate) fn len(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.holds.len(), state.waiting.len())
     }
 
     /// Whether the file could not be unlocked, so that nobody may use this queue any more.
@@ -567,11 +587,9 @@ impl State {
     /// Has somebody wait in the kernel for tasks.
     fn send_helper(&mut self, queue: &Arc<LockQueue>, want: Want) -> io::Result<()> {
         let wait = Arc::new(KernelWait::new(&queue.file, want, None)?);
-        let (job, job_queue) = (Arc::clone(&wait), Arc::clone(queue));
-        let sent = queue.context.helpers.run(Box::new(move || {
-            let outcome = job.run(Deadline::Never);
-            job_queue.settle(&job, outcome);
-        }));
+        let (done, waited) = (Arc::clone(queue), Arc::clone(&wait));
+        let done = move |outcome| done.settle(&waited, outcome);
+        let sent = queue.context.helpers.run(Arc::clone(&wait), done);
         self.kernel = if sent {
             Kernel::Waiting(wait)
         } else {

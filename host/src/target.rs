@@ -122,7 +122,8 @@ impl Target {
                 let mut options = cap_std::fs::OpenOptions::new();
                 options.read(true).write(write).create_new(create);
                 cap_std::fs::OpenOptionsExt::custom_flags(&mut options, FLAGS);
-                dir.open_with(&self.path, &options).map(cap_std::fs::File::into_std)
+                let file = dir.open_with(&self.path, &options).map_err(escape);
+                file.map(cap_std::fs::File::into_std)
             }
         }
     }
@@ -157,6 +158,16 @@ impl Target {
             Base::Beneath(dir) => dir.remove_file(&self.path),
         }
     }
+}
+
+/// A path that leads out of its directory is a mistake in the path, and says nothing about
+/// permissions. Nobody but the resolver refuses without an error number.
+#[cfg(feature = "sandbox")]
+fn escape(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none() {
+        return io::Error::new(io::ErrorKind::InvalidInput, error);
+    }
+    error
 }
 
 /// Whether an open file still has a name.

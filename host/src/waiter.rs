@@ -109,7 +109,11 @@ pub(crate) struct Helpers {
     work: Condvar,
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+/// A wait, and whom to tell how it ended.
+struct Job {
+    wait: Arc<KernelWait>,
+    done: Box<dyn FnOnce(Outcome) + Send>,
+}
 
 #[derive(Default)]
 struct Pool {
@@ -127,8 +131,13 @@ impl Helpers {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `job` on a thread of its own. Answers `false`, and drops it, where there is none left.
-    pub(crate) fn run(self: &Arc<Self>, job: Job) -> bool {
+    /// Waits on a thread of its own. Answers `false`, and does nothing, where there is none left.
+    pub(crate) fn run(
+        self: &Arc<Self>,
+        wait: Arc<KernelWait>,
+        done: impl FnOnce(Outcome) + Send + 'static,
+    ) -> bool {
+        let job = Job { wait, done: Box::new(done) };
         let mut pool = self.pool();
         if pool.idle > pool.jobs.len() {
             pool.jobs.push_back(job);
@@ -147,12 +156,13 @@ impl Helpers {
 
     fn work(&self, mut job: Job) {
         loop {
-            job();
-            let mut pool = self.pool();
-            pool.idle += 1;
+            let outcome = job.wait.run(Deadline::Never);
+            // Before the outcome is told, since that can call for the next wait.
+            self.pool().idle += 1;
+            (job.done)(outcome);
             let (mut pool, _) = self
                 .work
-                .wait_timeout_while(pool, IDLE, |pool| pool.jobs.is_empty())
+                .wait_timeout_while(self.pool(), IDLE, |pool| pool.jobs.is_empty())
                 .unwrap_or_else(PoisonError::into_inner);
             pool.idle -= 1;
             match pool.jobs.pop_front() {

@@ -1,0 +1,166 @@
+use crate::bindings::api;
+use crate::{IoKind, LostReason};
+use alloc::sync::Arc;
+use core::fmt;
+
+pub use api::Error as ErrorKind;
+
+/// A result whose error is an [`Error`].
+pub type Result<T, E = Error> = core::result::Result<T, E>;
+
+/// Why a call on a lock did not succeed.
+///
+/// Displays as one sentence that names the lock by the path it was opened with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    kind: ErrorKind,
+    path: Arc<str>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, path: impl Into<Arc<str>>) -> Self {
+        let path = path.into();
+        Self { kind, path }
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.kind
+    }
+
+    /// The path of the lock, as it was opened.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether the lock is held by another, and the timeout was zero.
+    pub fn is_would_block(&self) -> bool {
+        matches!(self.kind, ErrorKind::WouldBlock)
+    }
+
+    /// Whether a timeout other than zero ran out.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self.kind, ErrorKind::Timeout)
+    }
+
+    /// Whether a lock was to be released that nobody holds.
+    pub fn is_not_locked(&self) -> bool {
+        matches!(self.kind, ErrorKind::NotLocked)
+    }
+
+    /// Whether a lock was to be released that somebody else holds.
+    pub fn is_not_owner(&self) -> bool {
+        matches!(self.kind, ErrorKind::NotOwner)
+    }
+
+    /// Whether waiting could never have ended.
+    pub fn is_deadlock(&self) -> bool {
+        matches!(self.kind, ErrorKind::Deadlock)
+    }
+
+    /// Whether the host or the permissions of the file forbid it.
+    pub fn is_access_denied(&self) -> bool {
+        matches!(self.kind, ErrorKind::AccessDenied)
+    }
+
+    /// Whether the protocol, the mode or the file system cannot do it.
+    pub fn is_not_supported(&self) -> bool {
+        matches!(self.kind, ErrorKind::NotSupported)
+    }
+
+    /// Whether the lock was held and is not any more.
+    pub fn is_lost(&self) -> bool {
+        matches!(self.kind, ErrorKind::Lost(_))
+    }
+
+    /// Whether the host withdrew the wait.
+    pub fn is_canceled(&self) -> bool {
+        matches!(self.kind, ErrorKind::Canceled)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = &self.path;
+        match &self.kind {
+            ErrorKind::WouldBlock => write!(f, "lock `{path}` is held by another"),
+            ErrorKind::Timeout => write!(f, "lock `{path}` did not become free in time"),
+            ErrorKind::NotLocked => write!(f, "lock `{path}` is held by nobody"),
+            ErrorKind::NotOwner => write!(f, "lock `{path}` is not ours to release"),
+            ErrorKind::Deadlock => write!(f, "waiting for lock `{path}` could never end"),
+            ErrorKind::AccessDenied => write!(f, "access to lock `{path}` is denied"),
+            ErrorKind::NoEntry => write!(f, "lock `{path}` does not exist"),
+            ErrorKind::InvalidPath => write!(f, "`{path}` cannot be the path of a lock"),
+            ErrorKind::LimitExceeded => write!(f, "lock `{path}` exceeds a quota of this guest"),
+            ErrorKind::NotSupported => write!(f, "lock `{path}` cannot be locked in this way"),
+            ErrorKind::Unavailable => write!(f, "the server of lock `{path}` cannot be reached"),
+            ErrorKind::Lost(reason) => write!(f, "lock `{path}` was lost: {}", lost(*reason)),
+            ErrorKind::Canceled => write!(f, "the host withdrew the wait for lock `{path}`"),
+            ErrorKind::Io(kind) => write!(f, "lock `{path}` failed: {}", io(*kind)),
+            ErrorKind::Other(Some(why)) => write!(f, "lock `{path}` failed: {why}"),
+            ErrorKind::Other(None) => write!(f, "lock `{path}` failed"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+fn lost(reason: LostReason) -> &'static str {
+    match reason {
+        LostReason::Expired => "its time ran out",
+        LostReason::Broken => "it was taken away",
+        LostReason::Disconnected => "its server cannot be reached",
+        LostReason::Io => "its file system failed",
+    }
+}
+
+fn io(kind: IoKind) -> &'static str {
+    match kind {
+        IoKind::NoSpace => "the file system is full",
+        IoKind::Quota => "the disk quota is used up",
+        IoKind::ReadOnly => "the file system is read-only",
+        IoKind::Stale => "the file vanished on its server",
+        IoKind::TooManyFiles => "the host is out of file descriptors",
+        IoKind::TooManyLocks => "the host is out of locks",
+        IoKind::Other => "input or output failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::{String, ToString};
+
+    fn shown(kind: ErrorKind) -> String {
+        Error::new(kind, "/jobs/a").to_string()
+    }
+
+    #[test]
+    fn errors_display_as_one_sentence_that_names_the_lock() {
+        assert_eq!(
+            shown(ErrorKind::Timeout),
+            "lock `/jobs/a` did not become free in time"
+        );
+        assert_eq!(
+            shown(ErrorKind::Lost(LostReason::Broken)),
+            "lock `/jobs/a` was lost: it was taken away"
+        );
+        assert_eq!(
+            shown(ErrorKind::Io(IoKind::NoSpace)),
+            "lock `/jobs/a` failed: the file system is full"
+        );
+        assert_eq!(
+            shown(ErrorKind::Other(Some("no quorum".into()))),
+            "lock `/jobs/a` failed: no quorum"
+        );
+        assert_eq!(shown(ErrorKind::Other(None)), "lock `/jobs/a` failed");
+    }
+
+    #[test]
+    fn a_predicate_answers_to_its_own_kind_only() {
+        let contended = Error::new(ErrorKind::WouldBlock, "/jobs/a");
+        assert!(contended.is_would_block() && !contended.is_timeout());
+        let lost = Error::new(ErrorKind::Lost(LostReason::Expired), "/jobs/a");
+        assert!(lost.is_lost() && !lost.is_canceled());
+    }
+}

@@ -1,0 +1,452 @@
+//! `locket demo`: shows, in a few seconds, what the lock is for.
+//!
+//! Everybody adds to the number in one file: reads it, writes it back plus one. These are two
+//! steps, so counts get lost unless nobody else comes between. Each also appends its name to a
+//! journal, which tells who had his turn after whom.
+
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use locket::component::LocketCtx;
+use locket::sandbox::Rights;
+use locket::{Engine, Mode, Options, Protocol};
+use serde::Serialize;
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+use wasmtime_wasi::{FsPerms, WasiCtx};
+
+use super::guest::{Program, State};
+use super::{exit, human, lock_error, protocol, say};
+
+/// The guest program that counts; its arguments are those of [`Worker`].
+const COUNTER: &[u8] = include_bytes!("counter.wasm");
+
+/// Where the components find the directory of the demo.
+const GUEST_DIR: &str = "/demo";
+
+/// How often to try to lose a count without the lock.
+const UNLOCKED_RUNS: u32 = 5;
+
+/// Let native processes and components take turns, and count.
+///
+/// Native processes and WebAssembly components increment the number in one file. With the lock
+/// the total is exact. Then they do the same without the lock, and counts get lost.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  locket demo
+  locket demo --processes 8 --components 0 --protocol flock
+  locket demo --json | jq .total
+
+JSON: protocol, expected, total, exact, seconds, hand_overs (how often the lock went to somebody
+else), participants (name, kind, increments, seconds, longest_wait: how many increments of others
+went before one of its own), unlocked (expected, total, lost, runs; null for fewer than two
+participants)
+
+Exit status: 0 if the total with the lock is exact, otherwise 1; 64 wrong usage")]
+pub(crate) struct Demo {
+    /// How many native processes take part, for example 8
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    processes: u16,
+
+    /// How many instances of a component take part, for example 8
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    components: u16,
+
+    /// How often each of them increments the number, for example 1000
+    #[arg(long, value_name = "N", default_value_t = 250)]
+    increments: u32,
+
+    /// How the lock is kept: `native` or `flock`
+    #[arg(long, value_name = "PROTOCOL", value_parser = protocol(), hide_possible_values = true)]
+    #[arg(default_value = "native")]
+    protocol: Protocol,
+
+    /// Print the results as JSON, for example for jq
+    #[arg(long)]
+    json: bool,
+}
+
+/// A native participant of the demo.
+#[derive(Args, Debug)]
+pub(crate) struct Worker {
+    #[arg(long)]
+    lock: PathBuf,
+    #[arg(long)]
+    counter: PathBuf,
+    #[arg(long)]
+    journal: PathBuf,
+    #[arg(long)]
+    count: u32,
+    #[arg(long)]
+    id: String,
+    #[arg(long)]
+    unlocked: bool,
+    #[arg(long, value_parser = protocol(), default_value = "native")]
+    protocol: Protocol,
+}
+
+impl Worker {
+    pub(crate) fn run(self) -> anyhow::Result<u8> {
+        // It ends when everybody is there, so that all begin together.
+        io::copy(&mut io::stdin(), &mut io::sink())?;
+        if self.unlocked {
+            (0..self.count).try_for_each(|_| self.increment())?;
+            return Ok(0);
+        }
+        let options = Options::new().protocol(self.protocol);
+        let lock = Engine::new().open_with(&self.lock, &options).map_err(|e| lock_error(&e))?;
+        for _ in 0..self.count {
+            let guard = lock.acquire(Mode::Exclusive, None).map_err(|e| lock_error(&e))?;
+            self.increment()?;
+            guard.release().map_err(|e| lock_error(&e))?;
+        }
+        Ok(0)
+    }
+
+    /// The same steps as those of the component.
+    fn increment(&self) -> anyhow::Result<()> {
+        let number = read_number(&self.counter)?;
+        fs::write(&self.counter, (number + 1).to_string())?;
+        let mut journal = OpenOptions::new().create(true).append(true).open(&self.journal)?;
+        journal.write_all(format!("{}\n", self.id).as_bytes())?;
+        Ok(())
+    }
+}
+
+/// The number in a file; 0 if there is none, or nothing in it.
+fn read_number(path: &Path) -> anyhow::Result<u64> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(e.into()),
+    };
+    match text.as_str() {
+        "" => Ok(0),
+        text => text.parse().with_context(|| format!("not a number: {text:?}")),
+    }
+}
+
+/// The results, as they are printed.
+#[derive(Debug, Serialize)]
+struct Report {
+    protocol: String,
+    expected: u64,
+    total: u64,
+    exact: bool,
+    seconds: f64,
+    hand_overs: usize,
+    participants: Vec<Participant>,
+    unlocked: Option<Unlocked>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Participant {
+    name: String,
+    kind: &'static str,
+    increments: usize,
+    seconds: f64,
+    longest_wait: usize,
+}
+
+/// What came of doing without the lock.
+#[derive(Debug, Serialize)]
+struct Unlocked {
+    expected: u64,
+    total: u64,
+    lost: i64,
+    runs: u32,
+}
+
+impl Demo {
+    pub(crate) fn run(self) -> anyhow::Result<u8> {
+        let runtime = tokio::runtime::Runtime::new()?;
+        let report = runtime.block_on(async {
+            tokio::select! {
+                report = self.both() => report.map(Some),
+                // So that the processes and the directory are cleared away.
+                interrupt = tokio::signal::ctrl_c() => interrupt.map(|()| None).map_err(Into::into),
+            }
+        })?;
+        runtime.shutdown_background();
+        let Some(report) = report else {
+            return Ok(exit::INTERRUPTED);
+        };
+        let mut out = io::stdout().lock();
+        if self.json {
+            writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+        } else {
+            report.print(&mut out)?;
+        }
+        Ok(if report.exact { 0 } else { exit::FAILURE })
+    }
+
+    /// The run with the lock, then the one without.
+    async fn both(&self) -> anyhow::Result<Report> {
+        let bar = ProgressBar::new(self.expected());
+        bar.set_style(ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}")?);
+        bar.set_message("compiling the component");
+        bar.tick();
+        let program = match self.components {
+            0 => None,
+            _ => Some(Arc::new(Program::from_bytes(COUNTER)?)),
+        };
+
+        bar.set_message("with the lock");
+        let locked = self.once(program.clone(), false, &bar).await?;
+        let mut unlocked = None;
+        if self.processes + self.components > 1 {
+            bar.set_message("without the lock");
+            for run in 1..=UNLOCKED_RUNS {
+                let total = self.once(program.clone(), true, &bar).await?.total;
+                let lost = self.expected().cast_signed() - total.cast_signed();
+                unlocked = Some(Unlocked { expected: self.expected(), total, lost, runs: run });
+                // Two writes can also mix up into a number that is too high; that shows less.
+                if lost > 0 {
+                    break;
+                }
+            }
+        }
+        bar.finish_and_clear();
+        Ok(Report {
+            protocol: self.protocol.to_string(),
+            expected: self.expected(),
+            total: locked.total,
+            exact: locked.total == self.expected(),
+            seconds: locked.time.as_secs_f64(),
+            hand_overs: locked.journal.windows(2).filter(|pair| pair[0] != pair[1]).count(),
+            participants: locked.participants,
+            unlocked,
+        })
+    }
+
+    fn expected(&self) -> u64 {
+        u64::from(self.increments) * (u64::from(self.processes) + u64::from(self.components))
+    }
+
+    /// Lets everybody count, in a directory of their own.
+    async fn once(
+        &self,
+        program: Option<Arc<Program>>,
+        unlocked: bool,
+        bar: &ProgressBar,
+    ) -> anyhow::Result<Outcome> {
+        let dir = tempfile::tempdir().context("cannot create a directory; is TMPDIR one?")?;
+        let counter = dir.path().join("counter");
+        let mut children = Vec::new();
+        for i in 1..=self.processes {
+            let id = format!("process {i}");
+            children.push((id.clone(), self.start_process(dir.path(), &id, unlocked)?));
+        }
+        let engine = Engine::new();
+        let start = Instant::now();
+        let mut running = Vec::new();
+        for (name, mut child) in children {
+            drop(child.stdin.take());
+            running.push((name, "native", tokio::spawn(ended(child, start))));
+        }
+        for i in 1..=self.components {
+            let name = format!("component {i}");
+            let program = program.clone().context("there is no component to run")?;
+            let state = self.instance(&engine, dir.path(), &name, unlocked)?;
+            running.push((name, "wasm", tokio::spawn(instance_ended(program, state, start))));
+        }
+        let watch = tokio::spawn(watch(bar.clone(), counter.clone()));
+        let ends = join_all(running).await;
+        watch.abort();
+        let ends = ends?;
+
+        let journal = fs::read_to_string(dir.path().join("journal"))?;
+        let journal: Vec<String> = journal.lines().map(str::to_owned).collect();
+        let turns = Turns::of(&journal);
+        let participants = ends.into_iter().map(|(name, kind, time)| Participant {
+            increments: turns.count(&name),
+            longest_wait: turns.longest_wait(&name),
+            name,
+            kind,
+            seconds: time.as_secs_f64(),
+        });
+        Ok(Outcome {
+            participants: participants.collect(),
+            total: read_number(&counter)?,
+            time: start.elapsed(),
+            journal,
+        })
+    }
+
+    /// The arguments of a participant, native or not, that finds the directory at `dir`.
+    fn arguments(&self, dir: &str, id: &str, unlocked: bool) -> Vec<String> {
+        let count = self.increments.to_string();
+        let path = |name: &str| format!("{dir}/{name}");
+        let mut arguments = Vec::from(
+            [
+                ["--lock", &path("lock")],
+                ["--counter", &path("counter")],
+                ["--journal", &path("journal")],
+                ["--count", &count],
+                ["--id", id],
+            ]
+            .as_flattened(),
+        );
+        arguments.extend(unlocked.then_some("--unlocked"));
+        arguments.into_iter().map(str::to_owned).collect()
+    }
+
+    fn start_process(&self, dir: &Path, id: &str, unlocked: bool) -> anyhow::Result<Child> {
+        let dir = dir.to_str().context("the path of the temporary directory is not Unicode")?;
+        Command::new(std::env::current_exe()?)
+            .arg("demo-worker")
+            .args(self.arguments(dir, id, unlocked))
+            .args(["--protocol", self.protocol.name()])
+            .stdin(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot start a process")
+    }
+
+    fn instance(
+        &self,
+        engine: &Engine,
+        dir: &Path,
+        id: &str,
+        unlocked: bool,
+    ) -> anyhow::Result<State> {
+        let mut wasi = WasiCtx::builder();
+        wasi.inherit_stderr().arg("counter").args(&self.arguments(GUEST_DIR, id, unlocked));
+        wasi.preopened_dir(dir, GUEST_DIR, FsPerms::ReadWrite)?;
+        let mut locks = LocketCtx::builder(engine);
+        locks.label(id).protocol(self.protocol);
+        locks.grant_dir(dir, GUEST_DIR, Rights::READ_WRITE)?;
+        Ok(State::new(wasi.build(), locks))
+    }
+}
+
+/// What a run came to.
+struct Outcome {
+    participants: Vec<Participant>,
+    total: u64,
+    time: Duration,
+    journal: Vec<String>,
+}
+
+type Running = (String, &'static str, JoinHandle<anyhow::Result<Duration>>);
+
+/// Waits for everybody, with the time that each took.
+async fn join_all(running: Vec<Running>) -> anyhow::Result<Vec<(String, &'static str, Duration)>> {
+    let mut ends = Vec::new();
+    for (name, kind, task) in running {
+        let time = task.await?.with_context(|| format!("{name} failed"))?;
+        ends.push((name, kind, time));
+    }
+    Ok(ends)
+}
+
+async fn ended(mut child: Child, start: Instant) -> anyhow::Result<Duration> {
+    let status = child.wait().await?;
+    ensure!(status.success(), "{status}");
+    Ok(start.elapsed())
+}
+
+async fn instance_ended(
+    program: Arc<Program>,
+    state: State,
+    start: Instant,
+) -> anyhow::Result<Duration> {
+    let code = program.run(state).await?;
+    ensure!(code == 0, "exit code {code}");
+    Ok(start.elapsed())
+}
+
+/// Shows the number on a terminal, as it grows.
+async fn watch(bar: ProgressBar, counter: PathBuf) {
+    while !bar.is_hidden() {
+        // It may just be missing or empty, which is no news.
+        if let Ok(number @ 1..) = read_number(&counter) {
+            bar.set_position(number);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Where in the journal each participant has its lines.
+struct Turns<'a>(HashMap<&'a str, Vec<usize>>);
+
+impl<'a> Turns<'a> {
+    fn of(journal: &'a [String]) -> Self {
+        let mut turns: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (i, name) in journal.iter().enumerate() {
+            turns.entry(name).or_default().push(i);
+        }
+        Self(turns)
+    }
+
+    fn count(&self, name: &str) -> usize {
+        self.0.get(name).map_or(0, Vec::len)
+    }
+
+    /// The most increments of others between two of its own.
+    fn longest_wait(&self, name: &str) -> usize {
+        let lines = self.0.get(name).map_or(&[][..], Vec::as_slice);
+        lines.windows(2).map(|pair| pair[1] - pair[0] - 1).max().unwrap_or(0)
+    }
+}
+
+impl Report {
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        let width = self.participants.iter().map(|p| p.name.len()).max().unwrap_or(0).max(11);
+        writeln!(
+            out,
+            "{:width$}  {:6}  {:>10}  {:>7}  {:>12}",
+            "participant", "kind", "increments", "time", "longest wait"
+        )?;
+        for p in &self.participants {
+            let time = format!("{:.2} s", p.seconds);
+            let wait = format!("{} turns", p.longest_wait);
+            writeln!(
+                out,
+                "{:width$}  {:6}  {:>10}  {time:>7}  {wait:>12}",
+                p.name, p.kind, p.increments
+            )?;
+        }
+        let time = human(Duration::from_secs_f64(self.seconds));
+        let verdict = if self.exact { "exact" } else { "WRONG" };
+        writeln!(out)?;
+        writeln!(
+            out,
+            "With the lock ({}):  {} of {}, {}; it changed hands {} times in {time}",
+            self.protocol,
+            self.total,
+            self.expected,
+            paint(verdict, if self.exact { "32" } else { "31" }),
+            self.hand_overs,
+        )?;
+        let Some(unlocked) = &self.unlocked else {
+            return writeln!(out, "Without the lock:  nobody to collide with; add participants");
+        };
+        let Unlocked { expected, total, lost, runs } = unlocked;
+        let verdict = match lost {
+            1.. => paint(&format!("{lost} counts lost"), "31"),
+            0 => "nothing lost, by luck; try more --increments".to_owned(),
+            _ => paint("a wrong number, of mixed up digits", "31"),
+        };
+        let runs = if *runs > 1 { format!(" (in the run number {runs})") } else { String::new() };
+        writeln!(out, "Without the lock:        {total} of {expected}, {verdict}{runs}")
+    }
+}
+
+/// Text in a colour, where it goes to a terminal that wants it.
+fn paint(text: &str, colour: &str) -> String {
+    if io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        format!("\x1b[{colour}m{text}\x1b[0m")
+    } else {
+        text.to_owned()
+    }
+}

@@ -1,0 +1,202 @@
+//! `locket exec`: runs a command while holding a lock, as `flock(1)` does.
+//!
+//! The command inherits the descriptor that carries the lock. So it stays protected even if this
+//! process is killed in a way that cannot be caught, until it and all its children have ended.
+//! In every other case this process outlives the command and gives the lock back itself: a
+//! daemon that the command left behind does not keep it.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use locket::{Engine, Guard, Mode, OnRelease, Options, Protocol};
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{Pid, kill_process};
+use tokio::process::Command;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{coded, exit, human, lock_error, one_line, protocol, say, seconds};
+
+/// Run a command while holding a lock.
+///
+/// The file is created, empty, where it is missing; its content is never touched. The lock is
+/// free again when COMMAND ends.
+///
+/// A signal that asks to end (SIGTERM, SIGHUP) is passed on to COMMAND. One from the keyboard
+/// (SIGINT, SIGQUIT) reaches COMMAND by itself. Either way its end is waited for.
+#[derive(Args, Debug)]
+#[command(override_usage = "locket exec [OPTIONS] PATH -- COMMAND [ARG]...", after_help = "\
+Examples:
+  locket exec app.lock -- make install          wait as long as it takes
+  locket exec -n backup.lock -- ./backup.sh     give up at once if it is locked
+  locket exec -w 2.5 -E 75 app.lock -- ./step   wait 2.5 seconds at most, then exit with 75
+  locket exec -s data.lock -- ./report          share it with other readers
+
+Exit status:
+  that of COMMAND, or 128 + N if signal N ended it;
+  1 (or -E) the lock was not to be had, 64 wrong usage, 66 the lock file cannot be opened,
+  69 locks are not available there, 126 COMMAND cannot be executed, 127 it was not found")]
+pub(crate) struct Exec {
+    /// Share the lock with others who share it; only exclusive holders are kept out
+    #[arg(short, long, overrides_with = "exclusive")]
+    shared: bool,
+
+    /// Keep everybody else out; this is the default
+    #[arg(short = 'x', long, overrides_with = "shared")]
+    exclusive: bool,
+
+    /// Do not wait: give up at once where the lock is held
+    #[arg(short, long, overrides_with = "timeout")]
+    nonblock: bool,
+
+    /// Wait at most so long, for example 10 or 0.5; 0 is the same as --nonblock
+    #[arg(short = 'w', long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(overrides_with = "nonblock")]
+    timeout: Option<Duration>,
+
+    /// Exit with this code where the lock was not to be had, for example 75
+    #[arg(short = 'E', long, value_name = "N", default_value_t = exit::FAILURE)]
+    conflict_exit_code: u8,
+
+    /// How the lock is kept, and so whom it excludes: `native` users of flock(2) and of fcntl(2)
+    /// alike, `flock` users of flock(2) alone [default: native]
+    #[arg(long, value_name = "PROTOCOL", value_parser = protocol(), hide_possible_values = true)]
+    protocol: Option<Protocol>,
+
+    /// Remove the lock file at the end; do not mix with programs that would lock the removed file
+    #[arg(long)]
+    remove: bool,
+
+    /// Tell on standard error what is going on
+    #[arg(short, long)]
+    verbose: bool,
+
+    /// The file to lock, for example app.lock
+    path: PathBuf,
+
+    /// What to run, and its arguments, for example `-- make -j4`
+    #[arg(required = true, trailing_var_arg = true)]
+    command: Vec<OsString>,
+}
+
+impl Exec {
+    pub(crate) fn run(self) -> anyhow::Result<u8> {
+        let guard = match self.acquire() {
+            Ok(guard) => guard,
+            Err(e) if e.is_would_block() || e.is_timeout() => {
+                let hint = if self.verbose { "; `locket status` tells by whom" } else { "" };
+                // As with flock(1), the exit code says it, and scripts are spared the noise.
+                self.tell(format_args!("{e}{hint}"));
+                return Ok(self.conflict_exit_code);
+            }
+            Err(e) => return Err(lock_error(&e)),
+        };
+        let line = one_line(&self.command);
+        self.tell(format_args!("executing {line}"));
+        let start = Instant::now();
+        let status = self.execute(&guard)?;
+        // Also for a descendant that still has the descriptor, whom dropping would leave it to.
+        if let Err(e) = guard.release() {
+            say(format_args!("warning: {e}; {line} may have run without protection"));
+        }
+        let code = exit_code(status);
+        self.tell(format_args!("{status} after {}, the lock is free", human(start.elapsed())));
+        Ok(code)
+    }
+
+    fn tell(&self, message: impl std::fmt::Display) {
+        if self.verbose {
+            say(message);
+        }
+    }
+
+    fn acquire(&self) -> locket::Result<Guard> {
+        let on_release = if self.remove { OnRelease::Remove } else { OnRelease::Keep };
+        let options =
+            Options::new().protocol(self.protocol.unwrap_or_default()).on_release(on_release);
+        let lock = Engine::new().open_with(&self.path, &options)?;
+        let mode = if self.shared { Mode::Shared } else { Mode::Exclusive };
+        let timeout = if self.nonblock { Some(Duration::ZERO) } else { self.timeout };
+        let path = self.path.display();
+        let start = Instant::now();
+        if let Some(guard) = lock.try_acquire(mode)? {
+            self.tell(format_args!("got the {mode} lock of {path} at once"));
+            return Ok(guard);
+        }
+        if timeout != Some(Duration::ZERO) {
+            self.tell(format_args!("waiting for the {mode} lock of {path}"));
+        }
+        let guard = lock.acquire(mode, timeout)?;
+        self.tell(format_args!("got the lock after {}", human(start.elapsed())));
+        Ok(guard)
+    }
+
+    fn execute(&self, guard: &Guard) -> anyhow::Result<ExitStatus> {
+        // This process has one thread, so nobody else can fork at the wrong moment.
+        fcntl_setfd(guard.as_fd(), FdFlags::empty())?;
+        let (program, args) = self.command.split_first().expect("clap requires a command");
+        let mut command = Command::new(program);
+        command.args(args);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(supervise(command)).map_err(|e| {
+            let name = program.display();
+            if e.kind() == io::ErrorKind::NotFound {
+                let hint = "check the spelling, the PATH, and its interpreter if it is a script";
+                coded(exit::NOT_FOUND, format_args!("`{name}` was not found; {hint}"))
+            } else {
+                let hint = "is it a program, with permission to execute?";
+                coded(exit::CANNOT_EXECUTE, format_args!("cannot execute `{name}`: {e}; {hint}"))
+            }
+        })
+    }
+}
+
+/// Runs a command to its end, whatever signals say meanwhile.
+async fn supervise(mut command: Command) -> io::Result<ExitStatus> {
+    let ignored = ignored_signals();
+    let catch = |kind: SignalKind| {
+        // What our caller ignores (see `nohup`), the command shall go on to ignore.
+        let ignores = ignored >> (kind.as_raw_value() - 1) & 1 == 1;
+        (!ignores).then(|| signal(kind)).transpose()
+    };
+    let mut terminate = catch(SignalKind::terminate())?;
+    let mut hang_up = catch(SignalKind::hangup())?;
+    let _keyboard = (catch(SignalKind::interrupt())?, catch(SignalKind::quit())?);
+
+    let mut child = command.spawn()?;
+    // It has its identifier until it was waited for, which only `wait` below does.
+    let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    let pass_on = |signal| pid.map(|pid| kill_process(pid, signal));
+    loop {
+        tokio::select! {
+            status = child.wait() => return status,
+            () = arrival(&mut terminate) => pass_on(rustix::process::Signal::TERM),
+            () = arrival(&mut hang_up) => pass_on(rustix::process::Signal::HUP),
+        };
+    }
+}
+
+async fn arrival(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// The signals that this process was started to ignore, one bit each.
+fn ignored_signals() -> u64 {
+    procfs::process::Process::myself()
+        .and_then(|process| process.status())
+        .map_or(0, |status| status.sigign)
+}
+
+/// The exit code as shells have it.
+fn exit_code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| code.try_into().ok()).unwrap_or(exit::FAILURE)
+}

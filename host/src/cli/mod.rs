@@ -1,0 +1,176 @@
+//! The command line: what the subcommands have in common.
+
+mod demo;
+mod exec;
+mod guest;
+mod run;
+mod status;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Parser, Subcommand};
+use locket::Protocol;
+
+/// File locks that sandboxed WebAssembly components and native processes share.
+///
+/// A lock belongs to a file. By default it excludes everybody who locks that file, with flock(2)
+/// or with fcntl(2), natively or from within a component.
+#[derive(Debug, Parser)]
+#[command(name = "locket", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Exec(exec::Exec),
+    Run(run::Run),
+    Status(status::Status),
+    Demo(demo::Demo),
+    #[command(hide = true)]
+    DemoWorker(demo::Worker),
+}
+
+/// Exit codes: those of `sysexits.h`, and those of shells.
+mod exit {
+    pub(super) const FAILURE: u8 = 1;
+    pub(super) const USAGE: u8 = 64;
+    pub(super) const DATA: u8 = 65;
+    pub(super) const NO_INPUT: u8 = 66;
+    pub(super) const UNAVAILABLE: u8 = 69;
+    pub(super) const CANNOT_EXECUTE: u8 = 126;
+    pub(super) const NOT_FOUND: u8 = 127;
+    /// As if killed by `SIGABRT`, which is what a trap amounts to.
+    pub(super) const TRAP: u8 = 134;
+    pub(super) const INTERRUPTED: u8 = 130;
+}
+
+/// Runs the command line of this process.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { exit::USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let result = match cli.command {
+        Command::Exec(exec) => exec.run(),
+        Command::Run(run) => run.run(),
+        Command::Status(status) => status.run(),
+        Command::Demo(demo) => demo.run(),
+        Command::DemoWorker(worker) => worker.run(),
+    };
+    match result {
+        Ok(code) => code.into(),
+        Err(error) => {
+            if !is_broken_pipe(&error) {
+                say(format_args!("{error:#}"));
+            }
+            let code = error.chain().find_map(|cause| cause.downcast_ref::<Coded>());
+            code.map_or(exit::FAILURE, |coded| coded.code).into()
+        }
+    }
+}
+
+/// Prints a message on standard error, and goes on where nobody can read it.
+fn say(message: impl fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "locket: {message}");
+}
+
+/// Whether the reader of our output went away, who needs no message about that.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// An error that decides the exit code.
+#[derive(Debug)]
+struct Coded {
+    code: u8,
+    message: String,
+}
+
+impl fmt::Display for Coded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Coded {}
+
+/// An error that ends the tool with `code`.
+fn coded(code: u8, message: impl fmt::Display) -> anyhow::Error {
+    Coded { code, message: message.to_string() }.into()
+}
+
+/// An error of the lock engine, with the exit code for it and what to do about it.
+fn lock_error(error: &locket::Error) -> anyhow::Error {
+    let code = if error.is_unsupported() {
+        exit::UNAVAILABLE
+    } else if error.is_denied() || error.is_not_found() || error.is_invalid_path() {
+        exit::NO_INPUT
+    } else if error.is_io() {
+        match std::error::Error::source(error) {
+            // The system is out of something; the path is not to blame.
+            Some(_) => exit::UNAVAILABLE,
+            None => exit::FAILURE,
+        }
+    } else {
+        exit::FAILURE
+    };
+    let hint = if error.is_unsupported() {
+        "; try another `--protocol`, or a path on a local file system"
+    } else if error.is_denied() {
+        "; an exclusive lock needs permission to write the file, \
+         `--shared` and `--protocol flock` only to read it"
+    } else if error.is_not_found() {
+        "; create the directory first"
+    } else if error.is_invalid_path() {
+        "; choose the path of a regular file, or of one yet to be created"
+    } else {
+        ""
+    };
+    coded(code, format_args!("{error}{hint}"))
+}
+
+/// Parses the name of a protocol.
+fn protocol() -> impl TypedValueParser<Value = Protocol> {
+    PossibleValuesParser::new(Protocol::ALL.map(Protocol::name))
+        .try_map(|name| name.parse::<Protocol>())
+}
+
+/// Parses a number of seconds, possibly a fraction.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds, such as 2.5".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
+}
+
+/// A duration as a person says it.
+fn human(duration: Duration) -> String {
+    if duration < Duration::from_secs(60) {
+        let digits = if duration < Duration::from_secs(10) { 2 } else { 0 };
+        format!("{:.digits$} s", duration.as_secs_f64())
+    } else {
+        indicatif::HumanDuration(duration).to_string()
+    }
+}
+
+/// A command line as one line of text.
+fn one_line<'a>(words: impl IntoIterator<Item = &'a OsString>) -> String {
+    let words: Vec<_> = words.into_iter().map(|word| word.to_string_lossy()).collect();
+    printable(&words.join(" "))
+}
+
+/// Text of others, fit for a terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

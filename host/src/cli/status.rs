@@ -1,0 +1,324 @@
+//! `locket status`: who holds a lock, without taking part in it.
+//!
+//! The kernel's table of locks, `/proc/locks`, names a file by device and inode, and a holder by
+//! the process that acquired the lock. That is not always who has it now: a descriptor can be
+//! inherited, and an open-file-description lock belongs to no process at all. Where the table has
+//! no living holder, those are asked who have the file open, as far as we may look at them.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use procfs::process::Process;
+use procfs::{FromBufRead, Lock, LockKind, LockType, Locks};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use serde::{Serialize, Serializer};
+
+use super::{coded, exit, printable, say};
+
+/// Tell who holds a lock.
+///
+/// Takes no lock and creates no file, so it disturbs nobody. The answer is true now, not a moment
+/// later: to act on it, acquire the lock. Processes of other users may stay unnamed unless you
+/// are root.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  locket status app.lock
+  locket status --json /var/lock/*.lock | jq '.[] | select(.held) | .path'
+
+JSON: an object for one path, an array of them for several, with the fields
+  path, exists, held    the path as given, and what is known of it
+  mode                  \"exclusive\", \"shared\", or null where it is free
+  holders               of each: mode; protocol (\"native\", \"flock\", \"record\"); pid, command and
+                        since (start of the process in seconds since 1970), null where unknown
+  waiting               how many wait for it in the kernel
+
+Exit status: 0, or 66 where a path cannot be examined")]
+pub(crate) struct Status {
+    /// Print JSON, for example for jq
+    #[arg(long)]
+    json: bool,
+
+    /// The lock files, for example app.lock
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+}
+
+impl Status {
+    pub(crate) fn run(self) -> anyhow::Result<u8> {
+        let mut code = 0;
+        let mut reports = Vec::new();
+        for path in &self.paths {
+            match examine(path) {
+                Ok(report) => reports.push(report),
+                Err(e) => {
+                    code = exit::NO_INPUT;
+                    say(format_args!("cannot examine `{}`: {e}", path.display()));
+                }
+            }
+        }
+        let mut out = io::stdout().lock();
+        match reports.as_slice() {
+            reports if !self.json => reports.iter().try_for_each(|report| writeln!(out, "{report}"))?,
+            [report] if self.paths.len() == 1 => writeln!(out, "{}", serde_json::to_string_pretty(report)?)?,
+            // Nothing rather than an empty answer, which would look like one.
+            [] => {}
+            reports => writeln!(out, "{}", serde_json::to_string_pretty(reports)?)?,
+        }
+        Ok(code)
+    }
+}
+
+/// What is known of one path.
+#[derive(Debug, Serialize)]
+struct Report {
+    path: String,
+    exists: bool,
+    held: bool,
+    mode: Option<Mode>,
+    holders: Vec<Holder>,
+    waiting: usize,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Mode {
+    Exclusive,
+    Shared,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Family {
+    Native,
+    Flock,
+    Record,
+}
+
+#[derive(Debug, Serialize)]
+struct Holder {
+    mode: Mode,
+    protocol: Family,
+    pid: Option<i32>,
+    command: Option<String>,
+    #[serde(serialize_with = "unix_seconds")]
+    since: Option<SystemTime>,
+}
+
+/// A hold as the table has it: who, in which mode and family.
+type Hold = (Option<i32>, Mode, Family);
+
+fn examine(path: &Path) -> anyhow::Result<Report> {
+    let name = path.display().to_string();
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let (mode, holders) = (None, Vec::new());
+            return Ok(Report { path: name, exists: false, held: false, mode, holders, waiting: 0 });
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let table = fs::read_to_string("/proc/locks")
+        .map_err(|e| coded(exit::UNAVAILABLE, format_args!("the system does not tell: {e}")))?;
+    let device = lock_device(path, &metadata)?;
+    let here = |lock: &Lock| {
+        (lock.devmaj, lock.devmin, lock.inode) == (device.0, device.1, metadata.ino())
+    };
+    // The parser drops the arrow that marks those who wait.
+    let (waits, holds): (Vec<_>, Vec<_>) = table.lines().partition(|line| line.contains("->"));
+    let locks = |lines: &[&str]| -> anyhow::Result<Vec<Lock>> {
+        let inode = format!(":{} ", metadata.ino());
+        let lines: Vec<_> = lines.iter().copied().filter(|line| line.contains(&inode)).collect();
+        let Locks(mut locks) = Locks::from_buf_read(lines.join("\n").as_bytes())?;
+        locks.retain(here);
+        Ok(locks)
+    };
+    let waiting = locks(&waits)?.len();
+    let mut holds = join_families(&locks(&holds)?);
+    if holds.iter().any(|(pid, ..)| pid.is_none_or(|pid| !is_alive(pid))) {
+        name_inheritors(&mut holds, &metadata);
+    }
+    let holders: Vec<_> = holds.into_iter().map(Holder::of).collect();
+    let mode = holders.iter().map(|holder| holder.mode).min();
+    Ok(Report { path: name, exists: true, held: !holders.is_empty(), mode, holders, waiting })
+}
+
+/// The device as the table of locks has it. On some file systems, such as btrfs, `stat` gives
+/// one that is made up for the subvolume; that of the mount is the real one.
+fn lock_device(path: &Path, metadata: &fs::Metadata) -> anyhow::Result<(u32, u32)> {
+    let stat = metadata.dev();
+    let stat = (rustix::fs::major(stat), rustix::fs::minor(stat));
+    let Ok(id) = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).map(|x| x.stx_mnt_id) else {
+        return Ok(stat);
+    };
+    let mounts = Process::myself()?.mountinfo()?;
+    let mount = mounts.into_iter().find(|mount| u64::try_from(mount.mnt_id) == Ok(id));
+    let device = mount.and_then(|mount| {
+        let (major, minor) = mount.majmin.split_once(':')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    });
+    Ok(device.unwrap_or(stat))
+}
+
+fn mode_of(lock: &Lock) -> Option<Mode> {
+    match lock.kind {
+        LockKind::Write => Some(Mode::Exclusive),
+        LockKind::Read => Some(Mode::Shared),
+        LockKind::Other(_) => None,
+    }
+}
+
+/// The holds, without repetition. An open-file-description lock names nobody, but together with
+/// a `flock` of the same mode it is the native protocol of whoever has that.
+fn join_families(locks: &[Lock]) -> Vec<Hold> {
+    let mut flocks = BTreeSet::new();
+    let mut records = BTreeSet::new();
+    let mut anonymous = Vec::new();
+    for lock in locks {
+        let Some(mode) = mode_of(lock) else { continue };
+        match lock.lock_type {
+            LockType::FLock => drop(flocks.insert((lock.pid, mode))),
+            LockType::Posix => drop(records.insert((lock.pid, mode))),
+            LockType::ODF => anonymous.push(mode),
+            // Leases exclude nobody from locking.
+            LockType::Other(_) => {}
+        }
+    }
+    let mut holds = Vec::new();
+    for (pid, mode) in flocks {
+        let record = anonymous.iter().position(|&m| m == mode);
+        let family = if record.is_some() { Family::Native } else { Family::Flock };
+        record.map(|record| anonymous.swap_remove(record));
+        holds.push((pid, mode, family));
+    }
+    holds.extend(records.into_iter().map(|(pid, mode)| (pid, mode, Family::Record)));
+    anonymous.sort();
+    anonymous.dedup();
+    holds.extend(anonymous.into_iter().map(|mode| (None, mode, Family::Record)));
+    holds
+}
+
+fn is_alive(pid: i32) -> bool {
+    Process::new(pid).is_ok_and(|process| process.is_alive())
+}
+
+/// Replaces holders that are unknown or gone by those who have the file open with such a lock.
+fn name_inheritors(holds: &mut Vec<Hold>, file: &fs::Metadata) {
+    let known: BTreeSet<i32> =
+        holds.iter().filter_map(|(pid, ..)| *pid).filter(|&pid| is_alive(pid)).collect();
+    let mut found = BTreeSet::new();
+    for process in procfs::process::all_processes().into_iter().flatten().flatten() {
+        if !known.contains(&process.pid) {
+            for hold in join_families(&locks_through_descriptors(process.pid, file)) {
+                found.insert((Some(process.pid), hold.1, hold.2));
+            }
+        }
+    }
+    holds.retain_mut(|(pid, mode, family)| {
+        if pid.is_some_and(|pid| known.contains(&pid)) {
+            return true;
+        }
+        *pid = None;
+        !found.iter().any(|(_, m, f)| (m, f) == (mode, family))
+    });
+    holds.extend(found);
+}
+
+/// The locks that a process has through its descriptors of the file, however it came by them.
+fn locks_through_descriptors(pid: i32, file: &fs::Metadata) -> Vec<Lock> {
+    let mut locks = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+        let same = fs::metadata(entry.path())
+            .is_ok_and(|open| (open.dev(), open.ino()) == (file.dev(), file.ino()));
+        if !same {
+            continue;
+        }
+        let info = format!("/proc/{pid}/fdinfo/{}", entry.file_name().display());
+        let info = fs::read_to_string(info).unwrap_or_default();
+        let lines: Vec<_> = info.lines().filter_map(|line| line.strip_prefix("lock:")).collect();
+        locks.extend(Locks::from_buf_read(lines.join("\n").as_bytes()).into_iter().flat_map(|l| l.0));
+    }
+    locks
+}
+
+impl Holder {
+    fn of((pid, mode, protocol): Hold) -> Self {
+        // A lock of another namespace has no number here.
+        let pid = pid.filter(|&pid| pid > 0);
+        let process = pid.and_then(|pid| Process::new(pid).ok());
+        let command = process.as_ref().and_then(|process| match process.cmdline() {
+            Ok(words) if !words.is_empty() => Some(printable(&words.join(" "))),
+            _ => process.stat().ok().map(|stat| stat.comm),
+        });
+        Self { mode, protocol, pid, command, since: process.and_then(|process| start(&process)) }
+    }
+}
+
+/// When a process started.
+fn start(process: &Process) -> Option<SystemTime> {
+    let since_boot = process.stat().ok()?.starttime / procfs::ticks_per_second();
+    let start = Duration::from_secs(procfs::boot_time_secs().ok()? + since_boot);
+    Some(SystemTime::UNIX_EPOCH + start)
+}
+
+fn unix_seconds<S: Serializer>(time: &Option<SystemTime>, to: S) -> Result<S::Ok, S::Error> {
+    let seconds = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    seconds.map(|seconds| seconds.as_secs()).serialize(to)
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.path)?;
+        match self.mode {
+            None if !self.exists => return f.write_str("free (no such file yet)"),
+            None => return f.write_str("free"),
+            Some(Mode::Exclusive) => f.write_str("held exclusively by ")?,
+            Some(Mode::Shared) => f.write_str("shared by ")?,
+        }
+        for (i, holder) in self.holders.iter().enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{holder}")?;
+        }
+        match self.waiting {
+            0 => Ok(()),
+            1 => f.write_str("; 1 waits"),
+            n => write!(f, "; {n} wait"),
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// So that a line stays a line.
+        const LONGEST: usize = 60;
+        match (self.pid, &self.command) {
+            (None, _) => f.write_str("somebody who cannot be told")?,
+            (Some(pid), None) => write!(f, "process {pid}")?,
+            (Some(pid), Some(command)) if command.chars().count() > LONGEST => {
+                let start: String = command.chars().take(LONGEST - 1).collect();
+                write!(f, "process {pid}, {start}…")?;
+            }
+            (Some(pid), Some(command)) => write!(f, "process {pid}, {command}")?,
+        }
+        let family = match self.protocol {
+            Family::Native => "native",
+            Family::Flock => "flock",
+            Family::Record => "record lock",
+        };
+        write!(f, " ({family}")?;
+        match self.since {
+            // Both ends are rounded, so a process that just started may seem to come from ahead.
+            Some(since) => {
+                let age = since.elapsed().unwrap_or_default();
+                write!(f, ", started {} ago)", indicatif::HumanDuration(age))
+            }
+            None => f.write_str(")"),
+        }
+    }
+}

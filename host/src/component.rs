@@ -1,0 +1,237 @@
+//! Locks for components that run in Wasmtime.
+//!
+//! The store needs a [`LocketCtx`], which says what the guest may lock, and the linker one of the
+//! `add_to_linker` functions:
+//!
+//! | for guests that | and an embedder that calls them | |
+//! |---|---|---|
+//! | import `api` or `poll` | with `async` | [`p2::add_to_linker_async`] |
+//! | | without | [`p2::add_to_linker_sync`] |
+//! | import `api-async` as well | with `async` | [`p3::add_to_linker`], on top of that of [`p2`] |
+//! | import `admin` as well | in either way | [`admin::add_to_linker`] |
+//!
+//! ```no_run
+//! use locket::component::{LocketCtx, LocketCtxView, LocketView};
+//! use locket::sandbox::Rights;
+//! use wasmtime::component::{Component, Linker, ResourceTable};
+//! use wasmtime::{Engine, Result, Store};
+//! use wasmtime_wasi::p2::bindings::Command;
+//! use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+//!
+//! struct State {
+//!     wasi: WasiCtx,
+//!     locket: LocketCtx,
+//!     table: ResourceTable,
+//! }
+//!
+//! impl WasiView for State {
+//!     fn ctx(&mut self) -> WasiCtxView<'_> {
+//!         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+//!     }
+//! }
+//!
+//! impl LocketView for State {
+//!     fn locket(&mut self) -> LocketCtxView<'_> {
+//!         LocketCtxView { ctx: &mut self.locket, table: &mut self.table }
+//!     }
+//! }
+//!
+//! // One for all guests: it keeps them in order.
+//! async fn run(locks: &locket::Engine) -> Result<()> {
+//!     let engine = Engine::default();
+//!     let mut linker: Linker<State> = Linker::new(&engine);
+//!     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+//!     locket::component::p2::add_to_linker_async(&mut linker)?;
+//!
+//!     let state = State {
+//!         wasi: WasiCtx::builder().inherit_stdio().build(),
+//!         locket: LocketCtx::builder(locks)
+//!             .label("worker")
+//!             .grant_dir("/srv/jobs", "/jobs", Rights::READ_WRITE)?
+//!             .build(),
+//!         table: ResourceTable::new(),
+//!     };
+//!     let mut store = Store::new(&engine, state);
+//!     let component = Component::from_file(&engine, "worker.wasm")?;
+//!     let worker = Command::instantiate_async(&mut store, &component, &linker).await?;
+//!     let result = worker.wasi_cli_run().call_run(&mut store).await?;
+//!     result.map_err(|()| wasmtime::format_err!("the worker failed"))
+//! } // Here the store is dropped, and with it every lock of the guest is released.
+//! ```
+//!
+//! # How a guest ends
+//!
+//! The locks of a guest are free as soon as its [`Store`](wasmtime::Store) is dropped, whatever
+//! state it is in. They are *not* before: a trap, a dropped call or an epoch deadline leaves the
+//! resources of the guest where they are. Wasmtime lets nobody enter such an instance again, so
+//! drop the store; or, to keep it for examination, call [`LocketCtx::release_all`].
+//!
+//! Epochs and fuel do not reach into calls of the host. What bounds a wait and a hold are
+//! [`Limits::longest_wait`] and [`Limits::longest_hold`]. An embedder may also drop the future of
+//! a call at any time, which ends a wait in it.
+//!
+//! While a guest waits in the plain `acquire`, nothing in its store runs. So one that waits for a
+//! lock which that store holds is refused as a deadlock. That is not so in `poll` and `api-async`.
+//!
+//! # What the guest does not learn
+//!
+//! It gets cases of an enumeration, its own paths, and the labels that embedders give. Paths,
+//! process numbers and error texts of the host go to [`tracing`] events of the target `locket`.
+
+pub mod admin;
+pub mod bindings;
+mod host;
+pub mod p2;
+pub mod p3;
+
+use std::io;
+use std::path::Path;
+
+use wasmtime::component::{HasData, ResourceTable};
+use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
+use wasmtime_wasi::p2::bindings::filesystem::preopens::Host as _;
+use wasmtime_wasi::{FsPerms, WasiCtxView, WasiView};
+
+pub use self::host::{Guard, LockError, LockFile};
+pub use self::p2::Pending;
+use crate::sandbox::{Grant, Limits, Rights, Sandbox};
+use crate::{Engine, Protocol};
+
+/// What the guest of one store may lock, and what it has locked.
+///
+/// All instances of a store are one owner: what one acquired, the other may release.
+#[derive(Debug)]
+pub struct LocketCtx {
+    sandbox: Sandbox,
+}
+
+/// Settings of a [`LocketCtx`].
+#[derive(Debug)]
+#[must_use]
+pub struct LocketCtxBuilder {
+    engine: Engine,
+    label: Option<String>,
+    protocol: Protocol,
+    limits: Limits,
+    grants: Vec<Grant>,
+}
+
+impl LocketCtxBuilder {
+    /// What others are told who ask who holds a lock. By default nothing.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// The protocol of locks that the guest opens without naming one. By default
+    /// [`Protocol::Native`].
+    pub fn protocol(mut self, protocol: Protocol) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
+    /// How much the guest may use.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Grants the directory at `host_path` under the name `guest_path`. It is opened now, and
+    /// stays the same directory whatever becomes of its path. Of two grants of one name the later
+    /// one counts.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sandbox::grant_dir`].
+    pub fn grant_dir(
+        mut self,
+        host_path: impl AsRef<Path>,
+        guest_path: impl AsRef<str>,
+        rights: Rights,
+    ) -> io::Result<Self> {
+        self.grants.push(Grant::ambient(host_path.as_ref(), guest_path.as_ref(), rights)?);
+        Ok(self)
+    }
+
+    /// The context of one store.
+    pub fn build(self) -> LocketCtx {
+        let label = self.label.as_deref();
+        let mut sandbox = Sandbox::new(&self.engine, label, self.protocol, self.limits);
+        self.grants.into_iter().for_each(|grant| sandbox.add(grant));
+        LocketCtx { sandbox }
+    }
+}
+
+impl LocketCtx {
+    /// A context to which nothing is granted yet. Guests that shall take turns with one another
+    /// in the order of arrival need the same `engine`.
+    pub fn builder(engine: &Engine) -> LocketCtxBuilder {
+        LocketCtxBuilder {
+            engine: engine.clone(),
+            label: None,
+            protocol: Protocol::default(),
+            limits: Limits::default(),
+            grants: Vec::new(),
+        }
+    }
+
+    /// Grants the directories that a WASI context preopens, under their names there. Those that
+    /// may only be read allow to share the locks of files that exist.
+    ///
+    /// # Errors
+    ///
+    /// Where the resource table is full, or a descriptor cannot be duplicated.
+    pub fn grant_preopens(&mut self, wasi: WasiCtxView<'_>) -> wasmtime::Result<()> {
+        struct View<'a>(WasiCtxView<'a>);
+
+        impl WasiView for View<'_> {
+            fn ctx(&mut self) -> WasiCtxView<'_> {
+                WasiCtxView { ctx: self.0.ctx, table: self.0.table }
+            }
+        }
+
+        let mut wasi = View(wasi);
+        for (descriptor, name) in wasi.filesystem().get_directories()? {
+            let Descriptor::Dir(preopen) = wasi.0.table.delete(descriptor)? else {
+                continue;
+            };
+            let rights = match preopen.perms {
+                FsPerms::ReadOnly => Rights::READ_ONLY,
+                FsPerms::ReadWrite => Rights::READ_WRITE,
+            };
+            self.sandbox.grant(preopen.dir.try_clone()?, name, rights)?;
+        }
+        Ok(())
+    }
+
+    /// Takes away every lock of the guest, and ends its waits with the error `canceled`; it
+    /// learns the first by the state `lost(broken)`. For stores that are kept after a trap.
+    pub fn release_all(&self) {
+        tracing::debug!(target: "locket", guest = ?self.sandbox, "release all");
+        self.sandbox.release_all();
+    }
+}
+
+/// A [`LocketCtx`], and the table that has the resources of its guest.
+#[derive(Debug)]
+pub struct LocketCtxView<'a> {
+    /// What the guest may lock.
+    pub ctx: &'a mut LocketCtx,
+    /// The table of the store, the same as that of WASI.
+    pub table: &'a mut ResourceTable,
+}
+
+/// Gives access to the [`LocketCtx`] in the data of a store.
+pub trait LocketView: Send {
+    /// The context and the table.
+    fn locket(&mut self) -> LocketCtxView<'_>;
+}
+
+/// Names [`LocketCtxView`] to the `add_to_linker` functions of [`bindings`], for those who call
+/// these directly and need no [`LocketView`].
+#[derive(Debug)]
+pub struct Locket;
+
+impl HasData for Locket {
+    type Data<'a> = LocketCtxView<'a>;
+}

@@ -1,0 +1,38 @@
+//! What Wasmtime makes of the interface: the traits that the adapter implements, and the types.
+//!
+//! Bindings of a world that uses types of `locket:lock` can share these instead of having their
+//! own, with `with: { "locket:lock": locket::component::bindings }`.
+
+mod generated {
+    #![expect(missing_docs, reason = "generated; the interface is documented in its own files")]
+    #![allow(
+        clippy::allow_attributes_without_reason,
+        clippy::clone_on_ref_ptr,
+        clippy::semicolon_if_nothing_returned,
+        clippy::uninlined_format_args,
+        unreachable_pub,
+        rust_2018_idioms,
+        reason = "generated"
+    )]
+
+    wasmtime::component::bindgen!({
+        path: "wit",
+        world: "imports",
+        imports: {
+            "locket:lock/api.[method]lock-file.acquire": async | trappable,
+            default: trappable,
+        },
+        trappable_error_type: {
+            "locket:lock/api.error" => crate::component::LockError,
+        },
+        with: {
+            "wasi:io": wasmtime_wasi::p2::bindings::io,
+            "locket:lock/api.lock-file": crate::component::LockFile,
+            "locket:lock/api.guard": crate::component::Guard,
+            "locket:lock/poll.pending": crate::component::Pending,
+        },
+        require_store_data_send: true,
+    });
+}
+
+pub use generated::locket::lock::*;

@@ -1,0 +1,287 @@
+//! `api`: the lock file, the guard, and what goes wrong with them.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use wasmtime::component::{Resource, ResourceTableError};
+
+use super::bindings::api;
+use super::{LocketCtx, LocketCtxView};
+use crate::error::{Error, Kind};
+use crate::sandbox::{Handle, Hold, Lock};
+use crate::{LostReason, Mode, OnRelease, Protocol, Scope, State};
+
+/// A lock file of a guest: what lies behind the resource `lock-file`.
+#[derive(Debug)]
+pub struct LockFile {
+    pub(super) lock: Lock,
+}
+
+/// A hold of a guest: what lies behind the resource `guard`.
+#[derive(Debug)]
+pub struct Guard {
+    pub(super) hold: Hold,
+    pub(super) _handle: Handle,
+}
+
+/// Why a call of a guest failed: a case of the `error` of the interface, or a fault of the host,
+/// which traps.
+#[derive(Debug)]
+pub struct LockError(Fault);
+
+#[derive(Debug)]
+enum Fault {
+    Guest(api::Error),
+    Host(wasmtime::Error),
+}
+
+impl fmt::Display for LockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Fault::Guest(error) => error.fmt(f),
+            Fault::Host(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for LockError {}
+
+impl From<ResourceTableError> for LockError {
+    fn from(error: ResourceTableError) -> Self {
+        Self(Fault::Host(error.into()))
+    }
+}
+
+impl From<api::Error> for LockError {
+    fn from(error: api::Error) -> Self {
+        Self(Fault::Guest(error))
+    }
+}
+
+impl From<Error> for LockError {
+    fn from(error: Error) -> Self {
+        api::Error::from(error).into()
+    }
+}
+
+/// The one place where errors of the engine become those of the interface. What a guest must not
+/// see goes to the trace here.
+impl From<Error> for api::Error {
+    fn from(error: Error) -> Self {
+        tracing::debug!(target: "locket", %error, "refused");
+        match error.kind() {
+            Kind::WouldBlock => Self::WouldBlock,
+            Kind::Timeout => Self::Timeout,
+            Kind::NotLocked => Self::NotLocked,
+            Kind::NotOwner => Self::NotOwner,
+            Kind::Deadlock => Self::Deadlock,
+            Kind::Denied => Self::AccessDenied,
+            Kind::NotFound => Self::NoEntry,
+            Kind::InvalidPath => Self::InvalidPath,
+            Kind::LimitExceeded => Self::LimitExceeded,
+            Kind::Unsupported => Self::NotSupported,
+            Kind::Lost(reason) => Self::Lost(reason.into()),
+            Kind::Canceled => Self::Canceled,
+            Kind::Io => Self::Io(error.io().map_or(api::IoKind::Other, io_kind)),
+        }
+    }
+}
+
+fn io_kind(error: &io::Error) -> api::IoKind {
+    match error.kind() {
+        io::ErrorKind::StorageFull => api::IoKind::NoSpace,
+        io::ErrorKind::QuotaExceeded => api::IoKind::Quota,
+        io::ErrorKind::ReadOnlyFilesystem => api::IoKind::ReadOnly,
+        io::ErrorKind::StaleNetworkFileHandle => api::IoKind::Stale,
+        _ => match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) => api::IoKind::TooManyFiles,
+            Some(libc::ENOLCK) => api::IoKind::TooManyLocks,
+            _ => api::IoKind::Other,
+        },
+    }
+}
+
+impl From<LostReason> for api::LostReason {
+    fn from(reason: LostReason) -> Self {
+        match reason {
+            LostReason::Expired => Self::Expired,
+            LostReason::Broken => Self::Broken,
+        }
+    }
+}
+
+impl From<api::Mode> for Mode {
+    fn from(mode: api::Mode) -> Self {
+        match mode {
+            api::Mode::Exclusive => Self::Exclusive,
+            api::Mode::Shared => Self::Shared,
+        }
+    }
+}
+
+impl From<Mode> for api::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Exclusive => Self::Exclusive,
+            Mode::Shared => Self::Shared,
+        }
+    }
+}
+
+/// The protocol of that name, if this host has it.
+fn protocol(protocol: api::Protocol) -> Result<Protocol, api::Error> {
+    let name = match protocol {
+        api::Protocol::Native => "native",
+        api::Protocol::Flock => "flock",
+        api::Protocol::Fcntl => "fcntl",
+        api::Protocol::Link => "link",
+        api::Protocol::Symlink => "symlink",
+        api::Protocol::Mkdir => "mkdir",
+        api::Protocol::PidFile => "pid-file",
+        api::Protocol::Soft => "soft",
+        api::Protocol::Sqlite => "sqlite",
+    };
+    name.parse().map_err(|_| api::Error::NotSupported)
+}
+
+pub(super) fn timeout(timeout: Option<api::Milliseconds>) -> Option<Duration> {
+    timeout.map(|millis| Duration::from_millis(millis.into()))
+}
+
+/// Rounded down: a guest shall not rely on more than there is.
+fn milliseconds(duration: Duration) -> api::Milliseconds {
+    duration.as_millis().try_into().unwrap_or(api::Milliseconds::MAX)
+}
+
+fn grant(valid_for: Option<Duration>) -> api::Grant {
+    api::Grant { token: None, valid_for: valid_for.map(milliseconds) }
+}
+
+impl LocketCtx {
+    fn open(
+        &self,
+        path: &str,
+        protocol: Option<Protocol>,
+        on_release: OnRelease,
+    ) -> Result<LockFile, Error> {
+        let lock = self.sandbox.open(path, protocol, on_release)?;
+        tracing::debug!(target: "locket", path, "opened");
+        Ok(LockFile { lock })
+    }
+}
+
+impl api::Host for LocketCtxView<'_> {
+    fn convert_error(&mut self, error: LockError) -> wasmtime::Result<api::Error> {
+        match error.0 {
+            Fault::Guest(error) => Ok(error),
+            Fault::Host(error) => Err(error),
+        }
+    }
+}
+
+impl api::HostLockFile for LocketCtxView<'_> {
+    fn open(&mut self, path: String) -> Result<Resource<LockFile>, LockError> {
+        let lock = self.ctx.open(&path, None, OnRelease::Keep)?;
+        Ok(self.table.push(lock)?)
+    }
+
+    fn open_with(
+        &mut self,
+        path: String,
+        options: api::Options,
+    ) -> Result<Resource<LockFile>, LockError> {
+        let on_release = match options.on_release {
+            api::OnRelease::Keep => OnRelease::Keep,
+            api::OnRelease::Remove => OnRelease::Remove,
+        };
+        let protocol = options.protocol.map(protocol).transpose()?;
+        let lock = self.ctx.open(&path, protocol, on_release)?;
+        Ok(self.table.push(lock)?)
+    }
+
+    fn path(&mut self, this: Resource<LockFile>) -> wasmtime::Result<String> {
+        Ok(self.table.get(&this)?.lock.path().to_owned())
+    }
+
+    async fn acquire(
+        &mut self,
+        this: Resource<LockFile>,
+        mode: api::Mode,
+        wait: Option<api::Milliseconds>,
+    ) -> Result<api::Grant, LockError> {
+        let lock = &self.table.get(&this)?.lock;
+        let hold = lock.acquire_suspended(mode.into(), timeout(wait))?.await?;
+        Ok(keep(lock, hold))
+    }
+
+    fn release(&mut self, this: Resource<LockFile>) -> Result<(), LockError> {
+        let lock = &self.table.get(&this)?.lock;
+        lock.release()?;
+        tracing::trace!(target: "locket", path = lock.path(), "released");
+        Ok(())
+    }
+
+    fn is_locked(&mut self, this: Resource<LockFile>) -> Result<bool, LockError> {
+        Ok(self.table.get(&this)?.lock.is_locked()?)
+    }
+
+    fn state(&mut self, this: Resource<LockFile>) -> wasmtime::Result<api::State> {
+        let lock = &self.table.get(&this)?.lock;
+        Ok(match lock.state() {
+            State::Unlocked => api::State::Unlocked,
+            State::Held => api::State::Held(grant(lock.valid_for())),
+            State::Lost(reason) => api::State::Lost(reason.into()),
+        })
+    }
+
+    fn holder(&mut self, this: Resource<LockFile>) -> Result<Option<api::Holder>, LockError> {
+        let holder = self.table.get(&this)?.lock.holder()?;
+        Ok(holder.map(|holder| api::Holder {
+            label: holder.label,
+            mode: Some(holder.mode.into()),
+            is_self: holder.is_self,
+        }))
+    }
+
+    fn guarantee(&mut self, this: Resource<LockFile>) -> wasmtime::Result<api::Guarantee> {
+        let guarantee = self.table.get(&this)?.lock.guarantee();
+        Ok(api::Guarantee {
+            scope: match guarantee.scope {
+                Scope::Host => api::Scope::Host,
+                Scope::ClusterFileSystem => api::Scope::ClusterFileSystem,
+            },
+            ttl: guarantee.ttl.map(milliseconds),
+            fifo: guarantee.fifo,
+            fencing: false,
+        })
+    }
+
+    fn drop(&mut self, this: Resource<LockFile>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}
+
+/// What a plain acquire does with the hold that it got.
+pub(super) fn keep(lock: &Lock, hold: Hold) -> api::Grant {
+    tracing::trace!(target: "locket", path = lock.path(), "granted");
+    let granted = grant(hold.valid_for());
+    hold.keep();
+    granted
+}
+
+impl api::HostGuard for LocketCtxView<'_> {
+    fn grant(&mut self, this: Resource<Guard>) -> wasmtime::Result<api::Grant> {
+        Ok(grant(self.table.get(&this)?.hold.valid_for()))
+    }
+
+    fn release(&mut self, this: Resource<Guard>) -> Result<(), LockError> {
+        Ok(self.table.delete(this)?.hold.release()?)
+    }
+
+    fn drop(&mut self, this: Resource<Guard>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}

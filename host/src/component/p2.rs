@@ -1,0 +1,186 @@
+//! For guests of WASI 0.2, or of none: `api` and `poll`.
+
+use std::future::{self, Future};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Linker, Resource};
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
+
+use super::bindings::{api, poll};
+use super::host::{keep, timeout};
+use super::{Guard, LockError, LockFile, Locket, LocketCtxView, LocketView};
+use crate::error::Error;
+use crate::sandbox::{Handle, Hold, Wait};
+
+/// Adds `api` and `poll` for embedders that call guests with `async`.
+///
+/// # Errors
+///
+/// Where the linker has them already.
+pub fn add_to_linker_async<T: LocketView + 'static>(
+    linker: &mut Linker<T>,
+) -> wasmtime::Result<()> {
+    api::add_to_linker::<T, Locket>(linker, T::locket)?;
+    poll::add_to_linker::<T, Locket>(linker, T::locket)
+}
+
+/// Adds `api` and `poll` for embedders that call guests without `async`. An `acquire` that has to
+/// wait takes up the calling thread; it needs no Tokio.
+///
+/// # Errors
+///
+/// Where the linker has them already.
+pub fn add_to_linker_sync<T: LocketView + 'static>(
+    linker: &mut Linker<T>,
+) -> wasmtime::Result<()> {
+    add_to_linker_async(linker)?;
+    // The one function that waits.
+    linker.allow_shadowing(true);
+    let added = linker.instance("locket:lock/api@0.1.0").and_then(|mut api| {
+        api.func_wrap("[method]lock-file.acquire", acquire_sync::<T>)
+    });
+    linker.allow_shadowing(false);
+    added
+}
+
+type Acquire = (Resource<LockFile>, api::Mode, Option<api::Milliseconds>);
+
+fn acquire_sync<T: LocketView>(
+    mut store: StoreContextMut<'_, T>,
+    (lock, mode, wait): Acquire,
+) -> wasmtime::Result<(Result<api::Grant, api::Error>,)> {
+    let lock = &store.data_mut().locket().table.get(&lock)?.lock;
+    let hold = lock.acquire(mode.into(), timeout(wait));
+    Ok((hold.map(|hold| keep(lock, hold)).map_err(api::Error::from),))
+}
+
+/// An acquire under way: what lies behind the resource `pending`.
+///
+/// Pollables share it. `wasi:io` drops the future of a pollable whenever a poll ends without it,
+/// so the wait is kept here instead, and goes on from one poll to the next.
+#[derive(Debug)]
+pub struct Pending {
+    progress: Shared,
+    handle: Option<Handle>,
+}
+
+#[derive(Clone, Debug)]
+struct Shared(Arc<Mutex<Progress>>);
+
+#[derive(Debug)]
+enum Progress {
+    Waiting(Wait),
+    Over(Result<Hold, Error>),
+    /// The answer was taken, or nobody is left to take it.
+    Gone,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let progress = std::mem::replace(&mut *self.progress.lock(), Progress::Gone);
+        drop(progress);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut progress = self.lock();
+        if let Progress::Waiting(wait) = &mut *progress {
+            match Pin::new(wait).poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(answer) => *progress = Progress::Over(answer),
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// The answer, once.
+    fn take(&self) -> Option<Result<Hold, Error>> {
+        // A guest that never polls gets its answer all the same.
+        if self.poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            return None;
+        }
+        match std::mem::replace(&mut *self.lock(), Progress::Gone) {
+            Progress::Over(answer) => Some(answer),
+            Progress::Waiting(_) | Progress::Gone => None,
+        }
+    }
+}
+
+#[async_trait]
+impl Pollable for Shared {
+    async fn ready(&mut self) {
+        future::poll_fn(|cx| self.poll(cx)).await;
+    }
+}
+
+/// Ready while a hold that was lost has not been released.
+struct Lost(crate::LockFile);
+
+#[async_trait]
+impl Pollable for Lost {
+    async fn ready(&mut self) {
+        self.0.lost().await;
+    }
+}
+
+impl poll::Host for LocketCtxView<'_> {
+    fn start(
+        &mut self,
+        lock: Resource<LockFile>,
+        mode: api::Mode,
+        wait: Option<api::Milliseconds>,
+    ) -> Result<Resource<Pending>, LockError> {
+        let lock = &self.table.get(&lock)?.lock;
+        let handle = Some(lock.handle()?);
+        let wait = lock.acquire_async(mode.into(), timeout(wait))?;
+        let progress = Shared(Arc::new(Mutex::new(Progress::Waiting(wait))));
+        // Enters the queue.
+        let _ = progress.poll(&mut Context::from_waker(Waker::noop()));
+        Ok(self.table.push(Pending { progress, handle })?)
+    }
+
+    fn lost(&mut self, lock: Resource<LockFile>) -> wasmtime::Result<Resource<DynPollable>> {
+        let lost = Lost(self.table.get(&lock)?.lock.file().clone());
+        let lost = self.table.push(lost)?;
+        subscribe(self.table, lost)
+    }
+}
+
+impl poll::HostPending for LocketCtxView<'_> {
+    fn subscribe(&mut self, this: Resource<Pending>) -> wasmtime::Result<Resource<DynPollable>> {
+        let progress = self.table.get(&this)?.progress.clone();
+        // Not a child of the pending, so that the guest may drop them in any order.
+        let progress = self.table.push(progress)?;
+        subscribe(self.table, progress)
+    }
+
+    fn finish(
+        &mut self,
+        this: Resource<Pending>,
+    ) -> wasmtime::Result<Option<Result<Resource<Guard>, api::Error>>> {
+        let pending = self.table.get_mut(&this)?;
+        let Some(answer) = pending.progress.take() else {
+            return Ok(None);
+        };
+        let handle = pending.handle.take();
+        Ok(Some(match (answer, handle) {
+            (Ok(hold), Some(_handle)) => Ok(self.table.push(Guard { hold, _handle })?),
+            (Ok(_), None) => unreachable!("there is one answer, and a handle for it"),
+            (Err(error), _) => Err(error.into()),
+        }))
+    }
+
+    fn drop(&mut self, this: Resource<Pending>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}

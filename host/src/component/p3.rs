@@ -1,0 +1,48 @@
+//! For guests of WASI 0.3: `api-async`.
+
+use wasmtime::component::{Accessor, Linker, Resource};
+
+use super::bindings::{api, api_async};
+use super::host::timeout;
+use super::{Guard, LockError, LockFile, Locket, LocketCtxView, LocketView};
+
+/// Adds `api-async`. What else the guest imports comes from
+/// [`p2::add_to_linker_async`](super::p2::add_to_linker_async).
+///
+/// # Errors
+///
+/// Where the linker has it already, or its engine was configured without
+/// [support for concurrency](wasmtime::Config::concurrency_support).
+pub fn add_to_linker<T: LocketView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    api_async::add_to_linker::<T, Locket>(linker, T::locket)
+}
+
+impl api_async::Host for LocketCtxView<'_> {}
+
+impl<T: Send> api_async::HostWithStore<T> for Locket {
+    async fn acquire(
+        store: &Accessor<T, Self>,
+        lock: Resource<LockFile>,
+        mode: api::Mode,
+        wait: Option<api::Milliseconds>,
+    ) -> Result<Resource<Guard>, LockError> {
+        let (handle, wait) = store.with(|mut store| {
+            let lock = &store.get().table.get(&lock)?.lock;
+            let handle = lock.handle()?;
+            Ok::<_, LockError>((handle, lock.acquire_async(mode.into(), timeout(wait))?))
+        })?;
+        let hold = wait.await?;
+        // Nothing is awaited from here on, so that a hold is either here or with the guest.
+        store.with(|mut store| Ok(store.get().table.push(Guard { hold, _handle: handle })?))
+    }
+
+    async fn lost(
+        store: &Accessor<T, Self>,
+        lock: Resource<LockFile>,
+    ) -> wasmtime::Result<api::LostReason> {
+        let lost = store.with(|mut store| {
+            Ok::<_, wasmtime::Error>(store.get().table.get(&lock)?.lock.lost())
+        })?;
+        Ok(lost.await.into())
+    }
+}

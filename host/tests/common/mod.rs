@@ -1,0 +1,109 @@
+//! What the tests of the engine share.
+#![allow(dead_code, reason = "each test binary uses its share")]
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use locket::{Engine, LockFile, Mode};
+
+/// Long enough that something which has not happened is stuck.
+pub(crate) const STUCK: Duration = Duration::from_secs(10);
+
+/// Long enough to see that a waiter really waits.
+pub(crate) const QUIESCENT: Duration = Duration::from_millis(30);
+
+pub(crate) const EX: Mode = Mode::Exclusive;
+pub(crate) const SH: Mode = Mode::Shared;
+
+pub(crate) struct Dir(pub(crate) tempfile::TempDir);
+
+impl Dir {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub(crate) fn lock(&self, engine: &Engine) -> LockFile {
+        engine.open(self.path("lock")).unwrap()
+    }
+}
+
+/// Waits until `condition` holds; panics if it does not in [`STUCK`].
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < STUCK, "not in {STUCK:?}: {what}");
+        thread::yield_now();
+    }
+}
+
+/// A waker that counts.
+#[derive(Default)]
+pub(crate) struct Count(pub(crate) AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Begins to acquire, and is in the queue when it returns.
+pub(crate) fn pending(lock: &LockFile, mode: Mode) -> locket::Acquire {
+    let mut acquire = lock.acquire_async(mode, None);
+    assert!(poll(&mut acquire).is_pending());
+    acquire
+}
+
+/// Polls a future once.
+pub(crate) fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Runs a future on this thread.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = std::pin::pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        thread::park();
+    }
+}
+
+/// The number of threads of this process that the engine started.
+pub(crate) fn engine_threads() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    tasks
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
+        .filter(|name| name.starts_with("locket-"))
+        .count()
+}
+
+/// The number of open descriptors of this process.
+pub(crate) fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// How many wait in the kernel for a lock of a file.
+pub(crate) fn kernel_waiters(path: &std::path::Path) -> usize {
+    use std::os::unix::fs::MetadataExt;
+    let inode = format!(":{} ", std::fs::metadata(path).unwrap().ino());
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    locks.lines().filter(|line| line.contains("->") && line.contains(&inode)).count()
+}

@@ -1,0 +1,300 @@
+//! What the engine adds to the promises: sharing, both lock families, waiting that leaves
+//! nothing behind, files that vanish, holds that are lost, forks.
+
+mod common;
+
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use common::*;
+use locket::{Engine, LostReason, OnRelease, Options, Protocol, State};
+use rustix::fs::{FlockOperation, fcntl_lock, flock};
+
+fn ready<F: Future<Output = locket::Result<T>> + Unpin, T>(future: &mut F) -> T {
+    match poll(future) {
+        Poll::Ready(result) => result.unwrap(),
+        Poll::Pending => panic!("still waits"),
+    }
+}
+
+#[test]
+fn readers_share_and_a_waiting_writer_is_not_overtaken() {
+    let dir = Dir::new();
+    let lock = dir.lock(&Engine::new());
+    let first = lock.acquire(SH, None).unwrap();
+    let second = lock.acquire(SH, Duration::ZERO).unwrap();
+    let mut writer = pending(&lock, EX);
+    let mut late = [pending(&lock, SH), pending(&lock, SH)];
+    assert!(lock.try_acquire(SH).unwrap().is_none(), "a reader overtook the writer");
+    drop(first);
+    assert!(poll(&mut writer).is_pending());
+    drop(second);
+    let writer = block_on(writer).unwrap();
+    assert!(late.iter_mut().all(|reader| poll(reader).is_pending()));
+    drop(writer);
+    let readers = late.map(|reader| block_on(reader).unwrap());
+    assert_eq!(lock.holder().unwrap().unwrap().mode, SH);
+    drop(readers);
+    assert!(!lock.is_locked().unwrap());
+}
+
+#[test]
+fn a_canceled_writer_lets_the_readers_behind_it_join() {
+    let dir = Dir::new();
+    let lock = dir.lock(&Engine::new());
+    let _reader = lock.acquire(SH, None).unwrap();
+    let writer = pending(&lock, EX);
+    let mut reader = pending(&lock, SH);
+    drop(writer);
+    let _joined = ready(&mut reader);
+}
+
+#[test]
+fn engines_share_and_exclude_like_processes() {
+    let dir = Dir::new();
+    for protocol in Protocol::ALL {
+        let open = || {
+            let options = Options::new().protocol(protocol);
+            Engine::new().open_with(dir.path("lock"), &options).unwrap()
+        };
+        let (a, b) = (open(), open());
+        let reader = a.acquire(SH, None).unwrap();
+        b.acquire(SH, Duration::ZERO).unwrap().release().unwrap();
+        assert!(b.try_acquire(EX).unwrap().is_none());
+        assert_eq!(b.holder().unwrap().unwrap().mode, SH);
+        reader.release().unwrap();
+        let writer = a.acquire(EX, None).unwrap();
+        assert!(b.try_acquire(SH).unwrap().is_none());
+        assert_eq!(b.holder().unwrap().unwrap().mode, EX);
+        assert!(!b.holder().unwrap().unwrap().is_self);
+        assert!(a.holder().unwrap().unwrap().is_self);
+        writer.release().unwrap();
+    }
+}
+
+#[test]
+fn native_excludes_both_families_and_is_excluded_by_both() {
+    let dir = Dir::new();
+    let lock = dir.lock(&Engine::new());
+    let foreign = || File::options().read(true).write(true).open(dir.path("lock")).unwrap();
+
+    let guard = lock.acquire(EX, None).unwrap();
+    assert!(foreign().try_lock().is_err());
+    assert!(fcntl_lock(foreign(), FlockOperation::NonBlockingLockExclusive).is_err());
+    guard.release().unwrap();
+    let guard = lock.acquire(SH, None).unwrap();
+    foreign().try_lock_shared().unwrap();
+    assert!(foreign().try_lock().is_err());
+    assert!(fcntl_lock(foreign(), FlockOperation::NonBlockingLockExclusive).is_err());
+    guard.release().unwrap();
+
+    let file = foreign();
+    flock(&file, FlockOperation::LockExclusive).unwrap();
+    assert!(lock.try_acquire(EX).unwrap().is_none());
+    assert!(lock.is_locked().unwrap());
+    flock(&file, FlockOperation::Unlock).unwrap();
+    fcntl_lock(&file, FlockOperation::LockExclusive).unwrap();
+    assert!(lock.try_acquire(EX).unwrap().is_none());
+    assert!(lock.is_locked().unwrap());
+    fcntl_lock(&file, FlockOperation::Unlock).unwrap();
+    assert!(!lock.is_locked().unwrap());
+}
+
+#[test]
+fn waiting_for_one_family_does_not_hold_the_other() {
+    let dir = Dir::new();
+    let lock = dir.lock(&Engine::new());
+    let file = File::options().read(true).write(true).open(dir.path("lock")).unwrap();
+    fcntl_lock(&file, FlockOperation::LockExclusive).unwrap();
+    let waiter = {
+        let lock = lock.clone();
+        thread::spawn(move || lock.acquire(EX, None).unwrap())
+    };
+    eventually("it waits for the record lock", || kernel_waiters(lock.path()) == 1);
+    // A second descriptor: closing it must not drop the record lock of this process.
+    let other = std::mem::ManuallyDrop::new(File::open(dir.path("lock")).unwrap());
+    flock(&*other, FlockOperation::NonBlockingLockExclusive).unwrap();
+    flock(&*other, FlockOperation::Unlock).unwrap();
+    fcntl_lock(&file, FlockOperation::Unlock).unwrap();
+    waiter.join().unwrap().release().unwrap();
+}
+
+#[test]
+fn the_bounded_hand_off_lets_other_engines_in() {
+    let dir = Dir::new();
+    let mine = dir.lock(&Engine::builder().hand_off(4, Duration::from_secs(60)).build());
+    let other = dir.lock(&Engine::new());
+    let first = mine.acquire(EX, None).unwrap();
+    let foreign = {
+        let other = other.clone();
+        thread::spawn(move || other.acquire(EX, None).unwrap())
+    };
+    eventually("the other engine waits in the kernel", || kernel_waiters(mine.path()) == 1);
+    let mut waiters: Vec<_> = (0..20).map(|_| pending(&mine, EX)).collect();
+    first.release().unwrap();
+    let mut handed = 0;
+    let mut served = waiters.drain(..);
+    let rest = loop {
+        let mut next = served.next().expect("the other engine never got it");
+        match poll(&mut next) {
+            Poll::Ready(guard) => guard.unwrap().release().unwrap(),
+            Poll::Pending => break next,
+        }
+        handed += 1;
+    };
+    assert_eq!(handed, 4);
+    foreign.join().unwrap().release().unwrap();
+    block_on(rest).unwrap().release().unwrap();
+    for waiter in served {
+        block_on(waiter).unwrap().release().unwrap();
+    }
+}
+
+#[test]
+fn a_file_removed_while_waiting_moves_the_waiters_to_its_successor() {
+    let dir = Dir::new();
+    let path = dir.path("lock");
+    let (holder, lock) = (dir.lock(&Engine::new()), dir.lock(&Engine::new()));
+    let guard = holder.acquire(EX, None).unwrap();
+    let (sent, received) = mpsc::channel();
+    let blocked = {
+        let (lock, sent) = (lock.clone(), sent.clone());
+        thread::spawn(move || {
+            let guard = lock.acquire(EX, None).unwrap();
+            sent.send(()).unwrap();
+            guard
+        })
+    };
+    eventually("it waits", || format!("{lock:?}").contains("waiting: 1"));
+    let task = pending(&lock, EX);
+    std::fs::remove_file(&path).unwrap();
+    let newcomer = dir.lock(&Engine::new()).acquire(EX, None).unwrap();
+    let lost = guard.release().unwrap_err();
+    assert_eq!(lost.lost_reason(), Some(LostReason::Broken));
+    assert!(received.recv_timeout(QUIESCENT).is_err(), "two holders of one path");
+    newcomer.release().unwrap();
+    drop(blocked.join().unwrap());
+    block_on(task).unwrap().release().unwrap();
+    assert!(path.exists());
+}
+
+#[test]
+fn a_file_replaced_by_rename_is_a_new_lock() {
+    let dir = Dir::new();
+    let lock = dir.lock(&Engine::new());
+    let old = lock.acquire(EX, None).unwrap();
+    File::create(dir.path("new")).unwrap();
+    std::fs::rename(dir.path("new"), dir.path("lock")).unwrap();
+    let new = dir.lock(&Engine::new()).acquire(EX, Duration::ZERO).unwrap();
+    assert!(old.release().unwrap_err().is_lost());
+    assert!(lock.try_acquire(EX).unwrap().is_none());
+    assert!(dir.lock(&Engine::new()).try_acquire(EX).unwrap().is_none());
+    new.release().unwrap();
+}
+
+#[test]
+fn removal_spares_files_that_are_not_its_own() {
+    let dir = Dir::new();
+    let options = Options::new().on_release(OnRelease::Remove);
+    let lock = Engine::new().open_with(dir.path("lock"), &options).unwrap();
+    let guard = lock.acquire(EX, None).unwrap();
+    std::fs::rename(dir.path("lock"), dir.path("away")).unwrap();
+    std::fs::write(dir.path("lock"), "somebody else's").unwrap();
+    guard.release().unwrap();
+    assert_eq!(std::fs::read_to_string(dir.path("lock")).unwrap(), "somebody else's");
+    assert!(dir.path("away").exists());
+    // A reader leaves the file to the other readers.
+    let reader = lock.acquire(SH, None).unwrap();
+    let foreign = dir.lock(&Engine::new()).acquire(SH, None).unwrap();
+    reader.release().unwrap();
+    assert!(dir.path("lock").exists());
+    foreign.release().unwrap();
+    lock.acquire(SH, None).unwrap().release().unwrap();
+    assert!(!dir.path("lock").exists());
+}
+
+#[test]
+fn contents_and_times_of_the_file_stay_as_they_are() {
+    let dir = Dir::new();
+    std::fs::write(dir.path("lock"), "precious").unwrap();
+    let before = std::fs::metadata(dir.path("lock")).unwrap();
+    for protocol in Protocol::ALL {
+        let options = Options::new().protocol(protocol);
+        let lock = Engine::new().open_with(dir.path("lock"), &options).unwrap();
+        let guard = lock.acquire(EX, None).unwrap();
+        lock.acquire(SH, Duration::from_millis(1)).unwrap_err();
+        guard.release().unwrap();
+    }
+    let after = std::fs::metadata(dir.path("lock")).unwrap();
+    assert_eq!(std::fs::read_to_string(dir.path("lock")).unwrap(), "precious");
+    assert_eq!(before.modified().unwrap(), after.modified().unwrap());
+}
+
+#[test]
+fn a_hold_past_its_time_is_taken_away_and_its_holder_learns_it() {
+    let dir = Dir::new();
+    let options = Options::new().max_hold(Some(Duration::from_millis(50)));
+    let lock = Engine::new().open_with(dir.path("lock"), &options).unwrap();
+    assert_eq!(lock.guarantee().ttl, Some(Duration::from_millis(50)));
+    let guard = lock.acquire(EX, None).unwrap();
+    let next = dir.lock(&Engine::new()).acquire(EX, STUCK).unwrap();
+    assert_eq!(block_on(lock.lost()), LostReason::Expired);
+    assert_eq!(lock.state(), State::Lost(LostReason::Expired));
+    assert_eq!(guard.release().unwrap_err().lost_reason(), Some(LostReason::Expired));
+    assert_eq!(lock.state(), State::Unlocked);
+    next.release().unwrap();
+    // Released in time, it is not lost afterwards.
+    lock.acquire(EX, None).unwrap().release().unwrap();
+    let quick = lock.acquire(EX, None).unwrap();
+    assert_eq!(lock.state(), State::Held);
+    quick.release().unwrap();
+    assert_eq!(lock.state(), State::Unlocked);
+}
+
+#[test]
+#[expect(unsafe_code, reason = "fork has no safe binding")]
+fn a_forked_child_cannot_release_its_parents_lock() {
+    let dir = Dir::new();
+    let lock = dir.lock(&Engine::new());
+    let guard = lock.acquire(EX, None).unwrap();
+    // SAFETY: the child touches only what it inherited, and leaves by `_exit`.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let refused = lock.release().is_err() && lock.acquire(EX, Duration::ZERO).is_err();
+        drop(guard);
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(if refused { 0 } else { 1 }) };
+    }
+    let mut status = 0;
+    // SAFETY: `status` is valid for writes.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(status, 0, "the child was not refused");
+    assert!(dir.lock(&Engine::new()).try_acquire(EX).unwrap().is_none());
+    guard.release().unwrap();
+    assert!(dir.lock(&Engine::new()).try_acquire(EX).unwrap().is_some());
+}
+
+#[test]
+fn a_task_is_woken_once_for_its_grant() {
+    let dir = Dir::new();
+    let lock = dir.lock(&Engine::new());
+    let guard = lock.acquire(EX, None).unwrap();
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(Arc::clone(&count));
+    let mut acquires: Vec<_> = (0..3).map(|_| lock.acquire_async(EX, None)).collect();
+    for acquire in &mut acquires {
+        let mut cx = Context::from_waker(&waker);
+        assert!(std::pin::Pin::new(acquire).poll(&mut cx).is_pending());
+    }
+    guard.release().unwrap();
+    assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    for mut acquire in acquires {
+        drop(ready(&mut acquire));
+    }
+    assert_eq!(count.0.load(Ordering::SeqCst), 3);
+}

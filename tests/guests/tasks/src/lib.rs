@@ -1,0 +1,111 @@
+//! Waits for locks in concurrent tasks of WASI 0.3.
+//!
+//! The first argument names what is done. Prints one line: `ok` and what came of
+//! it, or `err` and the kind of the error, after which it fails.
+//!
+//! | arguments | does | prints |
+//! |---|---|---|
+//! | `join A B` | awaits two locks at once | `held=true,true` |
+//! | `race PATH MS` | awaits a lock or the end of a time, and drops the loser | `lock held=true` or `timer held=false` |
+//! | `handover PATH` | one task acquires, another waits for it to release | the events in their order |
+//! | `cancel PATH` | begins to acquire and drops that at once | `pending` or `ready`, `locked=BOOL held=BOOL` |
+
+use exports::wasi::cli::run::Guest;
+use futures_util::future::{Either, poll_fn, select, try_join};
+use locket_guest::{LockFile, Mode, State};
+use std::cell::RefCell;
+use std::task::Poll;
+use support::{Failure, reply};
+use wasi::clocks::monotonic_clock;
+
+wit_bindgen::generate!({ generate_all });
+
+const MILLISECOND: u64 = 1_000_000;
+
+struct Tasks;
+
+impl Guest for Tasks {
+    async fn run() -> Result<(), ()> {
+        let args: Vec<_> = std::env::args().skip(1).collect();
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
+        let result = match *args {
+            ["join", a, b] => join(a, b).await,
+            ["race", path, millis] => race(path, millis).await,
+            ["handover", path] => handover(path).await,
+            ["cancel", path] => cancel(path).await,
+            _ => Err(Failure::usage("arguments")),
+        };
+        let status = result.as_ref().map(drop).map_err(drop);
+        println!("{}", reply(result));
+        status
+    }
+}
+
+async fn join(a: &str, b: &str) -> Result<String, Failure> {
+    let (a, b) = (LockFile::open(a)?, LockFile::open(b)?);
+    let _guards = try_join(
+        a.acquire_async(Mode::Exclusive, None),
+        b.acquire_async(Mode::Exclusive, None),
+    )
+    .await?;
+    Ok(format!("held={},{}", is_held(&a), is_held(&b)))
+}
+
+async fn race(path: &str, millis: &str) -> Result<String, Failure> {
+    let millis: u64 = millis.parse().map_err(|_| Failure::usage("milliseconds"))?;
+    let lock = LockFile::open(path)?;
+    let acquired = Box::pin(lock.acquire_async(Mode::Exclusive, None));
+    let rang = Box::pin(monotonic_clock::wait_for(millis * MILLISECOND));
+    match select(acquired, rang).await {
+        Either::Left((guard, _)) => {
+            let _guard = guard?;
+            Ok(format!("lock held={}", is_held(&lock)))
+        }
+        Either::Right(((), acquired)) => {
+            drop(acquired);
+            Ok(format!("timer held={}", is_held(&lock)))
+        }
+    }
+}
+
+async fn handover(path: &str) -> Result<String, Failure> {
+    let lock = LockFile::open(path)?;
+    let events = RefCell::new(Vec::new());
+    let log = |event| events.borrow_mut().push(event);
+    let first = async {
+        let guard = lock.acquire_async(Mode::Exclusive, None).await?;
+        log("first-acquired");
+        monotonic_clock::wait_for(50 * MILLISECOND).await;
+        log("first-releases");
+        guard.release()
+    };
+    let second = async {
+        let guard = lock.acquire_async(Mode::Exclusive, None).await?;
+        log("second-acquired");
+        guard.release()
+    };
+    try_join(first, second).await?;
+    Ok(events.take().join(" "))
+}
+
+async fn cancel(path: &str) -> Result<String, Failure> {
+    let lock = LockFile::open(path)?;
+    let mut acquired = Box::pin(lock.acquire_async(Mode::Exclusive, None));
+    let begun = poll_fn(|context| Poll::Ready(acquired.as_mut().poll(context).map_ok(drop))).await;
+    drop(acquired);
+    let begun = match begun {
+        Poll::Pending => "pending",
+        Poll::Ready(acquired) => acquired.map(|()| "ready")?,
+    };
+    Ok(format!(
+        "{begun} locked={} held={}",
+        lock.is_locked()?,
+        is_held(&lock)
+    ))
+}
+
+fn is_held(lock: &LockFile) -> bool {
+    matches!(lock.state(), State::Held(_))
+}
+
+export!(Tasks);

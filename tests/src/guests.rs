@@ -1,0 +1,96 @@
+//! The guest programs: where they are, and what they are built from.
+
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+/// Every guest program. `guests/NAME` has the sources of each.
+pub const NAMES: [&str; 6] = ["bare", "bench", "counter", "poll", "remote", "tasks"];
+
+/// The command that builds them.
+pub const BUILD: &str = "cargo run -p locket-tests --bin build-guests";
+
+/// What ends the name of a file that a guest is built from.
+const SOURCES: [&str; 4] = ["lock", "rs", "toml", "wit"];
+
+/// The built component of the guest `name`: in the folder that the environment
+/// variable `LOCKET_GUESTS` names, otherwise the one kept in the repository.
+pub fn path(name: &str) -> PathBuf {
+    env::var_os("LOCKET_GUESTS")
+        .map_or_else(built, PathBuf::from)
+        .join(name)
+        .with_extension("wasm")
+}
+
+/// The folder of the components that are kept in the repository, and of the
+/// file `DIGEST`, which has the [`digest`] of what they were built from.
+pub fn built() -> PathBuf {
+    workspace().join("built")
+}
+
+/// The folder of the workspace of the guests.
+pub fn workspace() -> PathBuf {
+    root().join("tests/guests")
+}
+
+/// The folder of the repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the tests are a folder of the repository")
+}
+
+/// The SHA-256, in hexadecimal digits, of the paths and contents of all that the
+/// guests are built from: their workspace, the crate `locket-guest` and the
+/// interface.
+///
+/// # Errors
+///
+/// Where one of the files cannot be read.
+pub fn digest() -> io::Result<String> {
+    let root = root();
+    let mut files = vec![root.join("guest/Cargo.toml")];
+    for folder in ["guest/src", "tests/guests", "wit"] {
+        collect(&root.join(folder), &mut files)?;
+    }
+    let mut files: Vec<_> = files
+        .into_iter()
+        .map(|file| (name(root, &file), file))
+        .collect();
+    files.sort();
+
+    let mut hash = Sha256::new();
+    for (name, file) in files {
+        let content = fs::read(file)?;
+        hash.update(format!("{name}\0{}\0", content.len()));
+        hash.update(content);
+    }
+    let mut digest = String::new();
+    for byte in hash.finalize() {
+        write!(digest, "{byte:02x}").expect("a string takes all that is written");
+    }
+    Ok(digest)
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let is_source = |end: &str| path.extension().is_some_and(|found| found == end);
+        if path.is_dir() {
+            if !path.ends_with("target") {
+                collect(&path, files)?;
+            }
+        } else if SOURCES.into_iter().any(is_source) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// The path below `root`, the same on every system.
+fn name(root: &Path, file: &Path) -> String {
+    let below = file.strip_prefix(root).unwrap_or(file);
+    let names: Vec<_> = below.iter().map(|part| part.to_string_lossy()).collect();
+    names.join("/")
+}

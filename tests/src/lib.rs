@@ -1,0 +1,3 @@
+//! Tests.
+
+pub mod guests;

@@ -1,0 +1,57 @@
+//! The guests that are kept in the repository are what their sources say.
+
+use locket_tests::guests;
+use std::fs;
+use wasmtime::component::Component;
+use wasmtime::{Engine, Result};
+
+const API: &str = "locket:lock/api@0.1.0";
+const API_ASYNC: &str = "locket:lock/api-async@0.1.0";
+const POLL: &str = "locket:lock/poll@0.1.0";
+
+#[test]
+fn built_guests_are_fresh() -> Result<()> {
+    let built = fs::read_to_string(guests::built().join("DIGEST"))?;
+    assert_eq!(
+        built.trim(),
+        guests::digest()?,
+        "the guests are older than their sources: run `{}`",
+        guests::BUILD
+    );
+    Ok(())
+}
+
+#[test]
+fn guests_import_the_lock_interfaces_they_use_and_no_others() -> Result<()> {
+    for name in guests::NAMES {
+        let expected: &[_] = match name {
+            "poll" => &[API, POLL],
+            "tasks" => &[API_ASYNC, API],
+            _ => &[API],
+        };
+        let mut imports = imports(name)?;
+        imports.retain(|import| import.starts_with("locket:"));
+        assert_eq!(imports, expected, "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn guests_without_wasi_import_nothing_else() -> Result<()> {
+    assert_eq!(imports("bare")?, [API]);
+    assert_eq!(imports("bench")?, ["bench:host/empty", API]);
+    Ok(())
+}
+
+/// The names of what a guest imports, sorted.
+fn imports(name: &str) -> Result<Vec<String>> {
+    let engine = Engine::default();
+    let component = Component::from_file(&engine, guests::path(name))?;
+    let mut imports: Vec<_> = component
+        .component_type()
+        .imports(&engine)
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    imports.sort();
+    Ok(imports)
+}
