@@ -23,7 +23,11 @@ fn assert_exact(report: &Value, participants: usize, increments: usize) {
     assert_eq!(report["exact"], json!(true), "{report}");
     let list = report["participants"].as_array().unwrap();
     assert_eq!(list.len(), participants, "{report}");
-    assert!(list.iter().all(|one| one["increments"] == json!(increments)), "{report}");
+    assert!(
+        list.iter()
+            .all(|one| one["increments"] == json!(increments)),
+        "{report}"
+    );
 }
 
 #[test]
@@ -34,7 +38,10 @@ fn processes_and_components_count_exactly() {
         assert_exact(&report, 8, 40);
         let list = report["participants"].as_array().unwrap();
         for kind in ["native", "wasm"] {
-            assert_eq!(list.iter().filter(|one| one["kind"] == json!(kind)).count(), 4);
+            assert_eq!(
+                list.iter().filter(|one| one["kind"] == json!(kind)).count(),
+                4
+            );
         }
         // Eight who all come to their turn.
         assert!(report["hand_overs"].as_u64().unwrap() >= 7, "{report}");
@@ -43,15 +50,22 @@ fn processes_and_components_count_exactly() {
 
 #[test]
 fn without_the_lock_counts_are_lost() {
-    let report = report(&["--increments", "500"]);
-    assert_exact(&report, 8, 500);
+    let report = report(&["--increments", "200"]);
+    assert_exact(&report, 8, 200);
     assert!(report["unlocked"]["lost"].as_i64().unwrap() > 0, "{report}");
 }
 
 #[test]
 fn either_kind_can_be_alone() {
     let report_of = |processes, components| {
-        report(&["--processes", processes, "--components", components, "--increments", "20"])
+        report(&[
+            "--processes",
+            processes,
+            "--components",
+            components,
+            "--increments",
+            "20",
+        ])
     };
     assert_exact(&report_of("3", "0"), 3, 20);
     assert_exact(&report_of("0", "3"), 3, 20);
@@ -64,19 +78,29 @@ fn either_kind_can_be_alone() {
 fn the_table_tells_the_same() {
     let output = demo(&["--increments", "10"]);
     assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("With the lock (native):  80 of 80, exact"), "{text}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.contains("With the lock (native):  80 of 80, exact"),
+        "{text}"
+    );
     assert!(text.contains("Without the lock:"), "{text}");
     for name in ["process 1", "process 4", "component 1", "component 4"] {
         assert!(text.lines().any(|line| line.starts_with(name)), "{text}");
     }
     // Colour and progress are for terminals.
-    assert!(!text.contains('\x1b') && output.stderr.is_empty(), "{output:?}");
+    assert!(
+        !text.contains('\x1b') && output.stderr.is_empty(),
+        "{output:?}"
+    );
 }
 
 #[test]
 fn nonsense_is_64() {
-    for args in [&["--processes", "-1"][..], &["--increments", "many"], &["extra"]] {
+    for args in [
+        &["--processes", "-1"][..],
+        &["--increments", "many"],
+        &["extra"],
+    ] {
         assert_eq!(demo(args).status.code(), Some(64), "{args:?}");
     }
 }

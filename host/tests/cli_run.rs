@@ -29,13 +29,19 @@ impl Dir {
 
 fn run(options: &[&str], component: &Path, args: &[&str]) -> Output {
     let mut run = Command::new(env!("CARGO_BIN_EXE_locket"));
-    run.arg("run").args(options).arg(component).args(args).stdin(Stdio::null());
+    run.arg("run")
+        .args(options)
+        .arg(component)
+        .args(args)
+        .stdin(Stdio::null());
     run.output().unwrap()
 }
 
 /// One of the guests that are kept in the repository.
 fn guest(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests/built").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/guests/built")
+        .join(name)
 }
 
 /// A component with a `run` that does as `body` says, in the WASI of the given version.
@@ -63,7 +69,11 @@ fn assert_fails(output: &Output, code: i32, says: &[&str]) {
 fn what_is_no_command_component_is_refused_with_the_reason() {
     let dir = Dir::new();
     let missing = dir.path("missing.wasm");
-    assert_fails(&run(&[], &missing, &[]), 66, &["missing.wasm", "check the path"]);
+    assert_fails(
+        &run(&[], &missing, &[]),
+        66,
+        &["missing.wasm", "check the path"],
+    );
     assert_fails(&run(&[], &dir.path(""), &[]), 66, &["cannot read"]);
 
     let text = dir.write("text.wasm", "(component)");
@@ -73,14 +83,27 @@ fn what_is_no_command_component_is_refused_with_the_reason() {
     let garbage = dir.write("garbage.wasm", b"\0asm\x0d\0\x01\0garbage");
     assert_fails(&run(&[], &garbage, &[]), 65, &["garbage.wasm"]);
     let module = dir.write("module.wasm", wat::parse_str("(module)").unwrap());
-    assert_fails(&run(&[], &module, &[]), 65, &["core module", "wasm-tools component new"]);
+    assert_fails(
+        &run(&[], &module, &[]),
+        65,
+        &["core module", "wasm-tools component new"],
+    );
 
     let library = dir.component("(component)");
-    assert_fails(&run(&[], &library, &[]), 65, &["does not export `wasi:cli/run`"]);
+    assert_fails(
+        &run(&[], &library, &[]),
+        65,
+        &["does not export `wasi:cli/run`"],
+    );
     let wat = command("0.2.0", "i32.const 0");
-    let import = r#"(component (import "acme:rockets/launch@1.0.0" (instance (export "go" (func))))"#;
+    let import =
+        r#"(component (import "acme:rockets/launch@1.0.0" (instance (export "go" (func))))"#;
     let unknown = dir.component(&wat.replacen("(component", import, 1));
-    assert_fails(&run(&[], &unknown, &[]), 65, &["acme:rockets/launch@1.0.0", "locket:lock"]);
+    assert_fails(
+        &run(&[], &unknown, &[]),
+        65,
+        &["acme:rockets/launch@1.0.0", "locket:lock"],
+    );
 }
 
 #[test]
@@ -100,7 +123,11 @@ fn a_trap_is_told_and_exits_with_134() {
     let dir = Dir::new();
     let trap = dir.component(&command("0.2.0", "unreachable"));
     assert_fails(&run(&[], &trap, &[]), 134, &["trap", "unreachable"]);
-    assert_fails(&run(&["--instances", "2"], &trap, &[]), 134, &["instance 0", "instance 1"]);
+    assert_fails(
+        &run(&["--instances", "2"], &trap, &[]),
+        134,
+        &["instance 0", "instance 1"],
+    );
 }
 
 #[test]
@@ -127,7 +154,19 @@ fn usage_errors_exit_with_64() {
 /// The arguments of the counter that counts to `count` below `files`, with the lock in `locks`.
 fn counting<'a>(count: &'a str, files: &[&'a str; 2], lock: &'a str) -> Vec<&'a str> {
     let [counter, journal] = *files;
-    ["--lock", lock, "--counter", counter, "--journal", journal, "--count", count, "--id", "me"].into()
+    [
+        "--lock",
+        lock,
+        "--counter",
+        counter,
+        "--journal",
+        journal,
+        "--count",
+        count,
+        "--id",
+        "me",
+    ]
+    .into()
 }
 
 #[test]
@@ -155,7 +194,11 @@ fn a_directory_of_locks_grants_no_files() {
     assert_fails(&run(&options, &guest("counter.wasm"), &args), 0, &[]);
     assert!(dir.path("locks/lock").exists());
     let args = counting("3", &["/locks/counter", "/data/journal"], "/locks/lock");
-    assert_fails(&run(&options, &guest("counter.wasm"), &args), 1, &["counter: /locks/counter"]);
+    assert_fails(
+        &run(&options, &guest("counter.wasm"), &args),
+        1,
+        &["counter: /locks/counter"],
+    );
     assert!(!dir.path("locks/counter").exists());
     // Nothing at all is granted by default.
     let args = counting("3", &["/data/counter", "/data/journal"], "/data/lock");
@@ -170,9 +213,17 @@ fn a_component_waits_for_a_native_lock_as_long_as_it_may() {
     let guard = lock.acquire(Mode::Exclusive, None).unwrap();
     let args = counting("1", &["counter", "journal"], "lock");
     let timeout = [&args[..], &["--timeout-ms", "0"]].concat();
-    assert_fails(&run(&["--dir", &grant], &guest("counter.wasm"), &timeout), 1, &["counter: "]);
+    assert_fails(
+        &run(&["--dir", &grant], &guest("counter.wasm"), &timeout),
+        1,
+        &["counter: "],
+    );
     let options = ["--dir", &grant, "--max-wait", "0.05"];
-    assert_fails(&run(&options, &guest("counter.wasm"), &args), 1, &["counter: "]);
+    assert_fails(
+        &run(&options, &guest("counter.wasm"), &args),
+        1,
+        &["counter: "],
+    );
     guard.release().unwrap();
     assert_fails(&run(&options, &guest("counter.wasm"), &args), 0, &[]);
 }
@@ -181,7 +232,11 @@ fn a_component_waits_for_a_native_lock_as_long_as_it_may() {
 fn a_component_of_wasi_0_3_runs() {
     let dir = Dir::new();
     let grant = format!("{}::/data", dir.path("").display());
-    let output = run(&["--dir", &grant], &guest("tasks.wasm"), &["join", "/data/a", "/data/b"]);
+    let output = run(
+        &["--dir", &grant],
+        &guest("tasks.wasm"),
+        &["join", "/data/a", "/data/b"],
+    );
     assert_fails(&output, 0, &[]);
     assert_eq!(output.stdout, b"ok held=true,true\n");
     let output = run(&["--dir", &grant], &guest("tasks.wasm"), &["nonsense"]);
@@ -193,6 +248,10 @@ fn arguments_and_environment_arrive() {
     let dir = Dir::new();
     let output = run(&["--env", "A=b=c"], &guest("counter.wasm"), &["--nonsense"]);
     assert_fails(&output, 1, &["unknown argument --nonsense"]);
-    let output = run(&["--env", "A"], &dir.component(&command("0.2.0", "i32.const 0")), &[]);
+    let output = run(
+        &["--env", "A"],
+        &dir.component(&command("0.2.0", "i32.const 0")),
+        &[],
+    );
     assert_fails(&output, 64, &["NAME=VALUE"]);
 }

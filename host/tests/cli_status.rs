@@ -66,17 +66,26 @@ struct Held {
 
 impl Held {
     fn start(mut command: Command) -> Self {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n");
-        Self { child, _stdout: stdout }
+        Self {
+            child,
+            _stdout: stdout,
+        }
     }
 
     fn exec(options: &[&str], path: &Path) -> Self {
         let mut exec = locket(&["exec"]);
-        exec.args(options).arg(path).args(["--", "sh", "-c", "echo ready; cat"]);
+        exec.args(options)
+            .arg(path)
+            .args(["--", "sh", "-c", "echo ready; cat"]);
         Self::start(exec)
     }
 
@@ -153,15 +162,30 @@ fn a_native_holder_is_named_with_command_and_start() {
     let status = status(&lock);
     assert_holder(&status, "exclusive", "native", held.pid());
     let holder = &status["holders"][0];
-    assert!(holder["command"].as_str().unwrap().ends_with("-- sh -c echo ready; cat"), "{status}");
+    assert!(
+        holder["command"]
+            .as_str()
+            .unwrap()
+            .ends_with("-- sh -c echo ready; cat"),
+        "{status}"
+    );
     let since = Duration::from_secs(holder["since"].as_u64().unwrap());
-    let age = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().abs_diff(since);
+    let age = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .abs_diff(since);
     assert!(age < Duration::from_secs(600), "{status}");
     let words = words(&lock);
     let start = format!("held exclusively by process {}, ", held.pid());
-    assert!(words.starts_with(&start) && words.contains("(native, started "), "{words}");
+    assert!(
+        words.starts_with(&start) && words.contains("(native, started "),
+        "{words}"
+    );
     held.end();
-    assert_eq!(status_when(&lock, |status| status["held"] == json!(false))["holders"], json!([]));
+    assert_eq!(
+        status_when(&lock, |status| status["held"] == json!(false))["holders"],
+        json!([])
+    );
 }
 
 #[test]
@@ -179,7 +203,8 @@ fn foreign_holders_are_named_with_their_family() {
 
     // It belongs to nobody, so it is found by who has the file open.
     let lock = dir.path("ofd");
-    let call = "fcntl.fcntl(f, fcntl.F_OFD_SETLK, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0, 0, 0))";
+    let call =
+        "fcntl.fcntl(f, fcntl.F_OFD_SETLK, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0, 0, 0))";
     let held = Held::python(call, &lock);
     assert_holder(&status(&lock), "exclusive", "record", held.pid());
     held.end();
@@ -198,12 +223,20 @@ fn all_who_share_are_named() {
     let status = status(&lock);
     assert_eq!(status["mode"], json!("shared"));
     let holders = status["holders"].as_array().unwrap();
-    let mut pids: Vec<_> = holders.iter().map(|holder| holder["pid"].as_u64().unwrap()).collect();
+    let mut pids: Vec<_> = holders
+        .iter()
+        .map(|holder| holder["pid"].as_u64().unwrap())
+        .collect();
     pids.sort_unstable();
-    let mut expected = [first.pid().into(), second.pid().into()];
+    let mut expected = [u64::from(first.pid()), u64::from(second.pid())];
     expected.sort_unstable();
     assert_eq!(pids, expected);
-    assert!(holders.iter().all(|holder| holder["protocol"] == json!("native")), "{status}");
+    assert!(
+        holders
+            .iter()
+            .all(|holder| holder["protocol"] == json!("native")),
+        "{status}"
+    );
     assert!(words(&lock).starts_with("shared by process "));
     first.end();
     second.end();
@@ -215,6 +248,8 @@ fn an_heir_is_named_where_the_holder_was_killed() {
     let lock = dir.path("lock");
     let mut held = Held::exec(&[], &lock);
     let killed = held.pid();
+    // To wait for a child would close it.
+    let input = held.child.stdin.take();
     kill_process(Pid::from_child(&held.child), Signal::KILL).unwrap();
     held.child.wait().unwrap();
     let status = status(&lock);
@@ -224,9 +259,12 @@ fn an_heir_is_named_where_the_holder_was_killed() {
     for holder in holders {
         assert_eq!(holder["protocol"], json!("native"), "{status}");
         assert_ne!(holder["pid"], json!(killed), "{status}");
-        assert!(holder["command"].as_str().unwrap().contains("cat"), "{status}");
+        assert!(
+            holder["command"].as_str().unwrap().contains("cat"),
+            "{status}"
+        );
     }
-    held.end();
+    drop(input);
     status_when(&lock, |status| status["held"] == json!(false));
 }
 
@@ -235,7 +273,9 @@ fn those_who_wait_are_counted_and_do_not_hold() {
     let dir = Dir::new();
     let lock = dir.path("lock");
     let held = Held::exec(&[], &lock);
-    let mut waiter = locket(&["exec", lock.to_str().unwrap(), "--", "true"]).spawn().unwrap();
+    let mut waiter = locket(&["exec", lock.to_str().unwrap(), "--", "true"])
+        .spawn()
+        .unwrap();
     let status = status_when(&lock, |status| status["waiting"] == json!(1));
     assert_holder(&status, "exclusive", "native", held.pid());
     assert!(words(&lock).ends_with("; 1 waits"));
@@ -262,11 +302,20 @@ fn asking_takes_no_lock() {
     let lock = dir.path("lock");
     std::fs::write(&lock, "").unwrap();
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-e", "trace=flock,fcntl", env!("CARGO_BIN_EXE_locket"), "status"]);
+    strace.args([
+        "-f",
+        "-e",
+        "trace=flock,fcntl",
+        env!("CARGO_BIN_EXE_locket"),
+        "status",
+    ]);
     // Where there is no strace, the source has to do.
     if let Ok(output) = strace.arg(&lock).stdin(Stdio::null()).output() {
         let trace = String::from_utf8_lossy(&output.stderr);
-        assert!(!trace.contains("flock(") && !trace.contains("SETLK"), "{trace}");
+        assert!(
+            !trace.contains("flock(") && !trace.contains("SETLK"),
+            "{trace}"
+        );
     }
 }
 
@@ -281,7 +330,12 @@ fn several_paths_are_a_line_each_or_an_array() {
     assert_eq!(lines.lines().count(), 2);
     let array = output(locket(&[&["status", "--json"][..], &args].concat()));
     let array: Value = serde_json::from_slice(&array.stdout).unwrap();
-    let held_of: Vec<_> = array.as_array().unwrap().iter().map(|one| &one["held"]).collect();
+    let held_of: Vec<_> = array
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["held"])
+        .collect();
     assert_eq!(held_of, [&json!(true), &json!(false)]);
     held.end();
 }
@@ -295,8 +349,16 @@ fn a_path_that_cannot_be_examined_is_66_and_the_others_are_told() {
     let paths = [below.to_str().unwrap(), file.to_str().unwrap()];
     let words = output(locket(&[&["status"][..], &paths].concat()));
     assert_eq!(words.status.code(), Some(66));
-    assert!(String::from_utf8(words.stderr).unwrap().contains("file/below"));
-    assert!(String::from_utf8(words.stdout).unwrap().ends_with("file: free\n"));
+    assert!(
+        String::from_utf8(words.stderr)
+            .unwrap()
+            .contains("file/below")
+    );
+    assert!(
+        String::from_utf8(words.stdout)
+            .unwrap()
+            .ends_with("file: free\n")
+    );
     let json = output(locket(&[&["status", "--json"][..], &paths].concat()));
     assert_eq!(json.status.code(), Some(66));
     let array: Value = serde_json::from_slice(&json.stdout).unwrap();

@@ -1,3 +1,5 @@
 //! Tests.
 
 pub mod guests;
+pub mod harness;
+pub mod process;

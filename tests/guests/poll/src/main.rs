@@ -96,7 +96,10 @@ impl Session {
 
     /// The names of what is ready within the timeout, `timer` last.
     fn wait(&self, timeout: Option<Duration>) -> Result<String, Failure> {
-        let timer = timeout.map(|time| monotonic_clock::subscribe_duration(time.as_nanos() as u64));
+        let timer = timeout.map(|time| {
+            let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+            monotonic_clock::subscribe_duration(nanos)
+        });
         let (names, pollables): (Vec<_>, Vec<_>) = self
             .entries
             .iter()

@@ -1,0 +1,98 @@
+//! A native process with one lock, driven line by line: each command on standard input gets one
+//! line of answer. `peer PATH [--protocol P] [--remove]`
+//!
+//! `acquire MODE none|MS`, `acquire-async MODE none|MS`, `with`, `release`, `state`, `is-locked`
+
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use locket::{Engine, Guard, LockFile, Mode, OnRelease, Options, Protocol};
+
+/// Holds and releases one lock as it is told.
+#[derive(Parser)]
+struct Args {
+    path: PathBuf,
+    #[arg(long, default_value = "native")]
+    protocol: Protocol,
+    #[arg(long)]
+    remove: bool,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let on_release = if args.remove { OnRelease::Remove } else { OnRelease::Keep };
+    let options = Options::new().protocol(args.protocol).on_release(on_release);
+    let lock = Engine::new().open_with(&args.path, &options)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let mut held = Vec::new();
+    for command in std::io::stdin().lock().lines() {
+        let answer = match obey(&command?, &lock, &runtime, &mut held) {
+            Ok(answer) => answer,
+            Err(e) => match e.downcast_ref::<locket::Error>() {
+                Some(e) => format!("err {}", name(e)),
+                None => return Err(e),
+            },
+        };
+        println!("{answer}");
+        std::io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+fn obey(
+    command: &str,
+    lock: &LockFile,
+    runtime: &tokio::runtime::Runtime,
+    held: &mut Vec<Guard>,
+) -> Result<String> {
+    let words: Vec<_> = command.split(' ').collect();
+    Ok(match words[..] {
+        ["acquire", mode, timeout] => {
+            held.push(lock.acquire(parse_mode(mode)?, parse_timeout(timeout)?)?);
+            "ok".into()
+        }
+        ["acquire-async", mode, timeout] => {
+            let acquire = lock.acquire_async(parse_mode(mode)?, parse_timeout(timeout)?);
+            held.push(runtime.block_on(acquire)?);
+            "ok".into()
+        }
+        ["with"] => format!("ok {}", lock.with_lock(None, || 4 + 3)?),
+        ["release"] => {
+            lock.release()?;
+            held.clear();
+            "ok".into()
+        }
+        ["state"] => format!("ok {:?}", lock.state()),
+        ["is-locked"] => format!("ok {}", lock.is_locked()?),
+        _ => bail!("unknown command: {command}"),
+    })
+}
+
+fn parse_mode(mode: &str) -> Result<Mode> {
+    match mode {
+        "exclusive" => Ok(Mode::Exclusive),
+        "shared" => Ok(Mode::Shared),
+        _ => bail!("unknown mode: {mode}"),
+    }
+}
+
+fn parse_timeout(timeout: &str) -> Result<Option<Duration>> {
+    if timeout == "none" {
+        return Ok(None);
+    }
+    Ok(Some(Duration::from_millis(timeout.parse().context("the timeout")?)))
+}
+
+fn name(error: &locket::Error) -> &'static str {
+    let names = [
+        (error.is_would_block(), "would-block"),
+        (error.is_timeout(), "timeout"),
+        (error.is_not_locked(), "not-locked"),
+        (error.is_not_owner(), "not-owner"),
+        (error.is_lost(), "lost"),
+    ];
+    names.into_iter().find_map(|(is, name)| is.then_some(name)).unwrap_or("other")
+}

@@ -1,0 +1,378 @@
+//! Guests under the command of a test: a host with a directory of lock files, stores, and
+//! components that do what they are told line by line.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command as Process, Stdio};
+use std::sync::{LazyLock, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+use std::{collections::HashMap, fs, io::Write as _, thread};
+
+use locket::component::{LocketCtx, LocketCtxBuilder, LocketCtxView, LocketView};
+use locket::sandbox::Rights;
+use locket::{Engine, LockFile};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use wasmtime::component::{Component, Linker, ResourceTable};
+use wasmtime::{Config, Store};
+use wasmtime_wasi::cli::{AsyncStdinStream, AsyncStdoutStream};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p2, p3};
+
+use crate::guests;
+
+/// Long enough that something which has not happened is stuck.
+pub const STUCK: Duration = Duration::from_secs(20);
+
+/// Long enough to see that a waiter really waits.
+pub const QUIESCENT: Duration = Duration::from_millis(50);
+
+/// What an answer may take that does not wait for anybody. It takes microseconds; the rest is for
+/// a busy machine.
+pub const AT_ONCE: Duration = Duration::from_secs(2);
+
+/// The data of a store.
+pub struct State {
+    wasi: WasiCtx,
+    locket: LocketCtx,
+    table: ResourceTable,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl LocketView for State {
+    fn locket(&mut self) -> LocketCtxView<'_> {
+        LocketCtxView { ctx: &mut self.locket, table: &mut self.table }
+    }
+}
+
+/// The runtime of this process. Its epoch goes on only where a test says so.
+pub fn runtime() -> &'static wasmtime::Engine {
+    static RUNTIME: LazyLock<wasmtime::Engine> = LazyLock::new(|| {
+        let mut config = Config::new();
+        config.epoch_interruption(true);
+        wasmtime::Engine::new(&config).expect("the configuration is valid")
+    });
+    &RUNTIME
+}
+
+/// The component of the guest `name`, compiled once.
+pub fn component(name: &str) -> Component {
+    static COMPONENTS: LazyLock<Mutex<HashMap<String, Component>>> = LazyLock::new(Mutex::default);
+    let mut components = COMPONENTS.lock().unwrap();
+    let compile = || Component::from_file(runtime(), guests::path(name)).expect("a guest");
+    components.entry(name.into()).or_insert_with(compile).clone()
+}
+
+/// WASI of both generations, and all of `locket:lock`, for calls with `async`.
+pub fn linker() -> &'static Linker<State> {
+    static LINKER: OnceLock<Linker<State>> = OnceLock::new();
+    LINKER.get_or_init(|| {
+        let mut linker = Linker::new(runtime());
+        let added = p2::add_to_linker_async(&mut linker)
+            .and_then(|()| p3::add_to_linker(&mut linker))
+            .and_then(|()| locket::component::p2::add_to_linker_async(&mut linker))
+            .and_then(|()| locket::component::p3::add_to_linker(&mut linker))
+            .and_then(|()| locket::component::admin::add_to_linker(&mut linker));
+        added.expect("the interfaces do not collide");
+        linker
+    })
+}
+
+/// A directory of lock files, and the engine that keeps them.
+pub struct Host {
+    /// The directory; guests know it as `/locks`.
+    pub dir: tempfile::TempDir,
+    /// The engine that guests share.
+    pub locks: Engine,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self { dir: tempfile::tempdir().expect("a directory"), locks: Engine::new() }
+    }
+}
+
+impl Host {
+    /// A host with an empty directory.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A file of the directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The lock of a file, for this process, in the engine of the guests.
+    pub fn lock(&self, name: &str) -> LockFile {
+        self.locks.open(self.path(name)).expect("the file can be opened")
+    }
+
+    /// The lock of a file in an engine of its own: to the guests, another process.
+    pub fn foreign(&self, name: &str) -> LockFile {
+        Engine::new().open(self.path(name)).expect("the file can be opened")
+    }
+
+    /// The settings of a guest to which the directory is granted.
+    pub fn ctx(&self) -> LocketCtxBuilder {
+        let ctx = LocketCtx::builder(&self.locks);
+        ctx.grant_dir(&self.dir, "/locks", Rights::READ_WRITE).expect("the directory is there")
+    }
+
+    /// A store whose guest may lock and write everything in the directory.
+    pub fn store(&self) -> Store<State> {
+        self.store_with(self.ctx().build(), WasiCtx::builder().inherit_stderr())
+    }
+
+    /// A store with a context of the test's own.
+    pub fn store_with(&self, locket: LocketCtx, wasi: &mut WasiCtxBuilder) -> Store<State> {
+        wasi.preopened_dir(self.dir.path(), "/locks", FsPerms::ReadWrite).expect("a directory");
+        let state = State { wasi: wasi.build(), locket, table: ResourceTable::new() };
+        let mut store = Store::new(runtime(), state);
+        store.set_epoch_deadline(1 << 60);
+        store
+    }
+
+    /// Starts the guest `remote`.
+    pub async fn remote(&self) -> Guest {
+        self.guest("remote", self.ctx().build()).await
+    }
+
+    /// Starts a guest that reads commands.
+    pub async fn guest(&self, name: &str, locket: LocketCtx) -> Guest {
+        Guest::start(component(name), |wasi| self.store_with(locket, wasi)).await
+    }
+
+    /// Whether the lock of a file is free for everybody.
+    pub fn is_free(&self, name: &str) -> bool {
+        self.foreign(name).try_acquire(locket::Mode::Exclusive).expect("a lock").is_some()
+    }
+}
+
+/// How a guest ended, and what it left behind.
+pub struct End {
+    /// The store, with all the resources of the guest.
+    pub store: Store<State>,
+    /// What the guest returned, or why it trapped.
+    pub result: wasmtime::Result<Result<(), ()>>,
+}
+
+impl End {
+    /// The context of the guest.
+    pub fn locket(&mut self) -> &mut LocketCtx {
+        &mut self.store.data_mut().locket
+    }
+
+    /// How many resources the guest left behind.
+    pub fn resources(&mut self) -> usize {
+        self.store.data_mut().table.iter_mut().count()
+    }
+}
+
+/// A guest that runs in a task of its own, which owns its store.
+pub struct Guest {
+    input: Option<DuplexStream>,
+    output: BufReader<DuplexStream>,
+    task: JoinHandle<End>,
+}
+
+impl Guest {
+    /// Starts a guest in the store that `store` makes.
+    pub async fn start(
+        component: Component,
+        store: impl FnOnce(&mut WasiCtxBuilder) -> Store<State>,
+    ) -> Self {
+        let (input, stdin) = duplex(1 << 17);
+        let (output, stdout) = duplex(1 << 17);
+        let mut store = store(
+            WasiCtx::builder()
+                .inherit_stderr()
+                .stdin(AsyncStdinStream::new(stdin))
+                .stdout(AsyncStdoutStream::new(1 << 17, stdout)),
+        );
+        let command = p2::bindings::Command::instantiate_async(&mut store, &component, linker());
+        let command = command.await.expect("everything is linked");
+        let task = tokio::spawn(async move {
+            let result = command.wasi_cli_run().call_run(&mut store).await;
+            End { store, result }
+        });
+        Self { input: Some(input), output: BufReader::new(output), task }
+    }
+
+    /// Gives a command and does not wait for the reply.
+    pub async fn tell(&mut self, command: &str) {
+        let input = self.input.as_mut().expect("the guest is alive");
+        input.write_all(format!("{command}\n").as_bytes()).await.expect("the guest listens");
+    }
+
+    /// The reply to the next command, if it comes within `time`.
+    pub async fn reply_within(&mut self, time: Duration) -> Option<String> {
+        let mut line = String::new();
+        timeout(time, self.output.read_line(&mut line)).await.ok()?.expect("the guest talks");
+        Some(line.trim_end().to_owned())
+    }
+
+    /// The reply to the next command.
+    #[track_caller]
+    pub fn reply(&mut self) -> impl Future<Output = String> + '_ {
+        let caller = std::panic::Location::caller();
+        async move {
+            let reply = self.reply_within(STUCK).await;
+            reply.unwrap_or_else(|| panic!("no reply in {STUCK:?}, asked at {caller}"))
+        }
+    }
+
+    /// Gives a command, and returns the reply.
+    #[track_caller]
+    pub fn ask<'a>(&'a mut self, command: &'a str) -> impl Future<Output = String> + 'a {
+        let caller = std::panic::Location::caller();
+        async move {
+            self.tell(command).await;
+            let reply = self.reply_within(STUCK).await;
+            reply.unwrap_or_else(|| panic!("no reply to {command:?} at {caller}"))
+        }
+    }
+
+    /// Gives a command that succeeds, and returns what it results in.
+    #[track_caller]
+    pub fn ok<'a>(&'a mut self, command: &'a str) -> impl Future<Output = String> + 'a {
+        let caller = std::panic::Location::caller();
+        async move {
+            let reply = self.ask(command).await;
+            let result = reply.strip_prefix("ok").map(|rest| rest.trim_start().to_owned());
+            result.unwrap_or_else(|| panic!("{command:?} at {caller}: {reply}"))
+        }
+    }
+
+    /// Gives a command that fails, and returns the reason.
+    #[track_caller]
+    pub fn err<'a>(&'a mut self, command: &'a str) -> impl Future<Output = String> + 'a {
+        let caller = std::panic::Location::caller();
+        async move {
+            let reply = self.ask(command).await;
+            let reason = reply.strip_prefix("err ").map(str::to_owned);
+            reason.unwrap_or_else(|| panic!("{command:?} at {caller}: {reply}"))
+        }
+    }
+
+    /// Gives a command that waits, and returns once it does.
+    #[track_caller]
+    pub fn wait<'a>(&'a mut self, command: &'a str) -> impl Future<Output = ()> + 'a {
+        let caller = std::panic::Location::caller();
+        async move {
+            self.tell(command).await;
+            let reply = self.reply_within(QUIESCENT).await;
+            assert_eq!(reply, None, "{command:?} at {caller} did not wait");
+        }
+    }
+
+    /// Lets the guest come to the end of its input, or of what it does; keeps its store.
+    pub async fn end(mut self) -> End {
+        self.input = None;
+        let end = timeout(STUCK, self.task).await.expect("the guest ends");
+        end.expect("the task does not panic")
+    }
+
+    /// Aborts the task of the guest, and with it drops the store.
+    pub async fn kill(self) {
+        self.task.abort();
+        let end = timeout(STUCK, self.task).await.expect("the task ends");
+        assert!(end.is_err_and(|e| e.is_cancelled()));
+    }
+}
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+///
+/// Where it does not within [`STUCK`].
+#[track_caller]
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < STUCK, "not in {STUCK:?}: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// How many wait for the lock of a file in its engine.
+pub fn waiters(lock: &LockFile) -> usize {
+    let text = format!("{lock:?}");
+    let count = text.split("waiting: ").nth(1).and_then(|rest| rest.split([' ', ',']).next());
+    count.and_then(|count| count.parse().ok()).expect("a lock says how many wait for it")
+}
+
+/// How many wait in the kernel for a lock of a file.
+pub fn kernel_waiters(path: &Path) -> usize {
+    use std::os::unix::fs::MetadataExt;
+    let inode = format!(":{} ", fs::metadata(path).expect("the file is there").ino());
+    let locks = fs::read_to_string("/proc/locks").expect("the system tells");
+    locks.lines().filter(|line| line.contains("->") && line.contains(&inode)).count()
+}
+
+/// How many threads of this process the engines have started.
+pub fn engine_threads() -> usize {
+    let tasks = fs::read_dir("/proc/self/task").expect("the system tells");
+    let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
+    tasks.flatten().filter_map(name).filter(|name| name.starts_with("locket-")).count()
+}
+
+/// The open descriptors of this process that lead to files below `dir`.
+pub fn descriptors(dir: &Path) -> usize {
+    let dir = dir.canonicalize().expect("the directory is there");
+    let all = fs::read_dir("/proc/self/fd").expect("the system tells");
+    let target = |fd: fs::DirEntry| fs::read_link(fd.path()).ok();
+    all.flatten().filter_map(target).filter(|path| path != &dir && path.starts_with(&dir)).count()
+}
+
+/// Another program that holds a lock, in Python.
+pub struct Foreign(Child);
+
+impl Foreign {
+    /// Holds the lock of `path` by `fcntl.flock` or `fcntl.lockf` once this returns.
+    pub fn hold(path: &Path, function: &str) -> Self {
+        let program = format!(
+            "import fcntl, sys\nf = open(sys.argv[1], 'a+')\nfcntl.{function}(f, fcntl.LOCK_EX)\n\
+             print('held', flush=True)\nsys.stdin.readline()\n"
+        );
+        let mut child = Process::new("python3")
+            .arg("-c")
+            .arg(program)
+            .arg(path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("Python 3 is installed");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("it is piped");
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line)
+            .expect("Python talks");
+        assert_eq!(line.trim(), "held");
+        Self(child)
+    }
+
+    /// Lets it release the lock and end.
+    pub fn release(mut self) {
+        let mut stdin = self.0.stdin.take().expect("it is piped");
+        stdin.write_all(b"\n").expect("Python listens");
+        self.0.wait().expect("Python ends");
+    }
+
+    /// Kills it.
+    pub fn kill(mut self) {
+        self.0.kill().expect("it is alive");
+        self.0.wait().expect("it ends");
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,137 @@
+//! Native processes that lock: our own, and programs that know nothing of us.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Long enough that something which has not happened is stuck.
+pub const STUCK: Duration = Duration::from_secs(20);
+
+/// Long enough to see that a waiter really waits.
+pub const QUIESCENT: Duration = Duration::from_millis(50);
+
+/// A child process that answers each line with a line. Killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: Receiver<String>,
+}
+
+impl Process {
+    /// Starts `command` with its standard input and output connected to this.
+    pub fn spawn(command: &mut Command) -> Self {
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("start a process");
+        let (sender, output) = mpsc::channel();
+        let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        thread::spawn(move || {
+            lines.map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        Self { input: child.stdin.take(), child, output }
+    }
+
+    /// A Python program that runs `body`, with `path` in its arguments.
+    pub fn python(body: &str, path: &Path) -> Self {
+        Self::spawn(Command::new("python3").arg("-c").arg(body).arg(path))
+    }
+
+    /// Python's `fcntl.flock` or `fcntl.lockf`: locks, says `ok`, and unlocks at the next line.
+    pub fn python_lock(function: &str, path: &Path) -> Self {
+        let body = format!(
+            "import fcntl, sys\nf = open(sys.argv[1], 'r+')\n\
+             fcntl.{function}(f, fcntl.LOCK_EX)\nprint('ok', flush=True)\nsys.stdin.readline()\n\
+             fcntl.{function}(f, fcntl.LOCK_UN)\nprint('ok', flush=True)\nsys.stdin.read()"
+        );
+        Self::python(&body, path)
+    }
+
+    /// Sends a line.
+    pub fn send(&mut self, line: &str) {
+        let input = self.input.as_mut().expect("its input");
+        writeln!(input, "{line}").expect("send a line");
+    }
+
+    /// The next line of output, if it comes within `limit`.
+    pub fn answer_within(&mut self, limit: Duration) -> Option<String> {
+        self.output.recv_timeout(limit).ok()
+    }
+
+    /// The next line of output.
+    #[track_caller]
+    pub fn answer(&mut self) -> String {
+        self.answer_within(STUCK).expect("an answer")
+    }
+
+    /// Sends a line and returns the answer.
+    #[track_caller]
+    pub fn ask(&mut self, line: &str) -> String {
+        self.send(line);
+        self.answer()
+    }
+
+    /// Its process number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it with `SIGKILL` and waits for its end.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Closes its input and waits for its end; whether it succeeded.
+    pub fn finish(mut self) -> bool {
+        self.input = None;
+        self.child.wait().expect("its end").success()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < STUCK, "not in {STUCK:?}: {what}");
+        thread::yield_now();
+    }
+}
+
+/// The `locket` tool, built beside the tests. `cargo test --workspace` and nextest build it;
+/// where it is missing or older than its sources, says so instead of testing something else.
+pub fn tool() -> PathBuf {
+    let tests = std::env::current_exe().expect("the path of this test");
+    let path = tests.ancestors().nth(2).expect("a target folder").join("locket");
+    let built = path.metadata().and_then(|m| m.modified());
+    let built = built.unwrap_or_else(|e| panic!("{}: {e}; {BUILD}", path.display()));
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/src");
+    assert!(newest(&sources) <= built, "the tool is older than its sources; {BUILD}");
+    path
+}
+
+const BUILD: &str = "run `cargo build -p locket` first, or the tests of the whole workspace";
+
+fn newest(folder: &Path) -> std::time::SystemTime {
+    let entries = folder.read_dir().expect("the sources").map(|entry| entry.expect("a source"));
+    let sources = entries.filter_map(|entry| {
+        let path = entry.path();
+        let source = path.extension() == Some(OsStr::new("rs"));
+        match path.is_dir() {
+            true => Some(newest(&path)),
+            false if source => entry.metadata().and_then(|m| m.modified()).ok(),
+            false => None,
+        }
+    });
+    sources.max().unwrap_or(std::time::SystemTime::UNIX_EPOCH)
+}
