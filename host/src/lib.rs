@@ -1,4 +1,52 @@
 //! File locks that sandboxed WebAssembly components and native processes share.
+//!
+//! A lock belongs to a file. Whoever locks that file takes turns: threads, tasks and guests of
+//! this process in the order in which they came; other processes by way of the kernel, whether
+//! they use this crate, `flock(1)`, `cargo`, Java, or Python's `fcntl`.
+//!
+//! ```
+//! use locket::{Engine, Mode};
+//! use std::time::Duration;
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("app.lock");
+//! let lock = Engine::new().open(path)?;
+//! {
+//!     let _guard = lock.acquire(Mode::Exclusive, Duration::from_secs(30))?;
+//!     // Nobody else is here.
+//! }
+//! let sum = lock.with_lock(None, || 4 + 3)?;
+//! # assert_eq!(sum, 7);
+//! # Ok::<(), locket::Error>(())
+//! ```
+//!
+//! Tasks wait with [`LockFile::acquire_async`], in whatever runtime. Guests of Wasmtime import
+//! `locket:lock`, which the module `component` implements; what they may lock is up to `sandbox`.
+//!
+//! # Features
+//!
+//! - `cli`, on by default: the command line tool `locket`, and all of the below.
+//! - `wasmtime`: the module `component`, for embedders of Wasmtime 48.
+//! - `sandbox`: the module of that name, for embedders of anything else.
+//!
+//! Without them this crate depends on the bindings to the operating system and nothing else.
+//!
+//! # What it promises, and what it does not
+//!
+//! - Locks are advisory: they bind those who ask. They are no security boundary.
+//! - A process that dies, however it dies, holds nothing afterwards: the kernel sees to it.
+//! - A process that is stopped keeps what it holds. There is no fencing token.
+//! - Whoever removes or replaces a lock file by hand breaks the lock. Waiters notice and move on
+//!   to the new file; the holder learns it from [`Guard::release`].
+//! - Waiting takes no processor time, whatever the number of waiters. Within the process the
+//!   order of arrival is kept; between processes the kernel keeps it, with one place in the queue
+//!   for each process. [`EngineBuilder::hand_off`] bounds how long one process keeps a lock to
+//!   itself.
+//! - A forked child inherits the descriptors and must not use the locks: releasing there would
+//!   release the parent's. It is refused. A child that executes another program inherits nothing.
+//! - The first wait installs an empty handler for one real-time signal, the first from
+//!   `SIGRTMIN + 8` on that has none. It interrupts waits, and never any thread but the waiting.
+//! - Linux only, for now: the tests of the kernel's behaviour that this rests on were made there.
 
 #[cfg(feature = "wasmtime")]
 pub mod component;

@@ -156,10 +156,13 @@ impl Helpers {
 
     fn work(&self, mut job: Job) {
         loop {
-            let outcome = job.wait.run(Deadline::Never);
+            let Job { wait, done } = job;
+            let outcome = wait.run(Deadline::Never);
+            // Its descriptor shall not stay open for as long as this thread idles.
+            drop(wait);
             // Before the outcome is told, since that can call for the next wait.
             self.pool().idle += 1;
-            (job.done)(outcome);
+            done(outcome);
             let (mut pool, _) = self
                 .work
                 .wait_timeout_while(self.pool(), IDLE, |pool| pool.jobs.is_empty())

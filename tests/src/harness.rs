@@ -39,13 +39,19 @@ pub struct State {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
 impl LocketView for State {
     fn locket(&mut self) -> LocketCtxView<'_> {
-        LocketCtxView { ctx: &mut self.locket, table: &mut self.table }
+        LocketCtxView {
+            ctx: &mut self.locket,
+            table: &mut self.table,
+        }
     }
 }
 
@@ -64,7 +70,10 @@ pub fn component(name: &str) -> Component {
     static COMPONENTS: LazyLock<Mutex<HashMap<String, Component>>> = LazyLock::new(Mutex::default);
     let mut components = COMPONENTS.lock().unwrap();
     let compile = || Component::from_file(runtime(), guests::path(name)).expect("a guest");
-    components.entry(name.into()).or_insert_with(compile).clone()
+    components
+        .entry(name.into())
+        .or_insert_with(compile)
+        .clone()
 }
 
 /// WASI of both generations, and all of `locket:lock`, for calls with `async`.
@@ -92,7 +101,10 @@ pub struct Host {
 
 impl Default for Host {
     fn default() -> Self {
-        Self { dir: tempfile::tempdir().expect("a directory"), locks: Engine::new() }
+        Self {
+            dir: tempfile::tempdir().expect("a directory"),
+            locks: Engine::new(),
+        }
     }
 }
 
@@ -109,18 +121,23 @@ impl Host {
 
     /// The lock of a file, for this process, in the engine of the guests.
     pub fn lock(&self, name: &str) -> LockFile {
-        self.locks.open(self.path(name)).expect("the file can be opened")
+        self.locks
+            .open(self.path(name))
+            .expect("the file can be opened")
     }
 
     /// The lock of a file in an engine of its own: to the guests, another process.
     pub fn foreign(&self, name: &str) -> LockFile {
-        Engine::new().open(self.path(name)).expect("the file can be opened")
+        Engine::new()
+            .open(self.path(name))
+            .expect("the file can be opened")
     }
 
     /// The settings of a guest to which the directory is granted.
     pub fn ctx(&self) -> LocketCtxBuilder {
         let ctx = LocketCtx::builder(&self.locks);
-        ctx.grant_dir(&self.dir, "/locks", Rights::READ_WRITE).expect("the directory is there")
+        ctx.grant_dir(&self.dir, "/locks", Rights::READ_WRITE)
+            .expect("the directory is there")
     }
 
     /// A store whose guest may lock and write everything in the directory.
@@ -130,8 +147,13 @@ impl Host {
 
     /// A store with a context of the test's own.
     pub fn store_with(&self, locket: LocketCtx, wasi: &mut WasiCtxBuilder) -> Store<State> {
-        wasi.preopened_dir(self.dir.path(), "/locks", FsPerms::ReadWrite).expect("a directory");
-        let state = State { wasi: wasi.build(), locket, table: ResourceTable::new() };
+        wasi.preopened_dir(self.dir.path(), "/locks", FsPerms::ReadWrite)
+            .expect("a directory");
+        let state = State {
+            wasi: wasi.build(),
+            locket,
+            table: ResourceTable::new(),
+        };
         let mut store = Store::new(runtime(), state);
         store.set_epoch_deadline(1 << 60);
         store
@@ -149,7 +171,10 @@ impl Host {
 
     /// Whether the lock of a file is free for everybody.
     pub fn is_free(&self, name: &str) -> bool {
-        self.foreign(name).try_acquire(locket::Mode::Exclusive).expect("a lock").is_some()
+        self.foreign(name)
+            .try_acquire(locket::Mode::Exclusive)
+            .expect("a lock")
+            .is_some()
     }
 }
 
@@ -200,19 +225,29 @@ impl Guest {
             let result = command.wasi_cli_run().call_run(&mut store).await;
             End { store, result }
         });
-        Self { input: Some(input), output: BufReader::new(output), task }
+        Self {
+            input: Some(input),
+            output: BufReader::new(output),
+            task,
+        }
     }
 
     /// Gives a command and does not wait for the reply.
     pub async fn tell(&mut self, command: &str) {
         let input = self.input.as_mut().expect("the guest is alive");
-        input.write_all(format!("{command}\n").as_bytes()).await.expect("the guest listens");
+        input
+            .write_all(format!("{command}\n").as_bytes())
+            .await
+            .expect("the guest listens");
     }
 
     /// The reply to the next command, if it comes within `time`.
     pub async fn reply_within(&mut self, time: Duration) -> Option<String> {
         let mut line = String::new();
-        timeout(time, self.output.read_line(&mut line)).await.ok()?.expect("the guest talks");
+        timeout(time, self.output.read_line(&mut line))
+            .await
+            .ok()?
+            .expect("the guest talks");
         Some(line.trim_end().to_owned())
     }
 
@@ -243,7 +278,9 @@ impl Guest {
         let caller = std::panic::Location::caller();
         async move {
             let reply = self.ask(command).await;
-            let result = reply.strip_prefix("ok").map(|rest| rest.trim_start().to_owned());
+            let result = reply
+                .strip_prefix("ok")
+                .map(|rest| rest.trim_start().to_owned());
             result.unwrap_or_else(|| panic!("{command:?} at {caller}: {reply}"))
         }
     }
@@ -302,8 +339,13 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 /// How many wait for the lock of a file in its engine.
 pub fn waiters(lock: &LockFile) -> usize {
     let text = format!("{lock:?}");
-    let count = text.split("waiting: ").nth(1).and_then(|rest| rest.split([' ', ',']).next());
-    count.and_then(|count| count.parse().ok()).expect("a lock says how many wait for it")
+    let count = text
+        .split("waiting: ")
+        .nth(1)
+        .and_then(|rest| rest.split([' ', ',']).next());
+    count
+        .and_then(|count| count.parse().ok())
+        .expect("a lock says how many wait for it")
 }
 
 /// How many wait in the kernel for a lock of a file.
@@ -311,14 +353,21 @@ pub fn kernel_waiters(path: &Path) -> usize {
     use std::os::unix::fs::MetadataExt;
     let inode = format!(":{} ", fs::metadata(path).expect("the file is there").ino());
     let locks = fs::read_to_string("/proc/locks").expect("the system tells");
-    locks.lines().filter(|line| line.contains("->") && line.contains(&inode)).count()
+    locks
+        .lines()
+        .filter(|line| line.contains("->") && line.contains(&inode))
+        .count()
 }
 
 /// How many threads of this process the engines have started.
 pub fn engine_threads() -> usize {
     let tasks = fs::read_dir("/proc/self/task").expect("the system tells");
     let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
-    tasks.flatten().filter_map(name).filter(|name| name.starts_with("locket-")).count()
+    tasks
+        .flatten()
+        .filter_map(name)
+        .filter(|name| name.starts_with("locket-"))
+        .count()
 }
 
 /// The open descriptors of this process that lead to files below `dir`.
@@ -326,7 +375,10 @@ pub fn descriptors(dir: &Path) -> usize {
     let dir = dir.canonicalize().expect("the directory is there");
     let all = fs::read_dir("/proc/self/fd").expect("the system tells");
     let target = |fd: fs::DirEntry| fs::read_link(fd.path()).ok();
-    all.flatten().filter_map(target).filter(|path| path != &dir && path.starts_with(&dir)).count()
+    all.flatten()
+        .filter_map(target)
+        .filter(|path| path != &dir && path.starts_with(&dir))
+        .count()
 }
 
 /// Another program that holds a lock, in Python.

@@ -25,14 +25,23 @@ pub struct Process {
 impl Process {
     /// Starts `command` with its standard input and output connected to this.
     pub fn spawn(command: &mut Command) -> Self {
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("start a process");
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("start a process");
         let (sender, output) = mpsc::channel();
         let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         thread::spawn(move || {
-            lines.map_while(Result::ok).try_for_each(|line| sender.send(line))
+            lines
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
         });
-        Self { input: child.stdin.take(), child, output }
+        Self {
+            input: child.stdin.take(),
+            child,
+            output,
+        }
     }
 
     /// A Python program that runs `body`, with `path` in its arguments.
@@ -112,18 +121,28 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 /// where it is missing or older than its sources, says so instead of testing something else.
 pub fn tool() -> PathBuf {
     let tests = std::env::current_exe().expect("the path of this test");
-    let path = tests.ancestors().nth(2).expect("a target folder").join("locket");
+    let path = tests
+        .ancestors()
+        .nth(2)
+        .expect("a target folder")
+        .join("locket");
     let built = path.metadata().and_then(|m| m.modified());
     let built = built.unwrap_or_else(|e| panic!("{}: {e}; {BUILD}", path.display()));
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/src");
-    assert!(newest(&sources) <= built, "the tool is older than its sources; {BUILD}");
+    assert!(
+        newest(&sources) <= built,
+        "the tool is older than its sources; {BUILD}"
+    );
     path
 }
 
 const BUILD: &str = "run `cargo build -p locket` first, or the tests of the whole workspace";
 
 fn newest(folder: &Path) -> std::time::SystemTime {
-    let entries = folder.read_dir().expect("the sources").map(|entry| entry.expect("a source"));
+    let entries = folder
+        .read_dir()
+        .expect("the sources")
+        .map(|entry| entry.expect("a source"));
     let sources = entries.filter_map(|entry| {
         let path = entry.path();
         let source = path.extension() == Some(OsStr::new("rs"));

@@ -31,7 +31,9 @@ impl Bare {
     }
 
     fn hold(&mut self, path: &str) -> String {
-        let hold = self.instance.get_typed_func::<(&str,), (String,)>(&mut self.store, "hold");
+        let hold = self
+            .instance
+            .get_typed_func::<(&str,), (String,)>(&mut self.store, "hold");
         hold.unwrap().call(&mut self.store, (path,)).unwrap().0
     }
 }
@@ -81,7 +83,10 @@ fn a_timeout_ends_the_wait() {
     assert_eq!(guest.run("/locks/a", Some(0)), "would-block");
     assert_eq!(guest.run("/locks/a", Some(50)), "timeout");
     let time = start.elapsed();
-    assert!(time >= Duration::from_millis(50) && time < AT_ONCE, "{time:?}");
+    assert!(
+        time >= Duration::from_millis(50) && time < AT_ONCE,
+        "{time:?}"
+    );
 }
 
 #[test]

@@ -28,7 +28,11 @@ impl Dir {
 }
 
 fn peer(path: &Path, args: &[&str]) -> Process {
-    Process::spawn(Command::new(env!("CARGO_BIN_EXE_peer")).arg(path).args(args))
+    Process::spawn(
+        Command::new(env!("CARGO_BIN_EXE_peer"))
+            .arg(path)
+            .args(args),
+    )
 }
 
 /// The processes that wait in the kernel for a lock of the file.
@@ -36,7 +40,10 @@ fn kernel_waiters(path: &Path) -> usize {
     use std::os::unix::fs::MetadataExt;
     let inode = format!(":{} ", std::fs::metadata(path).unwrap().ino());
     let locks = std::fs::read_to_string("/proc/locks").unwrap();
-    locks.lines().filter(|line| line.contains("->") && line.contains(&inode)).count()
+    locks
+        .lines()
+        .filter(|line| line.contains("->") && line.contains(&inode))
+        .count()
 }
 
 #[test]
@@ -56,7 +63,11 @@ fn promise_01_same_file_same_lock_whatever_the_spelling() {
         };
         let mut command = Command::new(env!("CARGO_BIN_EXE_peer"));
         let mut other = Process::spawn(command.arg(name).current_dir(folder));
-        assert_eq!(other.ask("acquire exclusive 0"), "err would-block", "{spelling}");
+        assert_eq!(
+            other.ask("acquire exclusive 0"),
+            "err would-block",
+            "{spelling}"
+        );
     }
 }
 
@@ -139,14 +150,20 @@ fn promise_08_the_timeout_is_one_for_the_whole_acquire() {
     let start = Instant::now();
     assert_eq!(peer.ask("acquire exclusive 200"), "err timeout");
     let took = start.elapsed();
-    assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(2), "{took:?}");
+    assert!(
+        took >= Duration::from_millis(200) && took < Duration::from_secs(2),
+        "{took:?}"
+    );
 }
 
 #[test]
 fn promise_09_keeps_or_removes_the_file_and_never_splits_the_lock() {
     let dir = Dir::new();
-    let (mut a, mut b, mut c) =
-        (peer(&dir.lock(), &["--remove"]), peer(&dir.lock(), &["--remove"]), dir.peer());
+    let (mut a, mut b, mut c) = (
+        peer(&dir.lock(), &["--remove"]),
+        peer(&dir.lock(), &["--remove"]),
+        dir.peer(),
+    );
     assert_eq!(a.ask("acquire exclusive none"), "ok");
     b.send("acquire exclusive none");
     eventually("b waits", || kernel_waiters(&dir.lock()) == 1);
@@ -169,15 +186,25 @@ fn promise_10_granted_in_the_order_of_arrival() {
     assert_eq!(holder.ask("acquire exclusive none"), "ok");
     let mut queue: Vec<_> = (0..8).map(|_| dir.peer()).collect();
     for (i, peer) in queue.iter_mut().enumerate() {
-        let acquire = if i % 2 == 0 { "acquire" } else { "acquire-async" };
+        let acquire = if i % 2 == 0 {
+            "acquire"
+        } else {
+            "acquire-async"
+        };
         peer.send(&format!("{acquire} exclusive none"));
-        eventually("it is in the queue", || kernel_waiters(&dir.lock()) == i + 1);
+        eventually("it is in the queue", || {
+            kernel_waiters(&dir.lock()) == i + 1
+        });
     }
     assert_eq!(holder.ask("release"), "ok");
     for i in 0..queue.len() {
         assert_eq!(queue[i].answer(), "ok");
         for later in &mut queue[i + 1..] {
-            assert_eq!(later.answer_within(Duration::from_millis(1)), None, "out of order");
+            assert_eq!(
+                later.answer_within(Duration::from_millis(1)),
+                None,
+                "out of order"
+            );
         }
         assert_eq!(queue[i].ask("release"), "ok");
     }
@@ -226,7 +253,11 @@ fn native_takes_turns_with_both_families_of_foreign_lockers() {
             python.send("unlock");
             assert_eq!(peer.answer(), "ok", "{function} {acquire}");
             let mut next = Process::python_lock(function, &dir.lock());
-            assert_eq!(next.answer_within(QUIESCENT), None, "{function}: two holders");
+            assert_eq!(
+                next.answer_within(QUIESCENT),
+                None,
+                "{function}: two holders"
+            );
             assert_eq!(peer.ask("release"), "ok");
             assert_eq!(next.answer(), "ok");
         }

@@ -23,8 +23,8 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
-use super::guest::{Program, State};
-use super::{exit, human, lock_error, protocol, say};
+use super::guest::{Program, State, plain};
+use super::{exit, human, lock_error, protocol};
 
 /// The guest program that counts; its arguments are those of [`Worker`].
 const COUNTER: &[u8] = include_bytes!("counter.wasm");
@@ -103,11 +103,15 @@ impl Worker {
             return Ok(0);
         }
         let options = Options::new().protocol(self.protocol);
-        let lock = Engine::new().open_with(&self.lock, &options).map_err(|e| lock_error(&e))?;
+        let lock = Engine::new()
+            .open_with(&self.lock, &options)
+            .map_err(|e| lock_error(&e, exit::FAILURE))?;
         for _ in 0..self.count {
-            let guard = lock.acquire(Mode::Exclusive, None).map_err(|e| lock_error(&e))?;
+            let guard = lock
+                .acquire(Mode::Exclusive, None)
+                .map_err(|e| lock_error(&e, exit::FAILURE))?;
             self.increment()?;
-            guard.release().map_err(|e| lock_error(&e))?;
+            guard.release().map_err(|e| lock_error(&e, exit::FAILURE))?;
         }
         Ok(0)
     }
@@ -116,7 +120,10 @@ impl Worker {
     fn increment(&self) -> anyhow::Result<()> {
         let number = read_number(&self.counter)?;
         fs::write(&self.counter, (number + 1).to_string())?;
-        let mut journal = OpenOptions::new().create(true).append(true).open(&self.journal)?;
+        let mut journal = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.journal)?;
         journal.write_all(format!("{}\n", self.id).as_bytes())?;
         Ok(())
     }
@@ -131,7 +138,9 @@ fn read_number(path: &Path) -> anyhow::Result<u64> {
     };
     match text.as_str() {
         "" => Ok(0),
-        text => text.parse().with_context(|| format!("not a number: {text:?}")),
+        text => text
+            .parse()
+            .with_context(|| format!("not a number: {text:?}")),
     }
 }
 
@@ -192,12 +201,14 @@ impl Demo {
     /// The run with the lock, then the one without.
     async fn both(&self) -> anyhow::Result<Report> {
         let bar = ProgressBar::new(self.expected());
-        bar.set_style(ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}")?);
+        bar.set_style(ProgressStyle::with_template(
+            "{msg} {wide_bar} {pos}/{len}",
+        )?);
         bar.set_message("compiling the component");
         bar.tick();
         let program = match self.components {
             0 => None,
-            _ => Some(Arc::new(Program::from_bytes(COUNTER)?)),
+            _ => Some(Arc::new(Program::from_bytes(COUNTER).map_err(plain)?)),
         };
 
         bar.set_message("with the lock");
@@ -208,7 +219,12 @@ impl Demo {
             for run in 1..=UNLOCKED_RUNS {
                 let total = self.once(program.clone(), true, &bar).await?.total;
                 let lost = self.expected().cast_signed() - total.cast_signed();
-                unlocked = Some(Unlocked { expected: self.expected(), total, lost, runs: run });
+                unlocked = Some(Unlocked {
+                    expected: self.expected(),
+                    total,
+                    lost,
+                    runs: run,
+                });
                 // Two writes can also mix up into a number that is too high; that shows less.
                 if lost > 0 {
                     break;
@@ -222,7 +238,11 @@ impl Demo {
             total: locked.total,
             exact: locked.total == self.expected(),
             seconds: locked.time.as_secs_f64(),
-            hand_overs: locked.journal.windows(2).filter(|pair| pair[0] != pair[1]).count(),
+            hand_overs: locked
+                .journal
+                .windows(2)
+                .filter(|pair| pair[0] != pair[1])
+                .count(),
             participants: locked.participants,
             unlocked,
         })
@@ -257,12 +277,20 @@ impl Demo {
             let name = format!("component {i}");
             let program = program.clone().context("there is no component to run")?;
             let state = self.instance(&engine, dir.path(), &name, unlocked)?;
-            running.push((name, "wasm", tokio::spawn(instance_ended(program, state, start))));
+            running.push((
+                name,
+                "wasm",
+                tokio::spawn(instance_ended(program, state, start)),
+            ));
         }
         let watch = tokio::spawn(watch(bar.clone(), counter.clone()));
         let ends = join_all(running).await;
         watch.abort();
-        let ends = ends?;
+        let ends = match ends {
+            // What they read may be no number at all.
+            Err(_) if unlocked => Vec::new(),
+            ends => ends?,
+        };
 
         let journal = fs::read_to_string(dir.path().join("journal"))?;
         let journal: Vec<String> = journal.lines().map(str::to_owned).collect();
@@ -284,24 +312,25 @@ impl Demo {
 
     /// The arguments of a participant, native or not, that finds the directory at `dir`.
     fn arguments(&self, dir: &str, id: &str, unlocked: bool) -> Vec<String> {
-        let count = self.increments.to_string();
         let path = |name: &str| format!("{dir}/{name}");
-        let mut arguments = Vec::from(
-            [
-                ["--lock", &path("lock")],
-                ["--counter", &path("counter")],
-                ["--journal", &path("journal")],
-                ["--count", &count],
-                ["--id", id],
-            ]
-            .as_flattened(),
-        );
-        arguments.extend(unlocked.then_some("--unlocked"));
-        arguments.into_iter().map(str::to_owned).collect()
+        let mut arguments: Vec<String> = [
+            ("--lock", path("lock")),
+            ("--counter", path("counter")),
+            ("--journal", path("journal")),
+            ("--count", self.increments.to_string()),
+            ("--id", id.to_owned()),
+        ]
+        .into_iter()
+        .flat_map(|(name, value)| [name.to_owned(), value])
+        .collect();
+        arguments.extend(unlocked.then(|| "--unlocked".to_owned()));
+        arguments
     }
 
     fn start_process(&self, dir: &Path, id: &str, unlocked: bool) -> anyhow::Result<Child> {
-        let dir = dir.to_str().context("the path of the temporary directory is not Unicode")?;
+        let dir = dir
+            .to_str()
+            .context("the path of the temporary directory is not Unicode")?;
         Command::new(std::env::current_exe()?)
             .arg("demo-worker")
             .args(self.arguments(dir, id, unlocked))
@@ -320,12 +349,16 @@ impl Demo {
         unlocked: bool,
     ) -> anyhow::Result<State> {
         let mut wasi = WasiCtx::builder();
-        wasi.inherit_stderr().arg("counter").args(&self.arguments(GUEST_DIR, id, unlocked));
-        wasi.preopened_dir(dir, GUEST_DIR, FsPerms::ReadWrite)?;
-        let mut locks = LocketCtx::builder(engine);
-        locks.label(id).protocol(self.protocol);
-        locks.grant_dir(dir, GUEST_DIR, Rights::READ_WRITE)?;
-        Ok(State::new(wasi.build(), locks))
+        wasi.inherit_stderr()
+            .arg("counter")
+            .args(&self.arguments(GUEST_DIR, id, unlocked));
+        wasi.preopened_dir(dir, GUEST_DIR, FsPerms::ReadWrite)
+            .map_err(plain)?;
+        let locks = LocketCtx::builder(engine)
+            .label(id)
+            .protocol(self.protocol)
+            .grant_dir(dir, GUEST_DIR, Rights::READ_WRITE)?;
+        Ok(State::new(wasi.build(), locks.build()))
     }
 }
 
@@ -360,7 +393,7 @@ async fn instance_ended(
     state: State,
     start: Instant,
 ) -> anyhow::Result<Duration> {
-    let code = program.run(state).await?;
+    let code = program.run(state).await.map_err(plain)?;
     ensure!(code == 0, "exit code {code}");
     Ok(start.elapsed())
 }
@@ -395,13 +428,23 @@ impl<'a> Turns<'a> {
     /// The most increments of others between two of its own.
     fn longest_wait(&self, name: &str) -> usize {
         let lines = self.0.get(name).map_or(&[][..], Vec::as_slice);
-        lines.windows(2).map(|pair| pair[1] - pair[0] - 1).max().unwrap_or(0)
+        lines
+            .windows(2)
+            .map(|pair| pair[1] - pair[0] - 1)
+            .max()
+            .unwrap_or(0)
     }
 }
 
 impl Report {
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        let width = self.participants.iter().map(|p| p.name.len()).max().unwrap_or(0).max(11);
+        let width = self
+            .participants
+            .iter()
+            .map(|p| p.name.len())
+            .max()
+            .unwrap_or(0)
+            .max(11);
         writeln!(
             out,
             "{:width$}  {:6}  {:>10}  {:>7}  {:>12}",
@@ -429,16 +472,31 @@ impl Report {
             self.hand_overs,
         )?;
         let Some(unlocked) = &self.unlocked else {
-            return writeln!(out, "Without the lock:  nobody to collide with; add participants");
+            return writeln!(
+                out,
+                "Without the lock:  nobody to collide with; add participants"
+            );
         };
-        let Unlocked { expected, total, lost, runs } = unlocked;
+        let Unlocked {
+            expected,
+            total,
+            lost,
+            runs,
+        } = unlocked;
         let verdict = match lost {
             1.. => paint(&format!("{lost} counts lost"), "31"),
             0 => "nothing lost, by luck; try more --increments".to_owned(),
             _ => paint("a wrong number, of mixed up digits", "31"),
         };
-        let runs = if *runs > 1 { format!(" (in the run number {runs})") } else { String::new() };
-        writeln!(out, "Without the lock:        {total} of {expected}, {verdict}{runs}")
+        let runs = if *runs > 1 {
+            format!(" (in the run number {runs})")
+        } else {
+            String::new()
+        };
+        writeln!(
+            out,
+            "Without the lock:        {total} of {expected}, {verdict}{runs}"
+        )
     }
 }
 

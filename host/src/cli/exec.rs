@@ -30,7 +30,9 @@ use super::{coded, exit, human, lock_error, one_line, protocol, say, seconds};
 /// A signal that asks to end (SIGTERM, SIGHUP) is passed on to COMMAND. One from the keyboard
 /// (SIGINT, SIGQUIT) reaches COMMAND by itself. Either way its end is waited for.
 #[derive(Args, Debug)]
-#[command(override_usage = "locket exec [OPTIONS] PATH -- COMMAND [ARG]...", after_help = "\
+#[command(
+    override_usage = "locket exec [OPTIONS] PATH -- COMMAND [ARG]...",
+    after_help = "\
 Examples:
   locket exec app.lock -- make install          wait as long as it takes
   locket exec -n backup.lock -- ./backup.sh     give up at once if it is locked
@@ -40,7 +42,8 @@ Examples:
 Exit status:
   that of COMMAND, or 128 + N if signal N ended it;
   1 (or -E) the lock was not to be had, 64 wrong usage, 66 the lock file cannot be opened,
-  69 locks are not available there, 126 COMMAND cannot be executed, 127 it was not found")]
+  69 locks are not available there, 126 COMMAND cannot be executed, 127 it was not found"
+)]
 pub(crate) struct Exec {
     /// Share the lock with others who share it; only exclusive holders are kept out
     #[arg(short, long, overrides_with = "exclusive")]
@@ -86,15 +89,8 @@ pub(crate) struct Exec {
 
 impl Exec {
     pub(crate) fn run(self) -> anyhow::Result<u8> {
-        let guard = match self.acquire() {
-            Ok(guard) => guard,
-            Err(e) if e.is_would_block() || e.is_timeout() => {
-                let hint = if self.verbose { "; `locket status` tells by whom" } else { "" };
-                // As with flock(1), the exit code says it, and scripts are spared the noise.
-                self.tell(format_args!("{e}{hint}"));
-                return Ok(self.conflict_exit_code);
-            }
-            Err(e) => return Err(lock_error(&e)),
+        let Some(guard) = self.acquire()? else {
+            return Ok(self.conflict_exit_code);
         };
         let line = one_line(&self.command);
         self.tell(format_args!("executing {line}"));
@@ -102,10 +98,15 @@ impl Exec {
         let status = self.execute(&guard)?;
         // Also for a descendant that still has the descriptor, whom dropping would leave it to.
         if let Err(e) = guard.release() {
-            say(format_args!("warning: {e}; {line} may have run without protection"));
+            say(format_args!(
+                "warning: {e}; {line} may have run without protection"
+            ));
         }
         let code = exit_code(status);
-        self.tell(format_args!("{status} after {}, the lock is free", human(start.elapsed())));
+        self.tell(format_args!(
+            "{status} after {}, the lock is free",
+            human(start.elapsed())
+        ));
         Ok(code)
     }
 
@@ -115,25 +116,49 @@ impl Exec {
         }
     }
 
-    fn acquire(&self) -> locket::Result<Guard> {
-        let on_release = if self.remove { OnRelease::Remove } else { OnRelease::Keep };
-        let options =
-            Options::new().protocol(self.protocol.unwrap_or_default()).on_release(on_release);
-        let lock = Engine::new().open_with(&self.path, &options)?;
-        let mode = if self.shared { Mode::Shared } else { Mode::Exclusive };
-        let timeout = if self.nonblock { Some(Duration::ZERO) } else { self.timeout };
+    /// The lock; none where others have it for too long.
+    fn acquire(&self) -> anyhow::Result<Option<Guard>> {
+        let on_release = if self.remove {
+            OnRelease::Remove
+        } else {
+            OnRelease::Keep
+        };
+        let options = Options::new()
+            .protocol(self.protocol.unwrap_or_default())
+            .on_release(on_release);
+        let lock = Engine::new()
+            .open_with(&self.path, &options)
+            .map_err(|e| lock_error(&e, exit::NO_INPUT))?;
+        let mode = if self.shared {
+            Mode::Shared
+        } else {
+            Mode::Exclusive
+        };
+        let timeout = if self.nonblock {
+            Some(Duration::ZERO)
+        } else {
+            self.timeout
+        };
         let path = self.path.display();
         let start = Instant::now();
-        if let Some(guard) = lock.try_acquire(mode)? {
-            self.tell(format_args!("got the {mode} lock of {path} at once"));
-            return Ok(guard);
-        }
-        if timeout != Some(Duration::ZERO) {
+        let mut result = lock.acquire(mode, Duration::ZERO);
+        if timeout != Some(Duration::ZERO) && result.as_ref().is_err_and(|e| e.is_would_block()) {
             self.tell(format_args!("waiting for the {mode} lock of {path}"));
+            result = lock.acquire(mode, timeout);
         }
-        let guard = lock.acquire(mode, timeout)?;
-        self.tell(format_args!("got the lock after {}", human(start.elapsed())));
-        Ok(guard)
+        match result {
+            Ok(guard) => {
+                let time = human(start.elapsed());
+                self.tell(format_args!("got the {mode} lock of {path} after {time}"));
+                Ok(Some(guard))
+            }
+            // As with flock(1), the exit code says it, and scripts are spared the noise.
+            Err(e) if e.is_would_block() || e.is_timeout() => {
+                self.tell(format_args!("{e}; `locket status {path}` tells by whom"));
+                Ok(None)
+            }
+            Err(e) => Err(lock_error(&e, exit::UNAVAILABLE)),
+        }
     }
 
     fn execute(&self, guard: &Guard) -> anyhow::Result<ExitStatus> {
@@ -142,15 +167,23 @@ impl Exec {
         let (program, args) = self.command.split_first().expect("clap requires a command");
         let mut command = Command::new(program);
         command.args(args);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(supervise(command)).map_err(|e| {
             let name = program.display();
             if e.kind() == io::ErrorKind::NotFound {
                 let hint = "check the spelling, the PATH, and its interpreter if it is a script";
-                coded(exit::NOT_FOUND, format_args!("`{name}` was not found; {hint}"))
+                coded(
+                    exit::NOT_FOUND,
+                    format_args!("`{name}` was not found; {hint}"),
+                )
             } else {
                 let hint = "is it a program, with permission to execute?";
-                coded(exit::CANNOT_EXECUTE, format_args!("cannot execute `{name}`: {e}; {hint}"))
+                coded(
+                    exit::CANNOT_EXECUTE,
+                    format_args!("cannot execute `{name}`: {e}; {hint}"),
+                )
             }
         })
     }
@@ -197,6 +230,9 @@ fn ignored_signals() -> u64 {
 
 /// The exit code as shells have it.
 fn exit_code(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| code.try_into().ok()).unwrap_or(exit::FAILURE)
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| code.try_into().ok())
+        .unwrap_or(exit::FAILURE)
 }

@@ -4,10 +4,15 @@ use std::path::Path;
 
 use locket::component::{LocketCtx, LocketCtxView, LocketView};
 use wasmtime::component::{Component, Linker, ResourceTable};
-use wasmtime::{Engine, Store};
+use wasmtime::{Engine, Result, Store, bail};
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView, p2, p3};
 
 use super::{coded, exit};
+
+/// An error of Wasmtime as one of this tool.
+pub(super) fn plain(error: wasmtime::Error) -> anyhow::Error {
+    anyhow::Error::from_boxed(error.into())
+}
 
 /// What one instance has to itself.
 pub(super) struct State {
@@ -18,19 +23,29 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(wasi: WasiCtx, locket: LocketCtx) -> Self {
-        Self { wasi, locket, table: ResourceTable::new() }
+        Self {
+            wasi,
+            locket,
+            table: ResourceTable::new(),
+        }
     }
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
 impl LocketView for State {
     fn locket(&mut self) -> LocketCtxView<'_> {
-        LocketCtxView { ctx: &mut self.locket, table: &mut self.table }
+        LocketCtxView {
+            ctx: &mut self.locket,
+            table: &mut self.table,
+        }
     }
 }
 
@@ -50,23 +65,26 @@ impl Program {
     pub(super) fn from_file(path: &Path) -> anyhow::Result<Self> {
         let name = path.display();
         let bytes = std::fs::read(path).map_err(|e| {
-            coded(exit::NO_INPUT, format_args!("cannot read `{name}`: {e}; check the path"))
+            coded(
+                exit::NO_INPUT,
+                format_args!("cannot read `{name}`: {e}; check the path"),
+            )
         })?;
         Self::from_bytes(&bytes)
             .map_err(|e| coded(exit::DATA, format_args!("cannot run `{name}`: {e:#}")))
     }
 
     /// Compiles a component, in binary form or as text.
-    pub(super) fn from_bytes(bytes: &[u8]) -> anyhow::Result<Self> {
+    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self> {
         // Version 1 is that of a core module, whatever comes after it.
         if bytes.starts_with(b"\0asm\x01\0\0\0") {
-            anyhow::bail!(
+            bail!(
                 "it is a core module, not a component; build it for wasm32-wasip2, \
                  or turn it into a component with `wasm-tools component new`"
             );
         }
         if !bytes.starts_with(b"\0asm") {
-            anyhow::bail!("it is not WebAssembly; give a component in binary form (.wasm)");
+            bail!("it is not WebAssembly; give a component in binary form (.wasm)");
         }
         let engine = Engine::default();
         let component = Component::from_binary(&engine, bytes)?;
@@ -78,18 +96,20 @@ impl Program {
 
         let exports = |version: &str| {
             let name = format!("wasi:cli/run@{version}");
-            component.component_type().exports(&engine).any(|(export, _)| export.starts_with(&name))
+            component
+                .component_type()
+                .exports(&engine)
+                .any(|(export, _)| export.starts_with(&name))
         };
         let (is_p2, is_p3) = (exports("0.2."), exports("0.3."));
         if !is_p2 && !is_p3 {
-            anyhow::bail!(
+            bail!(
                 "it does not export `wasi:cli/run`, so it is not a program; \
                  build it as one (with a `main`) rather than as a library"
             );
         }
         let pre = linker.instantiate_pre(&component).map_err(|e| {
-            anyhow::Error::from(e)
-                .context("`locket run` has WASI 0.2, WASI 0.3 and `locket:lock`, and nothing else")
+            e.context("`locket run` has WASI 0.2, WASI 0.3 and `locket:lock`, and nothing else")
         })?;
         // In the order of `wasmtime run`.
         let command = if is_p3 {
@@ -101,7 +121,7 @@ impl Program {
     }
 
     /// Runs one instance to its end, with its exit code as the answer; an error is a trap.
-    pub(super) async fn run(&self, state: State) -> wasmtime::Result<i32> {
+    pub(super) async fn run(&self, state: State) -> Result<i32> {
         let mut store = Store::new(&self.engine, state);
         match self.call(&mut store).await {
             Ok(Ok(())) => Ok(0),
@@ -113,7 +133,7 @@ impl Program {
         }
     }
 
-    async fn call(&self, store: &mut Store<State>) -> wasmtime::Result<Result<(), ()>> {
+    async fn call(&self, store: &mut Store<State>) -> Result<Result<(), ()>> {
         match &self.command {
             Command::P2(pre) => {
                 let command = pre.instantiate_async(&mut *store).await?;

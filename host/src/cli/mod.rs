@@ -56,7 +56,11 @@ pub(crate) fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            return if error.use_stderr() { exit::USAGE.into() } else { ExitCode::SUCCESS };
+            return if error.use_stderr() {
+                exit::USAGE.into()
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     let result = match cli.command {
@@ -72,7 +76,9 @@ pub(crate) fn main() -> ExitCode {
             if !is_broken_pipe(&error) {
                 say(format_args!("{error:#}"));
             }
-            let code = error.chain().find_map(|cause| cause.downcast_ref::<Coded>());
+            let code = error
+                .chain()
+                .find_map(|cause| cause.downcast_ref::<Coded>());
             code.map_or(exit::FAILURE, |coded| coded.code).into()
         }
     }
@@ -109,29 +115,28 @@ impl std::error::Error for Coded {}
 
 /// An error that ends the tool with `code`.
 fn coded(code: u8, message: impl fmt::Display) -> anyhow::Error {
-    Coded { code, message: message.to_string() }.into()
+    Coded {
+        code,
+        message: message.to_string(),
+    }
+    .into()
 }
 
-/// An error of the lock engine, with the exit code for it and what to do about it.
-fn lock_error(error: &locket::Error) -> anyhow::Error {
+/// An error of the lock engine, with what to do about it. What the path is not to blame for ends
+/// the tool with `otherwise`.
+fn lock_error(error: &locket::Error, otherwise: u8) -> anyhow::Error {
     let code = if error.is_unsupported() {
         exit::UNAVAILABLE
     } else if error.is_denied() || error.is_not_found() || error.is_invalid_path() {
         exit::NO_INPUT
-    } else if error.is_io() {
-        match std::error::Error::source(error) {
-            // The system is out of something; the path is not to blame.
-            Some(_) => exit::UNAVAILABLE,
-            None => exit::FAILURE,
-        }
     } else {
-        exit::FAILURE
+        otherwise
     };
     let hint = if error.is_unsupported() {
         "; try another `--protocol`, or a path on a local file system"
     } else if error.is_denied() {
-        "; an exclusive lock needs permission to write the file, \
-         `--shared` and `--protocol flock` only to read it"
+        "; check the permissions: an exclusive lock needs those to write the file, \
+         `--shared` and `--protocol flock` only those to read it"
     } else if error.is_not_found() {
         "; create the directory first"
     } else if error.is_invalid_path() {
@@ -150,14 +155,20 @@ fn protocol() -> impl TypedValueParser<Value = Protocol> {
 
 /// Parses a number of seconds, possibly a fraction.
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds, such as 2.5".to_owned())?;
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "not a number of seconds, such as 2.5".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
 }
 
 /// A duration as a person says it.
 fn human(duration: Duration) -> String {
     if duration < Duration::from_secs(60) {
-        let digits = if duration < Duration::from_secs(10) { 2 } else { 0 };
+        let digits = if duration < Duration::from_secs(10) {
+            2
+        } else {
+            0
+        };
         format!("{:.digits$} s", duration.as_secs_f64())
     } else {
         indicatif::HumanDuration(duration).to_string()
@@ -166,11 +177,16 @@ fn human(duration: Duration) -> String {
 
 /// A command line as one line of text.
 fn one_line<'a>(words: impl IntoIterator<Item = &'a OsString>) -> String {
-    let words: Vec<_> = words.into_iter().map(|word| word.to_string_lossy()).collect();
+    let words: Vec<_> = words
+        .into_iter()
+        .map(|word| word.to_string_lossy())
+        .collect();
     printable(&words.join(" "))
 }
 
 /// Text of others, fit for a terminal.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }

@@ -8,6 +8,7 @@ use clap::Args;
 use locket::component::LocketCtx;
 use locket::sandbox::{Limits, Rights};
 use locket::{Engine, Protocol};
+use tracing_subscriber::EnvFilter;
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
 use super::guest::{Program, State};
@@ -24,6 +25,10 @@ Examples:
   locket run --dir . plugin.wasm --verbose           its files and locks are in this directory
   locket run --dir jobs::/jobs --instances 4 worker.wasm
   locket run --lock-dir /var/lock/app::/locks --max-wait 30 plugin.wasm
+
+Environment:
+  LOCKET_LOG=locket=debug tells on standard error what a component is not told, such as the error
+  of the system for which a call was refused
 
 Exit status:
   that of the component, of several instances the first that is not 0;
@@ -54,7 +59,7 @@ pub(crate) struct Run {
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     instances: u16,
 
-    /// Let an instance hold at most so many locks at a time, for example 16
+    /// Let an instance hold at most so many locks at a time, for example 4 [default: 16]
     #[arg(long, value_name = "N")]
     max_held: Option<usize>,
 
@@ -70,7 +75,11 @@ pub(crate) struct Run {
     component: PathBuf,
 
     /// Its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "ARG"
+    )]
     args: Vec<String>,
 }
 
@@ -87,12 +96,18 @@ impl Grant {
         if host.is_empty() || guest.is_empty() {
             return Err("expected HOST or HOST::GUEST, such as jobs::/jobs".to_owned());
         }
-        Ok(Self { host: host.into(), guest: guest.to_owned() })
+        Ok(Self {
+            host: host.into(),
+            guest: guest.to_owned(),
+        })
     }
 
     fn error(&self, error: impl std::fmt::Display) -> anyhow::Error {
         let host = self.host.display();
-        coded(exit::NO_INPUT, format_args!("cannot grant `{host}`: {error}; is it a directory?"))
+        coded(
+            exit::NO_INPUT,
+            format_args!("cannot grant `{host}`: {error}; is it a directory?"),
+        )
     }
 }
 
@@ -105,10 +120,15 @@ fn variable(text: &str) -> Result<(String, String), String> {
 
 impl Run {
     pub(crate) fn run(self) -> anyhow::Result<u8> {
+        tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::from_env("LOCKET_LOG"))
+            .with_writer(std::io::stderr)
+            .init();
         let program = Program::from_file(&self.component)?;
         let engine = Engine::new();
-        let states: Vec<State> =
-            (0..self.instances).map(|i| self.state(&engine, i)).collect::<anyhow::Result<_>>()?;
+        let states: Vec<State> = (0..self.instances)
+            .map(|i| self.state(&engine, i))
+            .collect::<anyhow::Result<_>>()?;
         let runtime = tokio::runtime::Runtime::new()?;
         let code = runtime.block_on(run_all(Arc::new(program), states));
         // A read of standard input that nobody awaits any more must not keep us.
@@ -118,23 +138,38 @@ impl Run {
 
     /// What the instance number `i` has.
     fn state(&self, engine: &Engine, i: u16) -> anyhow::Result<State> {
-        let name = self.component.file_name().unwrap_or_default().to_string_lossy();
-        let stem = Path::new(&*name).file_stem().unwrap_or_default().to_string_lossy();
+        let name = self
+            .component
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        let stem = Path::new(&*name)
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy();
         let mut wasi = WasiCtx::builder();
-        wasi.inherit_stdio().envs(&self.envs).arg(&name).args(&self.args);
-        let mut limits = Limits::new().longest_wait(self.max_wait).longest_hold(self.max_hold);
+        wasi.inherit_stdio()
+            .envs(&self.envs)
+            .arg(&name)
+            .args(&self.args);
+        let mut limits = Limits::new()
+            .longest_wait(self.max_wait)
+            .longest_hold(self.max_hold);
         if let Some(held) = self.max_held {
             limits = limits.held(held);
         }
-        let mut locks = LocketCtx::builder(engine);
-        locks.label(format!("{stem}#{i}")).limits(limits);
-        locks.protocol(self.protocol.unwrap_or_default());
+        let mut locks = LocketCtx::builder(engine)
+            .label(format!("{stem}#{i}"))
+            .limits(limits)
+            .protocol(self.protocol.unwrap_or_default());
         for dir in &self.dirs {
             wasi.preopened_dir(&dir.host, &dir.guest, FsPerms::ReadWrite)
                 .map_err(|e| dir.error(e))?;
         }
         for dir in self.dirs.iter().chain(&self.lock_dirs) {
-            locks.grant_dir(&dir.host, &dir.guest, Rights::READ_WRITE).map_err(|e| dir.error(e))?;
+            locks = locks
+                .grant_dir(&dir.host, &dir.guest, Rights::READ_WRITE)
+                .map_err(|e| dir.error(e))?;
         }
         Ok(State::new(wasi.build(), locks.build()))
     }
@@ -155,7 +190,11 @@ async fn run_all(program: Arc<Program>, states: Vec<State>) -> u8 {
         let code = match instance.await {
             Ok(Ok(code)) => u8::try_from(code).unwrap_or(exit::FAILURE),
             Ok(Err(trap)) => {
-                let which = if alone { String::new() } else { format!(" in instance {i}") };
+                let which = if alone {
+                    String::new()
+                } else {
+                    format!(" in instance {i}")
+                };
                 say(format_args!("trap{which}: {trap:?}"));
                 exit::TRAP
             }

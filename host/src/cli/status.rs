@@ -13,13 +13,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context;
 use clap::Args;
 use procfs::process::Process;
 use procfs::{FromBufRead, Lock, LockKind, LockType, Locks};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use serde::{Serialize, Serializer};
 
-use super::{coded, exit, printable, say};
+use super::{exit, printable, say};
 
 /// Tell who holds a lock.
 ///
@@ -59,17 +60,21 @@ impl Status {
                 Ok(report) => reports.push(report),
                 Err(e) => {
                     code = exit::NO_INPUT;
-                    say(format_args!("cannot examine `{}`: {e}", path.display()));
+                    say(format_args!("cannot examine `{}`: {e:#}", path.display()));
                 }
             }
         }
         let mut out = io::stdout().lock();
-        match reports.as_slice() {
-            reports if !self.json => reports.iter().try_for_each(|report| writeln!(out, "{report}"))?,
-            [report] if self.paths.len() == 1 => writeln!(out, "{}", serde_json::to_string_pretty(report)?)?,
-            // Nothing rather than an empty answer, which would look like one.
-            [] => {}
-            reports => writeln!(out, "{}", serde_json::to_string_pretty(reports)?)?,
+        if !self.json {
+            reports
+                .iter()
+                .try_for_each(|report| writeln!(out, "{report}"))?;
+        } else if !reports.is_empty() {
+            let json = match reports.as_slice() {
+                [report] if self.paths.len() == 1 => serde_json::to_string_pretty(report),
+                reports => serde_json::to_string_pretty(reports),
+            };
+            writeln!(out, "{}", json?)?;
         }
         Ok(code)
     }
@@ -120,12 +125,18 @@ fn examine(path: &Path) -> anyhow::Result<Report> {
         Ok(metadata) => metadata,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let (mode, holders) = (None, Vec::new());
-            return Ok(Report { path: name, exists: false, held: false, mode, holders, waiting: 0 });
+            return Ok(Report {
+                path: name,
+                exists: false,
+                held: false,
+                mode,
+                holders,
+                waiting: 0,
+            });
         }
         Err(e) => return Err(e.into()),
     };
-    let table = fs::read_to_string("/proc/locks")
-        .map_err(|e| coded(exit::UNAVAILABLE, format_args!("the system does not tell: {e}")))?;
+    let table = fs::read_to_string("/proc/locks").context("this system does not tell")?;
     let device = lock_device(path, &metadata)?;
     let here = |lock: &Lock| {
         (lock.devmaj, lock.devmin, lock.inode) == (device.0, device.1, metadata.ino())
@@ -134,19 +145,33 @@ fn examine(path: &Path) -> anyhow::Result<Report> {
     let (waits, holds): (Vec<_>, Vec<_>) = table.lines().partition(|line| line.contains("->"));
     let locks = |lines: &[&str]| -> anyhow::Result<Vec<Lock>> {
         let inode = format!(":{} ", metadata.ino());
-        let lines: Vec<_> = lines.iter().copied().filter(|line| line.contains(&inode)).collect();
+        let lines: Vec<_> = lines
+            .iter()
+            .copied()
+            .filter(|line| line.contains(&inode))
+            .collect();
         let Locks(mut locks) = Locks::from_buf_read(lines.join("\n").as_bytes())?;
         locks.retain(here);
         Ok(locks)
     };
     let waiting = locks(&waits)?.len();
     let mut holds = join_families(&locks(&holds)?);
-    if holds.iter().any(|(pid, ..)| pid.is_none_or(|pid| !is_alive(pid))) {
+    if holds
+        .iter()
+        .any(|(pid, ..)| pid.is_none_or(|pid| !is_alive(pid)))
+    {
         name_inheritors(&mut holds, &metadata);
     }
     let holders: Vec<_> = holds.into_iter().map(Holder::of).collect();
     let mode = holders.iter().map(|holder| holder.mode).min();
-    Ok(Report { path: name, exists: true, held: !holders.is_empty(), mode, holders, waiting })
+    Ok(Report {
+        path: name,
+        exists: true,
+        held: !holders.is_empty(),
+        mode,
+        holders,
+        waiting,
+    })
 }
 
 /// The device as the table of locks has it. On some file systems, such as btrfs, `stat` gives
@@ -154,11 +179,14 @@ fn examine(path: &Path) -> anyhow::Result<Report> {
 fn lock_device(path: &Path, metadata: &fs::Metadata) -> anyhow::Result<(u32, u32)> {
     let stat = metadata.dev();
     let stat = (rustix::fs::major(stat), rustix::fs::minor(stat));
-    let Ok(id) = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).map(|x| x.stx_mnt_id) else {
+    let Ok(id) = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).map(|x| x.stx_mnt_id)
+    else {
         return Ok(stat);
     };
     let mounts = Process::myself()?.mountinfo()?;
-    let mount = mounts.into_iter().find(|mount| u64::try_from(mount.mnt_id) == Ok(id));
+    let mount = mounts
+        .into_iter()
+        .find(|mount| u64::try_from(mount.mnt_id) == Ok(id));
     let device = mount.and_then(|mount| {
         let (major, minor) = mount.majmin.split_once(':')?;
         Some((major.parse().ok()?, minor.parse().ok()?))
@@ -193,14 +221,26 @@ fn join_families(locks: &[Lock]) -> Vec<Hold> {
     let mut holds = Vec::new();
     for (pid, mode) in flocks {
         let record = anonymous.iter().position(|&m| m == mode);
-        let family = if record.is_some() { Family::Native } else { Family::Flock };
+        let family = if record.is_some() {
+            Family::Native
+        } else {
+            Family::Flock
+        };
         record.map(|record| anonymous.swap_remove(record));
         holds.push((pid, mode, family));
     }
-    holds.extend(records.into_iter().map(|(pid, mode)| (pid, mode, Family::Record)));
+    holds.extend(
+        records
+            .into_iter()
+            .map(|(pid, mode)| (pid, mode, Family::Record)),
+    );
     anonymous.sort();
     anonymous.dedup();
-    holds.extend(anonymous.into_iter().map(|mode| (None, mode, Family::Record)));
+    holds.extend(
+        anonymous
+            .into_iter()
+            .map(|mode| (None, mode, Family::Record)),
+    );
     holds
 }
 
@@ -210,10 +250,17 @@ fn is_alive(pid: i32) -> bool {
 
 /// Replaces holders that are unknown or gone by those who have the file open with such a lock.
 fn name_inheritors(holds: &mut Vec<Hold>, file: &fs::Metadata) {
-    let known: BTreeSet<i32> =
-        holds.iter().filter_map(|(pid, ..)| *pid).filter(|&pid| is_alive(pid)).collect();
+    let known: BTreeSet<i32> = holds
+        .iter()
+        .filter_map(|(pid, ..)| *pid)
+        .filter(|&pid| is_alive(pid))
+        .collect();
     let mut found = BTreeSet::new();
-    for process in procfs::process::all_processes().into_iter().flatten().flatten() {
+    for process in procfs::process::all_processes()
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         if !known.contains(&process.pid) {
             for hold in join_families(&locks_through_descriptors(process.pid, file)) {
                 found.insert((Some(process.pid), hold.1, hold.2));
@@ -233,7 +280,11 @@ fn name_inheritors(holds: &mut Vec<Hold>, file: &fs::Metadata) {
 /// The locks that a process has through its descriptors of the file, however it came by them.
 fn locks_through_descriptors(pid: i32, file: &fs::Metadata) -> Vec<Lock> {
     let mut locks = Vec::new();
-    for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         let same = fs::metadata(entry.path())
             .is_ok_and(|open| (open.dev(), open.ino()) == (file.dev(), file.ino()));
         if !same {
@@ -241,8 +292,15 @@ fn locks_through_descriptors(pid: i32, file: &fs::Metadata) -> Vec<Lock> {
         }
         let info = format!("/proc/{pid}/fdinfo/{}", entry.file_name().display());
         let info = fs::read_to_string(info).unwrap_or_default();
-        let lines: Vec<_> = info.lines().filter_map(|line| line.strip_prefix("lock:")).collect();
-        locks.extend(Locks::from_buf_read(lines.join("\n").as_bytes()).into_iter().flat_map(|l| l.0));
+        let lines: Vec<_> = info
+            .lines()
+            .filter_map(|line| line.strip_prefix("lock:"))
+            .collect();
+        locks.extend(
+            Locks::from_buf_read(lines.join("\n").as_bytes())
+                .into_iter()
+                .flat_map(|l| l.0),
+        );
     }
     locks
 }
@@ -252,11 +310,19 @@ impl Holder {
         // A lock of another namespace has no number here.
         let pid = pid.filter(|&pid| pid > 0);
         let process = pid.and_then(|pid| Process::new(pid).ok());
-        let command = process.as_ref().and_then(|process| match process.cmdline() {
-            Ok(words) if !words.is_empty() => Some(printable(&words.join(" "))),
-            _ => process.stat().ok().map(|stat| stat.comm),
-        });
-        Self { mode, protocol, pid, command, since: process.and_then(|process| start(&process)) }
+        let command = process
+            .as_ref()
+            .and_then(|process| match process.cmdline() {
+                Ok(words) if !words.is_empty() => Some(printable(&words.join(" "))),
+                _ => process.stat().ok().map(|stat| stat.comm),
+            });
+        Self {
+            mode,
+            protocol,
+            pid,
+            command,
+            since: process.and_then(|process| start(&process)),
+        }
     }
 }
 

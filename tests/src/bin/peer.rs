@@ -23,8 +23,14 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let on_release = if args.remove { OnRelease::Remove } else { OnRelease::Keep };
-    let options = Options::new().protocol(args.protocol).on_release(on_release);
+    let on_release = if args.remove {
+        OnRelease::Remove
+    } else {
+        OnRelease::Keep
+    };
+    let options = Options::new()
+        .protocol(args.protocol)
+        .on_release(on_release);
     let lock = Engine::new().open_with(&args.path, &options)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let mut held = Vec::new();
@@ -83,7 +89,9 @@ fn parse_timeout(timeout: &str) -> Result<Option<Duration>> {
     if timeout == "none" {
         return Ok(None);
     }
-    Ok(Some(Duration::from_millis(timeout.parse().context("the timeout")?)))
+    Ok(Some(Duration::from_millis(
+        timeout.parse().context("the timeout")?,
+    )))
 }
 
 fn name(error: &locket::Error) -> &'static str {
@@ -94,5 +102,8 @@ fn name(error: &locket::Error) -> &'static str {
         (error.is_not_owner(), "not-owner"),
         (error.is_lost(), "lost"),
     ];
-    names.into_iter().find_map(|(is, name)| is.then_some(name)).unwrap_or("other")
+    names
+        .into_iter()
+        .find_map(|(is, name)| is.then_some(name))
+        .unwrap_or("other")
 }

@@ -1,0 +1,198 @@
+//! What must not be in the code, and what must be in the packages.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn source(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+fn cargo(args: &[&str]) -> String {
+    let output = Command::new(env!("CARGO"))
+        .args(args)
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_engine_does_not_know_wasmtime() {
+    for file in [
+        "deadline", "engine", "protocol", "queue", "registry", "sandbox", "sys", "target", "waiter",
+    ] {
+        let source = source(&format!("host/src/{file}.rs"));
+        let code = source
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
+        assert!(
+            !code
+                .clone()
+                .any(|line| line.contains("wasmtime::") || line.contains("wasmtime_wasi")),
+            "{file}.rs names wasmtime"
+        );
+    }
+}
+
+#[test]
+fn unsafe_code_is_in_one_file() {
+    fn walk(folder: &Path, found: &mut Vec<String>) {
+        for entry in folder.read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && std::fs::read_to_string(&path)
+                    .unwrap()
+                    .lines()
+                    .any(|line| line.contains("unsafe {") && !line.trim_start().starts_with("//"))
+            {
+                found.push(path.file_name().unwrap().to_string_lossy().into_owned());
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root().join("host/src"), &mut found);
+    assert_eq!(found, ["sys.rs"]);
+}
+
+#[test]
+fn a_native_program_gets_no_runtime_and_no_command_line() {
+    let tree = cargo(&[
+        "tree",
+        "-p",
+        "locket",
+        "--no-default-features",
+        "--edges",
+        "normal",
+        "--prefix",
+        "none",
+    ]);
+    let mut crates: Vec<_> = tree
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    crates.sort_unstable();
+    crates.dedup();
+    let known = [
+        "bitflags",
+        "fs4",
+        "libc",
+        "linux-raw-sys",
+        "locket",
+        "rustix",
+    ];
+    assert!(crates.iter().all(|name| known.contains(name)), "{crates:?}");
+}
+
+#[test]
+fn the_packages_carry_the_interface() {
+    for package in ["locket", "locket-guest"] {
+        let list = cargo(&["package", "-p", package, "--list", "--allow-dirty"]);
+        for file in [
+            "wit/lock.wit",
+            "wit/world.wit",
+            "wit/deps/io.wit",
+            "README.md",
+            "LICENSE",
+        ] {
+            assert!(
+                list.lines().any(|line| line == file),
+                "{package} lacks {file}:\n{list}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_interface_is_documented_and_dated_throughout() {
+    let resolve = parse();
+    let package = resolve
+        .packages
+        .iter()
+        .find(|(_, p)| p.name.namespace == "locket")
+        .unwrap();
+    assert_eq!(package.1.name.to_string(), "locket:lock@0.1.0");
+    let mut items = 0;
+    for interface in package
+        .1
+        .interfaces
+        .values()
+        .map(|id| &resolve.interfaces[*id])
+    {
+        let name = interface.name.as_deref().unwrap();
+        assert!(
+            interface.docs.contents.is_some(),
+            "{name} has no documentation"
+        );
+        for function in interface.functions.values() {
+            items += 1;
+            assert!(
+                function.docs.contents.is_some(),
+                "{name}.{} is not documented",
+                function.name
+            );
+            let dated = !matches!(function.stability, wit_parser::Stability::Unknown);
+            assert!(dated, "{name}.{} lacks @since", function.name);
+        }
+        for (type_name, id) in &interface.types {
+            items += 1;
+            let ty = &resolve.types[*id];
+            let dated = !matches!(ty.stability, wit_parser::Stability::Unknown);
+            assert!(dated, "{name}.{type_name} lacks @since");
+            use wit_parser::TypeDefKind as T;
+            let parts: Vec<(&str, &wit_parser::Docs)> = match &ty.kind {
+                T::Enum(e) => e.cases.iter().map(|c| (c.name.as_str(), &c.docs)).collect(),
+                T::Variant(v) => v.cases.iter().map(|c| (c.name.as_str(), &c.docs)).collect(),
+                T::Record(r) => r
+                    .fields
+                    .iter()
+                    .map(|f| (f.name.as_str(), &f.docs))
+                    .collect(),
+                // A type of another interface is documented there.
+                T::Type(wit_parser::Type::Id(_)) => continue,
+                _ => Vec::new(),
+            };
+            assert!(
+                ty.docs.contents.is_some(),
+                "{name}.{type_name} is not documented"
+            );
+            for (part, docs) in parts {
+                items += 1;
+                assert!(
+                    docs.contents.is_some(),
+                    "{name}.{type_name}.{part} is not documented"
+                );
+            }
+        }
+    }
+    println!("{items} items");
+    assert!(items > 70);
+}
+
+fn parse() -> wit_parser::Resolve {
+    let mut resolve = wit_parser::Resolve::default();
+    resolve
+        .push_dir(root().join("wit"))
+        .unwrap_or_else(|e| panic!("{e:?}"));
+    resolve
+}
+
+#[test]
+fn the_base_interface_depends_on_no_wasi() {
+    let source = source("wit/lock.wit");
+    let (api, _) = source.split_once("interface poll").unwrap();
+    assert!(
+        !api.lines()
+            .any(|line| !line.trim_start().starts_with("///") && line.contains("wasi:"))
+    );
+}
