@@ -1,7 +1,6 @@
 //! The engine against raw system calls and `fs4`: uncontended, and handed from process to
 //! process. `cargo bench -p locket --no-default-features --bench engine`
 
-#[expect(unreachable_pub, reason = "shared between benchmarks")]
 mod table;
 
 use std::fs::File;
@@ -19,7 +18,7 @@ use fs4::FileExt;
 use locket::{Engine, LockFile, Mode, Options, Protocol};
 use rustix::fs::{FlockOperation, flock};
 use rustix::time::{ClockId, clock_gettime};
-use table::{Group, heading, line, row};
+use table::{Group, Row, heading, line};
 
 const EX: Mode = Mode::Exclusive;
 
@@ -39,6 +38,10 @@ fn main() {
     checked(&path);
     between_processes(&path);
     inside_the_process(&path);
+}
+
+fn row<'a>(name: &'a str, mut run: impl FnMut() + 'a) -> Row<'a> {
+    Row { name, run: Box::new(move |count| (0..count).for_each(|_| run())) }
 }
 
 fn open(path: &Path) -> File {

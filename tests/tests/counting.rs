@@ -1,6 +1,7 @@
 //! Everybody counts on one unprotected file: `locket exec`, Python with either lock family, and
 //! component instances. Each round reads the number, writes it back plus one, and adds a line to
-//! a journal. Without exclusion counts get lost.
+//! a journal. Without exclusion counts get lost. The number is written over the old one, which
+//! is never longer, so that a kill in the middle leaves a number.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -50,7 +51,7 @@ impl Table {
 
     /// One `locket exec` a round.
     fn exec(&self, name: &str) -> Child {
-        let round = format!("n=$(cat counter); echo $((n + 1)) > counter; echo {name} >> journal");
+        let round = format!("n=$(cat counter); printf %s $((n + 1)) 1<> counter; echo {name} >> journal");
         let script = format!(
             "i=0; while [ $i -lt {ROUNDS} ]; do '{}' exec lock -- sh -c '{round}' || exit 1; i=$((i + 1)); done",
             tool().display(),
@@ -58,14 +59,17 @@ impl Table {
         self.start(Command::new("sh").arg("-c").arg(script))
     }
 
+    /// The two lock families do not see each other, so the two Pythons need a lock of their own
+    /// among themselves. What keeps either away from everybody else is Locket.
     fn python(&self, name: &str, function: &str) -> Child {
         let script = format!(
             "import fcntl\n\
              for _ in range({ROUNDS}):\n\
-             \x20   with open('lock', 'r+') as f:\n\
+             \x20   with open('pythons', 'w') as among_us, open('lock', 'r+') as f:\n\
+             \x20       fcntl.flock(among_us, fcntl.LOCK_EX)\n\
              \x20       fcntl.{function}(f, fcntl.LOCK_EX)\n\
              \x20       n = int(open('counter').read())\n\
-             \x20       open('counter', 'w').write(str(n + 1))\n\
+             \x20       open('counter', 'r+').write(str(n + 1))\n\
              \x20       open('journal', 'a').write('{name}\\n')\n\
              \x20       fcntl.{function}(f, fcntl.LOCK_UN)\n"
         );
@@ -162,7 +166,6 @@ fn sigkill_of_any_participant_costs_no_more_than_its_unfinished_round() {
     assert_eq!(journal["component"], 2 * ROUNDS);
     let finished: usize = journal.values().sum();
     // Counted, and killed before the line in the journal: at most once for each of the killed.
-    // A number that was cut off while it was being written would show as a total far off.
     let total = table.total();
     assert!(
         (finished..=finished + killed.len()).contains(&total),

@@ -20,10 +20,6 @@ pub(crate) struct Group<'a> {
     pub(crate) target: Option<f64>,
 }
 
-pub(crate) fn row<'a>(name: &'a str, mut run: impl FnMut() + 'a) -> Row<'a> {
-    Row { name, run: Box::new(move |count| (0..count).for_each(|_| run())) }
-}
-
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

@@ -93,7 +93,13 @@ fn step(args: &Args) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => 0,
         Err(error) => return Err(format!("{}: {error}", args.counter).into()),
     };
-    fs::write(&args.counter, (counted + 1).to_string())
+    // Over the old number, which is never longer: whoever is killed here leaves a number.
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&args.counter)
+        .and_then(|mut counter| counter.write_all((counted + 1).to_string().as_bytes()))
         .map_err(|error| format!("{}: {error}", args.counter))?;
     OpenOptions::new()
         .create(true)
