@@ -28,7 +28,6 @@ pub(crate) enum Kind {
     Denied,
     NotFound,
     InvalidPath,
-    #[cfg_attr(not(feature = "sandbox"), expect(dead_code, reason = "quotas are the sandbox's"))]
     LimitExceeded,
     Unsupported,
     Lost(LostReason),
@@ -63,11 +62,13 @@ impl Error {
         Self { kind, path: path.to_owned(), source: Some(source) }
     }
 
+    #[cfg(feature = "wasmtime")]
     pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
     /// The error of the operating system beneath, if there is one.
+    #[cfg(feature = "wasmtime")]
     pub(crate) fn io(&self) -> Option<&io::Error> {
         self.source.as_ref()
     }

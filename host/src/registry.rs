@@ -68,6 +68,7 @@ impl Registry {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
+    #[cfg(feature = "sandbox")]
     pub(crate) fn owner(&self, label: Option<&str>) -> OwnerId {
         let owner = OwnerId(self.number());
         if let Some(label) = label {
@@ -80,6 +81,7 @@ impl Registry {
         lock(&self.labels).get(&owner).cloned()
     }
 
+    #[cfg(feature = "sandbox")]
     pub(crate) fn disown(&self, owner: OwnerId) {
         lock(&self.labels).remove(&owner);
     }

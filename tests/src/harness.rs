@@ -37,6 +37,18 @@ pub struct State {
     table: ResourceTable,
 }
 
+impl State {
+    /// Replaces what the guest may lock.
+    pub fn set_locket(&mut self, locket: LocketCtx) {
+        self.locket = locket;
+    }
+
+    /// How many resources there are.
+    pub fn resources(&mut self) -> usize {
+        self.table.iter_mut().count()
+    }
+}
+
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {
@@ -194,7 +206,7 @@ impl End {
 
     /// How many resources the guest left behind.
     pub fn resources(&mut self) -> usize {
-        self.store.data_mut().table.iter_mut().count()
+        self.store.data_mut().resources()
     }
 }
 

@@ -1,6 +1,8 @@
 //! A native process with one lock, driven line by line: each command on standard input gets one
 //! line of answer. `peer PATH [--protocol P] [--remove]`
 //!
+//! A lock that cannot be opened is told as `err KIND MESSAGE` at once.
+//!
 //! `acquire MODE none|MS`, `acquire-async MODE none|MS`, `with`, `release`, `state`, `is-locked`
 
 use std::io::{BufRead, Write};
@@ -31,7 +33,13 @@ fn main() -> Result<()> {
     let options = Options::new()
         .protocol(args.protocol)
         .on_release(on_release);
-    let lock = Engine::new().open_with(&args.path, &options)?;
+    let lock = match Engine::new().open_with(&args.path, &options) {
+        Ok(lock) => lock,
+        Err(e) => {
+            println!("err {} {e}", name(&e));
+            return Ok(());
+        }
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let mut held = Vec::new();
     for command in std::io::stdin().lock().lines() {
@@ -101,6 +109,9 @@ fn name(error: &locket::Error) -> &'static str {
         (error.is_not_locked(), "not-locked"),
         (error.is_not_owner(), "not-owner"),
         (error.is_lost(), "lost"),
+        (error.is_denied(), "denied"),
+        (error.is_not_found(), "not-found"),
+        (error.is_io(), "io"),
     ];
     names
         .into_iter()
