@@ -578,7 +578,6 @@ pub struct Guard {
     queue: Arc<LockQueue>,
     ticket: Ticket,
     mode: Mode,
-    expiry: Option<Alarm>,
     released: bool,
 }
 
@@ -621,7 +620,7 @@ impl Guard {
 
     /// When it will be taken away, if that is to be.
     pub(crate) fn expires(&self) -> Option<Instant> {
-        self.expiry.as_ref().map(Alarm::at)
+        self.queue.expires(self.ticket)
     }
 }
 
@@ -647,16 +646,16 @@ impl fmt::Debug for Guard {
     }
 }
 
-/// Takes a hold away when its time is up.
-struct Expiry {
+/// Ends a wait when its time is up, whether or not anybody polls it.
+struct TimeUp {
     queue: Weak<LockQueue>,
     ticket: Ticket,
 }
 
-impl Wake for Expiry {
+impl Wake for TimeUp {
     fn wake(self: Arc<Self>) {
         if let Some(queue) = self.queue.upgrade() {
-            queue.revoke(Some(LostReason::Expired), |ticket, _| ticket == self.ticket);
+            queue.time_out(self.ticket);
         }
     }
 }
@@ -671,8 +670,6 @@ pub struct Acquire {
     blocking: bool,
     suspends: bool,
     wait: Option<Wait>,
-    /// Wakes the task at the deadline.
-    alarm: Option<(Waker, Alarm)>,
 }
 
 /// A place in a queue, given up when dropped.
@@ -682,6 +679,8 @@ struct Wait {
     ticket: Ticket,
     /// The owner that does nothing until it is over, if it is one of those.
     suspended: Option<(Arc<Context>, OwnerId)>,
+    /// Ends it at the deadline.
+    alarm: Option<Alarm>,
     granted: bool,
 }
 
@@ -711,7 +710,6 @@ impl Acquire {
             blocking,
             suspends: lock.handle.suspends,
             wait: None,
-            alarm: None,
         }
     }
 
@@ -720,11 +718,11 @@ impl Acquire {
         loop {
             let granted = match self.wait.take() {
                 None => self.enter(),
-                Some(wait) => match wait.queue.turn(wait.ticket, waker) {
+                Some(mut wait) => match wait.queue.turn(wait.ticket, waker) {
                     Turn::Granted => Ok(Some(self.granted(wait))),
                     Turn::Failed(failure) => self.failed(failure).map(|()| None),
                     Turn::Wait if self.deadline.passed() => Err(self.handle.error(Kind::Timeout)),
-                    Turn::Wait => match self.arm(waker) {
+                    Turn::Wait => match self.arm(&mut wait) {
                         Ok(()) => {
                             self.wait = Some(wait);
                             return Step::Pending;
@@ -758,7 +756,8 @@ impl Acquire {
             return Err(handle.error(Kind::Denied));
         }
         let waits = !matches!(self.deadline, Deadline::Now);
-        match queue.enter(self.want, handle.party, waits, self.blocking) {
+        let max_hold = handle.options.max_hold;
+        match queue.enter(self.want, handle.party, max_hold, waits, self.blocking) {
             Entered::Granted(ticket) => Ok(Some(self.guard(queue, ticket))),
             Entered::Failed(failure) => self.failed(failure).map(|()| None),
             Entered::Queued(ticket) => {
@@ -766,7 +765,7 @@ impl Acquire {
                 let registry = &handle.context.registry;
                 let hopeless = self.suspends && !registry.suspend(owner, &queue, ticket);
                 let suspended = (self.suspends && !hopeless).then(|| (Arc::clone(&handle.context), owner));
-                let wait = Wait { queue, ticket, suspended, granted: false };
+                let wait = Wait { queue, ticket, suspended, alarm: None, granted: false };
                 if hopeless {
                     return Err(handle.error(Kind::Deadlock));
                 }
@@ -783,7 +782,7 @@ impl Acquire {
 
     fn guard(&self, queue: Arc<LockQueue>, ticket: Ticket) -> Guard {
         let handle = Arc::clone(&self.handle);
-        Guard { handle, queue, ticket, mode: self.want.mode, expiry: None, released: false }
+        Guard { handle, queue, ticket, mode: self.want.mode, released: false }
     }
 
     /// What a wait without a grant means for the caller; success means to try anew.
@@ -812,22 +811,18 @@ impl Acquire {
             }
             return handle.reopen().map(|()| None);
         }
-        if let Some(time) = handle.options.max_hold {
-            let expiry = Expiry { queue: Arc::downgrade(&guard.queue), ticket: guard.ticket };
-            let alarm = handle.context.clock.wake_at(Instant::now() + time, Waker::from(Arc::new(expiry)));
-            guard.expiry = Some(alarm.map_err(|e| handle.os(e))?);
-        }
         Ok(Some(guard))
     }
 
-    /// Has a task woken at the deadline; a thread wakes by itself.
-    fn arm(&mut self, waker: &Waker) -> std::io::Result<()> {
-        let Some(at) = self.deadline.instant().filter(|_| !self.blocking) else {
-            return Ok(());
-        };
-        if !self.alarm.as_ref().is_some_and(|(armed, _)| armed.will_wake(waker)) {
-            let alarm = self.handle.context.clock.wake_at(at, waker.clone())?;
-            self.alarm = Some((waker.clone(), alarm));
+    /// Has the wait of a task ended at the deadline; a thread ends its own.
+    fn arm(&self, wait: &mut Wait) -> std::io::Result<()> {
+        if let Some(at) = self.deadline.instant()
+            && !self.blocking
+            && wait.alarm.is_none()
+        {
+            let time_up = TimeUp { queue: Arc::downgrade(&wait.queue), ticket: wait.ticket };
+            let clock = &self.handle.context.clock;
+            wait.alarm = Some(clock.wake_at(at, Waker::from(Arc::new(time_up)))?);
         }
         Ok(())
     }

@@ -8,8 +8,7 @@ use crate::LostReason;
 
 /// Why a lock could not be opened, acquired or released.
 ///
-/// It names the path of the lock and the cause. Ask what happened with the predicates; what lies
-/// beneath, where there is something, is its [`source`](std::error::Error::source).
+/// It names the path of the lock and the cause. Ask what happened with the predicates.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
@@ -67,9 +66,9 @@ impl Error {
         self.kind
     }
 
-    /// The error of the operating system beneath, if there is one.
-    #[cfg(feature = "wasmtime")]
-    pub(crate) fn io(&self) -> Option<&io::Error> {
+    /// The error of the operating system beneath, if there is one. It is part of the message, and
+    /// so not also a [`source`](std::error::Error::source).
+    pub fn os_error(&self) -> Option<&io::Error> {
         self.source.as_ref()
     }
 
@@ -147,7 +146,7 @@ impl Error {
         self.kind == Kind::Canceled
     }
 
-    /// Input or output failed; the details are its [`source`](std::error::Error::source).
+    /// Input or output failed; [`os_error`](Self::os_error) has the details.
     pub fn is_io(&self) -> bool {
         self.kind == Kind::Io
     }
@@ -180,11 +179,7 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_ref().map(|source| source as _)
-    }
-}
+impl std::error::Error for Error {}
 
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {

@@ -39,8 +39,9 @@
 //! - Whoever removes or replaces a lock file by hand breaks the lock. Waiters notice and move on
 //!   to the new file; the holder learns it from [`Guard::release`].
 //! - Waiting takes no processor time, whatever the number of waiters. Within the process the
-//!   order of arrival is kept; between processes the kernel keeps it, with one place in the queue
-//!   for each process. [`EngineBuilder::hand_off`] bounds how long one process keeps a lock to
+//!   order of arrival is kept; between processes the kernel keeps it among those who wait, with one
+//!   place in the queue for each process, and a newcomer can get ahead in the very moment of a
+//!   release. [`EngineBuilder::hand_off`] bounds how long one process keeps a lock to
 //!   itself.
 //! - A forked child inherits the descriptors and must not use the locks: releasing there would
 //!   release the parent's. It is refused. A child that executes another program inherits nothing.

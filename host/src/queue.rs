@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -101,16 +101,33 @@ struct State {
 struct Waiter {
     want: Want,
     party: Party,
+    max_hold: Option<Duration>,
     wake: Waker,
     /// Waits in the kernel on its own thread when its turn comes.
     blocking: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Hold {
     ticket: Ticket,
     party: Party,
     mode: Mode,
+    /// Takes it away. Counts from the grant, so that it does so with one that nobody looks at too.
+    expiry: Option<Alarm>,
+}
+
+/// Takes a hold away when its time is up.
+struct Expiry {
+    queue: Weak<LockQueue>,
+    ticket: Ticket,
+}
+
+impl Wake for Expiry {
+    fn wake(self: Arc<Self>) {
+        if let Some(queue) = self.queue.upgrade() {
+            queue.revoke(Some(LostReason::Expired), |ticket, _| ticket == self.ticket);
+        }
+    }
 }
 
 /// How the lock stands between this engine and the kernel.
@@ -193,18 +210,34 @@ impl LockQueue {
     }
 
     /// Takes the lock if it is free for the taking, otherwise a place in the queue if `wait`.
-    pub(crate) fn enter(self: &Arc<Self>, want: Want, party: Party, wait: bool, blocking: bool) -> Entered {
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        want: Want,
+        party: Party,
+        max_hold: Option<Duration>,
+        wait: bool,
+        blocking: bool,
+    ) -> Entered {
         let mut state = self.state();
         match state.try_take(&self.file, want) {
             Ok(true) => {
                 let ticket = state.ticket();
-                state.holds.push(Hold { ticket, party, mode: want.mode });
-                Entered::Granted(ticket)
+                match self.expiry(ticket, max_hold) {
+                    Ok(expiry) => {
+                        state.holds.push(Hold { ticket, party, mode: want.mode, expiry });
+                        Entered::Granted(ticket)
+                    }
+                    Err(e) => {
+                        drop(state);
+                        let _ = self.change(|_| ());
+                        Entered::Failed(Failure::Io(e))
+                    }
+                }
             }
             Ok(false) if !wait => Entered::Failed(Failure::WouldBlock),
             Ok(false) => {
                 let ticket = state.ticket();
-                let waiter = Waiter { want, party, wake: Waker::noop().clone(), blocking };
+                let waiter = Waiter { want, party, max_hold, wake: Waker::noop().clone(), blocking };
                 state.waiting.insert(ticket, waiter);
                 drop(state);
                 let _ = self.change(|_| ());
@@ -339,6 +372,32 @@ impl LockQueue {
                 wake.extend(mem::take(loss_watchers).into_values());
             }
         });
+    }
+
+    /// Ends the wait of `ticket`, if it goes on.
+    pub(crate) fn time_out(self: &Arc<Self>, ticket: Ticket) {
+        let _ = self.change(|state| state.fail(Some(ticket), Failure::TimedOut));
+    }
+
+    /// What takes a hold away that may not last longer than `max_hold`.
+    fn expiry(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        max_hold: Option<Duration>,
+    ) -> io::Result<Option<Alarm>> {
+        let Some(at) = max_hold.and_then(|time| Instant::now().checked_add(time)) else {
+            return Ok(None);
+        };
+        let expiry = Expiry { queue: Arc::downgrade(self), ticket };
+        self.context.clock.wake_at(at, Waker::from(Arc::new(expiry))).map(Some)
+    }
+
+    /// When the hold `ticket` will be taken away, if it is to be.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn expires(&self, ticket: Ticket) -> Option<Instant> {
+        let state = self.state();
+        let index = state.hold(ticket).ok()?;
+        state.holds[index].expiry.as_ref().map(Alarm::at)
     }
 
     /// Takes every hold away. Answers `false` if there was none.
@@ -527,7 +586,7 @@ impl State {
                     if !head.is_some_and(|(_, want, _)| joins(*held, want)) {
                         return given_back;
                     }
-                    self.grant();
+                    self.grant(queue);
                 }
                 Kernel::Held { want: held, handed, since } => {
                     let held = *held;
@@ -542,7 +601,7 @@ impl State {
                     };
                     if fits && in_time {
                         *handed += 1;
-                        self.grant();
+                        self.grant(queue);
                     } else {
                         self.kernel = Kernel::Free;
                         given_back = given_back.and(self.unlock(queue, held));
@@ -566,9 +625,15 @@ impl State {
     }
 
     /// Moves the head of the queue to the holders.
-    fn grant(&mut self) {
+    fn grant(&mut self, queue: &Arc<LockQueue>) {
         if let Some((ticket, waiter)) = self.waiting.pop_first() {
-            self.holds.push(Hold { ticket, party: waiter.party, mode: waiter.want.mode });
+            match queue.expiry(ticket, waiter.max_hold) {
+                Ok(expiry) => {
+                    let Waiter { party, want, .. } = waiter;
+                    self.holds.push(Hold { ticket, party, mode: want.mode, expiry });
+                }
+                Err(e) => self.failed.push((ticket, Failure::Io(e))),
+            }
             self.wake.push(waiter.wake);
         }
     }

@@ -1,7 +1,9 @@
 //! `locket demo`: nothing is lost while everybody asks for the lock.
 
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 fn demo(args: &[&str]) -> Output {
@@ -103,4 +105,44 @@ fn nonsense_is_64() {
     ] {
         assert_eq!(demo(args).status.code(), Some(64), "{args:?}");
     }
+}
+
+#[test]
+fn an_interrupted_demo_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_locket"));
+    demo.args(["demo", "--increments", "1000000"])
+        .env("TMPDIR", dir.path());
+    let mut demo = demo
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    // Everybody counts: both kinds are in the journal.
+    let counts = |kind: &str| {
+        let entries = walk(dir.path());
+        let journal = entries.iter().find(|path| path.ends_with("journal"));
+        journal
+            .and_then(|path| std::fs::read_to_string(path).ok())
+            .is_some_and(|text| text.contains(kind))
+    };
+    while !counts("process") || !counts("component") {
+        assert!(start.elapsed() < Duration::from_secs(120));
+        std::thread::yield_now();
+    }
+    kill_process(Pid::from_child(&demo), Signal::INT).unwrap();
+    assert_eq!(demo.wait().unwrap().code(), Some(130));
+    assert_eq!(walk(dir.path()), Vec::<std::path::PathBuf>::new());
+}
+
+/// All files below a directory.
+fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        files.extend(walk(&path));
+        files.push(path);
+    }
+    files
 }

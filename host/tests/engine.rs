@@ -279,6 +279,32 @@ fn a_forked_child_cannot_release_its_parents_lock() {
     assert!(dir.lock(&Engine::new()).try_acquire(EX).unwrap().is_some());
 }
 
+/// Promise 12, second half. The descriptor is swapped for one that no lock call accepts.
+#[test]
+#[expect(unsafe_code, reason = "nobody else swaps descriptors")]
+fn promise_12_a_release_that_fails_leaves_the_lock_free() {
+    use std::os::fd::{AsFd, AsRawFd};
+    for waiters in 0..2 {
+        let dir = Dir::new();
+        let lock = dir.lock(&Engine::new());
+        let guard = lock.acquire(EX, None).unwrap();
+        let waiting: Vec<_> = (0..waiters).map(|_| pending(&lock, SH)).collect();
+        let flags = rustix::fs::OFlags::PATH;
+        let path = rustix::fs::open(lock.path(), flags, rustix::fs::Mode::empty()).unwrap();
+        // SAFETY: both descriptors are open; that of the engine stays so, as another file.
+        unsafe { libc::dup2(path.as_raw_fd(), guard.as_fd().as_raw_fd()) };
+        let error = guard.release().unwrap_err();
+        assert!(error.is_io(), "{error}");
+        assert!(error.to_string().contains(lock.path().to_str().unwrap()));
+        for waiter in waiting {
+            block_on(waiter).unwrap().release().unwrap();
+        }
+        assert_eq!(lock.state(), State::Unlocked);
+        dir.lock(&Engine::new()).acquire(EX, Duration::ZERO).unwrap().release().unwrap();
+        lock.acquire(EX, Duration::ZERO).unwrap().release().unwrap();
+    }
+}
+
 #[test]
 fn a_task_is_woken_once_for_its_grant() {
     let dir = Dir::new();

@@ -509,6 +509,40 @@ async fn the_longest_wait_ends_a_wait_with_an_error_of_its_own() {
     assert!((60..60 + AT_ONCE.as_millis() as u64).contains(&time), "{time}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wait_that_nobody_polls_ends_at_its_time() {
+    let host = Host::new();
+    let lock = host.lock("a");
+    let guard = lock.acquire(EX, None).unwrap();
+    let mut guest = host.guest("poll", host.ctx().build()).await;
+    guest.ok("start a /locks/a exclusive 30").await;
+    eventually("the wait ends", || waiters(&lock) == 0);
+    drop(guard);
+    assert!(host.is_free("a"));
+    assert_eq!(guest.ok("wait none").await, "a");
+    assert_eq!(guest.err("finish a").await, "timeout");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hold_that_nobody_looks_at_ends_at_its_time() {
+    let host = Host::new();
+    let limits = Limits::new().longest_hold(Some(Duration::from_millis(60)));
+    let guard = host.lock("a").acquire(EX, None).unwrap();
+    let mut guest = host.guest("poll", limited(&host, limits)).await;
+    guest.ok("start a /locks/a exclusive none").await;
+    drop(guard);
+    assert!(!host.is_free("a"));
+    eventually("the hold ends", || host.is_free("a"));
+    // It was neither told of the grant nor of the loss.
+    assert_eq!(guest.ok("wait none").await, "a");
+    assert_eq!(guest.err("finish a").await, "canceled");
+    guest.ok("drop a").await;
+    guest.ok("start a /locks/a exclusive none").await;
+    let granted = guest.ok("finish a").await;
+    let valid: u64 = granted.strip_prefix("token=none valid-for=").unwrap().parse().unwrap();
+    assert!(valid <= 60, "{granted}");
+}
+
 #[test]
 fn release_all_ends_waits_and_takes_holds_away() {
     let host = Host::new();
@@ -733,11 +767,13 @@ async fn inner_full_disk() {
     fs::write(disk.join("old"), "").unwrap();
     let full = File::create(disk.join("full")).unwrap();
     while full.write_at(&[1; 4096], full.metadata().unwrap().len()).is_ok() {}
+    drop(full);
     let mut guest = host.remote().await;
     assert_eq!(refused(&mut guest, &host, "open a /locks/disk/new").await, "io no-space");
     guest.ok("open a /locks/disk/old").await;
     guest.ok("acquire a exclusive 0").await;
     guest.ok("release a").await;
+    guest.ok("drop a").await;
     assert!(mount("remount,ro,size=4k"));
     assert_eq!(refused(&mut guest, &host, "open b /locks/disk/new").await, "io read-only");
     guest.ok("open b /locks/disk/old").await;

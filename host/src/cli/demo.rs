@@ -177,15 +177,18 @@ struct Unlocked {
 
 impl Demo {
     pub(crate) fn run(self) -> anyhow::Result<u8> {
+        let dir = tempfile::tempdir().context("cannot create a directory; is TMPDIR one?")?;
         let runtime = tokio::runtime::Runtime::new()?;
         let report = runtime.block_on(async {
             tokio::select! {
-                report = self.both() => report.map(Some),
-                // So that the processes and the directory are cleared away.
+                report = self.both(dir.path()) => report.map(Some),
                 interrupt = tokio::signal::ctrl_c() => interrupt.map(|()| None).map_err(Into::into),
             }
-        })?;
-        runtime.shutdown_background();
+        });
+        // In this order: the processes are killed before their directory goes.
+        drop(runtime);
+        drop(dir);
+        let report = report?;
         let Some(report) = report else {
             return Ok(exit::INTERRUPTED);
         };
@@ -199,7 +202,7 @@ impl Demo {
     }
 
     /// The run with the lock, then the one without.
-    async fn both(&self) -> anyhow::Result<Report> {
+    async fn both(&self, dir: &Path) -> anyhow::Result<Report> {
         let bar = ProgressBar::new(self.expected());
         bar.set_style(ProgressStyle::with_template(
             "{msg} {wide_bar} {pos}/{len}",
@@ -212,12 +215,12 @@ impl Demo {
         };
 
         bar.set_message("with the lock");
-        let locked = self.once(program.clone(), false, &bar).await?;
+        let locked = self.once(dir, program.clone(), false, &bar).await?;
         let mut unlocked = None;
         if self.processes + self.components > 1 {
             bar.set_message("without the lock");
             for run in 1..=UNLOCKED_RUNS {
-                let total = self.once(program.clone(), true, &bar).await?.total;
+                let total = self.once(dir, program.clone(), true, &bar).await?.total;
                 let lost = self.expected().cast_signed() - total.cast_signed();
                 unlocked = Some(Unlocked {
                     expected: self.expected(),
@@ -255,11 +258,12 @@ impl Demo {
     /// Lets everybody count, in a directory of their own.
     async fn once(
         &self,
+        dir: &Path,
         program: Option<Arc<Program>>,
         unlocked: bool,
         bar: &ProgressBar,
     ) -> anyhow::Result<Outcome> {
-        let dir = tempfile::tempdir().context("cannot create a directory; is TMPDIR one?")?;
+        let dir = tempfile::tempdir_in(dir)?;
         let counter = dir.path().join("counter");
         let mut children = Vec::new();
         for i in 1..=self.processes {

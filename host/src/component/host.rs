@@ -83,7 +83,7 @@ impl From<Error> for api::Error {
             Kind::Unsupported => Self::NotSupported,
             Kind::Lost(reason) => Self::Lost(reason.into()),
             Kind::Canceled => Self::Canceled,
-            Kind::Io => Self::Io(error.io().map_or(api::IoKind::Other, io_kind)),
+            Kind::Io => Self::Io(error.os_error().map_or(api::IoKind::Other, io_kind)),
         }
     }
 }
