@@ -41,7 +41,10 @@ fn main() {
 }
 
 fn row<'a>(name: &'a str, mut run: impl FnMut() + 'a) -> Row<'a> {
-    Row { name, run: Box::new(move |count| (0..count).for_each(|_| run())) }
+    Row {
+        name,
+        run: Box::new(move |count| (0..count).for_each(|_| run())),
+    }
 }
 
 fn open(path: &Path) -> File {
@@ -93,7 +96,10 @@ fn by_path(path: &Path, protocol: Protocol) {
     let mut rows = vec![row(baseline, || {
         let file = open(path);
         raw_lock(&file, protocol);
-        black_box((rustix::fs::fstat(&file).unwrap(), rustix::fs::stat(path).unwrap()));
+        black_box((
+            rustix::fs::fstat(&file).unwrap(),
+            rustix::fs::stat(path).unwrap(),
+        ));
     })];
     if protocol == Protocol::Flock {
         rows.push(row("fs4 open + lock + drop, no check", || {
@@ -101,11 +107,24 @@ fn by_path(path: &Path, protocol: Protocol) {
             FileExt::lock(&file).unwrap();
         }));
     }
-    rows.push(row("locket, async", || drop(ready(&engine.open_with(path, &options).unwrap()))));
-    rows.push(row("locket, blocking", || {
-        drop(engine.open_with(path, &options).unwrap().acquire(EX, None).unwrap());
+    rows.push(row("locket, async", || {
+        drop(ready(&engine.open_with(path, &options).unwrap()))
     }));
-    Group { title: &title, rows, target: Some(1.10) }.run(300, 200);
+    rows.push(row("locket, blocking", || {
+        drop(
+            engine
+                .open_with(path, &options)
+                .unwrap()
+                .acquire(EX, None)
+                .unwrap(),
+        );
+    }));
+    Group {
+        title: &title,
+        rows,
+        target: Some(1.10),
+    }
+    .run(300, 200);
 }
 
 fn on_a_handle(path: &Path, protocol: Protocol) {
@@ -127,8 +146,15 @@ fn on_a_handle(path: &Path, protocol: Protocol) {
     rows.push(row("locket, blocking, with a timeout", || {
         drop(lock.acquire(EX, Duration::from_secs(30)).unwrap());
     }));
-    rows.push(row("locket, blocking", || drop(lock.acquire(EX, None).unwrap())));
-    Group { title: &title, rows, target: Some(1.20) }.run(300, 500);
+    rows.push(row("locket, blocking", || {
+        drop(lock.acquire(EX, None).unwrap())
+    }));
+    Group {
+        title: &title,
+        rows,
+        target: Some(1.20),
+    }
+    .run(300, 500);
 }
 
 fn checked(path: &Path) {
@@ -138,13 +164,23 @@ fn checked(path: &Path) {
     let rows = vec![
         row("raw flock + stat + fstat + unlock", || {
             raw_lock(&file, Protocol::Flock);
-            black_box((rustix::fs::stat(path).unwrap(), rustix::fs::fstat(&file).unwrap()));
+            black_box((
+                rustix::fs::stat(path).unwrap(),
+                rustix::fs::fstat(&file).unwrap(),
+            ));
             raw_unlock(&file, Protocol::Flock);
         }),
-        row("locket, blocking", || lock.acquire(EX, None).unwrap().release().unwrap()),
+        row("locket, blocking", || {
+            lock.acquire(EX, None).unwrap().release().unwrap()
+        }),
     ];
     let title = "lock + unlock on an open handle, identity checked after the grant and at release";
-    Group { title, rows, target: None }.run(300, 500);
+    Group {
+        title,
+        rows,
+        target: None,
+    }
+    .run(300, 500);
 }
 
 struct Unpark(Thread);
@@ -194,8 +230,13 @@ fn contend(manner: &str, path: &Path) {
                 had
             }
             "blocking" => lock.acquire(EX, None).map(|_guard| now()).unwrap(),
-            "timeout" => lock.acquire(EX, Duration::from_secs(30)).map(|_guard| now()).unwrap(),
-            "async" => block_on(lock.acquire_async(EX, None)).map(|_guard| now()).unwrap(),
+            "timeout" => lock
+                .acquire(EX, Duration::from_secs(30))
+                .map(|_guard| now())
+                .unwrap(),
+            "async" => block_on(lock.acquire_async(EX, None))
+                .map(|_guard| now())
+                .unwrap(),
             _ => unreachable!("{manner}"),
         };
         output.write_all(&had.to_ne_bytes()).unwrap();
@@ -228,16 +269,29 @@ fn between_processes(path: &Path) {
             .spawn()
             .unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Contender { name, child, input, output: BufReader::new(output), times: Vec::new() }
+        Contender {
+            name,
+            child,
+            input,
+            output: BufReader::new(output),
+            times: Vec::new(),
+        }
     });
     let file = open(path);
-    let inode = format!(":{} ", std::os::unix::fs::MetadataExt::ino(&file.metadata().unwrap()));
+    let inode = format!(
+        ":{} ",
+        std::os::unix::fs::MetadataExt::ino(&file.metadata().unwrap())
+    );
     for round in 0..300 {
         for i in 0..contenders.len() {
             let contender = &mut contenders[(i + round) % 5];
             flock(&file, FlockOperation::LockExclusive).unwrap();
             contender.input.write_all(b"\n").unwrap();
-            let waits = |locks: String| locks.lines().any(|l| l.contains("->") && l.contains(&inode));
+            let waits = |locks: String| {
+                locks
+                    .lines()
+                    .any(|l| l.contains("->") && l.contains(&inode))
+            };
             while !waits(std::fs::read_to_string("/proc/locks").unwrap()) {
                 thread::yield_now();
             }
@@ -247,7 +301,9 @@ fn between_processes(path: &Path) {
             flock(&file, FlockOperation::Unlock).unwrap();
             let mut had = [0; 8];
             contender.output.read_exact(&mut had).unwrap();
-            contender.times.push(u64::from_ne_bytes(had).saturating_sub(released));
+            contender
+                .times
+                .push(u64::from_ne_bytes(had).saturating_sub(released));
         }
     }
     println!("hand-off between two processes: release in one, running in the other");
@@ -260,7 +316,12 @@ fn between_processes(path: &Path) {
     for (index, contender) in contenders.into_iter().enumerate() {
         let time = median(&contender.times);
         let target = [None, None, Some(2.8), Some(1.2), Some(1.2)][index];
-        line(contender.name, time, (index > 0).then(|| time / base), target);
+        line(
+            contender.name,
+            time,
+            (index > 0).then(|| time / base),
+            target,
+        );
         drop((contender.input, contender.output));
         let mut child = contender.child;
         child.wait().unwrap();
@@ -303,9 +364,17 @@ fn inside_the_process(path: &Path) {
     let (spent, took) = (cpu() - before, start.elapsed());
     let per = |time: Duration| time.as_nanos() as f64 / f64::from(handed);
     line("enqueue, processor time", per(enqueue), None, None);
-    line("hand-off, processor time of the thread (target: 1 µs)", per(spent), None, None);
+    line(
+        "hand-off, processor time of the thread (target: 1 µs)",
+        per(spent),
+        None,
+        None,
+    );
     line("hand-off, elapsed", per(took), None, None);
-    println!("  {:<64} {each:>8.0} B {:>8} {:>8}", "memory of a waiter (target: 600 B)", "", "");
+    println!(
+        "  {:<64} {each:>8.0} B {:>8} {:>8}",
+        "memory of a waiter (target: 600 B)", "", ""
+    );
 }
 
 /// Resident memory of this process, in bytes.

@@ -21,7 +21,10 @@ struct State {
 
 impl LocketView for State {
     fn locket(&mut self) -> LocketCtxView<'_> {
-        LocketCtxView { ctx: &mut self.locket, table: &mut self.table }
+        LocketCtxView {
+            ctx: &mut self.locket,
+            table: &mut self.table,
+        }
     }
 }
 
@@ -32,15 +35,21 @@ fn link_empty(linker: &mut Linker<State>) -> Result<()> {
     let mut empty = linker.instance("bench:host/empty")?;
     empty.resource("thing", ResourceType::host::<Thing>(), |mut store, rep| {
         let table = &mut store.data_mut().table;
-        table.delete(Resource::<Thing>::new_own(rep)).map(drop).map_err(Into::into)
+        table
+            .delete(Resource::<Thing>::new_own(rep))
+            .map(drop)
+            .map_err(Into::into)
     })?;
     empty.func_wrap("[constructor]thing", |mut store, (): ()| {
         Ok((store.data_mut().table.push(Thing)?,))
     })?;
-    empty.func_wrap("[method]thing.nothing", |mut store, (thing,): (Resource<Thing>,)| {
-        store.data_mut().table.get(&thing)?;
-        Ok(())
-    })
+    empty.func_wrap(
+        "[method]thing.nothing",
+        |mut store, (thing,): (Resource<Thing>,)| {
+            store.data_mut().table.get(&thing)?;
+            Ok(())
+        },
+    )
 }
 
 /// A guest, called without `async` where `sync`.
@@ -55,34 +64,61 @@ impl Guest {
         let mut config = Config::new();
         config.concurrency_support(!sync);
         let engine = wasmtime::Engine::new(&config)?;
-        let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/guests/built/bench.wasm");
+        let built = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/guests/built/bench.wasm"
+        );
         let component = Component::from_file(&engine, built)?;
         let mut linker = Linker::new(&engine);
         let locks = Engine::new();
-        let locket = LocketCtx::builder(&locks).grant_dir(dir, "/", Rights::ALL)?.build();
-        let mut store = Store::new(&engine, State { locket, table: ResourceTable::new() });
+        let locket = LocketCtx::builder(&locks)
+            .grant_dir(dir, "/", Rights::ALL)?
+            .build();
+        let mut store = Store::new(
+            &engine,
+            State {
+                locket,
+                table: ResourceTable::new(),
+            },
+        );
         link_empty(&mut linker)?;
         if sync {
             p2::add_to_linker_sync(&mut linker)?;
             let instance = linker.instantiate(&mut store, &component)?;
-            return Ok(Self { store, instance, runtime: None });
+            return Ok(Self {
+                store,
+                instance,
+                runtime: None,
+            });
         }
         p2::add_to_linker_async(&mut linker)?;
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let instance = runtime.block_on(linker.instantiate_async(&mut store, &component))?;
-        Ok(Self { store, instance, runtime: Some(runtime) })
+        Ok(Self {
+            store,
+            instance,
+            runtime: Some(runtime),
+        })
     }
 
     fn export(&mut self, name: &str) -> ComponentExportIndex {
-        self.instance.get_export_index(&mut self.store, None, name).expect("an export")
+        self.instance
+            .get_export_index(&mut self.store, None, name)
+            .expect("an export")
     }
 
     fn call<P>(&mut self, name: &str, params: P) -> Result<()>
     where
-        P: wasmtime::component::ComponentNamedList + wasmtime::component::Lower + Send + Sync + 'static,
+        P: wasmtime::component::ComponentNamedList
+            + wasmtime::component::Lower
+            + Send
+            + Sync
+            + 'static,
     {
         let index = self.export(name);
-        let function = self.instance.get_typed_func::<P, ()>(&mut self.store, index)?;
+        let function = self
+            .instance
+            .get_typed_func::<P, ()>(&mut self.store, index)?;
         match &self.runtime {
             None => function.call(&mut self.store, params),
             Some(runtime) => runtime.block_on(function.call_async(&mut self.store, params)),
@@ -95,12 +131,17 @@ fn main() -> Result<()> {
     heading();
     for (title, sync) in [
         ("guest, async host: acquire + release by handle", false),
-        ("guest, host without async: acquire + release by handle", true),
+        (
+            "guest, host without async: acquire + release by handle",
+            true,
+        ),
     ] {
         let lock = Engine::new().open(dir.path().join("lock"))?;
         let pair = |count| {
             for _ in 0..count {
-                lock.acquire(Mode::Exclusive, None).and_then(locket::Guard::release).unwrap();
+                lock.acquire(Mode::Exclusive, None)
+                    .and_then(locket::Guard::release)
+                    .unwrap();
             }
         };
         let (mut calls, mut pairs) = (Guest::new(dir.path(), sync)?, Guest::new(dir.path(), sync)?);
@@ -113,7 +154,10 @@ fn main() -> Result<()> {
                     calls.call("empties", (count,)).unwrap();
                 }),
             },
-            Row { name: "engine's pair", run: Box::new(pair) },
+            Row {
+                name: "engine's pair",
+                run: Box::new(pair),
+            },
             Row {
                 name: "guest, open + acquire + release + drop",
                 run: Box::new(move |count| opens.call("opens", ("/lock", count)).unwrap()),
@@ -123,7 +167,12 @@ fn main() -> Result<()> {
                 run: Box::new(move |count| pairs.call("pairs", ("/lock", count)).unwrap()),
             },
         ];
-        Group { title, rows, target: Some(1.25) }.run(200, 500);
+        Group {
+            title,
+            rows,
+            target: Some(1.25),
+        }
+        .run(200, 500);
     }
     Ok(())
 }

@@ -149,7 +149,9 @@ impl LocketCtxBuilder {
         guest_path: impl AsRef<str>,
         rights: Rights,
     ) -> io::Result<Self> {
-        self.grants.push(Grant::ambient(host_path.as_ref(), guest_path.as_ref(), rights)?);
+        let (path, name) = (host_path.as_ref(), guest_path.as_ref());
+        tracing::debug!(target: "locket", ?path, name, ?rights, "directory granted");
+        self.grants.push(Grant::ambient(path, name, rights)?);
         Ok(self)
     }
 
@@ -186,19 +188,27 @@ impl LocketCtx {
 
         impl WasiView for View<'_> {
             fn ctx(&mut self) -> WasiCtxView<'_> {
-                WasiCtxView { ctx: self.0.ctx, table: self.0.table }
+                WasiCtxView {
+                    ctx: self.0.ctx,
+                    table: self.0.table,
+                }
             }
         }
 
         let mut wasi = View(wasi);
+        let mut preopens = Vec::new();
         for (descriptor, name) in wasi.filesystem().get_directories()? {
-            let Descriptor::Dir(preopen) = wasi.0.table.delete(descriptor)? else {
+            preopens.push((wasi.0.table.delete(descriptor)?, name));
+        }
+        for (descriptor, name) in preopens {
+            let Descriptor::Dir(preopen) = descriptor else {
                 continue;
             };
             let rights = match preopen.perms {
                 FsPerms::ReadOnly => Rights::READ_ONLY,
                 FsPerms::ReadWrite => Rights::READ_WRITE,
             };
+            tracing::debug!(target: "locket", name, ?rights, "preopen granted");
             self.sandbox.grant(preopen.dir.try_clone()?, name, rights)?;
         }
         Ok(())
@@ -207,7 +217,7 @@ impl LocketCtx {
     /// Takes away every lock of the guest, and ends its waits with the error `canceled`; it
     /// learns the first by the state `lost(broken)`. For stores that are kept after a trap.
     pub fn release_all(&self) {
-        tracing::debug!(target: "locket", guest = ?self.sandbox, "release all");
+        tracing::info!(target: "locket", "everything of a guest released");
         self.sandbox.release_all();
     }
 }

@@ -22,7 +22,9 @@ impl Deadline {
         match timeout {
             None => Self::Never,
             Some(Duration::ZERO) => Self::Now,
-            Some(timeout) => Instant::now().checked_add(timeout).map_or(Self::Never, Self::At),
+            Some(timeout) => Instant::now()
+                .checked_add(timeout)
+                .map_or(Self::Never, Self::At),
         }
     }
 
@@ -34,7 +36,8 @@ impl Deadline {
     }
 
     pub(crate) fn passed(self) -> bool {
-        self.instant().is_some_and(|instant| instant <= Instant::now())
+        self.instant()
+            .is_some_and(|instant| instant <= Instant::now())
     }
 }
 
@@ -63,7 +66,6 @@ pub(crate) struct Alarm {
     key: (Instant, u64),
 }
 
-#[cfg(feature = "sandbox")]
 impl Alarm {
     pub(crate) fn at(&self) -> Instant {
         self.key.0
@@ -80,17 +82,26 @@ impl Clock {
         let mut due = self.due();
         if !due.running {
             let clock = Arc::clone(self);
-            let thread = thread::Builder::new().name("locket-clock".into()).stack_size(64 << 10);
+            let thread = thread::Builder::new()
+                .name("locket-clock".into())
+                .stack_size(64 << 10);
             thread.spawn(move || clock.run())?;
             due.running = true;
         }
         let key = (at, due.next);
         due.next += 1;
         due.wakers.insert(key, waker);
-        if due.wakers.first_key_value().is_some_and(|(first, _)| *first == key) {
+        if due
+            .wakers
+            .first_key_value()
+            .is_some_and(|(first, _)| *first == key)
+        {
             self.changed.notify_one();
         }
-        Ok(Alarm { clock: Arc::clone(self), key })
+        Ok(Alarm {
+            clock: Arc::clone(self),
+            key,
+        })
     }
 
     fn run(&self) {

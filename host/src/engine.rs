@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 
 use crate::deadline::{Alarm, Clock, Deadline};
 use crate::error::{Error, Kind, Result};
-use crate::queue::{Context, Entered, Failure, LockQueue, Party, Ticket, Turn, Want};
-use crate::registry::{OwnerId, Registry};
-use crate::target::{Target, has_name};
+use crate::protocol::Want;
+use crate::queue::{Entered, Failure, LockQueue, Means, OwnerId, Party, Ticket, Turn};
+use crate::registry::Registry;
+use crate::target::{Opened, Target, has_name};
 use crate::waiter::{Helpers, KernelWait};
 use crate::{Guarantee, Holder, LostReason, Mode, OnRelease, Protocol, Scope, State, sys};
 
@@ -56,7 +57,11 @@ pub struct EngineBuilder {
 
 impl Default for EngineBuilder {
     fn default() -> Self {
-        Self { hand_off_limit: 32, hand_off_time: Duration::from_millis(1), helper_threads: 512 }
+        Self {
+            hand_off_limit: 32,
+            hand_off_time: Duration::from_millis(1),
+            helper_threads: 512,
+        }
     }
 }
 
@@ -82,11 +87,13 @@ impl EngineBuilder {
     pub fn build(self) -> Engine {
         Engine {
             context: Arc::new(Context {
-                clock: Arc::new(Clock::default()),
-                helpers: Arc::new(Helpers::new(self.helper_threads)),
                 registry: Registry::default(),
-                hand_off_limit: self.hand_off_limit,
-                hand_off_time: self.hand_off_time,
+                means: Arc::new(Means {
+                    clock: Arc::new(Clock::default()),
+                    helpers: Arc::new(Helpers::new(self.helper_threads)),
+                    hand_off_limit: self.hand_off_limit,
+                    hand_off_time: self.hand_off_time,
+                }),
             }),
         }
     }
@@ -197,13 +204,17 @@ impl Engine {
         owner: Owner,
     ) -> Result<LockFile> {
         let mut options = options.clone();
-        let queue = open_queue(&self.context, &target).map_err(|e| Error::os(e, &path))?;
+        let opened = target.open().map_err(|e| Error::os(e, &path))?;
+        let queue = self.context.queue(opened);
         if options.protocol == Protocol::Native && self.context.registry.is_network(&queue) {
             options.protocol = Protocol::Flock;
         }
         let handle = Handle {
             context: Arc::clone(&self.context),
-            party: Party { owner: owner.id, handle: self.context.registry.number() },
+            party: Party {
+                owner: owner.id,
+                handle: self.context.registry.number(),
+            },
             suspends: owner.suspends,
             target: Arc::new(target),
             path,
@@ -211,13 +222,18 @@ impl Engine {
             queue: Mutex::new(queue),
             generation: sys::fork_generation(),
         };
-        Ok(LockFile { handle: Arc::new(handle) })
+        Ok(LockFile {
+            handle: Arc::new(handle),
+        })
     }
 
     /// A new owner, called `label` in what others are told of it.
     #[cfg(feature = "sandbox")]
     pub(crate) fn owner(&self, label: Option<&str>) -> Owner {
-        Owner { id: self.context.registry.owner(label), suspends: true }
+        Owner {
+            id: self.context.registry.owner(label),
+            suspends: true,
+        }
     }
 
     /// Forgets an owner all of whose locks are closed.
@@ -233,9 +249,17 @@ impl Default for Engine {
     }
 }
 
-fn open_queue(context: &Arc<Context>, target: &Target) -> std::io::Result<Arc<LockQueue>> {
-    let opened = target.open()?;
-    Ok(Registry::queue(context, opened))
+/// What the handles of an engine share.
+#[derive(Debug)]
+struct Context {
+    registry: Registry,
+    means: Arc<Means>,
+}
+
+impl Context {
+    fn queue(&self, opened: Opened) -> Arc<LockQueue> {
+        self.registry.queue(opened, &self.means)
+    }
 }
 
 /// Whose locks they are.
@@ -249,7 +273,10 @@ pub(crate) struct Owner {
 impl Owner {
     /// This process. Any thread of it can release what another acquired, so no acquire in it can
     /// be told to be hopeless.
-    const PROCESS: Self = Self { id: OwnerId::PROCESS, suspends: false };
+    const PROCESS: Self = Self {
+        id: OwnerId::PROCESS,
+        suspends: false,
+    };
 }
 
 /// A handle on the lock of one file.
@@ -286,7 +313,9 @@ impl Handle {
 
     /// Opens the path anew, after it came to lead to another file.
     fn reopen(&self) -> Result<()> {
-        let queue = open_queue(&self.context, &self.target).map_err(|e| self.os(e))?;
+        let queue = self
+            .context
+            .queue(self.target.open().map_err(|e| self.os(e))?);
         let old = std::mem::replace(
             &mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner),
             queue,
@@ -319,8 +348,16 @@ impl Handle {
     fn release(&self, queue: &Arc<LockQueue>, ticket: Ticket) -> Result<()> {
         self.refuse_forked()?;
         let named = self.options.pinned
-            || queue.file().metadata().map_err(|e| self.os(e)).map(|m| has_name(&m)).unwrap_or(true);
-        match queue.release(ticket, self.remove()).map_err(|e| self.os(e))? {
+            || queue
+                .file()
+                .metadata()
+                .map_err(|e| self.os(e))
+                .map(|m| has_name(&m))
+                .unwrap_or(true);
+        match queue
+            .release(ticket, self.remove())
+            .map_err(|e| self.os(e))?
+        {
             Some(Ok(())) if named => Ok(()),
             Some(Ok(())) => Err(self.error(Kind::Lost(LostReason::Broken))),
             Some(Err(reason)) => Err(self.error(Kind::Lost(reason))),
@@ -340,7 +377,7 @@ impl Handle {
             return Ok(Some(queue));
         }
         match self.target.open_existing() {
-            Ok(opened) => Ok(Some(Registry::queue(&self.context, opened))),
+            Ok(opened) => Ok(Some(self.context.queue(opened))),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(self.os(e)),
         }
@@ -399,11 +436,7 @@ impl LockFile {
     ///
     /// Dropping the future gives up the place in the queue and leaves nothing behind; if the
     /// lock was granted in that moment, it goes to the next in line.
-    pub fn acquire_async(
-        &self,
-        mode: Mode,
-        timeout: impl Into<Option<Duration>>,
-    ) -> Acquire {
+    pub fn acquire_async(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Acquire {
         self.start(mode, timeout.into(), false)
     }
 
@@ -473,9 +506,13 @@ impl LockFile {
             return Ok(None);
         };
         let me = handle.party.owner;
-        let holder = queue.holder(me, handle.options.protocol).map_err(|e| handle.os(e))?;
+        let holder = queue
+            .holder(me, handle.options.protocol)
+            .map_err(|e| handle.os(e))?;
         Ok(holder.map(|holder| Holder {
-            label: holder.owner.and_then(|owner| handle.context.registry.label(owner)),
+            label: holder
+                .owner
+                .and_then(|owner| handle.context.registry.label(owner)),
             mode: holder.mode,
             is_self: holder.owner == Some(me),
         }))
@@ -492,9 +529,17 @@ impl LockFile {
 
     /// What the lock is worth.
     pub fn guarantee(&self) -> Guarantee {
-        let network = self.handle.context.registry.is_network(&self.handle.queue());
+        let network = self
+            .handle
+            .context
+            .registry
+            .is_network(&self.handle.queue());
         Guarantee {
-            scope: if network { Scope::ClusterFileSystem } else { Scope::Host },
+            scope: if network {
+                Scope::ClusterFileSystem
+            } else {
+                Scope::Host
+            },
             ttl: self.handle.options.max_hold,
             fifo: true,
         }
@@ -504,26 +549,36 @@ impl LockFile {
     /// [canceled](Error::is_canceled), in whatever thread or task.
     pub fn cancel_waits(&self) {
         let number = self.handle.party.handle;
-        self.handle.queue().revoke(None, |_, party| party.handle == number);
+        self.handle
+            .queue()
+            .revoke(None, |_, party| party.handle == number);
     }
 
     /// Takes away every hold of this handle's owner on the file, and ends its waits for it.
     #[cfg(feature = "sandbox")]
     pub(crate) fn revoke(&self) {
         let owner = self.handle.party.owner;
-        self.handle.queue().revoke(Some(LostReason::Broken), |_, party| party.owner == owner);
+        self.handle
+            .queue()
+            .revoke(Some(LostReason::Broken), |_, party| party.owner == owner);
     }
 
     /// Takes away every hold of every owner in this engine on the file.
     #[cfg(feature = "sandbox")]
     pub(crate) fn break_lock(&self) -> Result<()> {
         let handle = &self.handle;
-        let queue = handle.current()?.ok_or_else(|| handle.error(Kind::NotLocked))?;
+        let queue = handle
+            .current()?
+            .ok_or_else(|| handle.error(Kind::NotLocked))?;
         if queue.break_holds() {
             return Ok(());
         }
         let foreign = self.is_locked()?;
-        Err(handle.error(if foreign { Kind::Unsupported } else { Kind::NotLocked }))
+        Err(handle.error(if foreign {
+            Kind::Unsupported
+        } else {
+            Kind::NotLocked
+        }))
     }
 
     /// Returns when a hold of this process on the file is lost (see [`State::Lost`]); never
@@ -592,6 +647,11 @@ impl Guard {
         self.mode
     }
 
+    /// When it will be taken away (see [`Options::max_hold`]), if it will and has not been.
+    pub fn expires(&self) -> Option<Instant> {
+        self.queue.expires(self.ticket)
+    }
+
     /// Releases the lock and says how it went. Dropping the guard does the same and keeps
     /// silent.
     ///
@@ -617,11 +677,6 @@ impl Guard {
     pub(crate) fn is_on(&self, lock: &LockFile) -> bool {
         Arc::ptr_eq(&self.queue, &lock.handle.queue())
     }
-
-    /// When it will be taken away, if that is to be.
-    pub(crate) fn expires(&self) -> Option<Instant> {
-        self.queue.expires(self.ticket)
-    }
 }
 
 impl Drop for Guard {
@@ -642,7 +697,10 @@ impl AsFd for Guard {
 
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guard").field("path", &self.handle.path).field("mode", &self.mode).finish()
+        f.debug_struct("Guard")
+            .field("path", &self.handle.path)
+            .field("mode", &self.mode)
+            .finish()
     }
 }
 
@@ -705,7 +763,10 @@ impl Acquire {
     fn new(lock: &LockFile, mode: Mode, timeout: Option<Duration>, blocking: bool) -> Self {
         Self {
             handle: Arc::clone(&lock.handle),
-            want: Want { mode, protocol: lock.handle.options.protocol },
+            want: Want {
+                mode,
+                protocol: lock.handle.options.protocol,
+            },
             deadline: Deadline::after(timeout),
             blocking,
             suspends: lock.handle.suspends,
@@ -764,8 +825,15 @@ impl Acquire {
                 let owner = handle.party.owner;
                 let registry = &handle.context.registry;
                 let hopeless = self.suspends && !registry.suspend(owner, &queue, ticket);
-                let suspended = (self.suspends && !hopeless).then(|| (Arc::clone(&handle.context), owner));
-                let wait = Wait { queue, ticket, suspended, alarm: None, granted: false };
+                let suspended =
+                    (self.suspends && !hopeless).then(|| (Arc::clone(&handle.context), owner));
+                let wait = Wait {
+                    queue,
+                    ticket,
+                    suspended,
+                    alarm: None,
+                    granted: false,
+                };
                 if hopeless {
                     return Err(handle.error(Kind::Deadlock));
                 }
@@ -782,7 +850,13 @@ impl Acquire {
 
     fn guard(&self, queue: Arc<LockQueue>, ticket: Ticket) -> Guard {
         let handle = Arc::clone(&self.handle);
-        Guard { handle, queue, ticket, mode: self.want.mode, released: false }
+        Guard {
+            handle,
+            queue,
+            ticket,
+            mode: self.want.mode,
+            released: false,
+        }
     }
 
     /// What a wait without a grant means for the caller; success means to try anew.
@@ -802,7 +876,10 @@ impl Acquire {
     fn confirm(&self, mut guard: Guard) -> Result<Option<Guard>> {
         let handle = &self.handle;
         let current = handle.options.pinned
-            || handle.target.is(guard.queue.identity).map_err(|e| handle.os(e))?;
+            || handle
+                .target
+                .is(guard.queue.identity)
+                .map_err(|e| handle.os(e))?;
         if !current {
             guard.released = true;
             let _ = guard.queue.release(guard.ticket, None);
@@ -820,8 +897,11 @@ impl Acquire {
             && !self.blocking
             && wait.alarm.is_none()
         {
-            let time_up = TimeUp { queue: Arc::downgrade(&wait.queue), ticket: wait.ticket };
-            let clock = &self.handle.context.clock;
+            let time_up = TimeUp {
+                queue: Arc::downgrade(&wait.queue),
+                ticket: wait.ticket,
+            };
+            let clock = &self.handle.context.means.clock;
             wait.alarm = Some(clock.wake_at(at, Waker::from(Arc::new(time_up)))?);
         }
         Ok(())

@@ -39,7 +39,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub(crate) fn new(kind: Kind, path: &Path) -> Self {
-        Self { kind, path: path.to_owned(), source: None }
+        Self {
+            kind,
+            path: path.to_owned(),
+            source: None,
+        }
     }
 
     /// An error of the operating system, sorted by what it means for a lock.
@@ -48,7 +52,9 @@ impl Error {
         let kind = match source.kind() {
             E::NotFound | E::NotADirectory => Kind::NotFound,
             E::PermissionDenied => Kind::Denied,
-            E::IsADirectory | E::InvalidInput | E::InvalidFilename | E::InvalidData => Kind::InvalidPath,
+            E::IsADirectory | E::InvalidInput | E::InvalidFilename | E::InvalidData => {
+                Kind::InvalidPath
+            }
             E::Unsupported => Kind::Unsupported,
             E::Deadlock => Kind::Deadlock,
             _ => match source.raw_os_error() {
@@ -58,7 +64,11 @@ impl Error {
                 _ => Kind::Io,
             },
         };
-        Self { kind, path: path.to_owned(), source: Some(source) }
+        Self {
+            kind,
+            path: path.to_owned(),
+            source: Some(source),
+        }
     }
 
     #[cfg(feature = "wasmtime")]
@@ -193,7 +203,10 @@ impl From<Error> for io::Error {
             Kind::LimitExceeded => io::ErrorKind::QuotaExceeded,
             Kind::Unsupported => io::ErrorKind::Unsupported,
             Kind::Canceled => io::ErrorKind::Interrupted,
-            Kind::Io => error.source.as_ref().map_or(io::ErrorKind::Other, io::Error::kind),
+            Kind::Io => error
+                .source
+                .as_ref()
+                .map_or(io::ErrorKind::Other, io::Error::kind),
             Kind::NotLocked | Kind::Lost(_) => io::ErrorKind::Other,
         };
         Self::new(kind, error)

@@ -62,7 +62,10 @@ impl FromStr for Protocol {
     type Err = UnknownProtocol;
 
     fn from_str(name: &str) -> Result<Self, UnknownProtocol> {
-        Self::ALL.into_iter().find(|protocol| protocol.name() == name).ok_or(UnknownProtocol(()))
+        Self::ALL
+            .into_iter()
+            .find(|protocol| protocol.name() == name)
+            .ok_or(UnknownProtocol(()))
     }
 }
 
@@ -78,6 +81,13 @@ impl fmt::Display for UnknownProtocol {
 }
 
 impl std::error::Error for UnknownProtocol {}
+
+/// What is asked of the kernel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Want {
+    pub(crate) mode: Mode,
+    pub(crate) protocol: Protocol,
+}
 
 /// A lock that the kernel keeps for an open file description.
 pub(crate) trait KernelLock: fmt::Debug + Send + Sync {

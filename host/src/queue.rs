@@ -31,19 +31,21 @@ use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::deadline::{Alarm, Clock};
-use crate::registry::{Identity, OwnerId, Registry};
-use crate::target::{Opened, Target};
+use crate::protocol::Want;
+use crate::target::{Identity, Opened, Target};
 use crate::waiter::{Helpers, KernelWait, Outcome};
 use crate::{LostReason, Mode, Protocol, sys};
 
 /// The place of a waiter in the order of arrival, and the name of its hold once it is granted.
 pub(crate) type Ticket = u64;
 
-/// What is asked of the lock.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Want {
-    pub(crate) mode: Mode,
-    pub(crate) protocol: Protocol,
+/// An owner of locks: this process, or a guest.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct OwnerId(pub(crate) u64);
+
+impl OwnerId {
+    /// The process itself.
+    pub(crate) const PROCESS: Self = Self(0);
 }
 
 /// Who asks: an owner, through one of its handles.
@@ -55,10 +57,9 @@ pub(crate) struct Party {
 
 /// What the queues of one engine share.
 #[derive(Debug)]
-pub(crate) struct Context {
+pub(crate) struct Means {
     pub(crate) clock: Arc<Clock>,
     pub(crate) helpers: Arc<Helpers>,
-    pub(crate) registry: Registry,
     pub(crate) hand_off_limit: u32,
     pub(crate) hand_off_time: Duration,
 }
@@ -72,7 +73,7 @@ pub(crate) struct LockQueue {
     /// Without write permission there is no exclusive record lock.
     pub(crate) writable: bool,
     pub(crate) identity: Identity,
-    context: Arc<Context>,
+    means: Arc<Means>,
     state: Mutex<State>,
 }
 
@@ -137,13 +138,21 @@ enum Kernel {
     Free,
     /// A blocking caller was told to wait in the kernel and is on its way.
     Elected(Ticket),
-    /// A thread waits in the kernel. Nobody else touches the kernel's lock meanwhile.
-    Waiting(Arc<KernelWait>),
+    /// A thread waits in the kernel: that of the blocking caller `by`, or else a helper. Nobody
+    /// else touches the kernel's lock meanwhile.
+    Waiting {
+        wait: Arc<KernelWait>,
+        by: Option<Ticket>,
+    },
     /// No thread was to be had; the clock makes another try.
     Sweeping(#[expect(dead_code, reason = "dropping it calls the try off")] Alarm),
     /// Held, or about to be handed on. `handed` counts the grants since the kernel's, `since`
     /// is the time of the second.
-    Held { want: Want, handed: u32, since: Option<Instant> },
+    Held {
+        want: Want,
+        handed: u32,
+        since: Option<Instant>,
+    },
 }
 
 /// Why a wait ended without a grant.
@@ -184,9 +193,19 @@ pub(crate) struct Holder {
 }
 
 impl LockQueue {
-    pub(crate) fn new(opened: Opened, context: Arc<Context>) -> Self {
-        let Opened { file, writable, identity } = opened;
-        Self { file, writable, identity, context, state: Mutex::default() }
+    pub(crate) fn new(opened: Opened, means: Arc<Means>) -> Self {
+        let Opened {
+            file,
+            writable,
+            identity,
+        } = opened;
+        Self {
+            file,
+            writable,
+            identity,
+            means,
+            state: Mutex::default(),
+        }
     }
 
     pub(crate) fn file(&self) -> &File {
@@ -224,7 +243,12 @@ impl LockQueue {
                 let ticket = state.ticket();
                 match self.expiry(ticket, max_hold) {
                     Ok(expiry) => {
-                        state.holds.push(Hold { ticket, party, mode: want.mode, expiry });
+                        state.holds.push(Hold {
+                            ticket,
+                            party,
+                            mode: want.mode,
+                            expiry,
+                        });
                         Entered::Granted(ticket)
                     }
                     Err(e) => {
@@ -237,7 +261,13 @@ impl LockQueue {
             Ok(false) if !wait => Entered::Failed(Failure::WouldBlock),
             Ok(false) => {
                 let ticket = state.ticket();
-                let waiter = Waiter { want, party, max_hold, wake: Waker::noop().clone(), blocking };
+                let waiter = Waiter {
+                    want,
+                    party,
+                    max_hold,
+                    wake: Waker::noop().clone(),
+                    blocking,
+                };
                 state.waiting.insert(ticket, waiter);
                 drop(state);
                 let _ = self.change(|_| ());
@@ -259,10 +289,13 @@ impl LockQueue {
                 if !matches!(state.kernel, Kernel::Elected(elected) if elected == ticket) {
                     return Turn::Wait;
                 }
-                return match KernelWait::new(&self.file, waiter.want, Some(ticket)) {
+                return match KernelWait::new(&self.file, waiter.want) {
                     Ok(wait) => {
                         let wait = Arc::new(wait);
-                        state.kernel = Kernel::Waiting(Arc::clone(&wait));
+                        state.kernel = Kernel::Waiting {
+                            wait: Arc::clone(&wait),
+                            by: Some(ticket),
+                        };
                         Turn::WaitInKernel(wait)
                     }
                     Err(e) => {
@@ -276,7 +309,10 @@ impl LockQueue {
             }
             // Granted, and taken away before it was told.
             state.lost.retain(|(hold, _)| hold.ticket != ticket);
-            let told = state.failed.iter().position(|(failed, _)| *failed == ticket);
+            let told = state
+                .failed
+                .iter()
+                .position(|(failed, _)| *failed == ticket);
             Turn::Failed(told.map_or(Failure::Canceled, |index| state.failed.swap_remove(index).1))
         });
         drop(old);
@@ -286,11 +322,16 @@ impl LockQueue {
     /// Reports how a wait in the kernel ended.
     pub(crate) fn settle(self: &Arc<Self>, wait: &KernelWait, outcome: Outcome) {
         let _ = self.change(|state| {
-            debug_assert!(matches!(state.kernel, Kernel::Waiting(_)));
-            state.kernel = Kernel::Free;
+            let Kernel::Waiting { by, .. } = mem::take(&mut state.kernel) else {
+                unreachable!("nobody else ends a wait in the kernel");
+            };
             let failure = match outcome {
                 Outcome::Locked => {
-                    state.kernel = Kernel::Held { want: wait.want, handed: 0, since: None };
+                    state.kernel = Kernel::Held {
+                        want: wait.want,
+                        handed: 0,
+                        since: None,
+                    };
                     return;
                 }
                 Outcome::Interrupted => None,
@@ -302,7 +343,7 @@ impl LockQueue {
                 state.give_up(&self.file);
             }
             if let Some(failure) = failure {
-                state.fail(wait.by, failure);
+                state.fail(by, failure);
             }
         });
     }
@@ -336,7 +377,10 @@ impl LockQueue {
                 }
                 return Some(Ok(()));
             }
-            let lost = state.lost.iter().position(|(hold, _)| hold.ticket == ticket)?;
+            let lost = state
+                .lost
+                .iter()
+                .position(|(hold, _)| hold.ticket == ticket)?;
             Some(Err(state.lost.swap_remove(lost).1))
         });
         advanced.map(|()| released)
@@ -345,7 +389,10 @@ impl LockQueue {
     /// The hold that a release by `party` concerns: one of its handle before one of its owner.
     pub(crate) fn find(&self, party: Party) -> Option<Ticket> {
         let state = self.state();
-        let held = state.holds.iter().chain(state.lost.iter().map(|(hold, _)| hold));
+        let held = state
+            .holds
+            .iter()
+            .chain(state.lost.iter().map(|(hold, _)| hold));
         held.filter(|hold| hold.party.owner == party.owner)
             .max_by_key(|hold| (hold.party.handle == party.handle, hold.ticket))
             .map(|hold| hold.ticket)
@@ -359,7 +406,15 @@ impl LockQueue {
         concerns: impl Fn(Ticket, Party) -> bool,
     ) {
         let _ = self.change(|state| {
-            let State { waiting, holds, failed, lost, loss_watchers, wake, .. } = state;
+            let State {
+                waiting,
+                holds,
+                failed,
+                lost,
+                loss_watchers,
+                wake,
+                ..
+            } = state;
             for (ticket, waiter) in waiting.extract_if(.., |ticket, w| concerns(*ticket, w.party)) {
                 failed.push((ticket, Failure::Canceled));
                 wake.push(waiter.wake);
@@ -388,12 +443,17 @@ impl LockQueue {
         let Some(at) = max_hold.and_then(|time| Instant::now().checked_add(time)) else {
             return Ok(None);
         };
-        let expiry = Expiry { queue: Arc::downgrade(self), ticket };
-        self.context.clock.wake_at(at, Waker::from(Arc::new(expiry))).map(Some)
+        let expiry = Expiry {
+            queue: Arc::downgrade(self),
+            ticket,
+        };
+        self.means
+            .clock
+            .wake_at(at, Waker::from(Arc::new(expiry)))
+            .map(Some)
     }
 
     /// When the hold `ticket` will be taken away, if it is to be.
-    #[cfg(feature = "sandbox")]
     pub(crate) fn expires(&self, ticket: Ticket) -> Option<Instant> {
         let state = self.state();
         let index = state.hold(ticket).ok()?;
@@ -416,7 +476,9 @@ impl LockQueue {
 
     /// Forgets the holds of a handle that were taken away, once nobody can ask for them.
     pub(crate) fn forget(&self, handle: u64) {
-        self.state().lost.retain(|(hold, _)| hold.party.handle != handle);
+        self.state()
+            .lost
+            .retain(|(hold, _)| hold.party.handle != handle);
     }
 
     /// Whether `owner` holds the lock, or else whether and why it lost it.
@@ -430,7 +492,12 @@ impl LockQueue {
 
     /// Ready when `owner` has lost a hold that it has not released yet. `watcher` names the
     /// caller, who takes the waker back with [`unwatch`](Self::unwatch).
-    pub(crate) fn poll_lost(&self, owner: OwnerId, watcher: u64, waker: &Waker) -> Poll<LostReason> {
+    pub(crate) fn poll_lost(
+        &self,
+        owner: OwnerId,
+        watcher: u64,
+        waker: &Waker,
+    ) -> Poll<LostReason> {
         let mut state = self.state();
         if let Some(reason) = state.loss(owner) {
             return Poll::Ready(reason);
@@ -449,13 +516,20 @@ impl LockQueue {
     /// Somebody who holds the lock, in this engine or elsewhere; preferably `asking`.
     pub(crate) fn holder(&self, asking: OwnerId, protocol: Protocol) -> io::Result<Option<Holder>> {
         let state = self.state();
-        if let Some(hold) = state.holds.iter().max_by_key(|hold| hold.party.owner == asking) {
-            return Ok(Some(Holder { owner: Some(hold.party.owner), mode: hold.mode }));
+        if let Some(hold) = state
+            .holds
+            .iter()
+            .max_by_key(|hold| hold.party.owner == asking)
+        {
+            return Ok(Some(Holder {
+                owner: Some(hold.party.owner),
+                mode: hold.mode,
+            }));
         }
         let mode = match &state.kernel {
             Kernel::Free | Kernel::Held { .. } => protocol.kernel().holder(&self.file)?,
             // Somebody waits for it, so somebody holds it; nobody may touch it now to see who.
-            Kernel::Elected(_) | Kernel::Waiting(_) | Kernel::Sweeping(_) => {
+            Kernel::Elected(_) | Kernel::Waiting { .. } | Kernel::Sweeping(_) => {
                 let record = sys::ofd_holder(&self.file).ok().flatten();
                 record.or(Some(Mode::Exclusive))
             }
@@ -478,7 +552,9 @@ impl LockQueue {
             return Vec::new();
         }
         let holders = state.holds.iter().map(|hold| hold.party.owner);
-        holders.chain(ahead().map(|waiter| waiter.party.owner)).collect()
+        holders
+            .chain(ahead().map(|waiter| waiter.party.owner))
+            .collect()
     }
 
     /// How many hold the lock in this engine, and how many wait for it.
@@ -503,17 +579,17 @@ impl LockQueue {
                 return;
             };
             match want.protocol.kernel().lock(&self.file, want.mode, false) {
-                Ok(true) => state.kernel = Kernel::Held { want, handed: 0, since: None },
+                Ok(true) => {
+                    state.kernel = Kernel::Held {
+                        want,
+                        handed: 0,
+                        since: None,
+                    }
+                }
                 Ok(false) => {}
                 Err(e) => state.fail(None, Failure::Io(e)),
             }
         });
-    }
-}
-
-impl Drop for LockQueue {
-    fn drop(&mut self) {
-        self.context.registry.forget(self.identity);
     }
 }
 
@@ -528,7 +604,10 @@ impl State {
     }
 
     fn loss(&self, owner: OwnerId) -> Option<LostReason> {
-        self.lost.iter().find(|(hold, _)| hold.party.owner == owner).map(|(_, reason)| *reason)
+        self.lost
+            .iter()
+            .find(|(hold, _)| hold.party.owner == owner)
+            .map(|(_, reason)| *reason)
     }
 
     /// Takes the lock, or joins those who share it, if nobody is in the way.
@@ -544,12 +623,16 @@ impl State {
                 let kernel = want.protocol.kernel();
                 let taken = kernel.lock(file, want.mode, false).map_err(Failure::Io)?;
                 if taken {
-                    self.kernel = Kernel::Held { want, handed: 1, since: None };
+                    self.kernel = Kernel::Held {
+                        want,
+                        handed: 1,
+                        since: None,
+                    };
                 }
                 Ok(taken)
             }
             Kernel::Held { want: held, .. } => Ok(joins(held, want)),
-            Kernel::Elected(_) | Kernel::Waiting(_) | Kernel::Sweeping(_) => Ok(false),
+            Kernel::Elected(_) | Kernel::Waiting { .. } | Kernel::Sweeping(_) => Ok(false),
         }
     }
 
@@ -566,8 +649,8 @@ impl State {
                     }
                     self.kernel = Kernel::Free;
                 }
-                Kernel::Waiting(wait) => {
-                    let wanted = head.is_some_and(|(ticket, want, _)| match wait.by {
+                Kernel::Waiting { wait, by } => {
+                    let wanted = head.is_some_and(|(ticket, want, _)| match *by {
                         Some(by) => by == ticket,
                         None => wait.want == want,
                     });
@@ -588,7 +671,11 @@ impl State {
                     }
                     self.grant(queue);
                 }
-                Kernel::Held { want: held, handed, since } => {
+                Kernel::Held {
+                    want: held,
+                    handed,
+                    since,
+                } => {
                     let held = *held;
                     let fits = head.is_some_and(|(_, want, _)| {
                         want.mode == held.mode && held.protocol.covers(want.protocol)
@@ -596,8 +683,8 @@ impl State {
                     // The first grant is the one that the kernel made.
                     let in_time = *handed == 0 || {
                         let now = Instant::now();
-                        *handed <= queue.context.hand_off_limit
-                            && now - *since.get_or_insert(now) < queue.context.hand_off_time
+                        *handed <= queue.means.hand_off_limit
+                            && now - *since.get_or_insert(now) < queue.means.hand_off_time
                     };
                     if fits && in_time {
                         *handed += 1;
@@ -615,7 +702,8 @@ impl State {
                         self.fail(None, Failure::Stale);
                     } else if blocking {
                         self.kernel = Kernel::Elected(ticket);
-                        self.wake.extend(self.waiting.get(&ticket).map(|waiter| waiter.wake.clone()));
+                        self.wake
+                            .extend(self.waiting.get(&ticket).map(|waiter| waiter.wake.clone()));
                     } else if let Err(e) = self.send_helper(queue, want) {
                         self.fail(None, Failure::Io(e));
                     }
@@ -630,7 +718,12 @@ impl State {
             match queue.expiry(ticket, waiter.max_hold) {
                 Ok(expiry) => {
                     let Waiter { party, want, .. } = waiter;
-                    self.holds.push(Hold { ticket, party, mode: want.mode, expiry });
+                    self.holds.push(Hold {
+                        ticket,
+                        party,
+                        mode: want.mode,
+                        expiry,
+                    });
                 }
                 Err(e) => self.failed.push((ticket, Failure::Io(e))),
             }
@@ -651,15 +744,15 @@ impl State {
 
     /// Has somebody wait in the kernel for tasks.
     fn send_helper(&mut self, queue: &Arc<LockQueue>, want: Want) -> io::Result<()> {
-        let wait = Arc::new(KernelWait::new(&queue.file, want, None)?);
+        let wait = Arc::new(KernelWait::new(&queue.file, want)?);
         let (done, waited) = (Arc::clone(queue), Arc::clone(&wait));
         let done = move |outcome| done.settle(&waited, outcome);
-        let sent = queue.context.helpers.run(Arc::clone(&wait), done);
+        let sent = queue.means.helpers.run(Arc::clone(&wait), done);
         self.kernel = if sent {
-            Kernel::Waiting(wait)
+            Kernel::Waiting { wait, by: None }
         } else {
             let sweep = Waker::from(Arc::new(Sweep(Arc::clone(queue))));
-            Kernel::Sweeping(queue.context.clock.wake_at(Instant::now() + SWEEP, sweep)?)
+            Kernel::Sweeping(queue.means.clock.wake_at(Instant::now() + SWEEP, sweep)?)
         };
         Ok(())
     }
@@ -673,7 +766,9 @@ impl State {
             // Sharers elsewhere still rely on the file: the last of all removes it.
             Some(target)
                 if held.mode == Mode::Exclusive
-                    || kernel.lock(&queue.file, Mode::Exclusive, false).unwrap_or(false) =>
+                    || kernel
+                        .lock(&queue.file, Mode::Exclusive, false)
+                        .unwrap_or(false) =>
             {
                 target.remove(queue.identity)
             }

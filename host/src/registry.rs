@@ -1,43 +1,15 @@
 //! What an engine knows across files: which queue belongs to which file, and who waits for whom.
 
 use std::collections::{HashMap, HashSet};
-use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::queue::{Context, LockQueue, Ticket};
-use crate::target::Opened;
-
-/// What makes two open files one: device and inode. Good for as long as one of them is open,
-/// since only then the number is not given to another file.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(crate) struct Identity {
-    device: u64,
-    inode: u64,
-}
-
-impl Identity {
-    pub(crate) fn of(file: &impl MetadataExt) -> Self {
-        Self { device: file.dev(), inode: file.ino() }
-    }
-
-    pub(crate) fn of_stat(stat: &rustix::fs::Stat) -> Self {
-        Self { device: stat.st_dev, inode: stat.st_ino }
-    }
-}
-
-/// An owner of locks: this process, or a guest.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(crate) struct OwnerId(u64);
-
-impl OwnerId {
-    /// The process itself.
-    pub(crate) const PROCESS: Self = Self(0);
-}
+use crate::queue::{LockQueue, Means, OwnerId, Ticket};
+use crate::target::{Identity, Opened};
 
 #[derive(Debug)]
 pub(crate) struct Registry {
-    queues: Mutex<HashMap<Identity, Weak<LockQueue>>>,
+    queues: Mutex<Queues>,
     /// The owners that do nothing at all until a certain wait is over, and that wait.
     suspended: Mutex<HashMap<OwnerId, (Arc<LockQueue>, Ticket)>>,
     labels: Mutex<HashMap<OwnerId, String>>,
@@ -54,6 +26,24 @@ impl Default for Registry {
             labels: Mutex::default(),
             devices: Mutex::default(),
             next: AtomicU64::new(1),
+        }
+    }
+}
+
+/// The queues by their files. One is gone with its last handle; that it was there is forgotten
+/// when enough of them are gone.
+#[derive(Debug, Default)]
+struct Queues {
+    known: HashMap<Identity, Weak<LockQueue>>,
+    /// How many there were after the last tidying.
+    tidy: usize,
+}
+
+impl Queues {
+    fn tidy(&mut self) {
+        if self.known.len() > 2 * self.tidy + 64 {
+            self.known.retain(|_, queue| queue.strong_count() > 0);
+            self.tidy = self.known.len();
         }
     }
 }
@@ -88,20 +78,19 @@ impl Registry {
 
     /// The queue of an open file: the one there is, or a new one around this descriptor. One
     /// whose descriptor cannot be written to gives way to one whose can.
-    pub(crate) fn queue(context: &Arc<Context>, opened: Opened) -> Arc<LockQueue> {
-        // Dropped after the mutex is released, since the last of a queue comes back here.
-        let found;
-        let mut queues = lock(&context.registry.queues);
-        found = queues.get(&opened.identity).and_then(Weak::upgrade);
-        if let Some(queue) = &found
+    pub(crate) fn queue(&self, opened: Opened, means: &Arc<Means>) -> Arc<LockQueue> {
+        let mut queues = lock(&self.queues);
+        let found = queues.known.get(&opened.identity).and_then(Weak::upgrade);
+        if let Some(queue) = found
             && !queue.is_dead()
             && (queue.writable || !opened.writable)
         {
-            return Arc::clone(queue);
+            return queue;
         }
         let identity = opened.identity;
-        let queue = Arc::new(LockQueue::new(opened, Arc::clone(context)));
-        queues.insert(identity, Arc::downgrade(&queue));
+        let queue = Arc::new(LockQueue::new(opened, Arc::clone(means)));
+        queues.known.insert(identity, Arc::downgrade(&queue));
+        queues.tidy();
         queue
     }
 
@@ -115,18 +104,11 @@ impl Registry {
         const NFS: u64 = 0x6969;
         const SMB: u64 = 0xff53_4d42;
         const SMB2: u64 = 0xfe53_4d42;
-        let kind = rustix::fs::fstatfs(queue.file()).map(|fs| fs.f_type.cast_unsigned() & 0xffff_ffff);
+        let kind =
+            rustix::fs::fstatfs(queue.file()).map(|fs| fs.f_type.cast_unsigned() & 0xffff_ffff);
         let network = matches!(kind, Ok(NFS | SMB | SMB2));
         lock(&self.devices).insert(device, network);
         network
-    }
-
-    /// Forgets the queue of a file after its last handle is gone.
-    pub(crate) fn forget(&self, identity: Identity) {
-        let mut queues = lock(&self.queues);
-        if queues.get(&identity).is_some_and(|queue| queue.strong_count() == 0) {
-            queues.remove(&identity);
-        }
     }
 
     /// Notes that `owner` does nothing until the wait of `ticket` is over. Answers `false`, and

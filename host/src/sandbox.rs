@@ -210,7 +210,12 @@ impl Grant {
             let why = "the name of a granted directory has `..` in it";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
-        Ok(Self { name, absolute, dir: Arc::new(dir), rights })
+        Ok(Self {
+            name,
+            absolute,
+            dir: Arc::new(dir),
+            rights,
+        })
     }
 }
 
@@ -260,7 +265,9 @@ impl Ledger {
 
     /// The place of a hold; they are ordered by number.
     fn index(&self, hold: u64) -> Option<usize> {
-        self.holds.binary_search_by_key(&hold, |entry| entry.id).ok()
+        self.holds
+            .binary_search_by_key(&hold, |entry| entry.id)
+            .ok()
     }
 
     fn take(&mut self, hold: u64) -> Option<Entry> {
@@ -276,7 +283,13 @@ impl Guest {
     /// Holds that were lost count no more.
     fn may_hold_another(&self, ledger: &Ledger) -> bool {
         let limit = self.limits.held;
-        let held = || ledger.holds.iter().filter(|entry| entry.guard.is_held()).count();
+        let held = || {
+            ledger
+                .holds
+                .iter()
+                .filter(|entry| entry.guard.is_held())
+                .count()
+        };
         ledger.holds.len() < limit || held() < limit
     }
 }
@@ -311,7 +324,10 @@ impl Sandbox {
             limits,
             ledger: Mutex::default(),
         };
-        Self { guest: Arc::new(guest), grants: Vec::new() }
+        Self {
+            guest: Arc::new(guest),
+            grants: Vec::new(),
+        }
     }
 
     /// Grants the directory at `host_path` under the name `guest_path`. It is opened now, and
@@ -326,7 +342,11 @@ impl Sandbox {
         guest_path: impl AsRef<str>,
         rights: Rights,
     ) -> io::Result<()> {
-        self.add(Grant::ambient(host_path.as_ref(), guest_path.as_ref(), rights)?);
+        self.add(Grant::ambient(
+            host_path.as_ref(),
+            guest_path.as_ref(),
+            rights,
+        )?);
         Ok(())
     }
 
@@ -346,7 +366,11 @@ impl Sandbox {
         if !dir.metadata()?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        self.add(Grant::new(Dir::from_std_file(dir), guest_path.as_ref(), rights)?);
+        self.add(Grant::new(
+            Dir::from_std_file(dir),
+            guest_path.as_ref(),
+            rights,
+        )?);
         Ok(())
     }
 
@@ -390,7 +414,15 @@ impl Sandbox {
         ledger.locks.push((id, file.clone()));
         drop(ledger);
         let guest = Arc::clone(&self.guest);
-        Ok(Lock { open: Arc::new(Open { guest, id, file, rights }), _handle: handle })
+        Ok(Lock {
+            open: Arc::new(Open {
+                guest,
+                id,
+                file,
+                rights,
+            }),
+            _handle: handle,
+        })
     }
 
     fn open_beneath(
@@ -402,7 +434,9 @@ impl Sandbox {
     ) -> Result<LockFile> {
         let create = grant.rights.contains(Rights::CREATE);
         let target = Target::beneath(Arc::clone(&grant.dir), rest, create);
-        self.guest.engine.open_target(target, path.into(), options, self.guest.owner)
+        self.guest
+            .engine
+            .open_target(target, path.into(), options, self.guest.owner)
     }
 
     /// The grant that a path belongs to, and the path beneath it.
@@ -444,7 +478,10 @@ impl Sandbox {
         let target = Target::beneath(Arc::clone(&grant.dir), rest, false);
         let options = Options::new().protocol(self.guest.protocol).create(false);
         let owner = self.guest.owner;
-        self.guest.engine.open_target(target, path.into(), &options, owner)?.break_lock()
+        self.guest
+            .engine
+            .open_target(target, path.into(), &options, owner)?
+            .break_lock()
     }
 
     /// Takes away every lock that the guest holds, and ends its waits with the error
@@ -456,8 +493,12 @@ impl Sandbox {
             lock.revoke();
         }
         // Those of files that were replaced while they were held: no lock leads there any more.
-        let stray: Vec<_> =
-            self.guest.ledger().holds.extract_if(.., |entry| entry.guard.is_held()).collect();
+        let stray: Vec<_> = self
+            .guest
+            .ledger()
+            .holds
+            .extract_if(.., |entry| entry.guard.is_held())
+            .collect();
         drop(stray);
     }
 }
@@ -502,7 +543,13 @@ impl Drop for Open {
 impl Drop for Lock {
     fn drop(&mut self) {
         let kept = |entry: &mut Entry| entry.kept && entry.lock == self.open.id;
-        let kept: Vec<_> = self.open.guest.ledger().holds.extract_if(.., kept).collect();
+        let kept: Vec<_> = self
+            .open
+            .guest
+            .ledger()
+            .holds
+            .extract_if(.., kept)
+            .collect();
         drop(kept);
     }
 }
@@ -555,7 +602,10 @@ impl Lock {
     fn start(&self, mode: Mode, timeout: Option<Duration>, suspended: bool) -> Result<Wait> {
         let terms = Terms::new(&self.open, mode, timeout)?;
         let acquire = self.open.file.start(mode, terms.timeout, suspended);
-        Ok(Wait { acquire, terms: Some(terms) })
+        Ok(Wait {
+            acquire,
+            terms: Some(terms),
+        })
     }
 
     /// Releases one hold of the guest on this file: one that was acquired through this lock if
@@ -604,11 +654,16 @@ impl Lock {
         self.open.file.state()
     }
 
-    /// For how long the guest still holds the lock, if it does and there is an end to it.
+    /// For how long the guest still holds the lock, if there is an end to it.
     pub fn valid_for(&self) -> Option<Duration> {
+        // One that the guest was not told of yet has its whole time.
+        let longest = self.open.guest.limits.longest_hold?;
         let ledger = self.open.guest.ledger();
-        let holds = ledger.holds.iter().filter(|entry| entry.guard.is_on(&self.open.file));
-        holds.filter_map(Entry::valid_for).max()
+        let holds = ledger
+            .holds
+            .iter()
+            .filter(|entry| entry.guard.is_on(&self.open.file));
+        Some(holds.filter_map(Entry::valid_for).max().unwrap_or(longest))
     }
 
     /// What the lock is worth.
@@ -642,8 +697,11 @@ impl Lock {
 
 impl Entry {
     fn valid_for(&self) -> Option<Duration> {
-        let until = self.guard.expires()?;
-        Some(until.saturating_duration_since(Instant::now()))
+        match self.guard.expires() {
+            Some(until) => Some(until.saturating_duration_since(Instant::now())),
+            None if self.guard.is_held() => None,
+            None => Some(Duration::ZERO),
+        }
     }
 }
 
@@ -670,7 +728,11 @@ impl Terms {
         if !open.rights.contains(Rights::to_hold(mode)) {
             return Err(open.refuse(Kind::Denied));
         }
-        let Limits { longest_wait, waiters, .. } = open.guest.limits;
+        let Limits {
+            longest_wait,
+            waiters,
+            ..
+        } = open.guest.limits;
         let longest = longest_wait.filter(|longest| timeout.is_none_or(|time| *longest < time));
         let mut terms = Self {
             open: Arc::clone(open),
@@ -712,9 +774,17 @@ impl Terms {
             return Err(self.open.refuse(Kind::LimitExceeded));
         }
         let id = ledger.number();
-        ledger.holds.push(Entry { id, lock: self.open.id, kept: false, guard });
+        ledger.holds.push(Entry {
+            id,
+            lock: self.open.id,
+            kept: false,
+            guard,
+        });
         drop(ledger);
-        Ok(Hold { open: Arc::clone(&self.open), id })
+        Ok(Hold {
+            open: Arc::clone(&self.open),
+            id,
+        })
     }
 }
 
@@ -736,7 +806,10 @@ impl Future for Wait {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let result = ready!(Pin::new(&mut self.acquire).poll(cx));
-        let terms = self.terms.take().expect("the future is not polled after its end");
+        let terms = self
+            .terms
+            .take()
+            .expect("the future is not polled after its end");
         Poll::Ready(terms.settle(result))
     }
 }
@@ -750,11 +823,11 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// For how long it lasts from now on, if there is an end to it.
+    /// For how long it lasts from now on, if there is an end to it; zero where it is over.
     pub fn valid_for(&self) -> Option<Duration> {
         let ledger = self.open.guest.ledger();
         let entry = ledger.index(self.id).map(|index| &ledger.holds[index]);
-        entry.and_then(Entry::valid_for)
+        entry.map_or(Some(Duration::ZERO), Entry::valid_for)
     }
 
     /// Releases the lock and says how it went. Dropping the hold does the same and keeps silent.
@@ -765,7 +838,10 @@ impl Hold {
     /// as [`Guard::release`].
     pub fn release(self) -> Result<()> {
         let entry = self.open.guest.ledger().take(self.id);
-        entry.ok_or_else(|| self.open.refuse(Kind::NotLocked))?.guard.release()
+        entry
+            .ok_or_else(|| self.open.refuse(Kind::NotLocked))?
+            .guard
+            .release()
     }
 
     /// Leaves it to the lock that it was acquired through: it is held until it is
@@ -776,7 +852,9 @@ impl Hold {
         let lock = self.open.id;
         let lost: Vec<_> = ledger
             .holds
-            .extract_if(.., |entry| entry.kept && entry.lock == lock && !entry.guard.is_held())
+            .extract_if(.., |entry| {
+                entry.kept && entry.lock == lock && !entry.guard.is_held()
+            })
             .collect();
         if let Some(index) = ledger.index(self.id) {
             ledger.holds[index].kept = true;
@@ -789,7 +867,9 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         let mut ledger = self.open.guest.ledger();
-        let kept = ledger.index(self.id).is_none_or(|index| ledger.holds[index].kept);
+        let kept = ledger
+            .index(self.id)
+            .is_none_or(|index| ledger.holds[index].kept);
         let entry = if kept { None } else { ledger.take(self.id) };
         drop(ledger);
         drop(entry);

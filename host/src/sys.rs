@@ -17,7 +17,11 @@ use std::time::{Duration, Instant};
 use crate::Mode;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 /// A record lock over the whole file, whatever its length.
@@ -45,10 +49,16 @@ fn fcntl_lock(file: &File, command: libc::c_int, lock: &mut libc::flock) -> io::
 /// Takes the open-file-description lock; waits for it in the kernel if `wait`, else answers
 /// `false` where it is held. A signal ends the wait with [`io::ErrorKind::Interrupted`].
 pub(crate) fn ofd_lock(file: &File, mode: Mode, wait: bool) -> io::Result<bool> {
-    let command = if wait { libc::F_OFD_SETLKW } else { libc::F_OFD_SETLK };
+    let command = if wait {
+        libc::F_OFD_SETLKW
+    } else {
+        libc::F_OFD_SETLK
+    };
     match fcntl_lock(file, command, &mut whole_file(kind(mode))) {
         Ok(()) => Ok(true),
-        Err(e) if !wait && matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+        Err(e) if !wait && matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
+            Ok(false)
+        }
         Err(e) => Err(e),
     }
 }
@@ -104,10 +114,12 @@ impl Thread {
 pub(crate) fn interrupt(thread: Thread, file: &File) -> io::Result<()> {
     detach(file)?;
     // SAFETY: both identifiers are plain numbers; the handler of the signal does nothing.
-    let sent = unsafe {
-        libc::syscall(libc::SYS_tgkill, libc::getpid(), thread.0, wake_signal()?)
-    };
-    if sent == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    let sent = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread.0, wake_signal()?) };
+    if sent == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Points the descriptor of `file` at a private file, and so gives up the open file description
@@ -183,14 +195,19 @@ impl Alarm {
             event.sigev_notify = libc::SIGEV_THREAD_ID;
             event.sigev_signo = wake_signal()?;
             event.sigev_notify_thread_id = thread.0;
-            check(libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer))?;
+            check(libc::timer_create(
+                libc::CLOCK_MONOTONIC,
+                &mut event,
+                &mut timer,
+            ))?;
             Self(timer)
         };
         let spec = libc::itimerspec {
             it_interval: timespec(Duration::from_millis(1)),
             // All zeroes would disarm it.
             it_value: timespec(
-                at.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1)),
+                at.saturating_duration_since(Instant::now())
+                    .max(Duration::from_nanos(1)),
             ),
         };
         // SAFETY: the timer exists, `spec` is valid for reads.

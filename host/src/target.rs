@@ -10,13 +10,11 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, statat};
 use rustix::io::Errno;
-
-use crate::registry::Identity;
 
 /// Where a lock file is: a path, and the directory that it starts from.
 #[derive(Debug)]
@@ -33,6 +31,23 @@ enum Base {
     /// A granted directory; the path leads nowhere but beneath it.
     #[cfg(feature = "sandbox")]
     Beneath(std::sync::Arc<cap_std::fs::Dir>),
+}
+
+/// What makes two open files one: device and inode. Good for as long as one of them is open,
+/// since only then the number is not given to another file.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct Identity {
+    pub(crate) device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
 }
 
 /// An open lock file.
@@ -59,13 +74,30 @@ const TRIES: usize = 64;
 impl Target {
     /// A path of this process. It is made absolute, since the working directory may change.
     pub(crate) fn ambient(path: &Path, create: bool) -> io::Result<Self> {
-        Ok(Self { base: Base::Ambient, path: std::path::absolute(path)?, create })
+        let path = if path.is_absolute() {
+            path.to_owned()
+        } else {
+            std::path::absolute(path)?
+        };
+        Ok(Self {
+            base: Base::Ambient,
+            path,
+            create,
+        })
     }
 
     /// A path beneath a directory.
     #[cfg(feature = "sandbox")]
-    pub(crate) fn beneath(dir: std::sync::Arc<cap_std::fs::Dir>, path: PathBuf, create: bool) -> Self {
-        Self { base: Base::Beneath(dir), path, create }
+    pub(crate) fn beneath(
+        dir: std::sync::Arc<cap_std::fs::Dir>,
+        path: PathBuf,
+        create: bool,
+    ) -> Self {
+        Self {
+            base: Base::Beneath(dir),
+            path,
+            create,
+        }
     }
 
     /// Opens the file; creates it where it is missing and may be.
@@ -104,7 +136,11 @@ impl Target {
             return Err(io::Error::new(E::InvalidInput, "not a regular file"));
         }
         let writable = !matches!(access, Access::Read);
-        Ok(Opened { file, writable, identity: Identity::of(&metadata) })
+        Ok(Opened {
+            file,
+            writable,
+            identity: Identity::of(&metadata),
+        })
     }
 
     fn open_with(&self, access: Access) -> io::Result<File> {
@@ -141,7 +177,10 @@ impl Target {
             Base::Beneath(dir) => statat(dir, &self.path, flags),
         };
         match stat {
-            Ok(stat) => Ok(Identity::of_stat(&stat) == identity),
+            Ok(stat) => Ok(Identity {
+                device: stat.st_dev,
+                inode: stat.st_ino,
+            } == identity),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
             Err(e) => Err(e.into()),
         }
@@ -172,5 +211,5 @@ fn escape(error: io::Error) -> io::Error {
 
 /// Whether an open file still has a name.
 pub(crate) fn has_name(metadata: &Metadata) -> bool {
-    std::os::unix::fs::MetadataExt::nlink(metadata) > 0
+    metadata.nlink() > 0
 }

@@ -15,15 +15,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crate::deadline::{Deadline, IDLE};
-use crate::queue::{Ticket, Want};
+use crate::protocol::Want;
 use crate::sys;
 
 /// One wait in the kernel.
 #[derive(Debug)]
 pub(crate) struct KernelWait {
     pub(crate) want: Want,
-    /// The waiter whose own thread does it; none for a helper thread.
-    pub(crate) by: Option<Ticket>,
     file: File,
     progress: Mutex<Progress>,
 }
@@ -47,9 +45,13 @@ pub(crate) enum Outcome {
 
 impl KernelWait {
     /// Fails for want of descriptors or memory, so that nothing after it does.
-    pub(crate) fn new(file: &File, want: Want, by: Option<Ticket>) -> io::Result<Self> {
+    pub(crate) fn new(file: &File, want: Want) -> io::Result<Self> {
         sys::prepare_interrupts()?;
-        Ok(Self { want, by, file: file.try_clone()?, progress: Mutex::default() })
+        Ok(Self {
+            want,
+            file: file.try_clone()?,
+            progress: Mutex::default(),
+        })
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -61,7 +63,11 @@ impl KernelWait {
         let outcome = self.wait(deadline).unwrap_or_else(Outcome::Failed);
         let mut progress = self.progress();
         progress.thread = None;
-        if progress.interrupted { Outcome::Interrupted } else { outcome }
+        if progress.interrupted {
+            Outcome::Interrupted
+        } else {
+            outcome
+        }
     }
 
     fn wait(&self, deadline: Deadline) -> io::Result<Outcome> {
@@ -73,9 +79,17 @@ impl KernelWait {
             }
             progress.thread = Some(thread);
         }
-        let _alarm = deadline.instant().map(|at| sys::Alarm::set(thread, at)).transpose()?;
+        let _alarm = deadline
+            .instant()
+            .map(|at| sys::Alarm::set(thread, at))
+            .transpose()?;
         loop {
-            match self.want.protocol.kernel().lock(&self.file, self.want.mode, true) {
+            match self
+                .want
+                .protocol
+                .kernel()
+                .lock(&self.file, self.want.mode, true)
+            {
                 Ok(_) => return Ok(Outcome::Locked),
                 Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
                 // A signal: ours, or one that the program takes for itself.
@@ -124,7 +138,11 @@ struct Pool {
 
 impl Helpers {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, shared: Mutex::default(), work: Condvar::new() }
+        Self {
+            limit,
+            shared: Mutex::default(),
+            work: Condvar::new(),
+        }
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
@@ -137,7 +155,10 @@ impl Helpers {
         wait: Arc<KernelWait>,
         done: impl FnOnce(Outcome) + Send + 'static,
     ) -> bool {
-        let job = Job { wait, done: Box::new(done) };
+        let job = Job {
+            wait,
+            done: Box::new(done),
+        };
         let mut pool = self.pool();
         if pool.idle > pool.jobs.len() {
             pool.jobs.push_back(job);
@@ -148,7 +169,9 @@ impl Helpers {
             return false;
         }
         let helpers = Arc::clone(self);
-        let thread = thread::Builder::new().name("locket-waiter".into()).stack_size(64 << 10);
+        let thread = thread::Builder::new()
+            .name("locket-waiter".into())
+            .stack_size(64 << 10);
         let started = thread.spawn(move || helpers.work(job)).is_ok();
         pool.threads += usize::from(started);
         started
@@ -181,6 +204,8 @@ impl Helpers {
 
 impl fmt::Debug for Helpers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Helpers").field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("Helpers")
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
     }
 }

@@ -14,7 +14,9 @@ use locket::{Engine, Options, Protocol};
 #[track_caller]
 fn refused(dir: &Dir, path: PathBuf) -> locket::Error {
     let listing = || {
-        let names = std::fs::read_dir(dir.0.path()).unwrap().map(|e| e.unwrap().file_name());
+        let names = std::fs::read_dir(dir.0.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name());
         let mut names: Vec<_> = names.collect();
         names.sort();
         names
@@ -48,7 +50,9 @@ fn a_missing_directory() {
 fn a_missing_file_that_may_not_be_created() {
     let dir = Dir::new();
     let options = Options::new().create(false);
-    let error = Engine::new().open_with(dir.path("lock"), &options).unwrap_err();
+    let error = Engine::new()
+        .open_with(dir.path("lock"), &options)
+        .unwrap_err();
     assert!(error.is_not_found());
     assert!(!dir.path("lock").exists());
 }
@@ -99,7 +103,11 @@ fn a_file_replaced_by_something_else_while_it_is_open() {
     std::fs::remove_file(dir.path("lock")).unwrap();
     std::fs::create_dir(dir.path("lock")).unwrap();
     assert!(lock.acquire(EX, None).unwrap_err().is_invalid_path());
-    assert!(block_on(lock.acquire_async(EX, None)).unwrap_err().is_invalid_path());
+    assert!(
+        block_on(lock.acquire_async(EX, None))
+            .unwrap_err()
+            .is_invalid_path()
+    );
     std::fs::remove_dir(dir.path("lock")).unwrap();
     lock.acquire(EX, None).unwrap().release().unwrap();
 }

@@ -30,7 +30,10 @@ fn readers_share_and_a_waiting_writer_is_not_overtaken() {
     let second = lock.acquire(SH, Duration::ZERO).unwrap();
     let mut writer = pending(&lock, EX);
     let mut late = [pending(&lock, SH), pending(&lock, SH)];
-    assert!(lock.try_acquire(SH).unwrap().is_none(), "a reader overtook the writer");
+    assert!(
+        lock.try_acquire(SH).unwrap().is_none(),
+        "a reader overtook the writer"
+    );
     drop(first);
     assert!(poll(&mut writer).is_pending());
     drop(second);
@@ -81,7 +84,13 @@ fn engines_share_and_exclude_like_processes() {
 fn native_excludes_both_families_and_is_excluded_by_both() {
     let dir = Dir::new();
     let lock = dir.lock(&Engine::new());
-    let foreign = || File::options().read(true).write(true).open(dir.path("lock")).unwrap();
+    let foreign = || {
+        File::options()
+            .read(true)
+            .write(true)
+            .open(dir.path("lock"))
+            .unwrap()
+    };
 
     let guard = lock.acquire(EX, None).unwrap();
     assert!(foreign().try_lock().is_err());
@@ -109,13 +118,19 @@ fn native_excludes_both_families_and_is_excluded_by_both() {
 fn waiting_for_one_family_does_not_hold_the_other() {
     let dir = Dir::new();
     let lock = dir.lock(&Engine::new());
-    let file = File::options().read(true).write(true).open(dir.path("lock")).unwrap();
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(dir.path("lock"))
+        .unwrap();
     fcntl_lock(&file, FlockOperation::LockExclusive).unwrap();
     let waiter = {
         let lock = lock.clone();
         thread::spawn(move || lock.acquire(EX, None).unwrap())
     };
-    eventually("it waits for the record lock", || kernel_waiters(lock.path()) == 1);
+    eventually("it waits for the record lock", || {
+        kernel_waiters(lock.path()) == 1
+    });
     // A second descriptor: closing it must not drop the record lock of this process.
     let other = std::mem::ManuallyDrop::new(File::open(dir.path("lock")).unwrap());
     flock(&*other, FlockOperation::NonBlockingLockExclusive).unwrap();
@@ -127,32 +142,38 @@ fn waiting_for_one_family_does_not_hold_the_other() {
 #[test]
 fn the_bounded_hand_off_lets_other_engines_in() {
     let dir = Dir::new();
-    let mine = dir.lock(&Engine::builder().hand_off(4, Duration::from_secs(60)).build());
+    let mine = dir.lock(
+        &Engine::builder()
+            .hand_off(4, Duration::from_secs(60))
+            .build(),
+    );
     let other = dir.lock(&Engine::new());
     let first = mine.acquire(EX, None).unwrap();
     let foreign = {
         let other = other.clone();
         thread::spawn(move || other.acquire(EX, None).unwrap())
     };
-    eventually("the other engine waits in the kernel", || kernel_waiters(mine.path()) == 1);
+    eventually("the other engine waits in the kernel", || {
+        kernel_waiters(mine.path()) == 1
+    });
     let mut waiters: Vec<_> = (0..20).map(|_| pending(&mine, EX)).collect();
     first.release().unwrap();
-    let mut handed = 0;
-    let mut served = waiters.drain(..);
-    let rest = loop {
-        let mut next = served.next().expect("the other engine never got it");
-        match poll(&mut next) {
-            Poll::Ready(guard) => guard.unwrap().release().unwrap(),
-            Poll::Pending => break next,
-        }
-        handed += 1;
-    };
+    // In a row, until the lock goes back to the kernel.
+    let handed = waiters
+        .iter_mut()
+        .map_while(|waiter| match poll(waiter) {
+            Poll::Ready(guard) => Some(guard.unwrap().release().unwrap()),
+            Poll::Pending => None,
+        })
+        .count();
     assert_eq!(handed, 4);
+    let rest = thread::spawn(move || {
+        for waiter in waiters.drain(handed..) {
+            block_on(waiter).unwrap().release().unwrap();
+        }
+    });
     foreign.join().unwrap().release().unwrap();
-    block_on(rest).unwrap().release().unwrap();
-    for waiter in served {
-        block_on(waiter).unwrap().release().unwrap();
-    }
+    rest.join().unwrap();
 }
 
 #[test]
@@ -176,7 +197,10 @@ fn a_file_removed_while_waiting_moves_the_waiters_to_its_successor() {
     let newcomer = dir.lock(&Engine::new()).acquire(EX, None).unwrap();
     let lost = guard.release().unwrap_err();
     assert_eq!(lost.lost_reason(), Some(LostReason::Broken));
-    assert!(received.recv_timeout(QUIESCENT).is_err(), "two holders of one path");
+    assert!(
+        received.recv_timeout(QUIESCENT).is_err(),
+        "two holders of one path"
+    );
     newcomer.release().unwrap();
     drop(blocked.join().unwrap());
     block_on(task).unwrap().release().unwrap();
@@ -190,7 +214,10 @@ fn a_file_replaced_by_rename_is_a_new_lock() {
     let old = lock.acquire(EX, None).unwrap();
     File::create(dir.path("new")).unwrap();
     std::fs::rename(dir.path("new"), dir.path("lock")).unwrap();
-    let new = dir.lock(&Engine::new()).acquire(EX, Duration::ZERO).unwrap();
+    let new = dir
+        .lock(&Engine::new())
+        .acquire(EX, Duration::ZERO)
+        .unwrap();
     assert!(old.release().unwrap_err().is_lost());
     assert!(lock.try_acquire(EX).unwrap().is_none());
     assert!(dir.lock(&Engine::new()).try_acquire(EX).unwrap().is_none());
@@ -206,7 +233,10 @@ fn removal_spares_files_that_are_not_its_own() {
     std::fs::rename(dir.path("lock"), dir.path("away")).unwrap();
     std::fs::write(dir.path("lock"), "somebody else's").unwrap();
     guard.release().unwrap();
-    assert_eq!(std::fs::read_to_string(dir.path("lock")).unwrap(), "somebody else's");
+    assert_eq!(
+        std::fs::read_to_string(dir.path("lock")).unwrap(),
+        "somebody else's"
+    );
     assert!(dir.path("away").exists());
     // A reader leaves the file to the other readers.
     let reader = lock.acquire(SH, None).unwrap();
@@ -231,7 +261,10 @@ fn contents_and_times_of_the_file_stay_as_they_are() {
         guard.release().unwrap();
     }
     let after = std::fs::metadata(dir.path("lock")).unwrap();
-    assert_eq!(std::fs::read_to_string(dir.path("lock")).unwrap(), "precious");
+    assert_eq!(
+        std::fs::read_to_string(dir.path("lock")).unwrap(),
+        "precious"
+    );
     assert_eq!(before.modified().unwrap(), after.modified().unwrap());
 }
 
@@ -245,7 +278,10 @@ fn a_hold_past_its_time_is_taken_away_and_its_holder_learns_it() {
     let next = dir.lock(&Engine::new()).acquire(EX, STUCK).unwrap();
     assert_eq!(block_on(lock.lost()), LostReason::Expired);
     assert_eq!(lock.state(), State::Lost(LostReason::Expired));
-    assert_eq!(guard.release().unwrap_err().lost_reason(), Some(LostReason::Expired));
+    assert_eq!(
+        guard.release().unwrap_err().lost_reason(),
+        Some(LostReason::Expired)
+    );
     assert_eq!(lock.state(), State::Unlocked);
     next.release().unwrap();
     // Released in time, it is not lost afterwards.
@@ -300,7 +336,11 @@ fn promise_12_a_release_that_fails_leaves_the_lock_free() {
             block_on(waiter).unwrap().release().unwrap();
         }
         assert_eq!(lock.state(), State::Unlocked);
-        dir.lock(&Engine::new()).acquire(EX, Duration::ZERO).unwrap().release().unwrap();
+        dir.lock(&Engine::new())
+            .acquire(EX, Duration::ZERO)
+            .unwrap()
+            .release()
+            .unwrap();
         lock.acquire(EX, Duration::ZERO).unwrap().release().unwrap();
     }
 }

@@ -34,9 +34,19 @@ fn promise_01_same_file_same_lock_whatever_the_spelling() {
         std::fs::hard_link(&path, dir.path("hardlink")).unwrap();
         std::fs::create_dir(dir.path("sub")).unwrap();
         let _guard = lock.acquire(EX, None).unwrap();
-        for other in ["./lock", "symlink", "hardlink", "sub/../lock", "./sub/.././lock"] {
+        for other in [
+            "./lock",
+            "symlink",
+            "hardlink",
+            "sub/../lock",
+            "./sub/.././lock",
+        ] {
             let other = engine.open_with(dir.path(other), options).unwrap();
-            assert!(other.try_acquire(EX).unwrap().is_none(), "{}", other.path().display());
+            assert!(
+                other.try_acquire(EX).unwrap().is_none(),
+                "{}",
+                other.path().display()
+            );
             assert_eq!(other.state(), State::Held);
             // Another engine is to this one like another process.
             let foreign = Engine::new().open_with(other.path(), options).unwrap();
@@ -44,7 +54,14 @@ fn promise_01_same_file_same_lock_whatever_the_spelling() {
             assert_eq!(foreign.state(), State::Unlocked);
             assert!(foreign.is_locked().unwrap());
         }
-        assert!(engine.open(dir.path("other")).unwrap().try_acquire(EX).unwrap().is_some());
+        assert!(
+            engine
+                .open(dir.path("other"))
+                .unwrap()
+                .try_acquire(EX)
+                .unwrap()
+                .is_some()
+        );
     });
 }
 
@@ -69,10 +86,22 @@ fn promise_03_acquire_of_a_locked_lock_waits_until_unlocked_or_timeout() {
         let mine = Engine::new();
         for holder in [mine.clone(), Engine::new()] {
             let lock = mine.open_with(dir.path("lock"), options).unwrap();
-            let guard = holder.open_with(dir.path("lock"), options).unwrap().acquire(EX, None).unwrap();
-            assert!(lock.acquire(EX, Duration::ZERO).unwrap_err().is_would_block());
+            let guard = holder
+                .open_with(dir.path("lock"), options)
+                .unwrap()
+                .acquire(EX, None)
+                .unwrap();
+            assert!(
+                lock.acquire(EX, Duration::ZERO)
+                    .unwrap_err()
+                    .is_would_block()
+            );
             let start = Instant::now();
-            assert!(lock.acquire(EX, Duration::from_millis(50)).unwrap_err().is_timeout());
+            assert!(
+                lock.acquire(EX, Duration::from_millis(50))
+                    .unwrap_err()
+                    .is_timeout()
+            );
             let task = lock.acquire_async(EX, Duration::from_millis(50));
             assert!(block_on(task).unwrap_err().is_timeout());
             assert!(start.elapsed() >= Duration::from_millis(100));
@@ -97,7 +126,9 @@ fn promise_03_acquire_of_a_locked_lock_waits_until_unlocked_or_timeout() {
             for _ in 0..4 {
                 received.recv_timeout(STUCK).unwrap();
             }
-            waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+            waiters
+                .into_iter()
+                .for_each(|waiter| waiter.join().unwrap());
         }
     });
 }
@@ -113,7 +144,11 @@ fn promise_04_not_reentrant() {
         for lock in [&lock, &second] {
             assert!(lock.try_acquire(EX).unwrap().is_none());
             assert!(lock.try_acquire(SH).unwrap().is_none());
-            assert!(lock.acquire(EX, Duration::from_millis(10)).unwrap_err().is_timeout());
+            assert!(
+                lock.acquire(EX, Duration::from_millis(10))
+                    .unwrap_err()
+                    .is_timeout()
+            );
         }
     });
 }
@@ -126,7 +161,9 @@ fn promise_05_any_thread_of_the_process_releases() {
         let lock = engine.open_with(dir.path("lock"), options).unwrap();
         // Through the guard.
         let guard = lock.acquire(EX, None).unwrap();
-        thread::spawn(move || guard.release().unwrap()).join().unwrap();
+        thread::spawn(move || guard.release().unwrap())
+            .join()
+            .unwrap();
         assert!(!lock.is_locked().unwrap());
         // Through another handle on the same file.
         let guard = lock.acquire(EX, None).unwrap();
@@ -246,7 +283,9 @@ fn promise_09_keeps_or_removes_the_file_and_never_splits_the_lock() {
                 })
             })
             .collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         assert!(!path.exists());
     });
 }
@@ -287,9 +326,13 @@ fn promise_10_granted_in_the_order_of_arrival() {
             }));
         }
         guard.release().unwrap();
-        let order: Vec<_> = (0..40).map(|_| received.recv_timeout(STUCK).unwrap()).collect();
+        let order: Vec<_> = (0..40)
+            .map(|_| received.recv_timeout(STUCK).unwrap())
+            .collect();
         assert_eq!(order, (0..40).collect::<Vec<_>>());
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
     });
 }
 
@@ -297,7 +340,12 @@ fn promise_10_granted_in_the_order_of_arrival() {
 fn waiting(lock: &locket::LockFile) -> usize {
     let debug = format!("{lock:?}");
     let (_, count) = debug.split_once("waiting: ").unwrap();
-    count.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
+    count
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect::<String>()
+        .parse()
+        .unwrap()
 }
 
 #[test]
@@ -310,7 +358,10 @@ fn promise_11_path_and_descriptor_of_a_held_lock() {
     assert_eq!(lock.path(), dir.path("lock"));
     assert_eq!(guard.mode(), EX);
     let link = format!("/proc/self/fd/{}", guard.as_fd().as_raw_fd());
-    let (open, named) = (std::fs::metadata(link).unwrap(), std::fs::metadata(guard.path()).unwrap());
+    let (open, named) = (
+        std::fs::metadata(link).unwrap(),
+        std::fs::metadata(guard.path()).unwrap(),
+    );
     assert_eq!((open.dev(), open.ino()), (named.dev(), named.ino()));
 }
 
@@ -321,7 +372,11 @@ fn promise_12_waiting_is_interruptible() {
         // Waiting in the queue, and waiting in the kernel.
         let mine = Engine::new();
         for holder in [mine.clone(), Engine::new()] {
-            let guard = holder.open_with(dir.path("lock"), options).unwrap().acquire(EX, None).unwrap();
+            let guard = holder
+                .open_with(dir.path("lock"), options)
+                .unwrap()
+                .acquire(EX, None)
+                .unwrap();
             let lock = mine.open_with(dir.path("lock"), options).unwrap();
             let waiter = {
                 let lock = lock.clone();
@@ -360,7 +415,10 @@ fn promise_15_distinct_errors_that_name_the_path() {
         expected[i] = true;
         assert_eq!(predicates(error), expected, "{error}");
         assert_eq!(error.path(), path);
-        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        assert!(
+            error.to_string().contains(path.to_str().unwrap()),
+            "{error}"
+        );
     }
     let missing = Engine::new().open(dir.path("none/lock")).unwrap_err();
     assert!(missing.is_not_found(), "{missing}");
@@ -383,6 +441,8 @@ fn promise_16_runs_a_function_with_the_lock_held() {
     assert!(caught.is_err());
     assert!(!lock.is_locked().unwrap());
     let _held = lock.acquire(EX, None).unwrap();
-    let e = lock.with_lock(Duration::ZERO, || unreachable!("without the lock")).unwrap_err();
+    let e = lock
+        .with_lock(Duration::ZERO, || unreachable!("without the lock"))
+        .unwrap_err();
     assert!(e.is_would_block());
 }

@@ -16,7 +16,9 @@ use locket::{Engine, Mode, OnRelease, Options};
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    eventually("the threads of the test before end", || engine_threads() == 0);
+    eventually("the threads of the test before end", || {
+        engine_threads() == 0
+    });
     alone
 }
 
@@ -33,7 +35,11 @@ fn exclusion_holds_and_nothing_is_left_under_stress() {
     let threads: Vec<_> = (0..12u64)
         .map(|i| {
             let engine = engines[i as usize % 3].clone();
-            let on_release = if i % 4 == 0 { OnRelease::Remove } else { OnRelease::Keep };
+            let on_release = if i % 4 == 0 {
+                OnRelease::Remove
+            } else {
+                OnRelease::Keep
+            };
             let lock = engine
                 .open_with(dir.path("lock"), &Options::new().on_release(on_release))
                 .unwrap();
@@ -41,7 +47,9 @@ fn exclusion_holds_and_nothing_is_left_under_stress() {
             thread::spawn(move || {
                 let mut seed = i * 7919 + 1;
                 let mut random = move |n: u64| {
-                    seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                    seed = seed
+                        .wrapping_mul(6364136223846793005)
+                        .wrapping_add(1442695040888963407);
                     (seed >> 33) % n
                 };
                 while Instant::now() < end {
@@ -60,8 +68,12 @@ fn exclusion_holds_and_nothing_is_left_under_stress() {
                             loop {
                                 match poll(&mut acquire) {
                                     Poll::Ready(result) => break result,
-                                    Poll::Pending if polls == 0 => break lock.acquire(EX, Duration::ZERO),
-                                    Poll::Pending => thread::sleep(Duration::from_micros(random(60))),
+                                    Poll::Pending if polls == 0 => {
+                                        break lock.acquire(EX, Duration::ZERO);
+                                    }
+                                    Poll::Pending => {
+                                        thread::sleep(Duration::from_micros(random(60)))
+                                    }
                                 }
                                 polls -= 1;
                             }
@@ -90,14 +102,24 @@ fn exclusion_holds_and_nothing_is_left_under_stress() {
             })
         })
         .collect();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
     println!("{} grants", grants.load(Ordering::Relaxed));
     assert!(grants.load(Ordering::Relaxed) > 1000);
-    dir.lock(&Engine::new()).acquire(EX, STUCK).unwrap().release().unwrap();
+    dir.lock(&Engine::new())
+        .acquire(EX, STUCK)
+        .unwrap()
+        .release()
+        .unwrap();
     drop(engines);
     eventually("the threads end", || engine_threads() == 0);
     // The file to which interrupted waiters are led stays.
-    assert!(descriptors() <= fds + 1, "{} descriptors, {fds} before", descriptors());
+    assert!(
+        descriptors() <= fds + 1,
+        "{} descriptors, {fds} before",
+        descriptors()
+    );
 }
 
 #[test]
@@ -118,7 +140,11 @@ fn cancellations_at_random_phases_are_not_lost() {
         }
         drop(acquire);
         if guard.is_none() {
-            guard = Some(holder.acquire(EX, STUCK).expect("a cancelled wait kept the lock"));
+            guard = Some(
+                holder
+                    .acquire(EX, STUCK)
+                    .expect("a cancelled wait kept the lock"),
+            );
         }
     }
     guard.take();

@@ -73,7 +73,10 @@ fn without_descriptors_a_wait_fails_and_the_lock_stays_usable() {
     assert_eq!(peer.ask("acquire exclusive 0"), "err would-block");
     for acquire in ["acquire", "acquire-async"] {
         for timeout in ["none", "1000"] {
-            assert_eq!(peer.ask(&format!("{acquire} exclusive {timeout}")), "err io");
+            assert_eq!(
+                peer.ask(&format!("{acquire} exclusive {timeout}")),
+                "err io"
+            );
         }
     }
     assert_eq!(holder.ask("release"), "ok");
@@ -87,10 +90,16 @@ fn a_full_disk_is_an_error_and_locks_that_exist_go_on() {
     // One inode for the root of the file system, one for the first lock.
     let script = "mount -t tmpfs -o nr_inodes=2 none \"$1\" && echo mounted || { echo refused; exit; }\n\
                   : > \"$1/first\"\n\"$0\" \"$1/second\" < /dev/null\n\"$0\" \"$1/first\"";
-    let mut peers =
-        Process::spawn(Command::new("unshare").args(["-m", "sh", "-c", script, PEER]).arg(dir.path()));
+    let mut peers = Process::spawn(
+        Command::new("unshare")
+            .args(["-m", "sh", "-c", script, PEER])
+            .arg(dir.path()),
+    );
     if peers.answer() != "mounted" {
-        assert!(std::env::var_os("CI").is_none(), "CI may mount a file system, and must");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "CI may mount a file system, and must"
+        );
         println!("NOT RUN: this user may not mount a file system");
         return;
     }

@@ -51,7 +51,8 @@ impl Table {
 
     /// One `locket exec` a round.
     fn exec(&self, name: &str) -> Child {
-        let round = format!("n=$(cat counter); printf %s $((n + 1)) 1<> counter; echo {name} >> journal");
+        let round =
+            format!("n=$(cat counter); printf %s $((n + 1)) 1<> counter; echo {name} >> journal");
         let script = format!(
             "i=0; while [ $i -lt {ROUNDS} ]; do '{}' exec lock -- sh -c '{round}' || exit 1; i=$((i + 1)); done",
             tool().display(),

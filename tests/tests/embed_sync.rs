@@ -7,6 +7,9 @@ use locket::Mode;
 use locket_tests::harness::{AT_ONCE, Host, State, component, eventually, runtime, waiters};
 use wasmtime::Store;
 use wasmtime::component::Linker;
+use wasmtime_wasi::WasiCtx;
+use wasmtime_wasi::p2::bindings::sync::Command;
+use wasmtime_wasi::p2::pipe::{MemoryInputPipe, MemoryOutputPipe};
 
 struct Bare {
     store: Store<State>,
@@ -113,4 +116,45 @@ fn two_guests_on_two_threads_take_turns() {
         drop(first);
         assert_eq!(second.join().unwrap(), "ok");
     });
+}
+
+#[test]
+fn a_guest_polls_for_a_lock_and_a_timer() {
+    let host = Host::new();
+    let lock = host.lock("a");
+    let guard = lock.acquire(Mode::Exclusive, None).unwrap();
+    let commands =
+        "start a /locks/a exclusive none\nwait 30\nfinish a\nwait none\nfinish a\nrelease a\n";
+    let stdout = MemoryOutputPipe::new(1 << 12);
+    let mut linker = Linker::new(runtime());
+    wasmtime_wasi::p2::add_to_linker_sync(&mut linker).unwrap();
+    locket::component::p2::add_to_linker_sync(&mut linker).unwrap();
+    thread::scope(|scope| {
+        let guest = scope.spawn(|| {
+            let mut wasi = WasiCtx::builder();
+            wasi.stdin(MemoryInputPipe::new(commands))
+                .stdout(stdout.clone());
+            let mut store = host.store_with(host.ctx().build(), &mut wasi);
+            let guest = Command::instantiate(&mut store, &component("poll"), &linker).unwrap();
+            guest.wasi_cli_run().call_run(&mut store).unwrap()
+        });
+        eventually("it polled in vain", || {
+            stdout.contents().ends_with(b"timer\nok none\n")
+        });
+        guard.release().unwrap();
+        assert_eq!(guest.join().unwrap(), Ok(()));
+    });
+    let replies = String::from_utf8(stdout.contents().to_vec()).unwrap();
+    assert_eq!(
+        replies.lines().collect::<Vec<_>>(),
+        [
+            "ok",
+            "ok timer",
+            "ok none",
+            "ok a",
+            "ok token=none valid-for=none",
+            "ok"
+        ],
+    );
+    assert!(host.is_free("a"));
 }

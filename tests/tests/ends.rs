@@ -24,7 +24,9 @@ const EX: Mode = Mode::Exclusive;
 fn nothing_is_left(host: &Host) {
     assert_eq!(waiters(&host.lock("a")), 0);
     assert!(host.is_free("a"));
-    eventually("the descriptors are closed", || descriptors(host.dir.path()) == 0);
+    eventually("the descriptors are closed", || {
+        descriptors(host.dir.path()) == 0
+    });
     eventually("the threads end", || engine_threads() == 0);
 }
 
@@ -61,7 +63,9 @@ async fn tasks(host: &Host, args: &[&str]) -> (Store<State>, Command, MemoryOutp
         .args(args);
     let mut store = host.store_with(host.ctx().build(), &mut wasi);
     let component = component("tasks");
-    let command = Command::instantiate_async(&mut store, &component, linker()).await.unwrap();
+    let command = Command::instantiate_async(&mut store, &component, linker())
+        .await
+        .unwrap();
     (store, command, stdout)
 }
 
@@ -593,7 +597,9 @@ async fn two_instances_of_a_store_take_turns_async() {
     let host = Host::new();
     let (mut store, first, stdout) = tasks(&host, &["handover", "/locks/a"]).await;
     let component = component("tasks");
-    let second = Command::instantiate_async(&mut store, &component, linker()).await.unwrap();
+    let second = Command::instantiate_async(&mut store, &component, linker())
+        .await
+        .unwrap();
     let both = store.run_concurrent(async |store| {
         let first = first.wasi_cli_run();
         let second = second.wasi_cli_run();
@@ -732,7 +738,10 @@ async fn the_longest_hold_frees_the_lock_of_a_guest_that_spins() {
     assert!((1..=200).contains(&valid), "{granted}");
     guest.tell("spin").await;
     let lock: LockFile = host.lock("a");
-    let guard = timeout(STUCK, lock.acquire_async(EX, None)).await.unwrap().unwrap();
+    let guard = timeout(STUCK, lock.acquire_async(EX, None))
+        .await
+        .unwrap()
+        .unwrap();
     let time = start.elapsed();
     assert!(
         time >= Duration::from_millis(valid) && time < AT_ONCE,

@@ -37,7 +37,9 @@ async fn promise_01_the_file_is_the_lock() {
     // The directory has three names, and the working directory is one.
     let ctx = host.ctx();
     let ctx = ctx.grant_dir(&host.dir, ".", Rights::READ_WRITE).unwrap();
-    let ctx = ctx.grant_dir(&host.dir, "other/name/", Rights::READ_WRITE).unwrap();
+    let ctx = ctx
+        .grant_dir(&host.dir, "other/name/", Rights::READ_WRITE)
+        .unwrap();
     let mut guest = host.guest("remote", ctx.build()).await;
     let spellings = [
         "/locks/a",
@@ -62,16 +64,20 @@ async fn promise_01_the_file_is_the_lock() {
         for other in 0..spellings.len() {
             assert_eq!(guest.ok(&format!("is-locked {other}")).await, "true");
             let reply = guest.err(&format!("acquire {other} exclusive 0")).await;
-            assert_eq!(reply, "would-block", "{} {}", spellings[index], spellings[other]);
+            assert_eq!(
+                reply, "would-block",
+                "{} {}",
+                spellings[index], spellings[other]
+            );
         }
         guest.ok(&format!("release {index}")).await;
     }
     // Across processes too.
     for function in ["flock", "lockf"] {
         let foreign = Foreign::hold(&host.path("hard"), function);
-        for index in 0..spellings.len() {
+        for (index, path) in spellings.iter().enumerate() {
             let reply = guest.err(&format!("acquire {index} exclusive 0")).await;
-            assert_eq!(reply, "would-block", "{function} {}", spellings[index]);
+            assert_eq!(reply, "would-block", "{function} {path}");
         }
         foreign.release();
     }
@@ -84,7 +90,10 @@ async fn promise_02_a_free_lock_is_had_at_once() {
     let mut guest = remote(&host).await;
     for wait in ["none", "0", "60000"] {
         assert_eq!(guest.ok("state a").await, "unlocked");
-        assert_eq!(guest.ok(&format!("acquire a exclusive {wait}")).await, "token=none valid-for=none");
+        assert_eq!(
+            guest.ok(&format!("acquire a exclusive {wait}")).await,
+            "token=none valid-for=none"
+        );
         assert!(elapsed(&mut guest).await < AT_ONCE.as_millis() as u64);
         assert_eq!(guest.ok("state a").await, "held token=none valid-for=none");
         guest.ok("release a").await;
@@ -129,13 +138,20 @@ async fn promise_03_until_the_timeout() {
     let host = Host::new();
     let mut guest = remote(&host).await;
     for function in ["", "flock", "lockf"] {
-        let native = function.is_empty().then(|| host.lock("a").acquire(EX, None).unwrap());
-        let foreign = native.is_none().then(|| Foreign::hold(&host.path("a"), function));
+        let native = function
+            .is_empty()
+            .then(|| host.lock("a").acquire(EX, None).unwrap());
+        let foreign = native
+            .is_none()
+            .then(|| Foreign::hold(&host.path("a"), function));
         assert_eq!(guest.err("acquire a exclusive 0").await, "would-block");
         assert!(elapsed(&mut guest).await < AT_ONCE.as_millis() as u64);
         assert_eq!(guest.err("acquire a exclusive 80").await, "timeout");
         let time = elapsed(&mut guest).await;
-        assert!((80..80 + AT_ONCE.as_millis() as u64).contains(&time), "{time}");
+        assert!(
+            (80..80 + AT_ONCE.as_millis() as u64).contains(&time),
+            "{time}"
+        );
         drop((native, foreign));
     }
 }
@@ -147,7 +163,12 @@ async fn promise_03_sharers_share_and_writers_wait() {
     let mut writer = remote(&host).await;
     first.ok("acquire a shared 0").await;
     second.ok("acquire a shared 0").await;
-    assert!(host.foreign("a").try_acquire(Mode::Shared).unwrap().is_some());
+    assert!(
+        host.foreign("a")
+            .try_acquire(Mode::Shared)
+            .unwrap()
+            .is_some()
+    );
     assert_eq!(writer.err("acquire a exclusive 0").await, "would-block");
     writer.wait("acquire a exclusive none").await;
     // A writer that waits is not overtaken.
@@ -168,11 +189,20 @@ async fn promise_04_not_reentrant() {
     guest.ok("open again /locks/a").await;
     guest.ok("acquire a exclusive 0").await;
     for name in ["a", "again"] {
-        assert_eq!(guest.err(&format!("acquire {name} exclusive 0")).await, "would-block");
-        assert_eq!(guest.err(&format!("acquire {name} shared 0")).await, "would-block");
+        assert_eq!(
+            guest.err(&format!("acquire {name} exclusive 0")).await,
+            "would-block"
+        );
+        assert_eq!(
+            guest.err(&format!("acquire {name} shared 0")).await,
+            "would-block"
+        );
         // Rather than to wait for ever for itself, or for a while in vain.
         for wait in ["none", "60000"] {
-            assert_eq!(guest.err(&format!("acquire {name} exclusive {wait}")).await, "deadlock");
+            assert_eq!(
+                guest.err(&format!("acquire {name} exclusive {wait}")).await,
+                "deadlock"
+            );
             assert!(elapsed(&mut guest).await < AT_ONCE.as_millis() as u64);
         }
     }
@@ -260,25 +290,26 @@ async fn promise_07_guards_release_on_every_way_out() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn promise_08_one_timeout_for_the_whole_acquire() {
-    // Without hand-over, so that after the release in this process another one is next.
-    let mut host = Host::new();
-    host.locks = Engine::builder().hand_off(0, Duration::ZERO).build();
+    // A part of the time goes by behind somebody of this process, the rest as the head of the
+    // queue, which waits for another process.
+    let host = Host::new();
     let lock = host.lock("a");
-    let guard = lock.acquire(EX, None).unwrap();
-    let foreign = host.foreign("a");
-    let next = thread::spawn(move || foreign.acquire(EX, None).unwrap());
-    eventually("the other process waits", || kernel_waiters(&host.path("a")) == 1);
+    let foreign = host.foreign("a").acquire(EX, None).unwrap();
+    let ahead = {
+        let lock = lock.clone();
+        thread::spawn(move || lock.acquire(EX, Duration::from_millis(300)).unwrap_err())
+    };
+    eventually("the one ahead waits", || waiters(&lock) == 1);
     let mut guest = remote(&host).await;
     guest.tell("acquire a exclusive 600").await;
-    eventually("the guest waits", || waiters(&lock) == 1);
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    guard.release().unwrap();
-    let next = next.join().unwrap();
+    eventually("the guest waits", || waiters(&lock) == 2);
+    assert!(ahead.join().unwrap().is_timeout());
+    assert_eq!(waiters(&lock), 1);
     assert_eq!(guest.reply().await, "err timeout");
     let time = elapsed(&mut guest).await;
     // With a timeout for either part it would be 900.
     assert!((600..850).contains(&time), "{time}");
-    drop(next);
+    foreign.release().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -312,7 +343,9 @@ async fn promise_09_removal_never_splits_the_lock() {
         let guard = foreign.acquire(EX, None).unwrap();
         (foreign, guard)
     });
-    eventually("the other process waits", || kernel_waiters(&host.path("a")) == 1);
+    eventually("the other process waits", || {
+        kernel_waiters(&host.path("a")) == 1
+    });
     first.ok("release a").await;
     let (_foreign, guard) = waiting.join().unwrap();
     assert!(host.path("a").exists());
@@ -385,23 +418,40 @@ async fn promise_12_a_release_that_fails_leaves_the_lock_free() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn promise_14_who_holds_the_lock_can_be_asked() {
     let host = Host::new();
-    let mut worker = host.guest("remote", host.ctx().label("worker 7").build()).await;
+    let mut worker = host
+        .guest("remote", host.ctx().label("worker 7").build())
+        .await;
     let mut guest = remote(&host).await;
     worker.ok("open a /locks/a").await;
     assert_eq!(guest.ok("holder a").await, "none");
     assert_eq!(guest.ok("is-locked a").await, "false");
     worker.ok("acquire a exclusive 0").await;
-    assert_eq!(guest.ok("holder a").await, "label=worker%207 mode=exclusive self=false");
-    assert_eq!(worker.ok("holder a").await, "label=worker%207 mode=exclusive self=true");
+    assert_eq!(
+        guest.ok("holder a").await,
+        "label=worker%207 mode=exclusive self=false"
+    );
+    assert_eq!(
+        worker.ok("holder a").await,
+        "label=worker%207 mode=exclusive self=true"
+    );
     assert_eq!(guest.ok("is-locked a").await, "true");
     worker.ok("release a").await;
     worker.ok("acquire a shared 0").await;
-    assert_eq!(guest.ok("holder a").await, "label=worker%207 mode=shared self=false");
+    assert_eq!(
+        guest.ok("holder a").await,
+        "label=worker%207 mode=shared self=false"
+    );
     worker.kill().await;
     assert_eq!(guest.ok("holder a").await, "none");
     let _foreign = Foreign::hold(&host.path("a"), "lockf");
-    assert_eq!(guest.ok("holder a").await, "label=none mode=exclusive self=false");
-    assert_eq!(guest.ok("guarantee a").await, "scope=host ttl=none fifo=true fencing=false");
+    assert_eq!(
+        guest.ok("holder a").await,
+        "label=none mode=exclusive self=false"
+    );
+    assert_eq!(
+        guest.ok("guarantee a").await,
+        "scope=host ttl=none fifo=true fencing=false"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -413,7 +463,10 @@ async fn promise_15_every_refusal_has_its_own_error() {
     assert_eq!(guest.err("acquire a exclusive 20").await, "timeout");
     assert_eq!(guest.err("open x /else/a").await, "access-denied");
     assert_eq!(guest.err("open x /locks/none/a").await, "no-entry");
-    assert_eq!(guest.err("open x /locks/a keep sqlite").await, "not-supported");
+    assert_eq!(
+        guest.err("open x /locks/a keep sqlite").await,
+        "not-supported"
+    );
     assert_eq!(guest.err("release a").await, "not-owner");
     guard.release().unwrap();
     assert_eq!(guest.err("release a").await, "not-locked");
@@ -432,7 +485,10 @@ async fn promise_16_a_function_runs_with_the_lock_held() {
     assert_eq!(guest.reply().await, "ok");
     assert!(host.is_free("a"));
     // Nothing was opened that is still there.
-    assert_eq!(guest.end().await.resources(), host.remote().await.end().await.resources());
+    assert_eq!(
+        guest.end().await.resources(),
+        host.remote().await.end().await.resources()
+    );
     let start = Instant::now();
     assert!(host.is_free("a") && start.elapsed() < AT_ONCE);
 }

@@ -30,7 +30,11 @@ pub(crate) fn heading() {
 }
 
 pub(crate) fn line(name: &str, nanos: f64, ratio: Option<f64>, target: Option<f64>) {
-    let time = if nanos < 10_000.0 { format!("{nanos:.0} ns") } else { format!("{:.1} µs", nanos / 1e3) };
+    let time = if nanos < 10_000.0 {
+        format!("{nanos:.0} ns")
+    } else {
+        format!("{:.1} µs", nanos / 1e3)
+    };
     let ratio = ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"));
     let target = target.map_or(String::new(), |target| format!("≤ {target:.2}"));
     println!("  {name:<64} {time:>10} {ratio:>8} {target:>8}");
@@ -55,7 +59,11 @@ impl Group<'_> {
         }
         println!("{}", self.title);
         for (index, row) in self.rows.iter().enumerate() {
-            let ratios = times[index].iter().zip(&times[0]).map(|(time, base)| time / base).collect();
+            let ratios = times[index]
+                .iter()
+                .zip(&times[0])
+                .map(|(time, base)| time / base)
+                .collect();
             let ratio = (index > 0).then(|| median(ratios));
             let target = self.target.filter(|_| index + 1 == count);
             line(row.name, median(times[index].clone()), ratio, target);

@@ -4,7 +4,10 @@
 //! own, with `with: { "locket:lock": locket::component::bindings }`.
 
 mod generated {
-    #![expect(missing_docs, reason = "generated; the interface is documented in its own files")]
+    #![expect(
+        missing_docs,
+        reason = "generated; the interface is documented in its own files"
+    )]
     #![allow(
         clippy::allow_attributes_without_reason,
         clippy::clone_on_ref_ptr,

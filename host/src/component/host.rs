@@ -69,7 +69,8 @@ impl From<Error> for LockError {
 /// see goes to the trace here.
 impl From<Error> for api::Error {
     fn from(error: Error) -> Self {
-        tracing::debug!(target: "locket", %error, "refused");
+        // As a string, which subscribers escape: there is a path of the guest's in it.
+        tracing::debug!(target: "locket", error = error.to_string().as_str(), "refused");
         match error.kind() {
             Kind::WouldBlock => Self::WouldBlock,
             Kind::Timeout => Self::Timeout,
@@ -151,11 +152,17 @@ pub(super) fn timeout(timeout: Option<api::Milliseconds>) -> Option<Duration> {
 
 /// Rounded down: a guest shall not rely on more than there is.
 fn milliseconds(duration: Duration) -> api::Milliseconds {
-    duration.as_millis().try_into().unwrap_or(api::Milliseconds::MAX)
+    duration
+        .as_millis()
+        .try_into()
+        .unwrap_or(api::Milliseconds::MAX)
 }
 
 fn grant(valid_for: Option<Duration>) -> api::Grant {
-    api::Grant { token: None, valid_for: valid_for.map(milliseconds) }
+    api::Grant {
+        token: None,
+        valid_for: valid_for.map(milliseconds),
+    }
 }
 
 impl LocketCtx {
@@ -211,6 +218,7 @@ impl api::HostLockFile for LocketCtxView<'_> {
         wait: Option<api::Milliseconds>,
     ) -> Result<api::Grant, LockError> {
         let lock = &self.table.get(&this)?.lock;
+        begin(lock, mode, wait);
         let hold = lock.acquire_suspended(mode.into(), timeout(wait))?.await?;
         Ok(keep(lock, hold))
     }
@@ -263,6 +271,11 @@ impl api::HostLockFile for LocketCtxView<'_> {
     }
 }
 
+/// What every acquire begins with.
+pub(super) fn begin(lock: &Lock, mode: api::Mode, wait: Option<api::Milliseconds>) {
+    tracing::trace!(target: "locket", path = lock.path(), ?mode, ?wait, "acquire");
+}
+
 /// What a plain acquire does with the hold that it got.
 pub(super) fn keep(lock: &Lock, hold: Hold) -> api::Grant {
     tracing::trace!(target: "locket", path = lock.path(), "granted");
@@ -277,7 +290,9 @@ impl api::HostGuard for LocketCtxView<'_> {
     }
 
     fn release(&mut self, this: Resource<Guard>) -> Result<(), LockError> {
-        Ok(self.table.delete(this)?.hold.release()?)
+        self.table.delete(this)?.hold.release()?;
+        tracing::trace!(target: "locket", "released");
+        Ok(())
     }
 
     fn drop(&mut self, this: Resource<Guard>) -> wasmtime::Result<()> {

@@ -11,7 +11,7 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 
 use super::bindings::{api, poll};
-use super::host::{keep, timeout};
+use super::host::{begin, keep, timeout};
 use super::{Guard, LockError, LockFile, Locket, LocketCtxView, LocketView};
 use crate::error::Error;
 use crate::sandbox::{Handle, Hold, Wait};
@@ -29,20 +29,19 @@ pub fn add_to_linker_async<T: LocketView + 'static>(
 }
 
 /// Adds `api` and `poll` for embedders that call guests without `async`. An `acquire` that has to
-/// wait takes up the calling thread; it needs no Tokio.
+/// wait takes up the calling thread; it needs no Tokio. Afterwards the linker allows no
+/// [shadowing](Linker::allow_shadowing), whatever it did before.
 ///
 /// # Errors
 ///
 /// Where the linker has them already.
-pub fn add_to_linker_sync<T: LocketView + 'static>(
-    linker: &mut Linker<T>,
-) -> wasmtime::Result<()> {
+pub fn add_to_linker_sync<T: LocketView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     add_to_linker_async(linker)?;
     // The one function that waits.
     linker.allow_shadowing(true);
-    let added = linker.instance("locket:lock/api@0.1.0").and_then(|mut api| {
-        api.func_wrap("[method]lock-file.acquire", acquire_sync::<T>)
-    });
+    let added = linker
+        .instance("locket:lock/api@0.1.0")
+        .and_then(|mut api| api.func_wrap("[method]lock-file.acquire", acquire_sync::<T>));
     linker.allow_shadowing(false);
     added
 }
@@ -54,6 +53,7 @@ fn acquire_sync<T: LocketView>(
     (lock, mode, wait): Acquire,
 ) -> wasmtime::Result<(Result<api::Grant, api::Error>,)> {
     let lock = &store.data_mut().locket().table.get(&lock)?.lock;
+    begin(lock, mode, wait);
     let hold = lock.acquire(mode.into(), timeout(wait));
     Ok((hold.map(|hold| keep(lock, hold)).map_err(api::Error::from),))
 }
@@ -105,7 +105,10 @@ impl Shared {
     /// The answer, once.
     fn take(&self) -> Option<Result<Hold, Error>> {
         // A guest that never polls gets its answer all the same.
-        if self.poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+        if self
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_pending()
+        {
             return None;
         }
         match std::mem::replace(&mut *self.lock(), Progress::Gone) {
@@ -140,6 +143,7 @@ impl poll::Host for LocketCtxView<'_> {
         wait: Option<api::Milliseconds>,
     ) -> Result<Resource<Pending>, LockError> {
         let lock = &self.table.get(&lock)?.lock;
+        begin(lock, mode, wait);
         let handle = Some(lock.handle()?);
         let wait = lock.acquire_async(mode.into(), timeout(wait))?;
         let progress = Shared(Arc::new(Mutex::new(Progress::Waiting(wait))));

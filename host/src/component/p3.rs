@@ -3,7 +3,7 @@
 use wasmtime::component::{Accessor, Linker, Resource};
 
 use super::bindings::{api, api_async};
-use super::host::timeout;
+use super::host::{begin, timeout};
 use super::{Guard, LockError, LockFile, Locket, LocketCtxView, LocketView};
 
 /// Adds `api-async`. What else the guest imports comes from
@@ -28,12 +28,18 @@ impl<T: Send> api_async::HostWithStore<T> for Locket {
     ) -> Result<Resource<Guard>, LockError> {
         let (handle, wait) = store.with(|mut store| {
             let lock = &store.get().table.get(&lock)?.lock;
+            begin(lock, mode, wait);
             let handle = lock.handle()?;
             Ok::<_, LockError>((handle, lock.acquire_async(mode.into(), timeout(wait))?))
         })?;
         let hold = wait.await?;
         // Nothing is awaited from here on, so that a hold is either here or with the guest.
-        store.with(|mut store| Ok(store.get().table.push(Guard { hold, _handle: handle })?))
+        store.with(|mut store| {
+            Ok(store.get().table.push(Guard {
+                hold,
+                _handle: handle,
+            })?)
+        })
     }
 
     async fn lost(

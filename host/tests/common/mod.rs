@@ -105,5 +105,8 @@ pub(crate) fn kernel_waiters(path: &std::path::Path) -> usize {
     use std::os::unix::fs::MetadataExt;
     let inode = format!(":{} ", std::fs::metadata(path).unwrap().ino());
     let locks = std::fs::read_to_string("/proc/locks").unwrap();
-    locks.lines().filter(|line| line.contains("->") && line.contains(&inode)).count()
+    locks
+        .lines()
+        .filter(|line| line.contains("->") && line.contains(&inode))
+        .count()
 }
