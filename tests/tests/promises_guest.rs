@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use locket::sandbox::Rights;
-use locket::{Engine, Mode};
+use locket::Mode;
 use locket_tests::harness::{
     AT_ONCE, Foreign, Guest, Host, QUIESCENT, eventually, kernel_waiters, waiters,
 };
