@@ -72,7 +72,7 @@ fn exclusion_holds_and_nothing_is_left_under_stress() {
                                         break lock.acquire(EX, Duration::ZERO);
                                     }
                                     Poll::Pending => {
-                                        thread::sleep(Duration::from_micros(random(60)))
+                                        thread::sleep(Duration::from_micros(random(60)));
                                     }
                                 }
                                 polls -= 1;

@@ -6,8 +6,8 @@ use std::os::unix::fs::symlink;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use locket::sandbox::Rights;
 use locket::Mode;
+use locket::sandbox::Rights;
 use locket_tests::harness::{
     AT_ONCE, Foreign, Guest, Host, QUIESCENT, eventually, kernel_waiters, waiters,
 };
