@@ -108,7 +108,7 @@ fn by_path(path: &Path, protocol: Protocol) {
         }));
     }
     rows.push(row("locket, async", || {
-        drop(ready(&engine.open_with(path, &options).unwrap()))
+        drop(ready(&engine.open_with(path, &options).unwrap()));
     }));
     rows.push(row("locket, blocking", || {
         drop(
@@ -147,7 +147,7 @@ fn on_a_handle(path: &Path, protocol: Protocol) {
         drop(lock.acquire(EX, Duration::from_secs(30)).unwrap());
     }));
     rows.push(row("locket, blocking", || {
-        drop(lock.acquire(EX, None).unwrap())
+        drop(lock.acquire(EX, None).unwrap());
     }));
     Group {
         title: &title,
@@ -171,7 +171,7 @@ fn checked(path: &Path) {
             raw_unlock(&file, Protocol::Flock);
         }),
         row("locket, blocking", || {
-            lock.acquire(EX, None).unwrap().release().unwrap()
+            lock.acquire(EX, None).unwrap().release().unwrap();
         }),
     ];
     let title = "lock + unlock on an open handle, identity checked after the grant and at release";
