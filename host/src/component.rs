@@ -14,7 +14,7 @@
 //! use locket::component::{LocketCtx, LocketCtxView, LocketView};
 //! use locket::sandbox::Rights;
 //! use wasmtime::component::{Component, Linker, ResourceTable};
-//! use wasmtime::{Engine, Result, Store};
+//! use wasmtime::{Result, Store};
 //! use wasmtime_wasi::p2::bindings::Command;
 //! use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 //!
@@ -36,10 +36,9 @@
 //!     }
 //! }
 //!
-//! // One for all guests: it keeps them in order.
-//! async fn run(locks: &locket::Engine) -> Result<()> {
-//!     let engine = Engine::default();
-//!     let mut linker: Linker<State> = Linker::new(&engine);
+//! // `locks` is one for all guests: it keeps them in order.
+//! async fn run(worker: &Component, locks: &locket::Engine) -> Result<()> {
+//!     let mut linker: Linker<State> = Linker::new(worker.engine());
 //!     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
 //!     locket::component::p2::add_to_linker_async(&mut linker)?;
 //!
@@ -51,9 +50,8 @@
 //!             .build(),
 //!         table: ResourceTable::new(),
 //!     };
-//!     let mut store = Store::new(&engine, state);
-//!     let component = Component::from_file(&engine, "worker.wasm")?;
-//!     let worker = Command::instantiate_async(&mut store, &component, &linker).await?;
+//!     let mut store = Store::new(worker.engine(), state);
+//!     let worker = Command::instantiate_async(&mut store, worker, &linker).await?;
 //!     let result = worker.wasi_cli_run().call_run(&mut store).await?;
 //!     result.map_err(|()| wasmtime::format_err!("the worker failed"))
 //! } // Here the store is dropped, and with it every lock of the guest is released.

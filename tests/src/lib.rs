@@ -1,5 +1,6 @@
-//! Tests.
+//! What the end-to-end tests share: guests in Wasmtime, native processes, foreign programs.
 
-pub mod guests;
 pub mod harness;
 pub mod process;
+
+pub use build_guests as guests;

@@ -9,7 +9,7 @@ use std::{env, fs, io};
 pub const NAMES: [&str; 6] = ["bare", "bench", "counter", "poll", "remote", "tasks"];
 
 /// The command that builds them.
-pub const BUILD: &str = "cargo run -p locket-tests --bin build-guests";
+pub const BUILD: &str = "cargo run -p build-guests";
 
 /// What ends the name of a file that a guest is built from.
 const SOURCES: [&str; 4] = ["lock", "rs", "toml", "wit"];
@@ -37,8 +37,9 @@ pub fn workspace() -> PathBuf {
 /// The folder of the repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the tests are a folder of the repository")
+        .ancestors()
+        .nth(2)
+        .expect("this is two folders below the repository")
 }
 
 /// The SHA-256, in hexadecimal digits, of the paths and contents of all that the

@@ -9,8 +9,8 @@
 //!    rust-web-src wasi-libc`), with the linker of the toolchain in use.
 
 use anyhow::{Context, Result, ensure};
+use build_guests as guests;
 use clap::Parser;
-use locket_tests::guests;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::Command;
