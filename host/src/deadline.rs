@@ -134,7 +134,13 @@ impl Clock {
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        let waker = self.clock.due().wakers.remove(&self.key);
+        let mut due = self.clock.due();
+        let waker = due.wakers.remove(&self.key);
+        if due.wakers.is_empty() {
+            // The thread may sleep for long yet, for nothing.
+            self.clock.changed.notify_one();
+        }
+        drop(due);
         // Without the mutex, since dropping a waker can drop a task that has alarms of its own.
         drop(waker);
     }

@@ -17,7 +17,7 @@
 //! }
 //! let sum = lock.with_lock(None, || 4 + 3)?;
 //! # assert_eq!(sum, 7);
-//! # Ok::<(), locket::Error>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! Tasks wait with [`LockFile::acquire_async`], in whatever runtime. Guests of Wasmtime import

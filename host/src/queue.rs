@@ -371,9 +371,15 @@ impl LockQueue {
     ) -> io::Result<Option<Result<(), LostReason>>> {
         let (released, advanced) = self.change(|state| {
             if let Ok(index) = state.hold(ticket) {
-                state.holds.remove(index);
+                let released = state.holds.remove(index);
                 if let Some(target) = remove {
                     state.remove = Some(Arc::clone(target));
+                }
+                // What was lost beside it counts now.
+                if state.standing(released.party.owner).is_err() {
+                    state
+                        .wake
+                        .extend(mem::take(&mut state.loss_watchers).into_values());
                 }
                 return Some(Ok(()));
             }
@@ -483,15 +489,11 @@ impl LockQueue {
 
     /// Whether `owner` holds the lock, or else whether and why it lost it.
     pub(crate) fn standing(&self, owner: OwnerId) -> Result<bool, LostReason> {
-        let state = self.state();
-        if state.holds.iter().any(|hold| hold.party.owner == owner) {
-            return Ok(true);
-        }
-        state.loss(owner).map_or(Ok(false), Err)
+        self.state().standing(owner)
     }
 
-    /// Ready when `owner` has lost a hold that it has not released yet. `watcher` names the
-    /// caller, who takes the waker back with [`unwatch`](Self::unwatch).
+    /// Ready when `owner` has lost its hold. `watcher` names the caller, who takes the waker back
+    /// with [`unwatch`](Self::unwatch).
     pub(crate) fn poll_lost(
         &self,
         owner: OwnerId,
@@ -499,7 +501,7 @@ impl LockQueue {
         waker: &Waker,
     ) -> Poll<LostReason> {
         let mut state = self.state();
-        if let Some(reason) = state.loss(owner) {
+        if let Err(reason) = state.standing(owner) {
             return Poll::Ready(reason);
         }
         let old = state.loss_watchers.insert(watcher, waker.clone());
@@ -603,11 +605,12 @@ impl State {
         self.holds.binary_search_by_key(&ticket, |hold| hold.ticket)
     }
 
-    fn loss(&self, owner: OwnerId) -> Option<LostReason> {
-        self.lost
-            .iter()
-            .find(|(hold, _)| hold.party.owner == owner)
-            .map(|(_, reason)| *reason)
+    fn standing(&self, owner: OwnerId) -> Result<bool, LostReason> {
+        if self.holds.iter().any(|hold| hold.party.owner == owner) {
+            return Ok(true);
+        }
+        let lost = self.lost.iter().find(|(hold, _)| hold.party.owner == owner);
+        lost.map_or(Ok(false), |(_, reason)| Err(*reason))
     }
 
     /// Takes the lock, or joins those who share it, if nobody is in the way.

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use locket::sandbox::Limits;
+use locket::component::LocketCtx;
+use locket::sandbox::{Limits, Rights};
 use locket::{LockFile, Mode};
 use locket_tests::harness::{
     AT_ONCE, Guest, Host, QUIESCENT, STUCK, State, component, descriptors, engine_threads,
@@ -377,7 +378,8 @@ async fn a_lock_granted_to_a_store_that_nobody_runs_is_free_when_it_is_dropped()
 }
 
 /// Exports that call, without a toolchain, what no bindings would: `acquire` of `api-async` from a
-/// function that is not async, and of `api` from one that is. Both answer 0 for success.
+/// function that is not async, and of `api` from one that is. They answer 0 for success. And two
+/// that no other guest calls: `lost`, which answers the reason, and `break-lock`.
 const EXPORTS: &str = r#"
 (component
   (import "locket:lock/api@0.1.0" (instance $api
@@ -406,6 +408,7 @@ const EXPORTS: &str = r#"
   (alias export $api "guard" (type $guard))
   (alias export $api "mode" (type $mode))
   (alias export $api "error" (type $error))
+  (alias export $api "lost-reason" (type $reason))
   (import "locket:lock/api-async@0.1.0" (instance $async
     (alias outer 1 $lock-file (type $lock-file))
     (alias outer 1 $guard (type $guard))
@@ -413,7 +416,12 @@ const EXPORTS: &str = r#"
     (alias outer 1 $error (type $error))
     (export "acquire"
       (func async (param "lock" (borrow $lock-file)) (param "mode" $mode)
-        (param "timeout" (option u32)) (result (result (own $guard) (error $error)))))))
+        (param "timeout" (option u32)) (result (result (own $guard) (error $error)))))
+    (alias outer 1 $reason (type $reason))
+    (export "lost" (func async (param "lock" (borrow $lock-file)) (result $reason)))))
+  (import "locket:lock/admin@0.1.0" (instance $admin
+    (alias outer 1 $error (type $error))
+    (export "break-lock" (func (param "path" string) (result (result (error $error)))))))
 
   (core module $memory
     (memory (export "memory") 1)
@@ -428,6 +436,8 @@ const EXPORTS: &str = r#"
   (core func $set (canon waitable-set.new))
   (core func $join (canon waitable.join))
   (core func $wait (canon waitable-set.wait (memory $m)))
+  (core func $lost (canon lower (func $async "lost")))
+  (core func $break (canon lower (func $admin "break-lock") (memory $m) (realloc (func $realloc))))
   (core func $return (canon task.return (result u32)))
 
   (core module $main
@@ -438,6 +448,8 @@ const EXPORTS: &str = r#"
     (import "" "set" (func $set (result i32)))
     (import "" "join" (func $join (param i32 i32)))
     (import "" "wait" (func $wait (param i32 i32) (result i32)))
+    (import "" "lost" (func $lost (param i32) (result i32)))
+    (import "" "break" (func $break (param i32 i32 i32)))
     (import "" "return" (func $return (param i32)))
     (func $opened (result i32)
       (call $open (i32.const 0) (i32.const 8) (i32.const 64))
@@ -461,6 +473,15 @@ const EXPORTS: &str = r#"
       (call $plain (call $opened) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 64))
       (call $return (i32.load8_u (i32.const 64)))
       (i32.const 0))
+    (func (export "lost") (result i32)
+      (local $lock i32)
+      (local.set $lock (call $opened))
+      (call $plain (local.get $lock) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 64))
+      (call $return (call $lost (local.get $lock)))
+      (i32.const 0))
+    (func (export "break") (result i32)
+      (call $break (i32.const 0) (i32.const 8) (i32.const 64))
+      (i32.load8_u (i32.const 64)))
     (func (export "callback") (param i32 i32 i32) (result i32) unreachable))
   (core instance $main (instantiate $main (with "" (instance
     (export "memory" (memory $m))
@@ -470,6 +491,8 @@ const EXPORTS: &str = r#"
     (export "set" (func $set))
     (export "join" (func $join))
     (export "wait" (func $wait))
+    (export "lost" (func $lost))
+    (export "break" (func $break))
     (export "return" (func $return))))))
   (alias core export $main "callback" (core func $callback))
 
@@ -479,6 +502,10 @@ const EXPORTS: &str = r#"
     (canon lift (core func $main "plain-from-sync")))
   (func (export "plain-from-async") async (result u32)
     (canon lift (core func $main "plain-from-async") async (callback (func $callback))))
+  (func (export "lost") async (result u32)
+    (canon lift (core func $main "lost") async (callback (func $callback))))
+  (func (export "break") (result u32)
+    (canon lift (core func $main "break")))
 )
 "#;
 
@@ -530,6 +557,28 @@ async fn a_plain_acquire_waits_in_exports_of_either_kind() {
         assert!(host.is_free("a"));
     }
     drop(lock);
+    nothing_is_left(&host);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_broken_by_a_guest_with_the_right_is_lost_for_its_holder() {
+    let host = Host::new();
+    let lock = host.lock("a");
+    let ctx = LocketCtx::builder(&host.locks).grant_dir(&host.dir, "/locks", Rights::ALL);
+    let mut all = host.store_with(ctx.unwrap().build(), WasiCtx::builder().inherit_stderr());
+    let mut holder = host.store();
+    let (lost, ()) = tokio::join!(timeout(STUCK, export(&mut holder, "lost")), async {
+        while !lock.is_locked().unwrap() {
+            tokio::task::yield_now().await;
+        }
+        // Linked, but not granted.
+        assert_eq!(export(&mut host.store(), "break").await.unwrap(), 1);
+        assert!(lock.is_locked().unwrap());
+        assert_eq!(export(&mut all, "break").await.unwrap(), 0);
+    });
+    assert_eq!(lost.unwrap().unwrap(), 1, "broken");
+    assert!(host.is_free("a"));
+    drop((lock, holder, all));
     nothing_is_left(&host);
 }
 
