@@ -84,7 +84,7 @@ impl Clock {
             let clock = Arc::clone(self);
             let thread = thread::Builder::new()
                 .name("locket-clock".into())
-                .stack_size(64 << 10);
+                .stack_size(256 << 10);
             thread.spawn(move || clock.run())?;
             due.running = true;
         }

@@ -19,7 +19,7 @@ use crate::error::{Error, Kind, Result};
 use crate::protocol::Want;
 use crate::queue::{Entered, Failure, LockQueue, Means, OwnerId, Party, Ticket, Turn};
 use crate::registry::Registry;
-use crate::target::{Opened, Target, has_name};
+use crate::target::{Opened, TRIES, Target, has_name};
 use crate::waiter::{Helpers, KernelWait};
 use crate::{Guarantee, Holder, LostReason, Mode, OnRelease, Protocol, Scope, State, sys};
 
@@ -87,6 +87,7 @@ impl EngineBuilder {
     pub fn build(self) -> Engine {
         Engine {
             context: Arc::new(Context {
+                generation: sys::fork_generation(),
                 registry: Registry::default(),
                 means: Arc::new(Means {
                     clock: Arc::new(Clock::default()),
@@ -203,10 +204,11 @@ impl Engine {
         options: &Options,
         owner: Owner,
     ) -> Result<LockFile> {
+        self.context.refuse_forked(&path)?;
         let mut options = options.clone();
         let opened = target.open().map_err(|e| Error::os(e, &path))?;
         let queue = self.context.queue(opened);
-        if options.protocol == Protocol::Native && self.context.registry.is_network(&queue) {
+        if options.protocol == Protocol::Native && queue.is_network() {
             options.protocol = Protocol::Flock;
         }
         let handle = Handle {
@@ -220,7 +222,7 @@ impl Engine {
             path,
             options,
             queue: Mutex::new(queue),
-            generation: sys::fork_generation(),
+            former: Mutex::default(),
         };
         Ok(LockFile {
             handle: Arc::new(handle),
@@ -254,9 +256,26 @@ impl Default for Engine {
 struct Context {
     registry: Registry,
     means: Arc<Means>,
+    /// That of the process that built the engine.
+    generation: u32,
 }
 
 impl Context {
+    /// Whether this is a fork of the process that built the engine: its locks are the parent's,
+    /// and so are the threads that its queues rely on.
+    fn forked(&self) -> bool {
+        self.generation != sys::fork_generation()
+    }
+
+    fn refuse_forked(&self, path: &Path) -> Result<()> {
+        if self.forked() {
+            let why = "this process was forked from the one that built the engine; build another";
+            let error = std::io::Error::new(std::io::ErrorKind::Unsupported, why);
+            return Err(Error::os(error, path));
+        }
+        Ok(())
+    }
+
     fn queue(&self, opened: Opened) -> Arc<LockQueue> {
         self.registry.queue(opened, &self.means)
     }
@@ -297,12 +316,15 @@ struct Handle {
     path: PathBuf,
     options: Options,
     queue: Mutex<Arc<LockQueue>>,
-    generation: u32,
+    /// Those of the files to which the path led before, as long as somebody is in them.
+    former: Mutex<Vec<Weak<LockQueue>>>,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.queue().forget(self.party.handle);
+        if !self.context.forked() {
+            self.queue().forget(self.party.handle);
+        }
     }
 }
 
@@ -320,8 +342,27 @@ impl Handle {
             &mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner),
             queue,
         );
+        let mut former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
+        former.retain(|queue| queue.strong_count() > 0);
+        former.push(Arc::downgrade(&old));
+        drop(former);
         drop(old);
         Ok(())
+    }
+
+    /// Withdraws the waits that `concerns` selects, whichever file they are for, and takes their
+    /// holds away if there is a reason to.
+    fn revoke(&self, reason: Option<LostReason>, concerns: impl Fn(Party) -> bool) {
+        if self.context.forked() {
+            return;
+        }
+        let former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queues: Vec<_> = former.iter().filter_map(Weak::upgrade).collect();
+        drop(former);
+        queues.push(self.queue());
+        for queue in queues {
+            queue.revoke(reason, |_, party| concerns(party));
+        }
     }
 
     fn error(&self, kind: Kind) -> Error {
@@ -332,17 +373,8 @@ impl Handle {
         Error::os(error, &self.path)
     }
 
-    /// Whether this is a fork of the process that opened the handle: its locks are the parent's.
-    fn forked(&self) -> bool {
-        self.generation != sys::fork_generation()
-    }
-
     fn refuse_forked(&self) -> Result<()> {
-        if self.forked() {
-            let why = "the lock was opened before this process was forked; open it anew";
-            return Err(self.os(std::io::Error::new(std::io::ErrorKind::Unsupported, why)));
-        }
-        Ok(())
+        self.context.refuse_forked(&self.path)
     }
 
     fn release(&self, queue: &Arc<LockQueue>, ticket: Ticket) -> Result<()> {
@@ -373,7 +405,8 @@ impl Handle {
     fn current(&self) -> Result<Option<Arc<LockQueue>>> {
         self.refuse_forked()?;
         let queue = self.queue();
-        if self.options.pinned || self.target.is(queue.identity).map_err(|e| self.os(e))? {
+        let current = || self.target.is(queue.identity).map_err(|e| self.os(e));
+        if !queue.is_dead() && (self.options.pinned || current()?) {
             return Ok(Some(queue));
         }
         match self.target.open_existing() {
@@ -529,11 +562,7 @@ impl LockFile {
 
     /// What the lock is worth.
     pub fn guarantee(&self) -> Guarantee {
-        let network = self
-            .handle
-            .context
-            .registry
-            .is_network(&self.handle.queue());
+        let network = self.handle.queue().is_network();
         Guarantee {
             scope: if network {
                 Scope::ClusterFileSystem
@@ -549,9 +578,7 @@ impl LockFile {
     /// [canceled](Error::is_canceled), in whatever thread or task.
     pub fn cancel_waits(&self) {
         let number = self.handle.party.handle;
-        self.handle
-            .queue()
-            .revoke(None, |_, party| party.handle == number);
+        self.handle.revoke(None, |party| party.handle == number);
     }
 
     /// Takes away every hold of this handle's owner on the file, and ends its waits for it.
@@ -559,8 +586,7 @@ impl LockFile {
     pub(crate) fn revoke(&self) {
         let owner = self.handle.party.owner;
         self.handle
-            .queue()
-            .revoke(Some(LostReason::Broken), |_, party| party.owner == owner);
+            .revoke(Some(LostReason::Broken), |party| party.owner == owner);
     }
 
     /// Takes away every hold of every owner in this engine on the file.
@@ -681,7 +707,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if !self.released && !self.handle.forked() {
+        if !self.released && !self.handle.context.forked() {
             let _ = self.queue.release(self.ticket, self.handle.remove());
         }
     }
@@ -728,15 +754,18 @@ pub struct Acquire {
     blocking: bool,
     suspends: bool,
     wait: Option<Wait>,
+    /// How often the file turned out to be another one after the grant.
+    replaced: usize,
 }
 
 /// A place in a queue, given up when dropped.
 #[derive(Debug)]
 struct Wait {
+    handle: Arc<Handle>,
     queue: Arc<LockQueue>,
     ticket: Ticket,
-    /// The owner that does nothing until it is over, if it is one of those.
-    suspended: Option<(Arc<Context>, OwnerId)>,
+    /// Whether its owner does nothing until it is over, and the registry knows.
+    suspended: bool,
     /// Ends it at the deadline.
     alarm: Option<Alarm>,
     granted: bool,
@@ -744,8 +773,12 @@ struct Wait {
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        if let Some((context, owner)) = self.suspended.take() {
-            context.registry.resume(owner);
+        let context = &self.handle.context;
+        if context.forked() {
+            return;
+        }
+        if self.suspended {
+            context.registry.resume(self.handle.party.owner);
         }
         if !self.granted {
             self.queue.abandon(self.ticket);
@@ -771,11 +804,15 @@ impl Acquire {
             blocking,
             suspends: lock.handle.suspends,
             wait: None,
+            replaced: 0,
         }
     }
 
     /// Goes as far as it gets; where that is not the end, `waker` tells when to call again.
     fn step(&mut self, waker: &Waker) -> Step {
+        if let Err(e) = self.handle.refuse_forked() {
+            return Step::Done(Err(e));
+        }
         loop {
             let granted = match self.wait.take() {
                 None => self.enter(),
@@ -808,7 +845,6 @@ impl Acquire {
     /// Enters the queue. No guard means to go on from there.
     fn enter(&mut self) -> Result<Option<Guard>> {
         let handle = &self.handle;
-        handle.refuse_forked()?;
         let queue = handle.queue();
         if self.want.mode == Mode::Exclusive
             && self.want.protocol == Protocol::Native
@@ -825,12 +861,11 @@ impl Acquire {
                 let owner = handle.party.owner;
                 let registry = &handle.context.registry;
                 let hopeless = self.suspends && !registry.suspend(owner, &queue, ticket);
-                let suspended =
-                    (self.suspends && !hopeless).then(|| (Arc::clone(&handle.context), owner));
                 let wait = Wait {
+                    handle: Arc::clone(handle),
                     queue,
                     ticket,
-                    suspended,
+                    suspended: self.suspends && !hopeless,
                     alarm: None,
                     granted: false,
                 };
@@ -873,7 +908,7 @@ impl Acquire {
 
     /// Makes sure that what was locked is the file to which the path leads. If it is not, lets
     /// go of it and opens the path anew.
-    fn confirm(&self, mut guard: Guard) -> Result<Option<Guard>> {
+    fn confirm(&mut self, mut guard: Guard) -> Result<Option<Guard>> {
         let handle = &self.handle;
         let current = handle.options.pinned
             || handle
@@ -885,6 +920,11 @@ impl Acquire {
             let _ = guard.queue.release(guard.ticket, None);
             if self.deadline.passed() {
                 return Err(handle.error(Kind::Timeout));
+            }
+            // Somebody holds it and removes it, again and again; a single try ends some time.
+            self.replaced += 1;
+            if matches!(self.deadline, Deadline::Now) && self.replaced == TRIES {
+                return Err(handle.error(Kind::WouldBlock));
             }
             return handle.reopen().map(|()| None);
         }

@@ -44,9 +44,9 @@
 //!   release. [`EngineBuilder::hand_off`] bounds how long one process keeps a lock to
 //!   itself.
 //! - A forked child inherits the descriptors and must not use the locks: releasing there would
-//!   release the parent's. It is refused. A child that executes another program inherits nothing.
-//! - The first wait installs an empty handler for one real-time signal, the first from
-//!   `SIGRTMIN + 8` on that has none. It interrupts waits, and never any thread but the waiting.
+//!   release the parent's. It is refused, and makes an [`Engine`] of its own. A child that executes another program inherits nothing.
+//! - The first wait installs an empty handler for one signal: `SIGSTKFLT`, or the first from
+//!   `SIGRTMIN + 8` on if that has one. It interrupts waits, and never any thread but the waiting.
 //! - Linux only, for now: the tests of the kernel's behaviour that this rests on were made there.
 
 #[cfg(feature = "wasmtime")]

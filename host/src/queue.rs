@@ -26,6 +26,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::mem;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -74,6 +76,8 @@ pub(crate) struct LockQueue {
     pub(crate) writable: bool,
     pub(crate) identity: Identity,
     means: Arc<Means>,
+    /// The file could not be unlocked, so its descriptor was given up.
+    dead: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -94,8 +98,6 @@ struct State {
     kernel: Kernel,
     /// The lock file to remove when the lock is free.
     remove: Option<Arc<Target>>,
-    /// The file could not be unlocked, so its descriptor was given up.
-    dead: bool,
 }
 
 #[derive(Debug)]
@@ -113,6 +115,8 @@ struct Hold {
     ticket: Ticket,
     party: Party,
     mode: Mode,
+    /// Whether the one to whom it was granted knows. Nobody else releases it before.
+    told: bool,
     /// Takes it away. Counts from the grant, so that it does so with one that nobody looks at too.
     expiry: Option<Alarm>,
 }
@@ -204,6 +208,7 @@ impl LockQueue {
             writable,
             identity,
             means,
+            dead: AtomicBool::new(false),
             state: Mutex::default(),
         }
     }
@@ -224,7 +229,10 @@ impl LockQueue {
         let advanced = state.advance(self);
         let wake = mem::take(&mut state.wake);
         drop(state);
-        wake.into_iter().for_each(Waker::wake);
+        for waker in wake {
+            // One that panics must not keep the rest from being woken, nor end a thread of ours.
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
         (result, advanced)
     }
 
@@ -238,6 +246,9 @@ impl LockQueue {
         blocking: bool,
     ) -> Entered {
         let mut state = self.state();
+        if self.is_dead() {
+            return Entered::Failed(Failure::Stale);
+        }
         match state.try_take(&self.file, want) {
             Ok(true) => {
                 let ticket = state.ticket();
@@ -247,11 +258,13 @@ impl LockQueue {
                             ticket,
                             party,
                             mode: want.mode,
+                            told: true,
                             expiry,
                         });
                         Entered::Granted(ticket)
                     }
                     Err(e) => {
+                        let _ = state.advance(self);
                         drop(state);
                         let _ = self.change(|_| ());
                         Entered::Failed(Failure::Io(e))
@@ -304,7 +317,8 @@ impl LockQueue {
                     }
                 };
             }
-            if state.hold(ticket).is_ok() {
+            if let Ok(index) = state.hold(ticket) {
+                state.holds[index].told = true;
                 return Turn::Granted;
             }
             // Granted, and taken away before it was told.
@@ -340,9 +354,13 @@ impl LockQueue {
             };
             // Whatever it got hold of in the moment it was called back.
             if wait.want.protocol.kernel().unlock(&self.file).is_err() {
-                state.give_up(&self.file);
+                self.give_up();
             }
-            if let Some(failure) = failure {
+            // A helper fails whom it waited for: somebody who wants the same.
+            let head = state.waiting.values().next();
+            if let Some(failure) = failure
+                && (by.is_some() || head.is_some_and(|head| head.want == wait.want))
+            {
                 state.fail(by, failure);
             }
         });
@@ -399,7 +417,7 @@ impl LockQueue {
             .holds
             .iter()
             .chain(state.lost.iter().map(|(hold, _)| hold));
-        held.filter(|hold| hold.party.owner == party.owner)
+        held.filter(|hold| hold.party.owner == party.owner && hold.told)
             .max_by_key(|hold| (hold.party.handle == party.handle, hold.ticket))
             .map(|hold| hold.ticket)
     }
@@ -567,7 +585,22 @@ impl LockQueue {
 
     /// Whether the file could not be unlocked, so that nobody may use this queue any more.
     pub(crate) fn is_dead(&self) -> bool {
-        self.state().dead
+        self.dead.load(Ordering::Acquire)
+    }
+
+    fn give_up(&self) {
+        self.dead.store(true, Ordering::Release);
+        let detached = sys::detach(&self.file);
+        debug_assert!(detached.is_ok(), "{detached:?}");
+    }
+
+    /// Whether the file lies on a network file system, where `flock` and record locks are one.
+    pub(crate) fn is_network(&self) -> bool {
+        const NFS: u64 = 0x6969;
+        const SMB: u64 = 0xff53_4d42;
+        const SMB2: u64 = 0xfe53_4d42;
+        let kind = rustix::fs::fstatfs(&self.file).map(|fs| fs.f_type.cast_unsigned());
+        matches!(kind.map(|kind| kind & 0xffff_ffff), Ok(NFS | SMB | SMB2))
     }
 
     /// Tries once on behalf of a head for which there was no thread.
@@ -615,9 +648,6 @@ impl State {
 
     /// Takes the lock, or joins those who share it, if nobody is in the way.
     fn try_take(&mut self, file: &File, want: Want) -> Result<bool, Failure> {
-        if self.dead {
-            return Err(Failure::Stale);
-        }
         if !self.waiting.is_empty() {
             return Ok(false);
         }
@@ -699,9 +729,11 @@ impl State {
                 }
                 Kernel::Free => {
                     let Some((ticket, want, blocking)) = head else {
+                        // Nobody holds it to remove the file safely.
+                        self.remove = None;
                         return given_back;
                     };
-                    if self.dead {
+                    if queue.is_dead() {
                         self.fail(None, Failure::Stale);
                     } else if blocking {
                         self.kernel = Kernel::Elected(ticket);
@@ -725,6 +757,7 @@ impl State {
                         ticket,
                         party,
                         mode: want.mode,
+                        told: false,
                         expiry,
                     });
                 }
@@ -779,15 +812,9 @@ impl State {
         };
         let unlocked = kernel.unlock(&queue.file);
         if unlocked.is_err() {
-            self.give_up(&queue.file);
+            queue.give_up();
         }
         unlocked.and(removed)
-    }
-
-    fn give_up(&mut self, file: &File) {
-        self.dead = true;
-        let detached = sys::detach(file);
-        debug_assert!(detached.is_ok(), "{detached:?}");
     }
 }
 

@@ -13,8 +13,6 @@ pub(crate) struct Registry {
     /// The owners that do nothing at all until a certain wait is over, and that wait.
     suspended: Mutex<HashMap<OwnerId, (Arc<LockQueue>, Ticket)>>,
     labels: Mutex<HashMap<OwnerId, String>>,
-    /// Whether a device is a network file system.
-    devices: Mutex<HashMap<u64, bool>>,
     next: AtomicU64,
 }
 
@@ -24,7 +22,6 @@ impl Default for Registry {
             queues: Mutex::default(),
             suspended: Mutex::default(),
             labels: Mutex::default(),
-            devices: Mutex::default(),
             next: AtomicU64::new(1),
         }
     }
@@ -92,23 +89,6 @@ impl Registry {
         queues.known.insert(identity, Arc::downgrade(&queue));
         queues.tidy();
         queue
-    }
-
-    /// Whether the file lies on a network file system, where `flock` and record locks are one:
-    /// asked of the system once for each device.
-    pub(crate) fn is_network(&self, queue: &LockQueue) -> bool {
-        let device = queue.identity.device;
-        if let Some(network) = lock(&self.devices).get(&device) {
-            return *network;
-        }
-        const NFS: u64 = 0x6969;
-        const SMB: u64 = 0xff53_4d42;
-        const SMB2: u64 = 0xfe53_4d42;
-        let kind =
-            rustix::fs::fstatfs(queue.file()).map(|fs| fs.f_type.cast_unsigned() & 0xffff_ffff);
-        let network = matches!(kind, Ok(NFS | SMB | SMB2));
-        lock(&self.devices).insert(device, network);
-        network
     }
 
     /// Notes that `owner` does nothing until the wait of `ticket` is over. Answers `false`, and

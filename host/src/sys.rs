@@ -150,13 +150,16 @@ fn decoy() -> io::Result<&'static File> {
 
 extern "C" fn ignore(_: libc::c_int) {}
 
-/// The real-time signal that wakes a waiting thread: the first from `SIGRTMIN + 8` on that nobody
-/// in this process handles. The C library reserves those below `SIGRTMIN`, Go runs on `SIGURG`,
-/// and profilers and test tools take theirs from either end of the range.
+/// The signal that wakes a waiting thread: `SIGSTKFLT`, which the kernel never sends, or where
+/// somebody in this process handles that, the first from `SIGRTMIN + 8` on that nobody does. The C
+/// library reserves those below `SIGRTMIN`, and Go runs on `SIGURG`. The first choice is none of
+/// the real-time signals because those fail to be sent when the user has too many pending.
 fn wake_signal() -> io::Result<libc::c_int> {
     static SIGNAL: OnceLock<Option<libc::c_int>> = OnceLock::new();
     let signal = SIGNAL.get_or_init(|| {
-        (libc::SIGRTMIN() + 8..=libc::SIGRTMAX()).find(|&signal| claim(signal).unwrap_or(false))
+        let spare = std::iter::once(libc::SIGSTKFLT);
+        let mut signals = spare.chain(libc::SIGRTMIN() + 8..=libc::SIGRTMAX());
+        signals.find(|&signal| claim(signal).unwrap_or(false))
     });
     signal.ok_or_else(|| io::Error::other("every real-time signal of this process is taken"))
 }

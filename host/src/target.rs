@@ -69,7 +69,7 @@ enum Access {
 const FLAGS: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
 
 /// How often another process may create and remove the file under our hands before we give up.
-const TRIES: usize = 64;
+pub(crate) const TRIES: usize = 64;
 
 impl Target {
     /// A path of this process. It is made absolute, since the working directory may change.

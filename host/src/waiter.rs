@@ -171,7 +171,7 @@ impl Helpers {
         let helpers = Arc::clone(self);
         let thread = thread::Builder::new()
             .name("locket-waiter".into())
-            .stack_size(64 << 10);
+            .stack_size(256 << 10);
         let started = thread.spawn(move || helpers.work(job)).is_ok();
         pool.threads += usize::from(started);
         started

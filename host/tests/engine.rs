@@ -294,15 +294,26 @@ fn a_hold_past_its_time_is_taken_away_and_its_holder_learns_it() {
 
 #[test]
 #[expect(unsafe_code, reason = "fork has no safe binding")]
-fn a_forked_child_cannot_release_its_parents_lock() {
+fn a_forked_child_cannot_touch_its_parents_locks() {
     let dir = Dir::new();
-    let lock = dir.lock(&Engine::new());
+    let engine = Engine::new();
+    let lock = dir.lock(&engine);
     let guard = lock.acquire(EX, None).unwrap();
+    let mut waiting = pending(&lock, EX);
+    // Granted, and not told yet.
+    let other = engine.open(dir.path("other")).unwrap();
+    let held = other.acquire(EX, None).unwrap();
+    let granted = pending(&other, EX);
+    held.release().unwrap();
     // SAFETY: the child touches only what it inherited, and leaves by `_exit`.
     let child = unsafe { libc::fork() };
     if child == 0 {
-        let refused = lock.release().is_err() && lock.acquire(EX, Duration::ZERO).is_err();
-        drop(guard);
+        let refused = lock.release().is_err()
+            && lock.acquire(EX, Duration::ZERO).is_err()
+            && engine.open(dir.path("lock")).is_err()
+            && matches!(poll(&mut waiting), Poll::Ready(Err(_)));
+        lock.cancel_waits();
+        drop((guard, waiting, granted));
         // SAFETY: ends the process.
         unsafe { libc::_exit(if refused { 0 } else { 1 }) };
     }
@@ -310,12 +321,63 @@ fn a_forked_child_cannot_release_its_parents_lock() {
     // SAFETY: `status` is valid for writes.
     assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
     assert_eq!(status, 0, "the child was not refused");
-    assert!(dir.lock(&Engine::new()).try_acquire(EX).unwrap().is_none());
+    let foreign = Engine::new();
+    assert!(dir.lock(&foreign).try_acquire(EX).unwrap().is_none());
+    let foreign_other = foreign.open(dir.path("other")).unwrap();
+    assert!(foreign_other.try_acquire(EX).unwrap().is_none());
+    block_on(granted).unwrap().release().unwrap();
     guard.release().unwrap();
-    assert!(dir.lock(&Engine::new()).try_acquire(EX).unwrap().is_some());
+    block_on(waiting).unwrap().release().unwrap();
+    assert!(dir.lock(&foreign).try_acquire(EX).unwrap().is_some());
 }
 
-/// Promise 12, second half. The descriptor is swapped for one that no lock call accepts.
+#[test]
+fn release_takes_no_grant_of_which_nobody_was_told() {
+    let dir = Dir::new();
+    let lock = dir.lock(&Engine::new());
+    let _first = lock.acquire(SH, None).unwrap();
+    let writer = pending(&lock, EX);
+    let reader = pending(&lock, SH);
+    drop(writer);
+    // The reader is granted and does not know.
+    lock.release().unwrap();
+    assert!(lock.release().unwrap_err().is_not_owner() || lock.is_locked().unwrap());
+    block_on(reader).unwrap().release().unwrap();
+    assert!(!lock.is_locked().unwrap());
+}
+
+#[test]
+fn a_waker_that_panics_harms_nobody_else() {
+    struct Panics;
+    impl std::task::Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("on purpose");
+        }
+    }
+    let dir = Dir::new();
+    let lock = dir.lock(&Engine::new());
+    for in_kernel in [false, true] {
+        // Woken by a thread of the test, and by one of the engine.
+        let holder = if in_kernel {
+            dir.lock(&Engine::new())
+        } else {
+            lock.clone()
+        };
+        let guard = holder.acquire(SH, None).unwrap();
+        let mut panics = lock.acquire_async(EX, None);
+        let waker = Waker::from(Arc::new(Panics));
+        let mut cx = Context::from_waker(&waker);
+        assert!(std::pin::Pin::new(&mut panics).poll(&mut cx).is_pending());
+        guard.release().unwrap();
+        block_on(panics).unwrap().release().unwrap();
+        // Everything goes on as before.
+        let guard = holder.acquire(EX, None).unwrap();
+        let next = pending(&lock, EX);
+        guard.release().unwrap();
+        block_on(next).unwrap().release().unwrap();
+    }
+}
+
 #[test]
 #[expect(unsafe_code, reason = "nobody else swaps descriptors")]
 fn promise_12_a_release_that_fails_leaves_the_lock_free() {
