@@ -599,6 +599,10 @@ impl LockQueue {
         const NFS: u64 = 0x6969;
         const SMB: u64 = 0xff53_4d42;
         const SMB2: u64 = 0xfe53_4d42;
+        // On a device, then: network file systems have none, and number 0 in its place.
+        if rustix::fs::major(self.identity.device) != 0 {
+            return false;
+        }
         let kind = rustix::fs::fstatfs(&self.file).map(|fs| fs.f_type.cast_unsigned());
         matches!(kind.map(|kind| kind & 0xffff_ffff), Ok(NFS | SMB | SMB2))
     }
