@@ -136,7 +136,7 @@ pub fn tool() -> PathBuf {
     path
 }
 
-const BUILD: &str = "run `cargo build -p locket` first, or the tests of the whole workspace";
+const BUILD: &str = "run `cargo build --bin locket` first, or the tests of the whole workspace";
 
 fn newest(folder: &Path) -> std::time::SystemTime {
     let entries = folder
