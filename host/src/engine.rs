@@ -5,21 +5,23 @@
 //! take the same route; they differ in who calls it again, and in who waits in the kernel.
 
 use std::fmt;
+use std::fs::File;
 use std::future::{self, Future};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
-use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crate::deadline::{Alarm, Clock, Deadline};
 use crate::error::{Error, Kind, Result};
+use crate::gap::Gap;
 use crate::protocol::Want;
 use crate::queue::{Entered, Failure, LockQueue, Means, OwnerId, Party, Ticket, Turn};
 use crate::registry::Registry;
-use crate::target::{Opened, TRIES, Target, has_name};
+use crate::sync::{Mutex, lock, park, thread};
+use crate::target::{Opened, TRIES, Target};
 use crate::waiter::{Helpers, KernelWait};
 use crate::{Guarantee, Holder, LostReason, Mode, OnRelease, Protocol, Scope, State, sys};
 
@@ -53,6 +55,8 @@ pub struct EngineBuilder {
     hand_off_limit: u32,
     hand_off_time: Duration,
     helper_threads: usize,
+    gap: Option<Gap>,
+    signal: Option<sys::Signal>,
 }
 
 impl Default for EngineBuilder {
@@ -61,14 +65,18 @@ impl Default for EngineBuilder {
             hand_off_limit: 32,
             hand_off_time: Duration::from_millis(1),
             helper_threads: 512,
+            gap: None,
+            signal: None,
         }
     }
 }
 
 impl EngineBuilder {
     /// How often in a row, and for how long, a lock is handed on among the waiters of this
-    /// engine before other processes get their turn. By default 32 times or 1 ms, whichever ends
-    /// first. With 0 it goes back to the kernel at every release.
+    /// engine before other processes get their turn: `limit` times, or until somebody in here has
+    /// been waiting for `time`, whichever ends first. By default 32 times or 1 ms. After that the
+    /// next waiter has its place in the kernel's queue, like those of other processes. With a
+    /// limit of 0 every waiter has, and the order of arrival is kept across processes.
     pub fn hand_off(mut self, limit: u32, time: Duration) -> Self {
         self.hand_off_limit = limit;
         self.hand_off_time = time;
@@ -83,6 +91,29 @@ impl EngineBuilder {
         self
     }
 
+    /// Leaves a lock alone for `length` each time this engine has had it for `after` without
+    /// such a pause, so that programs which poll for it get a chance. Acquires wait for the end
+    /// of the pause, except those with a timeout of zero, which get what they find. None by
+    /// default: those who wait in the kernel are served without it.
+    pub fn gap(mut self, after: Duration, length: Duration) -> Self {
+        self.gap = Some(Gap { after, length });
+        self
+    }
+
+    /// The number of the signal that ends waits in the kernel, sent to the waiting thread and to
+    /// no other. Its handler, which does nothing, is installed by this call. By default
+    /// `SIGSTKFLT`, or the first from `SIGRTMIN + 8` on, if that has a handler when the first wait
+    /// begins; the C library and Go reserve others for themselves.
+    ///
+    /// # Errors
+    ///
+    /// [`AddrInUse`](std::io::ErrorKind::AddrInUse) where the signal has a handler already;
+    /// [`InvalidInput`](std::io::ErrorKind::InvalidInput) where it can have none.
+    pub fn wake_signal(mut self, number: i32) -> std::io::Result<Self> {
+        self.signal = Some(sys::Signal::claim(number)?);
+        Ok(self)
+    }
+
     /// The engine. Starts no thread until one is needed.
     pub fn build(self) -> Engine {
         Engine {
@@ -94,6 +125,8 @@ impl EngineBuilder {
                     helpers: Arc::new(Helpers::new(self.helper_threads)),
                     hand_off_limit: self.hand_off_limit,
                     hand_off_time: self.hand_off_time,
+                    gap: self.gap,
+                    signal: self.signal,
                 }),
             }),
         }
@@ -208,7 +241,7 @@ impl Engine {
         let mut options = options.clone();
         let opened = target.open().map_err(|e| Error::os(e, &path))?;
         let queue = self.context.queue(opened);
-        if options.protocol == Protocol::Native && queue.is_network() {
+        if options.protocol == Protocol::Native && queue.network {
             options.protocol = Protocol::Flock;
         }
         let handle = Handle {
@@ -330,7 +363,7 @@ impl Drop for Handle {
 
 impl Handle {
     fn queue(&self) -> Arc<LockQueue> {
-        Arc::clone(&self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&lock(&self.queue))
     }
 
     /// Opens the path anew, after it came to lead to another file.
@@ -338,11 +371,8 @@ impl Handle {
         let queue = self
             .context
             .queue(self.target.open().map_err(|e| self.os(e))?);
-        let old = std::mem::replace(
-            &mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner),
-            queue,
-        );
-        let mut former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *lock(&self.queue), queue);
+        let mut former = lock(&self.former);
         former.retain(|queue| queue.strong_count() > 0);
         former.push(Arc::downgrade(&old));
         drop(former);
@@ -356,7 +386,7 @@ impl Handle {
         if self.context.forked() {
             return;
         }
-        let former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
+        let former = lock(&self.former);
         let mut queues: Vec<_> = former.iter().filter_map(Weak::upgrade).collect();
         drop(former);
         queues.push(self.queue());
@@ -379,19 +409,11 @@ impl Handle {
 
     fn release(&self, queue: &Arc<LockQueue>, ticket: Ticket) -> Result<()> {
         self.refuse_forked()?;
-        let named = self.options.pinned
-            || queue
-                .file()
-                .metadata()
-                .map_err(|e| self.os(e))
-                .map(|m| has_name(&m))
-                .unwrap_or(true);
         match queue
-            .release(ticket, self.remove())
+            .release(ticket, self.remove(), !self.options.pinned)
             .map_err(|e| self.os(e))?
         {
-            Some(Ok(())) if named => Ok(()),
-            Some(Ok(())) => Err(self.error(Kind::Lost(LostReason::Broken))),
+            Some(Ok(())) => Ok(()),
             Some(Err(reason)) => Err(self.error(Kind::Lost(reason))),
             None => Err(self.error(Kind::NotLocked)),
         }
@@ -562,7 +584,7 @@ impl LockFile {
 
     /// What the lock is worth.
     pub fn guarantee(&self) -> Guarantee {
-        let network = self.handle.queue().is_network();
+        let network = self.handle.queue().network;
         Guarantee {
             scope: if network {
                 Scope::ClusterFileSystem
@@ -660,6 +682,8 @@ pub struct Guard {
     ticket: Ticket,
     mode: Mode,
     released: bool,
+    /// Seldom asked for, so looked up when it is.
+    file: OnceLock<Arc<File>>,
 }
 
 impl Guard {
@@ -708,7 +732,7 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if !self.released && !self.handle.context.forked() {
-            let _ = self.queue.release(self.ticket, self.handle.remove());
+            let _ = self.queue.release(self.ticket, self.handle.remove(), false);
         }
     }
 }
@@ -717,7 +741,7 @@ impl Drop for Guard {
 /// it is released here or all copies are closed.
 impl AsFd for Guard {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.queue.file().as_fd()
+        self.file.get_or_init(|| self.queue.file()).as_fd()
     }
 }
 
@@ -891,6 +915,7 @@ impl Acquire {
             ticket,
             mode: self.want.mode,
             released: false,
+            file: OnceLock::new(),
         }
     }
 
@@ -917,7 +942,7 @@ impl Acquire {
                 .map_err(|e| handle.os(e))?;
         if !current {
             guard.released = true;
-            let _ = guard.queue.release(guard.ticket, None);
+            let _ = guard.queue.release(guard.ticket, None, false);
             if self.deadline.passed() {
                 return Err(handle.error(Kind::Timeout));
             }
@@ -958,10 +983,7 @@ impl Acquire {
                 Step::Pending if waker.is_none() => {
                     waker = Some(Waker::from(Arc::new(Unpark(thread::current()))));
                 }
-                Step::Pending => match self.deadline.instant() {
-                    Some(at) => thread::park_timeout(at.saturating_duration_since(Instant::now())),
-                    None => thread::park(),
-                },
+                Step::Pending => park(self.deadline.instant()),
             }
         }
     }
@@ -979,7 +1001,7 @@ impl Future for Acquire {
     }
 }
 
-struct Unpark(Thread);
+struct Unpark(thread::Thread);
 
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {

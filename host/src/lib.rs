@@ -54,11 +54,13 @@ pub mod component;
 mod deadline;
 mod engine;
 mod error;
+mod gap;
 mod protocol;
 mod queue;
 mod registry;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+mod sync;
 mod sys;
 mod target;
 mod terms;

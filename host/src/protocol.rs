@@ -89,6 +89,16 @@ pub(crate) struct Want {
     pub(crate) protocol: Protocol,
 }
 
+impl Want {
+    /// Whether the kernel itself sees to it that this and `other` are not held at once through
+    /// two open file descriptions.
+    pub(crate) fn excludes(self, other: Self) -> bool {
+        let (one, two) = (self.protocol, other.protocol);
+        (self.mode == Mode::Exclusive || other.mode == Mode::Exclusive)
+            && (one.covers(two) || two.covers(one))
+    }
+}
+
 /// A lock that the kernel keeps for an open file description.
 pub(crate) trait KernelLock: fmt::Debug + Send + Sync {
     /// Takes the lock. With `wait`, blocks until it is had; a signal ends the wait with

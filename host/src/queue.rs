@@ -4,9 +4,9 @@
 //!            enter                     grant
 //!  handle ----------> waiting (FIFO) ----------> holds ----> release
 //!                         |                        ^            |
-//!                         | head                   | hand-off   | bound reached,
-//!                         v                        | <----------+ or nobody there
-//!                   kernel: Free -> Waiting -> Held ------------+---> Free
+//!                         | the head is sent       | hand-off   | nobody there, or the head
+//!                         v                        | <----------+ waits in the kernel
+//!                  wait in the kernel -----> kernel's lock ---> given back
 //! ```
 //!
 //! All state sits behind one mutex, under which no thread ever blocks. [`State::advance`] is
@@ -19,22 +19,27 @@
 //! is done, as long as that one wants the same.
 //!
 //! When the last holder releases, the lock is handed to the next in line without a system call,
-//! but only so often and so long in a row. After that it goes back to the kernel and the head
-//! queues there like everybody else, so that other processes get their turn.
+//! but only so often and so long in a row. Once that is over, the head is sent into the
+//! kernel's queue while the lock is still held here. So it has its place among the waiters of other
+//! processes before the lock goes back, and the release wakes whoever came first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use hashlink::LinkedHashMap;
+
 use crate::deadline::{Alarm, Clock};
+use crate::gap::{self, Gap};
 use crate::protocol::Want;
-use crate::target::{Identity, Opened, Target};
+use crate::sync::{Mutex, MutexGuard, lock};
+use crate::target::{Identity, Opened, Target, has_name, reopen};
 use crate::waiter::{Helpers, KernelWait, Outcome};
 use crate::{LostReason, Mode, Protocol, sys};
 
@@ -64,38 +69,48 @@ pub(crate) struct Means {
     pub(crate) helpers: Arc<Helpers>,
     pub(crate) hand_off_limit: u32,
     pub(crate) hand_off_time: Duration,
+    pub(crate) gap: Option<Gap>,
+    pub(crate) signal: Option<sys::Signal>,
 }
 
-/// How often an acquire that found no helper thread tries again.
+/// How often an acquire for which nobody can wait in the kernel tries again.
 const SWEEP: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 pub(crate) struct LockQueue {
-    file: File,
     /// Without write permission there is no exclusive record lock.
     pub(crate) writable: bool,
     pub(crate) identity: Identity,
+    /// Whether the file lies on a network file system, where `flock` and record locks are one.
+    pub(crate) network: bool,
     means: Arc<Means>,
     /// The file could not be unlocked, so its descriptor was given up.
     dead: AtomicBool,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     next: Ticket,
-    waiting: BTreeMap<Ticket, Waiter>,
+    waiting: LinkedHashMap<Ticket, Waiter>,
     /// Ordered by ticket, since grants are.
-    holds: Vec<Hold>,
+    holds: VecDeque<Hold>,
     /// Waits that ended without a grant and have not been told yet.
-    failed: Vec<(Ticket, Failure)>,
+    failed: HashMap<Ticket, Failure>,
     /// Holds that were taken away and not released yet.
     lost: Vec<(Hold, LostReason)>,
     /// Woken when something is lost.
     loss_watchers: BTreeMap<u64, Waker>,
     /// To be woken as soon as the mutex is released.
     wake: Vec<Waker>,
-    kernel: Kernel,
+    /// The open file description that holds the lock, and that tries. Nobody waits on it.
+    file: Arc<File>,
+    /// Another one, for the next who waits.
+    spare: Option<Arc<File>>,
+    /// What `file` holds.
+    held: Option<Held>,
+    sent: Sent,
+    run: gap::Run,
     /// The lock file to remove when the lock is free.
     remove: Option<Arc<Target>>,
 }
@@ -135,28 +150,85 @@ impl Wake for Expiry {
     }
 }
 
-/// How the lock stands between this engine and the kernel.
+/// The lock that the kernel keeps for this engine: held, or about to be handed on.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    want: Want,
+    /// Grants that were made of it.
+    handed: u32,
+    /// When somebody was first seen waiting for it in here.
+    contended: Option<Instant>,
+}
+
+impl Held {
+    fn new(want: Want) -> Self {
+        Self {
+            want,
+            handed: 0,
+            contended: None,
+        }
+    }
+
+    /// Whether somebody who wants `want` may hold it beside those for whom it is held.
+    fn joins(&self, want: Want) -> bool {
+        self.want.mode == Mode::Shared && self.fits(want)
+    }
+
+    /// Whether it is what somebody needs who wants `want`.
+    fn fits(&self, want: Want) -> bool {
+        self.want.mode == want.mode && self.want.protocol.covers(want.protocol)
+    }
+
+    /// Whether it may not be handed on any more, now that somebody waits for it.
+    fn over(&mut self, means: &Means) -> bool {
+        // The first grant is the one that the kernel made.
+        if self.handed > means.hand_off_limit {
+            return true;
+        }
+        let now = Instant::now();
+        now - *self.contended.get_or_insert(now) >= means.hand_off_time
+    }
+}
+
+/// Who sees to it that the kernel grants the lock to the head of the queue.
 #[derive(Debug, Default)]
-enum Kernel {
+enum Sent {
     #[default]
-    Free,
+    Nobody,
     /// A blocking caller was told to wait in the kernel and is on its way.
     Elected(Ticket),
-    /// A thread waits in the kernel: that of the blocking caller `by`, or else a helper. Nobody
-    /// else touches the kernel's lock meanwhile.
+    /// A thread waits in the kernel: that of the blocking caller `by`, or else a helper.
     Waiting {
         wait: Arc<KernelWait>,
         by: Option<Ticket>,
     },
-    /// No thread was to be had; the clock makes another try.
+    /// Nobody can wait; the clock makes a try.
     Sweeping(#[expect(dead_code, reason = "dropping it calls the try off")] Alarm),
-    /// Held, or about to be handed on. `handed` counts the grants since the kernel's, `since`
-    /// is the time of the second.
-    Held {
-        want: Want,
-        handed: u32,
-        since: Option<Instant>,
-    },
+    /// The lock is left alone for a moment.
+    Resting(#[expect(dead_code, reason = "dropping it ends the rest")] Alarm),
+}
+
+/// The head of the queue.
+#[derive(Clone, Copy)]
+struct Head {
+    ticket: Ticket,
+    want: Want,
+    blocking: bool,
+}
+
+impl Sent {
+    /// Whether it still serves its purpose with `head` as the head of the queue.
+    fn serves(&self, head: Option<Head>) -> bool {
+        match self {
+            Self::Nobody | Self::Resting(_) => true,
+            Self::Elected(ticket) => head.is_some_and(|head| head.ticket == *ticket),
+            Self::Waiting { wait, by } => head.is_some_and(|head| match *by {
+                Some(by) => by == head.ticket,
+                None => wait.want == head.want,
+            }),
+            Self::Sweeping(_) => head.is_some(),
+        }
+    }
 }
 
 /// Why a wait ended without a grant.
@@ -204,21 +276,36 @@ impl LockQueue {
             identity,
         } = opened;
         Self {
-            file,
             writable,
             identity,
+            network: identity.is_network(&file),
             means,
             dead: AtomicBool::new(false),
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                next: 0,
+                waiting: LinkedHashMap::default(),
+                holds: VecDeque::new(),
+                failed: HashMap::default(),
+                lost: Vec::new(),
+                loss_watchers: BTreeMap::new(),
+                wake: Vec::new(),
+                file: Arc::new(file),
+                spare: None,
+                held: None,
+                sent: Sent::Nobody,
+                run: gap::Run::default(),
+                remove: None,
+            }),
         }
     }
 
-    pub(crate) fn file(&self) -> &File {
-        &self.file
+    /// The open file description that holds the lock while somebody here does.
+    pub(crate) fn file(&self) -> Arc<File> {
+        Arc::clone(&self.state().file)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Changes the state, lets it advance, and wakes whom that concerns. The second result tells
@@ -249,12 +336,12 @@ impl LockQueue {
         if self.is_dead() {
             return Entered::Failed(Failure::Stale);
         }
-        match state.try_take(&self.file, want) {
+        match state.try_take(self, want, wait) {
             Ok(true) => {
                 let ticket = state.ticket();
                 match self.expiry(ticket, max_hold) {
                     Ok(expiry) => {
-                        state.holds.push(Hold {
+                        state.holds.push_back(Hold {
                             ticket,
                             party,
                             mode: want.mode,
@@ -299,23 +386,21 @@ impl LockQueue {
                 if !waiter.wake.will_wake(waker) {
                     old = Some(mem::replace(&mut waiter.wake, waker.clone()));
                 }
-                if !matches!(state.kernel, Kernel::Elected(elected) if elected == ticket) {
+                if !matches!(state.sent, Sent::Elected(elected) if elected == ticket) {
                     return Turn::Wait;
                 }
-                return match KernelWait::new(&self.file, waiter.want) {
-                    Ok(wait) => {
-                        let wait = Arc::new(wait);
-                        state.kernel = Kernel::Waiting {
-                            wait: Arc::clone(&wait),
-                            by: Some(ticket),
-                        };
-                        Turn::WaitInKernel(wait)
-                    }
-                    Err(e) => {
-                        state.waiting.remove(&ticket);
-                        Turn::Failed(Failure::Io(e))
-                    }
+                let want = waiter.want;
+                let Ok(wait) = state.kernel_wait(self, want) else {
+                    // Others can do it for this thread.
+                    state.sent = Sent::Nobody;
+                    state.sweep(self);
+                    return Turn::Wait;
                 };
+                state.sent = Sent::Waiting {
+                    wait: Arc::clone(&wait),
+                    by: Some(ticket),
+                };
+                return Turn::WaitInKernel(wait);
             }
             if let Ok(index) = state.hold(ticket) {
                 state.holds[index].told = true;
@@ -323,44 +408,46 @@ impl LockQueue {
             }
             // Granted, and taken away before it was told.
             state.lost.retain(|(hold, _)| hold.ticket != ticket);
-            let told = state
-                .failed
-                .iter()
-                .position(|(failed, _)| *failed == ticket);
-            Turn::Failed(told.map_or(Failure::Canceled, |index| state.failed.swap_remove(index).1))
+            let told = state.failed.remove(&ticket);
+            Turn::Failed(told.unwrap_or(Failure::Canceled))
         });
         drop(old);
         turn
     }
 
     /// Reports how a wait in the kernel ended.
-    pub(crate) fn settle(self: &Arc<Self>, wait: &KernelWait, outcome: Outcome) {
+    pub(crate) fn settle(self: &Arc<Self>, wait: &Arc<KernelWait>, outcome: Outcome) {
         let _ = self.change(|state| {
-            let Kernel::Waiting { by, .. } = mem::take(&mut state.kernel) else {
-                unreachable!("nobody else ends a wait in the kernel");
-            };
-            let failure = match outcome {
-                Outcome::Locked => {
-                    state.kernel = Kernel::Held {
-                        want: wait.want,
-                        handed: 0,
-                        since: None,
-                    };
+            let by = match &state.sent {
+                Sent::Waiting { wait: sent, by } if Arc::ptr_eq(sent, wait) => *by,
+                // It was called back, and nobody counts on it any more.
+                _ => {
+                    if let Outcome::Locked = outcome {
+                        let _ = wait.want.protocol.kernel().unlock(&wait.file);
+                    }
                     return;
                 }
-                Outcome::Interrupted => None,
-                Outcome::TimedOut => Some(Failure::TimedOut),
-                Outcome::Failed(e) => Some(Failure::Io(e)),
             };
-            // Whatever it got hold of in the moment it was called back.
-            if wait.want.protocol.kernel().unlock(&self.file).is_err() {
-                self.give_up();
+            state.sent = Sent::Nobody;
+            let file = Arc::clone(&wait.file);
+            if let Outcome::Locked = outcome {
+                debug_assert!(state.held.is_none(), "granted beside {:?}", state.held);
+                state.spare = Some(mem::replace(&mut state.file, file));
+                state.taken(self, wait.want);
+                return;
             }
+            state.spare = Some(file);
+            let failure = match outcome {
+                Outcome::NotBegun => return state.sweep(self),
+                Outcome::TimedOut => Failure::TimedOut,
+                Outcome::Failed(e) => Failure::Io(e),
+                Outcome::Locked | Outcome::Interrupted => {
+                    unreachable!("a wait that is called back is forgotten")
+                }
+            };
             // A helper fails whom it waited for: somebody who wants the same.
-            let head = state.waiting.values().next();
-            if let Some(failure) = failure
-                && (by.is_some() || head.is_some_and(|head| head.want == wait.want))
-            {
+            let head = state.head();
+            if by.is_some() || head.is_some_and(|head| head.want == wait.want) {
                 state.fail(by, failure);
             }
         });
@@ -369,7 +456,7 @@ impl LockQueue {
     /// Gives up a wait, or what was granted in the meantime.
     pub(crate) fn abandon(self: &Arc<Self>, ticket: Ticket) {
         let (waiter, _) = self.change(|state| {
-            state.failed.retain(|(failed, _)| *failed != ticket);
+            state.failed.remove(&ticket);
             state.lost.retain(|(hold, _)| hold.ticket != ticket);
             if let Ok(index) = state.hold(ticket) {
                 state.holds.remove(index);
@@ -380,16 +467,19 @@ impl LockQueue {
     }
 
     /// Releases the hold `ticket`. Answers `None` if there is none such any more, and the reason
-    /// if it was lost. On failure it is released all the same. `remove` names the lock file to
-    /// remove once nobody here wants it.
+    /// if it was lost: before, or because the file was found to have no name any more, for which
+    /// it looks if `check`. On failure it is released all the same. `remove` names the lock file
+    /// to remove once nobody here wants it.
     pub(crate) fn release(
         self: &Arc<Self>,
         ticket: Ticket,
         remove: Option<&Arc<Target>>,
+        check: bool,
     ) -> io::Result<Option<Result<(), LostReason>>> {
         let (released, advanced) = self.change(|state| {
             if let Ok(index) = state.hold(ticket) {
-                let released = state.holds.remove(index);
+                let released = state.holds.remove(index)?;
+                let named = !check || state.file.metadata().map_or(true, |m| has_name(&m));
                 if let Some(target) = remove {
                     state.remove = Some(Arc::clone(target));
                 }
@@ -399,7 +489,11 @@ impl LockQueue {
                         .wake
                         .extend(mem::take(&mut state.loss_watchers).into_values());
                 }
-                return Some(Ok(()));
+                return Some(if named {
+                    Ok(())
+                } else {
+                    Err(LostReason::Broken)
+                });
             }
             let lost = state
                 .lost
@@ -430,25 +524,27 @@ impl LockQueue {
         concerns: impl Fn(Ticket, Party) -> bool,
     ) {
         let _ = self.change(|state| {
-            let State {
-                waiting,
-                holds,
-                failed,
-                lost,
-                loss_watchers,
-                wake,
-                ..
-            } = state;
-            for (ticket, waiter) in waiting.extract_if(.., |ticket, w| concerns(*ticket, w.party)) {
-                failed.push((ticket, Failure::Canceled));
-                wake.push(waiter.wake);
+            let concerned = |(ticket, waiter): (&Ticket, &Waiter)| {
+                concerns(*ticket, waiter.party).then_some(*ticket)
+            };
+            let waits: Vec<_> = state.waiting.iter().filter_map(concerned).collect();
+            for ticket in waits {
+                state.fail(Some(ticket), Failure::Canceled);
             }
             let Some(reason) = reason else {
                 return;
             };
-            for hold in holds.extract_if(.., |hold| concerns(hold.ticket, hold.party)) {
-                lost.push((hold, reason));
-                wake.extend(mem::take(loss_watchers).into_values());
+            let (taken, kept) = mem::take(&mut state.holds)
+                .into_iter()
+                .partition(|hold| concerns(hold.ticket, hold.party));
+            state.holds = kept;
+            let taken: VecDeque<Hold> = taken;
+            if !taken.is_empty() {
+                state
+                    .lost
+                    .extend(taken.into_iter().map(|hold| (hold, reason)));
+                let watchers = mem::take(&mut state.loss_watchers);
+                state.wake.extend(watchers.into_values());
             }
         });
     }
@@ -546,13 +642,13 @@ impl LockQueue {
                 mode: hold.mode,
             }));
         }
-        let mode = match &state.kernel {
-            Kernel::Free | Kernel::Held { .. } => protocol.kernel().holder(&self.file)?,
+        let mode = match state.sent {
             // Somebody waits for it, so somebody holds it; nobody may touch it now to see who.
-            Kernel::Elected(_) | Kernel::Waiting { .. } | Kernel::Sweeping(_) => {
-                let record = sys::ofd_holder(&self.file).ok().flatten();
+            Sent::Elected(_) | Sent::Waiting { .. } | Sent::Sweeping(_) => {
+                let record = sys::ofd_holder(&state.file).ok().flatten();
                 record.or(Some(Mode::Exclusive))
             }
+            Sent::Nobody | Sent::Resting(_) => protocol.kernel().holder(&state.file)?,
         };
         Ok(mode.map(|mode| Holder { owner: None, mode }))
     }
@@ -563,7 +659,10 @@ impl LockQueue {
         let Some(waiter) = state.waiting.get(&ticket) else {
             return Vec::new();
         };
-        let ahead = || state.waiting.range(..ticket).map(|(_, waiter)| waiter);
+        let ahead = || {
+            let ahead = state.waiting.iter().take_while(|(t, _)| **t != ticket);
+            ahead.map(|(_, waiter)| waiter)
+        };
         let exclusive = |waiter: &Waiter| waiter.want.mode == Mode::Exclusive;
         let conflict = exclusive(waiter)
             || ahead().any(exclusive)
@@ -588,45 +687,31 @@ impl LockQueue {
         self.dead.load(Ordering::Acquire)
     }
 
-    fn give_up(&self) {
-        self.dead.store(true, Ordering::Release);
-        let detached = sys::detach(&self.file);
-        debug_assert!(detached.is_ok(), "{detached:?}");
-    }
-
-    /// Whether the file lies on a network file system, where `flock` and record locks are one.
-    pub(crate) fn is_network(&self) -> bool {
-        const NFS: u64 = 0x6969;
-        const SMB: u64 = 0xff53_4d42;
-        const SMB2: u64 = 0xfe53_4d42;
-        // On a device, then: network file systems have none, and number 0 in its place.
-        if rustix::fs::major(self.identity.device) != 0 {
-            return false;
-        }
-        let kind = rustix::fs::fstatfs(&self.file).map(|fs| fs.f_type.cast_unsigned());
-        matches!(kind.map(|kind| kind & 0xffff_ffff), Ok(NFS | SMB | SMB2))
-    }
-
-    /// Tries once on behalf of a head for which there was no thread.
+    /// Makes another try on behalf of a head for which nobody can wait.
     fn sweep(self: &Arc<Self>) {
         let _ = self.change(|state| {
-            let Kernel::Sweeping(_) = state.kernel else {
+            let Sent::Sweeping(_) = state.sent else {
                 return;
             };
-            state.kernel = Kernel::Free;
-            let Some(want) = state.waiting.values().next().map(|waiter| waiter.want) else {
+            state.sent = Sent::Nobody;
+            let (Some(head), None) = (state.head(), state.held) else {
                 return;
             };
-            match want.protocol.kernel().lock(&self.file, want.mode, false) {
-                Ok(true) => {
-                    state.kernel = Kernel::Held {
-                        want,
-                        handed: 0,
-                        since: None,
-                    }
-                }
+            let kernel = head.want.protocol.kernel();
+            match kernel.lock(&state.file, head.want.mode, false) {
+                Ok(true) => _ = state.taken(self, head.want),
+                // Perhaps somebody can wait by now.
                 Ok(false) => {}
                 Err(e) => state.fail(None, Failure::Io(e)),
+            }
+        });
+    }
+
+    /// Ends the moment in which the lock is left alone.
+    fn rested(self: &Arc<Self>) {
+        let _ = self.change(|state| {
+            if let Sent::Resting(_) = state.sent {
+                state.sent = Sent::Nobody;
             }
         });
     }
@@ -650,114 +735,93 @@ impl State {
         lost.map_or(Ok(false), |(_, reason)| Err(*reason))
     }
 
+    fn head(&self) -> Option<Head> {
+        self.waiting.front().map(|(ticket, waiter)| Head {
+            ticket: *ticket,
+            want: waiter.want,
+            blocking: waiter.blocking,
+        })
+    }
+
     /// Takes the lock, or joins those who share it, if nobody is in the way.
-    fn try_take(&mut self, file: &File, want: Want) -> Result<bool, Failure> {
-        if !self.waiting.is_empty() {
+    fn try_take(&mut self, queue: &LockQueue, want: Want, wait: bool) -> Result<bool, Failure> {
+        // Somebody who can wait does, as long as the lock is to be left alone.
+        if !self.waiting.is_empty() || wait && matches!(self.sent, Sent::Resting(_)) {
             return Ok(false);
         }
-        match self.kernel {
-            Kernel::Free => {
-                let kernel = want.protocol.kernel();
-                let taken = kernel.lock(file, want.mode, false).map_err(Failure::Io)?;
-                if taken {
-                    self.kernel = Kernel::Held {
-                        want,
-                        handed: 1,
-                        since: None,
-                    };
-                }
-                Ok(taken)
-            }
-            Kernel::Held { want: held, .. } => Ok(joins(held, want)),
-            Kernel::Elected(_) | Kernel::Waiting { .. } | Kernel::Sweeping(_) => Ok(false),
+        if let Some(held) = &self.held {
+            return Ok(held.joins(want));
         }
+        let kernel = want.protocol.kernel();
+        let taken = kernel
+            .lock(&self.file, want.mode, false)
+            .map_err(Failure::Io)?;
+        if taken {
+            self.taken(queue, want).handed = 1;
+        }
+        Ok(taken)
+    }
+
+    /// Notes that the kernel granted the lock.
+    fn taken(&mut self, queue: &LockQueue, want: Want) -> &mut Held {
+        if let Some(gap) = queue.means.gap {
+            self.run.taken(gap, Instant::now());
+        }
+        self.held.insert(Held::new(want))
     }
 
     /// Does whatever the state allows next. Fails where the lock could not be given back.
     fn advance(&mut self, queue: &Arc<LockQueue>) -> io::Result<()> {
         let mut given_back = Ok(());
         loop {
-            let head = self.waiting.first_key_value();
-            let head = head.map(|(ticket, waiter)| (*ticket, waiter.want, waiter.blocking));
-            match &mut self.kernel {
-                Kernel::Elected(ticket) => {
-                    if head.is_some_and(|(head, ..)| head == *ticket) {
-                        return given_back;
-                    }
-                    self.kernel = Kernel::Free;
+            let head = self.head();
+            if !self.sent.serves(head)
+                && let Sent::Waiting { wait, by } = mem::take(&mut self.sent)
+            {
+                match by {
+                    Some(_) => _ = wait.interrupt(),
+                    None => queue.means.helpers.call_back(&wait),
                 }
-                Kernel::Waiting { wait, by } => {
-                    let wanted = head.is_some_and(|(ticket, want, _)| match *by {
-                        Some(by) => by == ticket,
-                        None => wait.want == want,
-                    });
-                    if !wanted {
-                        wait.interrupt();
-                    }
+            }
+            let sent = !matches!(self.sent, Sent::Nobody);
+            match (&mut self.held, head) {
+                (None, None) => {
+                    // Nobody holds it to remove the file safely.
+                    self.remove = None;
                     return given_back;
                 }
-                Kernel::Sweeping(_) => {
-                    if head.is_some() {
+                (None, Some(_)) if queue.is_dead() => self.fail(None, Failure::Stale),
+                (None, Some(_)) if sent => return given_back,
+                (None, Some(head)) => self.send(queue, head),
+                (Some(_), None) if !self.holds.is_empty() => return given_back,
+                (Some(held), Some(head)) if !self.holds.is_empty() => {
+                    if held.joins(head.want) {
+                        self.grant(queue);
+                    } else if !sent
+                        && held.want.excludes(head.want)
+                        && (!held.fits(head.want) || held.over(&queue.means))
+                    {
+                        self.send(queue, head);
+                    } else {
                         return given_back;
                     }
-                    self.kernel = Kernel::Free;
                 }
-                Kernel::Held { want: held, .. } if !self.holds.is_empty() => {
-                    if !head.is_some_and(|(_, want, _)| joins(*held, want)) {
-                        return given_back;
-                    }
+                (Some(held), Some(head)) if !sent && held.fits(head.want) => {
+                    held.handed += 1;
                     self.grant(queue);
                 }
-                Kernel::Held {
-                    want: held,
-                    handed,
-                    since,
-                } => {
-                    let held = *held;
-                    let fits = head.is_some_and(|(_, want, _)| {
-                        want.mode == held.mode && held.protocol.covers(want.protocol)
-                    });
-                    // The first grant is the one that the kernel made.
-                    let in_time = *handed == 0 || {
-                        let now = Instant::now();
-                        *handed <= queue.means.hand_off_limit
-                            && now - *since.get_or_insert(now) < queue.means.hand_off_time
-                    };
-                    if fits && in_time {
-                        *handed += 1;
-                        self.grant(queue);
-                    } else {
-                        self.kernel = Kernel::Free;
-                        given_back = given_back.and(self.unlock(queue, held));
-                    }
-                }
-                Kernel::Free => {
-                    let Some((ticket, want, blocking)) = head else {
-                        // Nobody holds it to remove the file safely.
-                        self.remove = None;
-                        return given_back;
-                    };
-                    if queue.is_dead() {
-                        self.fail(None, Failure::Stale);
-                    } else if blocking {
-                        self.kernel = Kernel::Elected(ticket);
-                        self.wake
-                            .extend(self.waiting.get(&ticket).map(|waiter| waiter.wake.clone()));
-                    } else if let Err(e) = self.send_helper(queue, want) {
-                        self.fail(None, Failure::Io(e));
-                    }
-                }
+                (Some(_), _) => given_back = given_back.and(self.give_back(queue)),
             }
         }
     }
 
     /// Moves the head of the queue to the holders.
     fn grant(&mut self, queue: &Arc<LockQueue>) {
-        if let Some((ticket, waiter)) = self.waiting.pop_first() {
+        if let Some((ticket, waiter)) = self.waiting.pop_front() {
             match queue.expiry(ticket, waiter.max_hold) {
                 Ok(expiry) => {
                     let Waiter { party, want, .. } = waiter;
-                    self.holds.push(Hold {
+                    self.holds.push_back(Hold {
                         ticket,
                         party,
                         mode: want.mode,
@@ -765,7 +829,7 @@ impl State {
                         expiry,
                     });
                 }
-                Err(e) => self.failed.push((ticket, Failure::Io(e))),
+                Err(e) => drop(self.failed.insert(ticket, Failure::Io(e))),
             }
             self.wake.push(waiter.wake);
         }
@@ -773,58 +837,91 @@ impl State {
 
     /// Ends the wait of `ticket`, or else of the head of the queue.
     fn fail(&mut self, ticket: Option<Ticket>, failure: Failure) {
-        let head = || self.waiting.keys().next().copied();
-        if let Some(ticket) = ticket.or_else(head)
+        let ticket = ticket.or(self.head().map(|head| head.ticket));
+        if let Some(ticket) = ticket
             && let Some(waiter) = self.waiting.remove(&ticket)
         {
-            self.failed.push((ticket, failure));
+            self.failed.insert(ticket, failure);
             self.wake.push(waiter.wake);
         }
     }
 
-    /// Has somebody wait in the kernel for tasks.
-    fn send_helper(&mut self, queue: &Arc<LockQueue>, want: Want) -> io::Result<()> {
-        let wait = Arc::new(KernelWait::new(&queue.file, want)?);
-        let (done, waited) = (Arc::clone(queue), Arc::clone(&wait));
-        let done = move |outcome| done.settle(&waited, outcome);
-        let sent = queue.means.helpers.run(Arc::clone(&wait), done);
-        self.kernel = if sent {
-            Kernel::Waiting { wait, by: None }
-        } else {
-            let sweep = Waker::from(Arc::new(Sweep(Arc::clone(queue))));
-            Kernel::Sweeping(queue.means.clock.wake_at(Instant::now() + SWEEP, sweep)?)
+    /// Has the head of the queue wait in the kernel, or somebody for it.
+    fn send(&mut self, queue: &Arc<LockQueue>, head: Head) {
+        if head.blocking {
+            self.sent = Sent::Elected(head.ticket);
+            let waiter = self.waiting.get(&head.ticket);
+            self.wake.extend(waiter.map(|waiter| waiter.wake.clone()));
+            return;
+        }
+        if let Ok(wait) = self.kernel_wait(queue, head.want) {
+            let (done, waited) = (Arc::clone(queue), Arc::clone(&wait));
+            let done = move |outcome| done.settle(&waited, outcome);
+            if queue.means.helpers.run(Arc::clone(&wait), done) {
+                self.sent = Sent::Waiting { wait, by: None };
+                return;
+            }
+            self.spare = Some(Arc::clone(&wait.file));
+        }
+        self.sweep(queue);
+    }
+
+    /// A wait on a description of its own.
+    fn kernel_wait(&mut self, queue: &LockQueue, want: Want) -> io::Result<Arc<KernelWait>> {
+        let signal = queue.means.signal.map_or_else(sys::Signal::any, Ok)?;
+        let file = match self.spare.take() {
+            Some(file) => file,
+            None => Arc::new(reopen(&self.file, queue.writable)?),
         };
-        Ok(())
+        KernelWait::new(file, want, signal).map(Arc::new)
+    }
+
+    /// Has the clock make a try for the head of the queue, since nobody can wait for it.
+    fn sweep(&mut self, queue: &Arc<LockQueue>) {
+        let sweep = Waker::from(Arc::new(Sweep(Arc::clone(queue))));
+        match queue.means.clock.wake_at(Instant::now() + SWEEP, sweep) {
+            Ok(alarm) => self.sent = Sent::Sweeping(alarm),
+            Err(e) => self.fail(None, Failure::Io(e)),
+        }
     }
 
     /// Gives the lock back to the kernel; removes the file first, if that was asked for and
     /// nobody here waits for it. A lock that cannot be given back goes with its descriptor.
-    fn unlock(&mut self, queue: &LockQueue, held: Want) -> io::Result<()> {
-        let kernel = held.protocol.kernel();
+    fn give_back(&mut self, queue: &Arc<LockQueue>) -> io::Result<()> {
+        let Some(Held { want, .. }) = self.held.take() else {
+            return Ok(());
+        };
+        let kernel = want.protocol.kernel();
         let vacant = self.waiting.is_empty();
         let removed = match self.remove.take_if(|_| vacant) {
             // Sharers elsewhere still rely on the file: the last of all removes it.
             Some(target)
-                if held.mode == Mode::Exclusive
+                if want.mode == Mode::Exclusive
                     || kernel
-                        .lock(&queue.file, Mode::Exclusive, false)
+                        .lock(&self.file, Mode::Exclusive, false)
                         .unwrap_or(false) =>
             {
                 target.remove(queue.identity)
             }
             _ => Ok(()),
         };
-        let unlocked = kernel.unlock(&queue.file);
+        let unlocked = kernel.unlock(&self.file);
         if unlocked.is_err() {
-            queue.give_up();
+            queue.dead.store(true, Ordering::Release);
+            let detached = sys::detach(&self.file);
+            debug_assert!(detached.is_ok(), "{detached:?}");
+        } else if let Some(gap) = queue.means.gap
+            && let Some(until) = self.run.left(gap, Instant::now())
+            && matches!(self.sent, Sent::Nobody)
+        {
+            let rested = Waker::from(Arc::new(Rested(Arc::downgrade(queue))));
+            // Without a clock there is no rest.
+            if let Ok(alarm) = queue.means.clock.wake_at(until, rested) {
+                self.sent = Sent::Resting(alarm);
+            }
         }
         unlocked.and(removed)
     }
-}
-
-/// Whether somebody who wants `want` may hold the lock beside those for whom `held` is held.
-fn joins(held: Want, want: Want) -> bool {
-    held.mode == Mode::Shared && want.mode == Mode::Shared && held.protocol.covers(want.protocol)
 }
 
 struct Sweep(Arc<LockQueue>);
@@ -832,5 +929,15 @@ struct Sweep(Arc<LockQueue>);
 impl Wake for Sweep {
     fn wake(self: Arc<Self>) {
         self.0.sweep();
+    }
+}
+
+struct Rested(Weak<LockQueue>);
+
+impl Wake for Rested {
+    fn wake(self: Arc<Self>) {
+        if let Some(queue) = self.0.upgrade() {
+            queue.rested();
+        }
     }
 }

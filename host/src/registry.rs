@@ -2,9 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use crate::queue::{LockQueue, Means, OwnerId, Ticket};
+use crate::sync::{Mutex, lock};
 use crate::target::{Identity, Opened};
 
 #[derive(Debug)]
@@ -43,10 +44,6 @@ impl Queues {
             self.tidy = self.known.len();
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Registry {

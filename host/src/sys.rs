@@ -80,26 +80,26 @@ pub(crate) fn ofd_holder(file: &File) -> io::Result<Option<Mode>> {
     })
 }
 
-/// A thread of this process, as the kernel numbers it.
+/// A thread of this process, as the kernel numbers it, and the signal that wakes it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Thread(libc::pid_t);
+pub(crate) struct Thread(libc::pid_t, Signal);
 
 impl Thread {
     /// Makes the calling thread one that [`interrupt`] and [`Alarm`] reach.
-    pub(crate) fn current() -> io::Result<Self> {
-        let signal = wake_signal()?;
+    pub(crate) fn current(signal: Signal) -> io::Result<Self> {
         // SAFETY: `set` is initialised by `sigemptyset` before it is read; unblocking a signal
         // that has a handler has no other effect on the thread.
         unsafe {
             let mut set = MaybeUninit::uninit();
             check(libc::sigemptyset(set.as_mut_ptr()))?;
-            check(libc::sigaddset(set.as_mut_ptr(), signal))?;
+            check(libc::sigaddset(set.as_mut_ptr(), signal.0))?;
             match libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), ptr::null_mut()) {
                 0 => {}
                 e => return Err(io::Error::from_raw_os_error(e)),
             }
         }
-        Ok(Self(rustix::thread::gettid().as_raw_nonzero().get()))
+        let number = rustix::thread::gettid().as_raw_nonzero().get();
+        Ok(Self(number, signal))
     }
 }
 
@@ -107,14 +107,14 @@ impl Thread {
 ///
 /// A signal alone gets lost where it arrives before the system call begins. So the descriptor is
 /// pointed at a private file first, on which every lock is free: a thread that has yet to enter
-/// the call comes back at once, and one that is inside is woken by the signal. Either way the
-/// caller cannot tell from the result what it holds, and must unlock through another descriptor.
+/// the call comes back at once, and one that is inside is woken by the signal. Either way nobody
+/// can tell from the result what was locked, and it takes another descriptor to unlock it.
 ///
 /// The caller guarantees that `thread` does not end, and that `file` stays open, during the call.
 pub(crate) fn interrupt(thread: Thread, file: &File) -> io::Result<()> {
     detach(file)?;
     // SAFETY: both identifiers are plain numbers; the handler of the signal does nothing.
-    let sent = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread.0, wake_signal()?) };
+    let sent = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread.0, thread.1.0) };
     if sent == -1 {
         Err(io::Error::last_os_error())
     } else {
@@ -131,11 +131,9 @@ pub(crate) fn detach(file: &File) -> io::Result<()> {
     check(unsafe { libc::dup3(decoy.as_raw_fd(), file.as_raw_fd(), libc::O_CLOEXEC) }).map(drop)
 }
 
-/// Does everything that can fail for want of resources before a wait begins, so that
-/// [`interrupt`] cannot.
+/// Does what can fail for want of resources before a wait begins, so that [`interrupt`] cannot.
 pub(crate) fn prepare_interrupts() -> io::Result<()> {
-    decoy()?;
-    wake_signal().map(drop)
+    decoy().map(drop)
 }
 
 fn decoy() -> io::Result<&'static File> {
@@ -150,36 +148,45 @@ fn decoy() -> io::Result<&'static File> {
 
 extern "C" fn ignore(_: libc::c_int) {}
 
-/// The signal that wakes a waiting thread: `SIGSTKFLT`, which the kernel never sends, or where
-/// somebody in this process handles that, the first from `SIGRTMIN + 8` on that nobody does. The C
-/// library reserves those below `SIGRTMIN`, and Go runs on `SIGURG`. The first choice is none of
-/// the real-time signals because those fail to be sent when the user has too many pending.
-fn wake_signal() -> io::Result<libc::c_int> {
-    static SIGNAL: OnceLock<Option<libc::c_int>> = OnceLock::new();
-    let signal = SIGNAL.get_or_init(|| {
-        let spare = std::iter::once(libc::SIGSTKFLT);
-        let mut signals = spare.chain(libc::SIGRTMIN() + 8..=libc::SIGRTMAX());
-        signals.find(|&signal| claim(signal).unwrap_or(false))
-    });
-    signal.ok_or_else(|| io::Error::other("every real-time signal of this process is taken"))
-}
+/// A signal that ends the wait of a thread and has no other effect. Its handler is this
+/// crate's, which does nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Signal(libc::c_int);
 
-/// Installs the empty handler on `signal` unless it has one. Without `SA_RESTART`, since to end a
-/// system call is all that the signal is for.
-fn claim(signal: libc::c_int) -> io::Result<bool> {
-    // SAFETY: both structures are plain data for which all zeroes is a value, and the handler
-    // may run on any thread at any time, since it does nothing.
-    unsafe {
-        let mut old: libc::sigaction = MaybeUninit::zeroed().assume_init();
-        check(libc::sigaction(signal, ptr::null(), &mut old))?;
-        if old.sa_sigaction != libc::SIG_DFL {
-            return Ok(false);
-        }
-        let mut new: libc::sigaction = MaybeUninit::zeroed().assume_init();
-        new.sa_sigaction = ignore as extern "C" fn(libc::c_int) as usize;
-        check(libc::sigaction(signal, &new, ptr::null_mut()))?;
+impl Signal {
+    /// `SIGSTKFLT`, which the kernel never sends, or where somebody in this process handles that,
+    /// the first from `SIGRTMIN + 8` on that nobody does. The C library reserves those below
+    /// `SIGRTMIN`, and Go runs on `SIGURG`. The first choice is none of the real-time signals
+    /// because those fail to be sent when the user has too many pending.
+    pub(crate) fn any() -> io::Result<Self> {
+        static SIGNAL: OnceLock<Option<Signal>> = OnceLock::new();
+        let signal = SIGNAL.get_or_init(|| {
+            let spare = std::iter::once(libc::SIGSTKFLT);
+            let mut signals = spare.chain(libc::SIGRTMIN() + 8..=libc::SIGRTMAX());
+            signals.find_map(|signal| Self::claim(signal).ok())
+        });
+        signal.ok_or_else(|| io::Error::other("every signal of this process is taken"))
     }
-    Ok(true)
+
+    /// Installs the empty handler on `number`, unless that has a handler of somebody else's.
+    /// Without `SA_RESTART`, since to end a system call is all that the signal is for.
+    pub(crate) fn claim(number: libc::c_int) -> io::Result<Self> {
+        let handler = ignore as extern "C" fn(libc::c_int) as usize;
+        // SAFETY: both structures are plain data for which all zeroes is a value, and the handler
+        // may run on any thread at any time, since it does nothing.
+        unsafe {
+            let mut old: libc::sigaction = MaybeUninit::zeroed().assume_init();
+            check(libc::sigaction(number, ptr::null(), &mut old))?;
+            if old.sa_sigaction != libc::SIG_DFL && old.sa_sigaction != handler {
+                let taken = format!("signal {number} is handled by somebody else");
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, taken));
+            }
+            let mut new: libc::sigaction = MaybeUninit::zeroed().assume_init();
+            new.sa_sigaction = handler;
+            check(libc::sigaction(number, &new, ptr::null_mut()))?;
+        }
+        Ok(Self(number))
+    }
 }
 
 /// Interrupts the system calls of one thread from a point in time on, until it is dropped.
@@ -196,7 +203,7 @@ impl Alarm {
         let this = unsafe {
             let mut event: libc::sigevent = MaybeUninit::zeroed().assume_init();
             event.sigev_notify = libc::SIGEV_THREAD_ID;
-            event.sigev_signo = wake_signal()?;
+            event.sigev_signo = thread.1.0;
             event.sigev_notify_thread_id = thread.0;
             check(libc::timer_create(
                 libc::CLOCK_MONOTONIC,

@@ -10,6 +10,7 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -37,7 +38,7 @@ enum Base {
 /// since only then the number is not given to another file.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Identity {
-    pub(crate) device: u64,
+    device: u64,
     inode: u64,
 }
 
@@ -47,6 +48,19 @@ impl Identity {
             device: metadata.dev(),
             inode: metadata.ino(),
         }
+    }
+
+    /// Whether `file`, whose identity this is, lies on a network file system.
+    pub(crate) fn is_network(self, file: &File) -> bool {
+        const NFS: u64 = 0x6969;
+        const SMB: u64 = 0xff53_4d42;
+        const SMB2: u64 = 0xfe53_4d42;
+        // On a device, then: network file systems have none, and number 0 in its place.
+        if rustix::fs::major(self.device) != 0 {
+            return false;
+        }
+        let kind = rustix::fs::fstatfs(file).map(|fs| fs.f_type.cast_unsigned());
+        matches!(kind.map(|kind| kind & 0xffff_ffff), Ok(NFS | SMB | SMB2))
     }
 }
 
@@ -197,6 +211,17 @@ impl Target {
             Base::Beneath(dir) => dir.remove_file(&self.path),
         }
     }
+}
+
+/// A second open file description of an open file, whatever became of its name. Locks of the two
+/// exclude each other. Fails where `/proc` is not there, or where the file may not be opened any
+/// more by whom this process has become.
+pub(crate) fn reopen(file: &File, writable: bool) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(writable)
+        .custom_flags(FLAGS)
+        .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// A path that leads out of its directory is a mistake in the path, and says nothing about

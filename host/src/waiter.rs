@@ -1,117 +1,135 @@
 //! Waiting in the kernel: the one thread per file that does it, and how it is called back.
 //!
 //! A kernel waiter is either the thread of a blocking caller or a helper thread, borrowed from
-//! [`Helpers`] for the sake of tasks that must not block. It waits on a descriptor of its own,
-//! which shares the open file description, and so the lock, with that of the queue. That makes
-//! interruption safe (see [`sys::interrupt`]): the waiter's descriptor is pointed elsewhere, a
-//! signal ends the call, and whatever the waiter had got hold of in that moment is given back
-//! through the queue's descriptor, before anybody else is served.
+//! [`Helpers`] for the sake of tasks that must not block. It waits on an open file description of
+//! its own, apart from the one through which the engine holds the lock and makes its tries. So it
+//! takes its place in the kernel's queue while the engine still holds the lock, and when it is
+//! granted, that description becomes the one that holds.
+//!
+//! To call it back (see [`sys::interrupt`]) its descriptor is pointed elsewhere and a signal ends
+//! the call. Whatever it had got hold of in that moment goes as soon as it returns, and concerns
+//! nobody any more: the queue forgets a wait when it calls it back.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::Arc;
 
 use crate::deadline::{Deadline, IDLE};
 use crate::protocol::Want;
+use crate::sync::{Condvar, Mutex, MutexGuard, lock, thread};
 use crate::sys;
 
 /// One wait in the kernel.
 #[derive(Debug)]
 pub(crate) struct KernelWait {
     pub(crate) want: Want,
-    file: File,
+    /// A description that nobody else uses until the wait is over.
+    pub(crate) file: Arc<File>,
+    signal: sys::Signal,
     progress: Mutex<Progress>,
 }
 
 #[derive(Debug, Default)]
 struct Progress {
     thread: Option<sys::Thread>,
+    over: bool,
     interrupted: bool,
+    /// The description of an interrupted wait, to give back what it may have got.
+    kept: Option<File>,
 }
 
-/// How a wait ended. Only [`Locked`](Self::Locked) is sure about what is held.
+/// How a wait ended. Unless it is [`Locked`](Self::Locked), nothing is held.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Locked,
-    /// Called back.
+    /// Called back. The descriptor is of no use any more.
     Interrupted,
     /// The deadline passed.
     TimedOut,
+    /// It could not be begun, for want of something that the lock has nothing to do with.
+    NotBegun,
     Failed(io::Error),
 }
 
 impl KernelWait {
-    /// Fails for want of descriptors or memory, so that nothing after it does.
-    pub(crate) fn new(file: &File, want: Want) -> io::Result<Self> {
+    /// Fails for want of descriptors, memory or a signal, so that [`interrupt`](Self::interrupt)
+    /// does not.
+    pub(crate) fn new(file: Arc<File>, want: Want, signal: sys::Signal) -> io::Result<Self> {
         sys::prepare_interrupts()?;
         Ok(Self {
             want,
-            file: file.try_clone()?,
+            file,
+            signal,
             progress: Mutex::default(),
         })
     }
 
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Waits on the calling thread.
     pub(crate) fn run(&self, deadline: Deadline) -> Outcome {
-        let outcome = self.wait(deadline).unwrap_or_else(Outcome::Failed);
-        let mut progress = self.progress();
+        let outcome = self.wait(deadline);
+        let mut progress = lock(&self.progress);
         progress.thread = None;
-        if progress.interrupted {
-            Outcome::Interrupted
-        } else {
-            outcome
+        progress.over = true;
+        if !progress.interrupted {
+            return outcome;
         }
+        // Closing it would do, but for a forked child that has a copy.
+        if let Some(file) = progress.kept.take() {
+            let _ = self.want.protocol.kernel().unlock(&file);
+        }
+        Outcome::Interrupted
     }
 
-    fn wait(&self, deadline: Deadline) -> io::Result<Outcome> {
-        let thread = sys::Thread::current()?;
+    fn wait(&self, deadline: Deadline) -> Outcome {
+        let Ok(thread) = sys::Thread::current(self.signal) else {
+            return Outcome::NotBegun;
+        };
         {
-            let mut progress = self.progress();
+            let mut progress = lock(&self.progress);
             if progress.interrupted {
-                return Ok(Outcome::Interrupted);
+                return Outcome::Interrupted;
             }
             progress.thread = Some(thread);
         }
-        let _alarm = deadline
+        let alarm = deadline
             .instant()
             .map(|at| sys::Alarm::set(thread, at))
-            .transpose()?;
+            .transpose();
+        if alarm.is_err() {
+            return Outcome::NotBegun;
+        }
+        let kernel = self.want.protocol.kernel();
         loop {
-            match self
-                .want
-                .protocol
-                .kernel()
-                .lock(&self.file, self.want.mode, true)
-            {
-                Ok(_) => return Ok(Outcome::Locked),
-                Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
+            // A model checker has one thread for all of them, which must not block.
+            match kernel.lock(&self.file, self.want.mode, !cfg!(loom)) {
+                Ok(true) => return Outcome::Locked,
+                Ok(false) => thread::yield_now(),
+                Err(e) if e.kind() != io::ErrorKind::Interrupted => return Outcome::Failed(e),
                 // A signal: ours, or one that the program takes for itself.
-                Err(_) if self.progress().interrupted => return Ok(Outcome::Interrupted),
-                Err(_) if deadline.passed() => return Ok(Outcome::TimedOut),
+                Err(_) if lock(&self.progress).interrupted => return Outcome::Interrupted,
+                Err(_) if deadline.passed() => return Outcome::TimedOut,
                 Err(_) => {}
             }
         }
     }
 
-    /// Calls the waiter back; it reports [`Outcome::Interrupted`] within microseconds.
-    pub(crate) fn interrupt(&self) {
-        let mut progress = self.progress();
-        if progress.interrupted {
-            return;
+    /// Calls the waiter back; it reports [`Outcome::Interrupted`] within microseconds. Answers
+    /// `false` where it is about to report something else already.
+    pub(crate) fn interrupt(&self) -> bool {
+        let mut progress = lock(&self.progress);
+        if progress.interrupted || progress.over {
+            return progress.interrupted;
         }
         progress.interrupted = true;
         if let Some(thread) = progress.thread {
+            progress.kept = self.file.try_clone().ok();
             // The thread cannot end: it takes this mutex before it lets go of the wait.
             let sent = sys::interrupt(thread, &self.file);
             debug_assert!(sent.is_ok(), "{sent:?}");
         }
+        true
     }
 }
 
@@ -133,6 +151,8 @@ struct Job {
 struct Pool {
     jobs: VecDeque<Job>,
     idle: usize,
+    /// Threads whose wait was called back, and that will be idle in a moment.
+    returning: usize,
     threads: usize,
 }
 
@@ -146,7 +166,7 @@ impl Helpers {
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared)
     }
 
     /// Waits on a thread of its own. Answers `false`, and does nothing, where there is none left.
@@ -160,7 +180,7 @@ impl Helpers {
             done: Box::new(done),
         };
         let mut pool = self.pool();
-        if pool.idle > pool.jobs.len() {
+        if pool.idle + pool.returning > pool.jobs.len() {
             pool.jobs.push_back(job);
             self.work.notify_one();
             return true;
@@ -177,6 +197,12 @@ impl Helpers {
         started
     }
 
+    /// Calls the thread of a wait back.
+    pub(crate) fn call_back(&self, wait: &KernelWait) {
+        let mut pool = self.pool();
+        pool.returning += usize::from(wait.interrupt());
+    }
+
     fn work(&self, mut job: Job) {
         loop {
             let Job { wait, done } = job;
@@ -184,12 +210,12 @@ impl Helpers {
             // Its descriptor shall not stay open for as long as this thread idles.
             drop(wait);
             // Before the outcome is told, since that can call for the next wait.
-            self.pool().idle += 1;
+            let mut pool = self.pool();
+            pool.idle += 1;
+            pool.returning -= usize::from(matches!(outcome, Outcome::Interrupted));
+            drop(pool);
             done(outcome);
-            let (mut pool, _) = self
-                .work
-                .wait_timeout_while(self.pool(), IDLE, |pool| pool.jobs.is_empty())
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut pool = self.await_work();
             pool.idle -= 1;
             match pool.jobs.pop_front() {
                 Some(next) => job = next,
@@ -199,6 +225,21 @@ impl Helpers {
                 }
             }
         }
+    }
+
+    #[cfg(not(loom))]
+    fn await_work(&self) -> MutexGuard<'_, Pool> {
+        let work = self
+            .work
+            .wait_timeout_while(self.pool(), IDLE, |pool| pool.jobs.is_empty());
+        work.unwrap_or_else(std::sync::PoisonError::into_inner).0
+    }
+
+    /// There is no time in a model; a thread without work ends.
+    #[cfg(loom)]
+    fn await_work(&self) -> MutexGuard<'_, Pool> {
+        let _ = IDLE;
+        self.pool()
     }
 }
 

@@ -85,7 +85,10 @@ fn a_native_program_gets_no_runtime_and_no_command_line() {
     crates.dedup();
     let known = [
         "bitflags",
+        "foldhash",
         "fs4",
+        "hashbrown",
+        "hashlink",
         "libc",
         "linux-raw-sys",
         "locket",
