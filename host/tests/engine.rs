@@ -5,11 +5,11 @@ mod common;
 
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::*;
 use locket::{Engine, LostReason, OnRelease, Options, Protocol, State};
@@ -174,6 +174,114 @@ fn the_bounded_hand_off_lets_other_engines_in() {
     });
     foreign.join().unwrap().release().unwrap();
     rest.join().unwrap();
+}
+
+/// Two engines with many waiters each, that give the lock back at every release: they alternate,
+/// since each has its next waiter in the kernel's queue before it lets go.
+#[test]
+fn the_next_waiter_has_its_place_before_the_lock_goes_back() {
+    let dir = Dir::new();
+    let engine = || Engine::builder().hand_off(0, Duration::ZERO).build();
+    let locks = [dir.lock(&engine()), dir.lock(&engine())];
+    let first = dir.lock(&Engine::new()).acquire(EX, None).unwrap();
+    let (order, turns) = mpsc::channel();
+    let mut threads = Vec::new();
+    for i in 0..10 {
+        for (name, lock) in locks.iter().enumerate() {
+            let waiting = format!("{lock:?}");
+            let (waiter, order) = (lock.clone(), order.clone());
+            threads.push(thread::spawn(move || {
+                // Half of them by way of a helper thread.
+                let guard = match i % 2 {
+                    0 => waiter.acquire(EX, None),
+                    _ => block_on(waiter.acquire_async(EX, None)),
+                };
+                let guard = guard.unwrap();
+                order.send(name).unwrap();
+                // As long as anybody is left, the other engine and this one are in line.
+                let left = 19 - 2 * i - name;
+                eventually("the next waits", || {
+                    kernel_waiters(waiter.path()) == left.min(2)
+                });
+                guard.release().unwrap();
+            }));
+            eventually("it is in the queue", || format!("{lock:?}") != waiting);
+            eventually("it waits", || {
+                kernel_waiters(lock.path()) == name.max(i.min(1)) + 1
+            });
+        }
+    }
+    first.release().unwrap();
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
+    drop(order);
+    assert!(turns.iter().eq((0..20).map(|i| i % 2)));
+}
+
+#[test]
+fn who_polls_gets_a_chance_in_the_gap() {
+    let dir = Dir::new();
+    let (after, length) = (Duration::from_millis(20), Duration::from_millis(10));
+    let busy = dir.lock(&Engine::builder().gap(after, length).build());
+    let polls = dir.lock(&Engine::new());
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    busy.acquire(EX, None).unwrap().release().unwrap();
+                }
+            });
+        }
+        for _ in 0..3 {
+            let start = Instant::now();
+            // Seldom enough to find a lock taken that is never free for long.
+            while polls.try_acquire(EX).unwrap().is_none() {
+                thread::sleep(length / 2);
+                assert!(start.elapsed() < STUCK);
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    // A single try takes what it finds.
+    drop(busy.try_acquire(EX).unwrap().unwrap());
+}
+
+#[test]
+fn the_signal_can_be_chosen_unless_it_is_taken() {
+    use std::io::ErrorKind;
+    let dir = Dir::new();
+    let signal = libc::SIGRTMIN() + 5;
+    let lock = dir.lock(&Engine::builder().wake_signal(signal).unwrap().build());
+    let holder = dir.lock(&Engine::new());
+    let guard = holder.acquire(EX, None).unwrap();
+    thread::scope(|scope| {
+        let canceled = scope.spawn(|| lock.acquire(EX, STUCK));
+        eventually("it waits", || kernel_waiters(lock.path()) == 1);
+        let caught = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let mask = status
+                .lines()
+                .find_map(|l| l.strip_prefix("SigCgt:"))
+                .unwrap();
+            u64::from_str_radix(mask.trim(), 16).unwrap() & (1 << (signal - 1)) != 0
+        };
+        assert!(caught());
+        lock.cancel_waits();
+        assert!(canceled.join().unwrap().unwrap_err().is_canceled());
+    });
+    drop(guard);
+    // Twice the same is no conflict, and these are.
+    assert!(Engine::builder().wake_signal(signal).is_ok());
+    let taken = |number| Engine::builder().wake_signal(number).unwrap_err().kind();
+    assert_eq!(
+        taken(libc::SIGSEGV),
+        ErrorKind::AddrInUse,
+        "the runtime handles stack overflows"
+    );
+    assert_eq!(taken(libc::SIGKILL), ErrorKind::InvalidInput);
+    assert_eq!(taken(1000), ErrorKind::InvalidInput);
 }
 
 #[test]

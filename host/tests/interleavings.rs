@@ -124,7 +124,7 @@ fn a_task_and_a_thread_take_turns() {
 
 #[test]
 fn a_dropped_future_takes_no_grant_with_it() {
-    model(None, |world| {
+    model(3, |world| {
         let guard = world.lock.acquire(EX, None).unwrap();
         let dropped = spawn(world, |world| {
             let mut acquire = world.lock.acquire_async(EX, None);

@@ -45,13 +45,7 @@ fn exclusion_holds_and_nothing_is_left_under_stress() {
                 .unwrap();
             let (state, grants) = (Arc::clone(&state), Arc::clone(&grants));
             thread::spawn(move || {
-                let mut seed = i * 7919 + 1;
-                let mut random = move |n: u64| {
-                    seed = seed
-                        .wrapping_mul(6364136223846793005)
-                        .wrapping_add(1442695040888963407);
-                    (seed >> 33) % n
-                };
+                let mut random = numbers(i * 7919 + 1);
                 while Instant::now() < end {
                     let mode = if random(3) == 0 { SH } else { EX };
                     let timeout = match random(4) {
@@ -122,34 +116,114 @@ fn exclusion_holds_and_nothing_is_left_under_stress() {
     );
 }
 
+/// A small generator of numbers that look random.
+fn numbers(mut seed: u64) -> impl FnMut(u64) -> u64 {
+    move |limit| {
+        seed = seed
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (seed >> 33) % limit
+    }
+}
+
+/// From before the helper runs to after it waits; every tenth in the moment of its grant.
 #[test]
-fn cancellations_at_random_phases_are_not_lost() {
+fn of_100_000_canceled_waits_none_is_lost_and_none_granted_to_nobody() {
     let _alone = alone();
     let dir = Dir::new();
     let (holder, lock) = (dir.lock(&Engine::new()), dir.lock(&Engine::new()));
+    let mut random = numbers(1);
     let mut guard = Some(holder.acquire(EX, None).unwrap());
-    for i in 0..5_000u32 {
+    let mut slowest = Duration::ZERO;
+    for i in 0..100_000 {
         let acquire = pending(&lock, EX);
-        // Somewhere between before the helper runs and after it waits.
-        for _ in 0..i % 400 {
+        for _ in 0..random(4000) {
             std::hint::spin_loop();
         }
         if i % 10 == 0 {
-            // In the moment of the grant.
             guard.take();
         }
         drop(acquire);
         if guard.is_none() {
+            let start = Instant::now();
             guard = Some(
                 holder
                     .acquire(EX, STUCK)
                     .expect("a cancelled wait kept the lock"),
             );
+            slowest = slowest.max(start.elapsed());
         }
     }
+    println!("free again after {slowest:?} at most");
     guard.take();
     lock.acquire(EX, STUCK).unwrap().release().unwrap();
     assert!(engine_threads() <= 1);
+}
+
+/// The same for callers that wait on their own threads, called back from another.
+#[test]
+fn of_20_000_canceled_threads_none_is_lost_and_none_granted_to_nobody() {
+    let _alone = alone();
+    let dir = Dir::new();
+    let (holder, lock) = (dir.lock(&Engine::new()), dir.lock(&Engine::new()));
+    let waits = AtomicUsize::new(0);
+    let ends = AtomicUsize::new(0);
+    const WAITS: usize = 20_000;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut random = numbers(2);
+            while ends.load(Ordering::SeqCst) < WAITS {
+                let guard = holder
+                    .acquire(EX, STUCK)
+                    .expect("a cancelled wait kept the lock");
+                let wait = ends.load(Ordering::SeqCst);
+                let begun = || waits.load(Ordering::SeqCst) > wait || wait == WAITS;
+                eventually("the next wait begins", begun);
+                for _ in 0..random(6000) {
+                    std::hint::spin_loop();
+                }
+                // Nobody else ends it, while the lock is held; sometimes its grant does.
+                let guard = Some(guard).filter(|_| random(10) > 0);
+                eventually("it is called back", || {
+                    lock.cancel_waits();
+                    ends.load(Ordering::SeqCst) > wait || wait == WAITS
+                });
+                drop(guard);
+            }
+        });
+        for _ in 0..WAITS {
+            waits.fetch_add(1, Ordering::SeqCst);
+            match lock.acquire(EX, None) {
+                Ok(guard) => drop(guard),
+                Err(e) => assert!(e.is_canceled(), "{e}"),
+            }
+            ends.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    lock.acquire(EX, STUCK).unwrap().release().unwrap();
+}
+
+#[test]
+fn a_thousand_contended_files_are_served_by_the_threads_there_are() {
+    let _alone = alone();
+    let dir = Dir::new();
+    let holder = Engine::new();
+    let engine = Engine::builder().helper_threads(100).build();
+    let paths: Vec<_> = (0..1000).map(|i| dir.path(&i.to_string())).collect();
+    let locks: Vec<_> = paths
+        .iter()
+        .map(|path| engine.open(path).unwrap())
+        .collect();
+    let open = |path| holder.open(path).unwrap().acquire(EX, None).unwrap();
+    let guards: Vec<_> = paths.iter().map(open).collect();
+    let waiters: Vec<_> = locks.iter().map(|lock| pending(lock, EX)).collect();
+    // And the clock.
+    assert!(engine_threads() <= 101, "{} threads", engine_threads());
+    drop(guards);
+    for waiter in waiters {
+        block_on(waiter).unwrap().release().unwrap();
+    }
+    eventually("the threads end", || engine_threads() == 0);
 }
 
 #[test]

@@ -107,6 +107,32 @@ impl Drop for Process {
     }
 }
 
+/// How many wait in the kernel for a lock of the file.
+pub fn kernel_waiters(path: &Path) -> usize {
+    use std::os::unix::fs::MetadataExt;
+    let inode = format!(
+        ":{} ",
+        std::fs::metadata(path).expect("the lock file").ino()
+    );
+    let locks = std::fs::read_to_string("/proc/locks").expect("the kernel's locks");
+    locks
+        .lines()
+        .filter(|line| line.contains("->") && line.contains(&inode))
+        .count()
+}
+
+/// Whether `strace` is there. In CI it must be.
+pub fn can_trace() -> bool {
+    match Command::new("strace").arg("--version").output() {
+        Ok(_) => true,
+        Err(e) => {
+            assert!(std::env::var_os("CI").is_none(), "CI must have strace: {e}");
+            println!("NOT RUN, for want of strace: {e}");
+            false
+        }
+    }
+}
+
 /// Waits until `condition` holds.
 #[track_caller]
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {

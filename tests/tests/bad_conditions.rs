@@ -62,14 +62,19 @@ fn a_file_or_a_directory_without_permission_is_denied() {
 }
 
 #[test]
-fn without_descriptors_a_wait_makes_tries() {
+fn without_descriptors_or_timers_a_wait_makes_tries() {
     let dir = tempfile::tempdir().unwrap();
     let lock = dir.path().join("lock");
     let mut holder = Process::spawn(Command::new(PEER).arg(&lock));
-    // Enough for the lock, and not for what a wait needs besides.
-    let script = "ulimit -n 4; exec \"$0\" \"$1\"";
-    let mut peer = Process::spawn(Command::new("sh").args(["-c", script, PEER]).arg(&lock));
-    for acquire in ["acquire", "acquire-async"] {
+    // Enough for the lock, and not for what a wait needs besides: a descriptor; a timer.
+    for (limit, acquire) in [
+        ("-n 4", "acquire"),
+        ("-n 4", "acquire-async"),
+        ("-i 0", "acquire"),
+    ] {
+        let script = format!("ulimit {limit}; exec \"$0\" \"$1\"");
+        let mut limited = Command::new("bash");
+        let mut peer = Process::spawn(limited.args(["-c", &script, PEER]).arg(&lock));
         assert_eq!(holder.ask("acquire exclusive none"), "ok");
         assert_eq!(peer.ask("acquire exclusive 0"), "err would-block");
         assert_eq!(peer.ask(&format!("{acquire} exclusive 30")), "err timeout");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use locket_tests::process::{Process, QUIESCENT, STUCK, eventually};
+use locket_tests::process::{Process, QUIESCENT, STUCK, eventually, kernel_waiters};
 
 struct Dir(tempfile::TempDir);
 
@@ -33,17 +33,6 @@ fn peer(path: &Path, args: &[&str]) -> Process {
             .arg(path)
             .args(args),
     )
-}
-
-/// The processes that wait in the kernel for a lock of the file.
-fn kernel_waiters(path: &Path) -> usize {
-    use std::os::unix::fs::MetadataExt;
-    let inode = format!(":{} ", std::fs::metadata(path).unwrap().ino());
-    let locks = std::fs::read_to_string("/proc/locks").unwrap();
-    locks
-        .lines()
-        .filter(|line| line.contains("->") && line.contains(&inode))
-        .count()
 }
 
 #[test]
@@ -261,47 +250,5 @@ fn native_takes_turns_with_both_families_of_foreign_lockers() {
             assert_eq!(peer.ask("release"), "ok");
             assert_eq!(next.answer(), "ok");
         }
-    }
-}
-
-/// Nothing is polled: from the moment in which it waits, a process makes no system call at all.
-#[test]
-fn waiting_makes_no_system_call() {
-    if let Err(e) = Command::new("strace").arg("--version").output() {
-        assert!(std::env::var_os("CI").is_none(), "CI must have strace: {e}");
-        println!("NOT RUN, for want of strace: {e}");
-        return;
-    }
-    for acquire in ["acquire exclusive none", "acquire-async exclusive none"] {
-        let dir = Dir::new();
-        let trace = dir.0.path().join("trace");
-        let mut holder = dir.peer();
-        assert_eq!(holder.ask("acquire exclusive none"), "ok");
-        let mut strace = Command::new("strace");
-        strace
-            .args(["-f", "-o"])
-            .arg(&trace)
-            .arg(env!("CARGO_BIN_EXE_peer"));
-        let mut waiter = Process::spawn(strace.arg(dir.lock()));
-        waiter.send(acquire);
-        eventually("it waits", || kernel_waiters(&dir.lock()) == 1);
-        let calls = || std::fs::read_to_string(&trace).unwrap().lines().count();
-        // Until its other threads have gone to sleep as well.
-        let mut before = calls();
-        eventually("it is quiet", || {
-            let quiet = waiter.answer_within(QUIESCENT).is_none() && calls() == before;
-            before = calls();
-            quiet
-        });
-        assert_eq!(waiter.answer_within(Duration::from_millis(300)), None);
-        assert_eq!(
-            calls(),
-            before,
-            "{acquire}: {}",
-            std::fs::read_to_string(&trace).unwrap()
-        );
-        assert_eq!(holder.ask("release"), "ok");
-        assert_eq!(waiter.answer(), "ok");
-        assert!(waiter.finish());
     }
 }

@@ -1,9 +1,11 @@
 //! A native process with one lock, driven line by line: each command on standard input gets one
-//! line of answer. `peer PATH [--protocol P] [--remove]`
+//! line of answer. `peer PATH [--protocol P] [--remove] [--pinned]`
 //!
 //! A lock that cannot be opened is told as `err KIND MESSAGE` at once.
 //!
-//! `acquire MODE none|MS`, `acquire-async MODE none|MS`, `with`, `release`, `state`, `is-locked`
+//! `acquire MODE none|MS`, `acquire-async MODE none|MS`, `with`, `release`, `let-go` (drops the guards),
+//! `state`, `is-locked`,
+//! and `by-path`, which opens the lock anew, acquires it and lets go of everything
 
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
@@ -21,6 +23,16 @@ struct Args {
     protocol: Protocol,
     #[arg(long)]
     remove: bool,
+    #[arg(long)]
+    pinned: bool,
+}
+
+struct Peer {
+    engine: Engine,
+    options: Options,
+    lock: LockFile,
+    runtime: tokio::runtime::Runtime,
+    held: Vec<Guard>,
 }
 
 fn main() -> Result<()> {
@@ -32,18 +44,25 @@ fn main() -> Result<()> {
     };
     let options = Options::new()
         .protocol(args.protocol)
-        .on_release(on_release);
-    let lock = match Engine::new().open_with(&args.path, &options) {
+        .on_release(on_release)
+        .pinned(args.pinned);
+    let engine = Engine::new();
+    let lock = match engine.open_with(&args.path, &options) {
         Ok(lock) => lock,
         Err(e) => {
             println!("err {} {e}", name(&e));
             return Ok(());
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let mut held = Vec::new();
+    let mut peer = Peer {
+        engine,
+        options,
+        lock,
+        runtime: tokio::runtime::Builder::new_current_thread().build()?,
+        held: Vec::new(),
+    };
     for command in std::io::stdin().lock().lines() {
-        let answer = match obey(&command?, &lock, &runtime, &mut held) {
+        let answer = match peer.obey(&command?) {
             Ok(answer) => answer,
             Err(e) => match e.downcast_ref::<locket::Error>() {
                 Some(e) => format!("err {}", name(e)),
@@ -56,33 +75,41 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn obey(
-    command: &str,
-    lock: &LockFile,
-    runtime: &tokio::runtime::Runtime,
-    held: &mut Vec<Guard>,
-) -> Result<String> {
-    let words: Vec<_> = command.split(' ').collect();
-    Ok(match words[..] {
-        ["acquire", mode, timeout] => {
-            held.push(lock.acquire(parse_mode(mode)?, parse_timeout(timeout)?)?);
-            "ok".into()
-        }
-        ["acquire-async", mode, timeout] => {
-            let acquire = lock.acquire_async(parse_mode(mode)?, parse_timeout(timeout)?);
-            held.push(runtime.block_on(acquire)?);
-            "ok".into()
-        }
-        ["with"] => format!("ok {}", lock.with_lock(None, || 4 + 3)?),
-        ["release"] => {
-            lock.release()?;
-            held.clear();
-            "ok".into()
-        }
-        ["state"] => format!("ok {:?}", lock.state()),
-        ["is-locked"] => format!("ok {}", lock.is_locked()?),
-        _ => bail!("unknown command: {command}"),
-    })
+impl Peer {
+    fn obey(&mut self, command: &str) -> Result<String> {
+        let lock = &self.lock;
+        let words: Vec<_> = command.split(' ').collect();
+        Ok(match words[..] {
+            ["acquire", mode, timeout] => {
+                let guard = lock.acquire(parse_mode(mode)?, parse_timeout(timeout)?)?;
+                self.held.push(guard);
+                "ok".into()
+            }
+            ["acquire-async", mode, timeout] => {
+                let acquire = lock.acquire_async(parse_mode(mode)?, parse_timeout(timeout)?);
+                self.held.push(self.runtime.block_on(acquire)?);
+                "ok".into()
+            }
+            ["with"] => format!("ok {}", lock.with_lock(None, || 4 + 3)?),
+            ["by-path"] => {
+                let lock = self.engine.open_with(lock.path(), &self.options)?;
+                drop(lock.acquire(Mode::Exclusive, None)?);
+                "ok".into()
+            }
+            ["release"] => {
+                lock.release()?;
+                self.held.clear();
+                "ok".into()
+            }
+            ["let-go"] => {
+                self.held.clear();
+                "ok".into()
+            }
+            ["state"] => format!("ok {:?}", lock.state()),
+            ["is-locked"] => format!("ok {}", lock.is_locked()?),
+            _ => bail!("unknown command: {command}"),
+        })
+    }
 }
 
 fn parse_mode(mode: &str) -> Result<Mode> {

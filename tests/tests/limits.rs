@@ -1,0 +1,191 @@
+//! What waiting and not waiting cost, between processes: order, wake-ups, system calls.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use locket_tests::process::{Process, QUIESCENT, can_trace, eventually, kernel_waiters};
+
+const PEER: &str = env!("CARGO_BIN_EXE_peer");
+
+struct Dir(tempfile::TempDir);
+
+impl Dir {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("lock"), "").unwrap();
+        Self(dir)
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.0.path().join("lock")
+    }
+
+    fn peer(&self) -> Process {
+        Process::spawn(Command::new(PEER).arg(self.lock()))
+    }
+}
+
+/// How often the threads of a process went to sleep, and so were woken since.
+fn sleeps(process: &Process) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", process.id())).unwrap();
+    let sleeps = tasks.map(|task| {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.unwrap().trim().parse::<u64>().unwrap()
+    });
+    sleeps.sum()
+}
+
+/// Fifty processes wait, in every manner. Each release wakes the one that came first, and no
+/// other so much as stirs.
+#[test]
+fn fifty_processes_are_served_in_the_order_of_arrival_with_one_wakeup_each() {
+    let dir = Dir::new();
+    let mut holder = dir.peer();
+    assert_eq!(holder.ask("acquire exclusive none"), "ok");
+    let mut queue: Vec<_> = (0..50).map(|_| dir.peer()).collect();
+    let manners = [
+        "acquire exclusive none",
+        "acquire-async exclusive none",
+        "acquire exclusive 60000",
+        "acquire-async exclusive 60000",
+    ];
+    for (i, peer) in queue.iter_mut().enumerate() {
+        // Started, and reading its input.
+        assert_eq!(peer.ask("state"), "ok Unlocked");
+        peer.send(manners[i % manners.len()]);
+        eventually("it is in the queue", || {
+            kernel_waiters(&dir.lock()) == i + 1
+        });
+    }
+    // Until the threads behind the waiting ones have gone to sleep as well.
+    let mut before: Vec<_> = queue.iter().map(sleeps).collect();
+    eventually("all sleep", || {
+        std::thread::sleep(QUIESCENT);
+        let now: Vec<_> = queue.iter().map(sleeps).collect();
+        std::mem::replace(&mut before, now.clone()) == now
+    });
+    assert_eq!(holder.ask("release"), "ok");
+    for i in 0..queue.len() {
+        assert_eq!(queue[i].answer(), "ok", "out of order");
+        for (later, before) in queue[i + 1..].iter().zip(&before[i + 1..]) {
+            assert_eq!(sleeps(later), *before, "woken before its turn");
+        }
+        assert_eq!(queue[i].ask("release"), "ok");
+    }
+}
+
+/// Nothing is polled: from the moment in which it waits, a process makes no system call at all.
+#[test]
+fn waiting_makes_no_system_call() {
+    if !can_trace() {
+        return;
+    }
+    for acquire in ["acquire exclusive none", "acquire-async exclusive none"] {
+        let dir = Dir::new();
+        let trace = dir.0.path().join("trace");
+        let mut holder = dir.peer();
+        assert_eq!(holder.ask("acquire exclusive none"), "ok");
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-o"]).arg(&trace).arg(PEER);
+        let mut waiter = Process::spawn(strace.arg(dir.lock()));
+        waiter.send(acquire);
+        eventually("it waits", || kernel_waiters(&dir.lock()) == 1);
+        let calls = || std::fs::read_to_string(&trace).unwrap().lines().count();
+        // Until its other threads have gone to sleep as well.
+        let mut before = calls();
+        eventually("it is quiet", || {
+            let quiet = waiter.answer_within(QUIESCENT).is_none() && calls() == before;
+            before = calls();
+            quiet
+        });
+        assert_eq!(waiter.answer_within(Duration::from_millis(300)), None);
+        assert_eq!(
+            calls(),
+            before,
+            "{acquire}: {}",
+            std::fs::read_to_string(&trace).unwrap()
+        );
+        assert_eq!(holder.ask("release"), "ok");
+        assert_eq!(waiter.answer(), "ok");
+        assert!(waiter.finish());
+    }
+}
+
+/// The system calls of one round, between two answers of a traced peer.
+fn calls(dir: &Dir, args: &[&str], round: &[&str]) -> BTreeMap<String, usize> {
+    const ROUNDS: usize = 3;
+    let trace = dir.0.path().join("trace");
+    let mut strace = Command::new("strace");
+    strace.arg("-o").arg(&trace).arg(PEER).arg(dir.lock());
+    let mut peer = Process::spawn(strace.args(args));
+    for _ in 0..ROUNDS {
+        for command in round {
+            assert_eq!(peer.ask(command), "ok");
+        }
+    }
+    assert!(peer.finish());
+    let trace = std::fs::read_to_string(&trace).unwrap();
+    // In a build with debug assertions the standard library asks whether what it closes is open.
+    let lines = trace.lines().filter(|line| !line.contains("F_GETFD"));
+    let names = lines.filter_map(|line| line.split_once('('));
+    let names: Vec<_> = names.map(|(name, _)| name).collect();
+    // A command ends with its answer, and the next is read.
+    let mut commands = names.split(|name| *name == "write").rev().skip(1);
+    let mut last: Vec<_> = commands.by_ref().take(round.len()).collect();
+    last.reverse();
+    let mut count = BTreeMap::new();
+    for name in last.into_iter().flatten().filter(|name| **name != "read") {
+        *count.entry((*name).to_owned()).or_default() += 1;
+    }
+    count
+}
+
+/// Uncontended, nothing is called but what the guarantee needs.
+#[test]
+fn uncontended_calls_are_those_that_the_guarantee_needs() {
+    if !can_trace() {
+        return;
+    }
+    let dir = Dir::new();
+    let handle = &["acquire exclusive none", "let-go"][..];
+    let told = &["acquire exclusive none", "release"][..];
+    let tasks = &["acquire-async exclusive none", "let-go"][..];
+    let path = &["by-path"][..];
+    let (open, lock, check, named) = (3, [2, 4], 1, 1);
+    let cases = [
+        ("on a handle, without identity check", "--pinned", handle, 0),
+        (
+            "on a handle, as a task, without identity check",
+            "--pinned",
+            tasks,
+            0,
+        ),
+        ("on a handle", "", handle, check),
+        (
+            "on a handle, and told how the release went",
+            "",
+            told,
+            check + named,
+        ),
+        ("by path, without identity check", "--pinned", path, open),
+        ("by path", "", path, open + check),
+    ];
+    for (protocol, lock) in ["flock", "native"].into_iter().zip(lock) {
+        for (what, arg, round, more) in cases {
+            let mut args = vec!["--protocol", protocol];
+            args.extend(Some(arg).filter(|arg| !arg.is_empty()));
+            let count = calls(&dir, &args, round);
+            println!("{protocol}, {what}: {count:?}");
+            assert_eq!(
+                count.values().sum::<usize>(),
+                lock + more,
+                "{protocol}, {what}"
+            );
+        }
+    }
+}
