@@ -1,6 +1,6 @@
 //! Acquire and release: an engine, its handles, and the guards they give out.
 //!
-//! The route of one acquire is [`Acquire::step`]: enter the queue of the file, wait for a turn,
+//! The route of one acquire is [`Course::step`]: enter the queue of the file, wait for a turn,
 //! make sure that the path still leads to the file that was locked. Blocking callers and tasks
 //! take the same route; they differ in who calls it again, and in who waits in the kernel.
 
@@ -464,7 +464,7 @@ impl LockFile {
     /// for an exclusive lock of a file that may only be read; and all of [`Engine::open`] where
     /// the file was removed in the meantime.
     pub fn acquire(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Result<Guard> {
-        Acquire::new(self, mode, timeout.into(), true).block()
+        Course::new(&self.handle, mode, timeout.into(), true).block(&self.handle)
     }
 
     /// Makes one try: `None` where the lock is held.
@@ -497,9 +497,12 @@ impl LockFile {
 
     /// An acquire for a task. `suspending` says that its owner does nothing else meanwhile.
     pub(crate) fn start(&self, mode: Mode, timeout: Option<Duration>, suspending: bool) -> Acquire {
-        let mut acquire = Acquire::new(self, mode, timeout, false);
-        acquire.suspends &= suspending;
-        acquire
+        let mut course = Course::new(&self.handle, mode, timeout, false);
+        course.suspends &= suspending;
+        Acquire {
+            handle: Arc::clone(&self.handle),
+            course,
+        }
     }
 
     /// Runs `body` with the lock held exclusively, and releases it on every way out.
@@ -773,6 +776,12 @@ impl Wake for TimeUp {
 #[must_use = "futures do nothing unless polled"]
 pub struct Acquire {
     handle: Arc<Handle>,
+    course: Course,
+}
+
+/// How far an acquire has come.
+#[derive(Debug)]
+struct Course {
     want: Want,
     deadline: Deadline,
     blocking: bool,
@@ -816,40 +825,39 @@ enum Step {
     WaitInKernel(Arc<LockQueue>, Arc<KernelWait>),
 }
 
-impl Acquire {
-    fn new(lock: &LockFile, mode: Mode, timeout: Option<Duration>, blocking: bool) -> Self {
+impl Course {
+    fn new(handle: &Handle, mode: Mode, timeout: Option<Duration>, blocking: bool) -> Self {
         Self {
-            handle: Arc::clone(&lock.handle),
             want: Want {
                 mode,
-                protocol: lock.handle.options.protocol,
+                protocol: handle.options.protocol,
             },
             deadline: Deadline::after(timeout),
             blocking,
-            suspends: lock.handle.suspends,
+            suspends: handle.suspends,
             wait: None,
             replaced: 0,
         }
     }
 
     /// Goes as far as it gets; where that is not the end, `waker` tells when to call again.
-    fn step(&mut self, waker: &Waker) -> Step {
-        if let Err(e) = self.handle.refuse_forked() {
+    fn step(&mut self, handle: &Arc<Handle>, waker: &Waker) -> Step {
+        if let Err(e) = handle.refuse_forked() {
             return Step::Done(Err(e));
         }
         loop {
             let granted = match self.wait.take() {
-                None => self.enter(),
+                None => self.enter(handle),
                 Some(mut wait) => match wait.queue.turn(wait.ticket, waker) {
-                    Turn::Granted => Ok(Some(self.granted(wait))),
-                    Turn::Failed(failure) => self.failed(failure).map(|()| None),
-                    Turn::Wait if self.deadline.passed() => Err(self.handle.error(Kind::Timeout)),
+                    Turn::Granted => Ok(Some(self.granted(handle, wait))),
+                    Turn::Failed(failure) => failed(handle, failure).map(|()| None),
+                    Turn::Wait if self.deadline.passed() => Err(handle.error(Kind::Timeout)),
                     Turn::Wait => match self.arm(&mut wait) {
                         Ok(()) => {
                             self.wait = Some(wait);
                             return Step::Pending;
                         }
-                        Err(e) => Err(self.handle.os(e)),
+                        Err(e) => Err(handle.os(e)),
                     },
                     Turn::WaitInKernel(kernel) => {
                         let queue = Arc::clone(&wait.queue);
@@ -858,7 +866,9 @@ impl Acquire {
                     }
                 },
             };
-            match granted.and_then(|guard| guard.map(|guard| self.confirm(guard)).transpose()) {
+            match granted
+                .and_then(|guard| guard.map(|guard| self.confirm(handle, guard)).transpose())
+            {
                 Ok(Some(Some(guard))) => return Step::Done(Ok(guard)),
                 Ok(_) => {}
                 Err(e) => return Step::Done(Err(e)),
@@ -867,8 +877,7 @@ impl Acquire {
     }
 
     /// Enters the queue. No guard means to go on from there.
-    fn enter(&mut self) -> Result<Option<Guard>> {
-        let handle = &self.handle;
+    fn enter(&mut self, handle: &Arc<Handle>) -> Result<Option<Guard>> {
         let queue = handle.queue();
         if self.want.mode == Mode::Exclusive
             && self.want.protocol == Protocol::Native
@@ -879,8 +888,8 @@ impl Acquire {
         let waits = !matches!(self.deadline, Deadline::Now);
         let max_hold = handle.options.max_hold;
         match queue.enter(self.want, handle.party, max_hold, waits, self.blocking) {
-            Entered::Granted(ticket) => Ok(Some(self.guard(queue, ticket))),
-            Entered::Failed(failure) => self.failed(failure).map(|()| None),
+            Entered::Granted(ticket) => Ok(Some(self.guard(handle, queue, ticket))),
+            Entered::Failed(failure) => failed(handle, failure).map(|()| None),
             Entered::Queued(ticket) => {
                 let owner = handle.party.owner;
                 let registry = &handle.context.registry;
@@ -902,15 +911,14 @@ impl Acquire {
         }
     }
 
-    fn granted(&self, mut wait: Wait) -> Guard {
+    fn granted(&self, handle: &Arc<Handle>, mut wait: Wait) -> Guard {
         wait.granted = true;
-        self.guard(Arc::clone(&wait.queue), wait.ticket)
+        self.guard(handle, Arc::clone(&wait.queue), wait.ticket)
     }
 
-    fn guard(&self, queue: Arc<LockQueue>, ticket: Ticket) -> Guard {
-        let handle = Arc::clone(&self.handle);
+    fn guard(&self, handle: &Arc<Handle>, queue: Arc<LockQueue>, ticket: Ticket) -> Guard {
         Guard {
-            handle,
+            handle: Arc::clone(handle),
             queue,
             ticket,
             mode: self.want.mode,
@@ -919,22 +927,9 @@ impl Acquire {
         }
     }
 
-    /// What a wait without a grant means for the caller; success means to try anew.
-    fn failed(&self, failure: Failure) -> Result<()> {
-        let handle = &self.handle;
-        match failure {
-            Failure::Stale => handle.reopen(),
-            Failure::WouldBlock => Err(handle.error(Kind::WouldBlock)),
-            Failure::TimedOut => Err(handle.error(Kind::Timeout)),
-            Failure::Canceled => Err(handle.error(Kind::Canceled)),
-            Failure::Io(e) => Err(handle.os(e)),
-        }
-    }
-
     /// Makes sure that what was locked is the file to which the path leads. If it is not, lets
     /// go of it and opens the path anew.
-    fn confirm(&mut self, mut guard: Guard) -> Result<Option<Guard>> {
-        let handle = &self.handle;
+    fn confirm(&mut self, handle: &Handle, mut guard: Guard) -> Result<Option<Guard>> {
         let current = handle.options.pinned
             || handle
                 .target
@@ -966,17 +961,17 @@ impl Acquire {
                 queue: Arc::downgrade(&wait.queue),
                 ticket: wait.ticket,
             };
-            let clock = &self.handle.context.means.clock;
+            let clock = &wait.handle.context.means.clock;
             wait.alarm = Some(clock.wake_at(at, Waker::from(Arc::new(time_up)))?);
         }
         Ok(())
     }
 
     /// Acquires on the calling thread.
-    fn block(mut self) -> Result<Guard> {
+    fn block(mut self, handle: &Arc<Handle>) -> Result<Guard> {
         let mut waker = None;
         loop {
-            match self.step(waker.as_ref().unwrap_or(Waker::noop())) {
+            match self.step(handle, waker.as_ref().unwrap_or(Waker::noop())) {
                 Step::Done(result) => return result,
                 Step::WaitInKernel(queue, wait) => queue.settle(&wait, wait.run(self.deadline)),
                 // Most never come to here, so the waker is made only now.
@@ -989,11 +984,23 @@ impl Acquire {
     }
 }
 
+/// What a wait without a grant means for the caller; success means to try anew.
+fn failed(handle: &Handle, failure: Failure) -> Result<()> {
+    match failure {
+        Failure::Stale => handle.reopen(),
+        Failure::WouldBlock => Err(handle.error(Kind::WouldBlock)),
+        Failure::TimedOut => Err(handle.error(Kind::Timeout)),
+        Failure::Canceled => Err(handle.error(Kind::Canceled)),
+        Failure::Io(e) => Err(handle.os(e)),
+    }
+}
+
 impl Future for Acquire {
     type Output = Result<Guard>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        match self.step(cx.waker()) {
+        let Self { handle, course } = &mut *self;
+        match course.step(handle, cx.waker()) {
             Step::Done(result) => Poll::Ready(result),
             Step::Pending => Poll::Pending,
             Step::WaitInKernel(..) => unreachable!("only blocking callers are sent to the kernel"),

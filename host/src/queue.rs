@@ -33,7 +33,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use hashlink::LinkedHashMap;
+use hashlink::{DefaultHashBuilder, LinkedHashMap};
 
 use crate::deadline::{Alarm, Clock};
 use crate::gap::{self, Gap};
@@ -96,7 +96,7 @@ struct State {
     /// Ordered by ticket, since grants are.
     holds: VecDeque<Hold>,
     /// Waits that ended without a grant and have not been told yet.
-    failed: HashMap<Ticket, Failure>,
+    failed: HashMap<Ticket, Failure, DefaultHashBuilder>,
     /// Holds that were taken away and not released yet.
     lost: Vec<(Hold, LostReason)>,
     /// Woken when something is lost.

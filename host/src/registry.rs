@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use hashlink::DefaultHashBuilder;
+
 use crate::queue::{LockQueue, Means, OwnerId, Ticket};
 use crate::sync::{Mutex, lock};
 use crate::target::{Identity, Opened};
@@ -32,7 +34,7 @@ impl Default for Registry {
 /// when enough of them are gone.
 #[derive(Debug, Default)]
 struct Queues {
-    known: HashMap<Identity, Weak<LockQueue>>,
+    known: HashMap<Identity, Weak<LockQueue>, DefaultHashBuilder>,
     /// How many there were after the last tidying.
     tidy: usize,
 }
@@ -74,16 +76,15 @@ impl Registry {
     /// whose descriptor cannot be written to gives way to one whose can.
     pub(crate) fn queue(&self, opened: Opened, means: &Arc<Means>) -> Arc<LockQueue> {
         let mut queues = lock(&self.queues);
-        let found = queues.known.get(&opened.identity).and_then(Weak::upgrade);
-        if let Some(queue) = found
+        let known = queues.known.entry(opened.identity).or_default();
+        if let Some(queue) = known.upgrade()
             && !queue.is_dead()
             && (queue.writable || !opened.writable)
         {
             return queue;
         }
-        let identity = opened.identity;
         let queue = Arc::new(LockQueue::new(opened, Arc::clone(means)));
-        queues.known.insert(identity, Arc::downgrade(&queue));
+        *known = Arc::downgrade(&queue);
         queues.tidy();
         queue
     }
