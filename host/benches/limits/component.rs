@@ -1,18 +1,22 @@
-//! Guests: an acquire and release through a component, against the engine and empty calls of the
-//! host. `cargo bench -p locket --bench guest`
-
-mod table;
+//! Guests: what an acquire and a release cost that come from a component.
+//!
+//! The limit is the engine's own pair and two calls of the host that do nothing, each on a
+//! resource and from the loop of a guest: what is left is what the adapter adds. On a host that
+//! runs guests with `async`, and on one that does not.
 
 use std::path::Path;
 
 use locket::component::{LocketCtx, LocketCtxView, LocketView, p2};
 use locket::sandbox::Rights;
 use locket::{Engine, Mode};
-use table::{Group, Row, heading};
 use wasmtime::component::{
     Component, ComponentExportIndex, Linker, Resource, ResourceTable, ResourceType,
 };
 use wasmtime::{Config, Result, Store};
+
+use crate::Plan;
+use crate::measure::{Contestant, compare};
+use crate::report::{Report, Section, Target};
 
 struct State {
     locket: LocketCtx,
@@ -126,53 +130,51 @@ impl Guest {
     }
 }
 
-fn main() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    heading();
+pub(crate) fn run(plan: &Plan, report: &mut Report) {
     for (title, sync) in [
-        ("guest, async host: acquire + release by handle", false),
+        ("Component, async host: acquire + release by handle", false),
         (
-            "guest, host without async: acquire + release by handle",
+            "Component, host without async: acquire + release by handle",
             true,
         ),
     ] {
-        let lock = Engine::new().open(dir.path().join("lock"))?;
-        let pair = |count| {
-            for _ in 0..count {
-                lock.acquire(Mode::Exclusive, None)
-                    .and_then(locket::Guard::release)
-                    .unwrap();
-            }
-        };
-        let (mut calls, mut pairs) = (Guest::new(dir.path(), sync)?, Guest::new(dir.path(), sync)?);
-        let mut opens = Guest::new(dir.path(), sync)?;
-        let rows = vec![
-            Row {
-                name: "engine's pair + two empty calls on a resource of the host",
-                run: Box::new(move |count| {
-                    pair(count);
-                    calls.call("empties", (count,)).unwrap();
-                }),
-            },
-            Row {
-                name: "engine's pair",
-                run: Box::new(pair),
-            },
-            Row {
-                name: "guest, open + acquire + release + drop",
-                run: Box::new(move |count| opens.call("opens", ("/lock", count)).unwrap()),
-            },
-            Row {
-                name: "guest, acquire + release",
-                run: Box::new(move |count| pairs.call("pairs", ("/lock", count)).unwrap()),
-            },
-        ];
-        Group {
-            title,
-            rows,
-            target: Some(1.25),
-        }
-        .run(200, 500);
+        report.add(through(plan, title, sync).expect("a guest that runs"));
     }
-    Ok(())
+}
+
+fn through(plan: &Plan, title: &str, sync: bool) -> Result<Section> {
+    const BATCH: u32 = 500;
+    let dir = plan.dir.path();
+    plan.file("lock");
+    let mut guests = Vec::new();
+    for _ in 0..3 {
+        guests.push(Guest::new(dir, sync)?);
+    }
+    let [mut calls, mut opens, mut pairs] = guests.try_into().ok().expect("three of them");
+    let lock = Engine::new().open(dir.join("lock"))?;
+    let pair = |count| {
+        for _ in 0..count {
+            let guard = lock.acquire(Mode::Exclusive, None).unwrap();
+            guard.release().unwrap();
+        }
+    };
+    let contestants = vec![
+        Contestant::batch(
+            "engine's pair + two empty calls of the host",
+            BATCH,
+            |count| {
+                pair(count);
+                calls.call("empties", (count,)).unwrap();
+            },
+        ),
+        Contestant::batch("engine's pair", BATCH, pair),
+        Contestant::batch("guest, open + acquire + release + drop", BATCH, |count| {
+            opens.call("opens", ("/lock", count)).unwrap();
+        }),
+        Contestant::batch("guest, acquire + release", BATCH, |count| {
+            pairs.call("pairs", ("/lock", count)).unwrap();
+        })
+        .target(Target::RatioAtMost(1.25)),
+    ];
+    Ok(compare(title, plan.rounds(200), contestants))
 }

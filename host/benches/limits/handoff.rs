@@ -1,0 +1,256 @@
+//! Somebody waits: how long it takes from a release to the moment at which the next owner runs.
+//!
+//! Between processes: one holds, the other waits, both in the same manner; the time is that from
+//! just before the release in one to just after the acquire in the other. The limit is a blocking
+//! `flock(2)`: the kernel wakes the waiter itself. A task cannot wait in the kernel, so a thread
+//! does for it, and wakes it: two wake-ups instead of one. The release comes only once the waiter
+//! is in the kernel's queue and all its threads sleep.
+//!
+//! Inside a process: from thread to thread, against a flag under a mutex with a condition
+//! variable; and from task to task, in processor time of the whole process, kernel calls after
+//! every bounded run included.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+
+use locket::{Engine, LockFile, Options, Protocol};
+use tokio::task::LocalSet;
+
+use crate::Plan;
+use crate::manners::{Api, EX, Manner, Turn, runtime};
+use crate::measure::{Contestant, Samples, compare, now, processor_time};
+use crate::process::{Process, asleep, contend, inode};
+use crate::report::{Report, Row, Section, Target, Unit};
+
+pub(crate) fn run(plan: &Plan, report: &mut Report) {
+    report.add(between_processes(plan));
+    report.add(between_threads(plan));
+    report.add(between_tasks(plan));
+}
+
+pub(crate) const BETWEEN_PROCESSES: &str =
+    "Hand-off between processes: release in one, running in the other";
+
+/// Everybody by name, the limit first.
+const MANNERS: [(&str, Manner, Option<Target>); 10] = [
+    (FLOCK, Manner::FLOCK, None),
+    ("fs4", Manner::Fs4, None),
+    ("fd-lock", Manner::FdLock, None),
+    ("std::fs::File::lock", Manner::Std, None),
+    (BLOCKING, Manner::locket(Api::Blocking), LIKE_FLOCK),
+    (
+        "locket, blocking, without identity check",
+        Manner::Locket {
+            api: Api::Blocking,
+            protocol: Protocol::Flock,
+            pinned: true,
+        },
+        LIKE_FLOCK,
+    ),
+    (TIMEOUT, Manner::locket(Api::Timeout), LIKE_FLOCK),
+    (ASYNC, Manner::locket(Api::Async), TWO_WAKES),
+    (
+        "locket, async, in tokio",
+        Manner::locket(Api::Tokio),
+        TWO_WAKES,
+    ),
+    (
+        NATIVE,
+        Manner::Locket {
+            api: Api::Timeout,
+            protocol: Protocol::Native,
+            pinned: false,
+        },
+        None,
+    ),
+];
+
+pub(crate) const FLOCK: &str = "blocking flock(2)";
+pub(crate) const BLOCKING: &str = "locket, blocking";
+pub(crate) const TIMEOUT: &str = "locket, blocking, with a timeout";
+pub(crate) const ASYNC: &str = "locket, async";
+pub(crate) const NATIVE: &str = "locket, with a timeout, native protocol";
+
+const LIKE_FLOCK: Option<Target> = Some(Target::RatioAtMost(1.2));
+const TWO_WAKES: Option<Target> = Some(Target::RatioAtMost(2.8));
+
+/// Another process, to lock in the manner of that name.
+pub(crate) fn contender(manner: &str, path: &Path) -> Process {
+    Process::role("contender", &[manner.as_ref(), path.as_os_str()])
+}
+
+/// The role of that process.
+pub(crate) fn contend_as(manner: &str, path: &Path) {
+    let named = MANNERS.iter().find(|(name, ..)| *name == manner);
+    let (_, manner, _) = named.expect("one of those above");
+    contend(manner.on_a_handle(path));
+}
+
+fn between_processes(plan: &Plan) -> Section {
+    let path = &plan.file("handoff");
+    let inode = inode(path);
+    let contestants = MANNERS.map(|(name, _, target)| {
+        let (mut holder, mut waiter) = (contender(name, path), contender(name, path));
+        let go = move |samples: &mut Vec<f64>| {
+            for _ in 0..10 {
+                assert_eq!(holder.ask::<String>("acquire"), "asking");
+                holder.answer::<u64>();
+                waiter.wait(Some(inode));
+                holder.tell("release");
+                let had: u64 = waiter.answer();
+                let released: u64 = holder.answer();
+                waiter.ask::<u64>("release");
+                samples.push(had.saturating_sub(released) as f64);
+            }
+        };
+        Contestant::new(name, go).target(target)
+    });
+    compare(BETWEEN_PROCESSES, plan.rounds(120), contestants.into())
+}
+
+/// A thread that takes a turn when told, and then tells when it had it.
+struct Peer {
+    start: Sender<()>,
+    had: Receiver<u64>,
+    id: i32,
+    asking: Arc<AtomicBool>,
+}
+
+impl Peer {
+    fn new(turn: impl FnOnce() -> Turn<'static> + Send + 'static) -> Self {
+        let ((start, starts), (tells, had)) = (channel(), channel());
+        let (tells_id, id) = channel();
+        let asking = Arc::new(AtomicBool::new(false));
+        let asks = Arc::clone(&asking);
+        thread::spawn(move || {
+            tells_id
+                .send(rustix::thread::gettid().as_raw_pid())
+                .unwrap();
+            let mut turn = turn();
+            for () in starts {
+                asks.store(true, Ordering::SeqCst);
+                let mut time = 0;
+                turn(&mut || time = now());
+                tells.send(time).unwrap();
+            }
+        });
+        Self {
+            start,
+            had,
+            id: id.recv().unwrap(),
+            asking,
+        }
+    }
+
+    /// Holds in this thread, by means of `turn`, until the peer sleeps; the time from the release
+    /// to the moment at which the peer had it.
+    fn hand_off(&self, turn: &mut Turn<'_>) -> f64 {
+        let mut released = 0;
+        turn(&mut || {
+            self.asking.store(false, Ordering::SeqCst);
+            self.start.send(()).unwrap();
+            while !(self.asking.load(Ordering::SeqCst) && asleep(std::process::id(), Some(self.id)))
+            {
+                thread::yield_now();
+            }
+            released = now();
+        });
+        self.had.recv().unwrap().saturating_sub(released) as f64
+    }
+}
+
+/// What a lock inside a process costs where no file is locked.
+fn flag(shared: Arc<(Mutex<bool>, Condvar)>) -> Turn<'static> {
+    Box::new(move |held| {
+        let (taken, freed) = &*shared;
+        let guard = taken.lock().unwrap();
+        *freed.wait_while(guard, |taken| *taken).unwrap() = true;
+        held();
+        *taken.lock().unwrap() = false;
+        freed.notify_one();
+    })
+}
+
+fn ours(lock: LockFile) -> Turn<'static> {
+    Box::new(move |held| {
+        let _guard = lock.acquire(EX, None).unwrap();
+        held();
+    })
+}
+
+fn between_threads(plan: &Plan) -> Section {
+    fn contestant<'a>(name: &str, peer: Peer, mut turn: Turn<'a>) -> Contestant<'a> {
+        Contestant::new(name, move |samples| {
+            samples.extend((0..10).map(|_| peer.hand_off(&mut turn)));
+        })
+    }
+    let shared = Arc::new((Mutex::new(false), Condvar::new()));
+    let peer = Peer::new({
+        let shared = Arc::clone(&shared);
+        || flag(shared)
+    });
+    let mut contestants = vec![contestant("Mutex and Condvar of std", peer, flag(shared))];
+    for (name, pinned) in KINDS {
+        let lock = open(plan, pinned);
+        let turn = ours(lock.clone());
+        let peer = Peer::new(|| ours(lock));
+        contestants.push(contestant(&format!("locket, {name}"), peer, turn));
+    }
+    let title = "Hand-off inside a process, thread to thread: release in one, running in the other";
+    compare(title, plan.rounds(120), contestants)
+}
+
+const KINDS: [(&str, bool); 2] = [("checked", false), ("without identity check", true)];
+
+fn open(plan: &Plan, pinned: bool) -> LockFile {
+    let options = Options::new().pinned(pinned);
+    let path = plan.file("inside");
+    Engine::new().open_with(path, &options).unwrap()
+}
+
+/// A thousand tasks of tokio wait; the time of handing the lock through all of them.
+fn between_tasks(plan: &Plan) -> Section {
+    const TASKS: usize = 1000;
+    let rows = KINDS.map(|(name, pinned)| {
+        let lock = open(plan, pinned);
+        let runtime = runtime();
+        let mut samples = Samples::default();
+        for _ in 0..plan.rounds(50) {
+            let tasks = LocalSet::new();
+            let (asked, had) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+            let guard = lock.acquire(EX, None).unwrap();
+            for _ in 0..TASKS {
+                let acquire = lock.acquire_async(EX, None);
+                let (asked, had) = (Rc::clone(&asked), Rc::clone(&had));
+                tasks.spawn_local(async move {
+                    asked.set(asked.get() + 1);
+                    let _guard = acquire.await.unwrap();
+                    had.set(had.get() + 1);
+                });
+            }
+            runtime.block_on(tasks.run_until(async {
+                while asked.get() < TASKS {
+                    tokio::task::yield_now().await;
+                }
+            }));
+            let before = processor_time();
+            drop(guard);
+            runtime.block_on(tasks);
+            let spent = processor_time() - before;
+            assert_eq!(had.get(), TASKS);
+            samples.push(spent.as_nanos() as f64 / TASKS as f64);
+        }
+        let name = format!("locket, {name}");
+        Row::new(&name, Unit::Nanoseconds, samples).target(Target::MedianAtMost(1000.0))
+    });
+    Section {
+        title: "Hand-off inside a process, task to task: processor time of the process, each"
+            .into(),
+        rows: rows.into(),
+    }
+}

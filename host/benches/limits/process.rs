@@ -1,0 +1,158 @@
+//! Other processes, that do line by line what they are told.
+//!
+//! Those that lock all speak one language, whether they are this program in another role or an
+//! interpreter:
+//!
+//! - `acquire`: answers `asking`, acquires, and answers the time at which it had the lock;
+//! - `release`: notes the time, releases, and answers the time;
+//! - `batch N`: takes so many turns, and answers how many nanoseconds they took.
+//!
+//! Times are of `CLOCK_MONOTONIC`, which all processes of a machine share.
+
+use std::ffi::OsStr;
+use std::fmt::Display;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::str::FromStr;
+use std::thread;
+
+use crate::manners::Turn;
+use crate::measure::now;
+
+pub(crate) struct Process {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Process {
+    pub(crate) fn spawn(command: &mut Command) -> std::io::Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Ok(Self {
+            child,
+            input,
+            output: BufReader::new(output),
+        })
+    }
+
+    /// This program, in one of the roles that `main` knows.
+    pub(crate) fn role(role: &str, words: &[&OsStr]) -> Self {
+        let program = std::env::current_exe().unwrap();
+        Self::spawn(Command::new(program).arg("--role").arg(role).args(words)).unwrap()
+    }
+
+    pub(crate) fn tell(&mut self, line: &str) {
+        writeln!(self.input, "{line}").unwrap();
+    }
+
+    /// What it says next; nothing if it has ended.
+    pub(crate) fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = self.output.read_line(&mut line).unwrap();
+        (read > 0).then(|| line.trim_end().to_owned())
+    }
+
+    pub(crate) fn answer<T: FromStr>(&mut self) -> T {
+        let line = self.line().expect("it goes on for as long as it is asked");
+        line.parse()
+            .unwrap_or_else(|_| panic!("an answer, and not {line}"))
+    }
+
+    pub(crate) fn ask<T: FromStr>(&mut self, line: &str) -> T {
+        self.tell(line);
+        self.answer()
+    }
+
+    /// Has it ask for a lock that is held, and returns when it sleeps: in the kernel's queue for
+    /// the file of that inode, or, without one, in whatever manner of its own.
+    pub(crate) fn wait(&mut self, inode: Option<u64>) {
+        assert_eq!(self.ask::<String>("acquire"), "asking");
+        if let Some(inode) = inode {
+            let end = format!(":{inode} ");
+            let waits = |line: &str| line.contains("->") && line.contains(&end);
+            let locks = || std::fs::read_to_string("/proc/locks").unwrap();
+            while !locks().lines().any(waits) {
+                thread::yield_now();
+            }
+        }
+        self.sleeps();
+    }
+
+    /// Returns when all its threads sleep.
+    pub(crate) fn sleeps(&self) {
+        while !asleep(self.child.id(), None) {
+            thread::yield_now();
+        }
+    }
+
+    /// `SIGKILL`; answers the time just before.
+    pub(crate) fn kill(&mut self) -> u64 {
+        let time = now();
+        self.child.kill().unwrap();
+        time
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn inode(path: &Path) -> u64 {
+    path.metadata().unwrap().ino()
+}
+
+/// Whether all threads of a process sleep, or this one.
+pub(crate) fn asleep(process: u32, thread: Option<i32>) -> bool {
+    let tasks = format!("/proc/{process}/task");
+    let sleeps = |name: &OsStr| {
+        let stat = std::fs::read_to_string(Path::new(&tasks).join(name).join("stat"));
+        // The state follows the name, which is in brackets.
+        let stat = stat.unwrap_or_default();
+        let state = stat.rsplit_once(") ").map(|(_, rest)| &rest[..1]);
+        matches!(state, None | Some("S" | "D"))
+    };
+    match thread {
+        Some(thread) => sleeps(thread.to_string().as_ref()),
+        None => std::fs::read_dir(&tasks)
+            .unwrap()
+            .all(|task| sleeps(&task.unwrap().file_name())),
+    }
+}
+
+/// Answers a line.
+pub(crate) fn say(answer: impl Display) {
+    let mut output = std::io::stdout().lock();
+    writeln!(output, "{answer}").unwrap();
+    output.flush().unwrap();
+}
+
+/// What this process is told next; nothing when it is to end.
+pub(crate) fn told() -> Option<String> {
+    let line = std::io::stdin().lines().next();
+    line.map(Result::unwrap)
+}
+
+/// The role of one that locks, in the language above.
+pub(crate) fn contend(mut turn: Turn<'_>) {
+    while let Some(line) = told() {
+        assert_eq!(line, "acquire");
+        say("asking");
+        let mut released = 0;
+        turn(&mut || {
+            say(now());
+            told();
+            released = now();
+        });
+        say(released);
+    }
+}
