@@ -7,16 +7,16 @@
 use crate::Plan;
 use crate::handoff::{ASYNC, BLOCKING, FLOCK, TIMEOUT, contender};
 use crate::measure::{Contestant, compare};
-use crate::process::inode;
+use crate::process::{Place, inode};
 use crate::report::{Report, Target};
 
 pub(crate) fn run(plan: &Plan, report: &mut Report) {
     let path = &plan.file("crash");
     let inode = inode(path);
     let contestants = [FLOCK, BLOCKING, TIMEOUT, ASYNC].map(|name| {
-        let mut waiter = contender(name, path);
+        let mut waiter = contender(Place::Others, name, path);
         Contestant::new(name, move |samples| {
-            let mut holder = contender(name, path);
+            let mut holder = contender(Place::First, name, path);
             assert_eq!(holder.ask::<String>("acquire"), "asking");
             holder.answer::<u64>();
             waiter.wait(Some(inode));

@@ -23,6 +23,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
+use process::Place;
 use report::Report;
 use tempfile::TempDir;
 
@@ -88,7 +89,10 @@ fn main() {
     let role: Vec<_> = args.role.iter().map(String::as_str).collect();
     match role[..] {
         [] => {}
-        ["contender", manner, path] => return handoff::contend_as(manner, Path::new(path)),
+        ["contender", place, manner, path] => {
+            let place = Place::from_str(place, false).unwrap();
+            return handoff::contend_as(place, manner, Path::new(path));
+        }
         ["load", load, path] => return throughput::work(load, Path::new(path)),
         ["waiters", crowd, path] => return waiters::crowd(crowd, Path::new(path)),
         _ => unreachable!("{role:?}"),

@@ -15,6 +15,8 @@ use std::time::Duration;
 use fs4::FileExt;
 use locket::{Engine, LockFile, Mode, Options, Protocol};
 use rustix::fs::{FlockOperation, flock};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::LocalSet;
 
 pub(crate) const EX: Mode = Mode::Exclusive;
 
@@ -190,7 +192,9 @@ fn compare(file: &File, path: &Path) {
 }
 
 /// Acquires, calls what it is given, releases.
-fn acquire(api: Api) -> Box<dyn FnMut(&LockFile, &mut dyn FnMut())> {
+type Acquire = Box<dyn FnMut(&LockFile, &mut dyn FnMut())>;
+
+fn acquire(api: Api) -> Acquire {
     match api {
         Api::Blocking => Box::new(|lock, held| {
             let _guard = lock.acquire(EX, None).unwrap();
@@ -217,10 +221,15 @@ fn acquire(api: Api) -> Box<dyn FnMut(&LockFile, &mut dyn FnMut())> {
     }
 }
 
-pub(crate) fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap()
+pub(crate) fn runtime() -> Runtime {
+    Builder::new_current_thread().build().unwrap()
+}
+
+/// Returns when every task has been polled and so has asked for its lock: they are in the order
+/// in which they were made, and one that is made now is the last.
+pub(crate) fn asked(runtime: &Runtime, tasks: &LocalSet) {
+    let last = tasks.spawn_local(async {});
+    runtime.block_on(tasks.run_until(last)).unwrap();
 }
 
 struct Unpark(Thread);

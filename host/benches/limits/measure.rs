@@ -11,11 +11,14 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::report::{Row, Section, Target, Unit};
 
+/// Appends samples.
+type Go<'a> = Box<dyn FnMut(&mut Vec<f64>) + 'a>;
+
 /// Somebody to compare: the first of several is the baseline.
 pub(crate) struct Contestant<'a> {
     name: String,
     target: Option<Target>,
-    go: Box<dyn FnMut(&mut Vec<f64>) + 'a>,
+    go: Go<'a>,
 }
 
 impl<'a> Contestant<'a> {
@@ -126,6 +129,14 @@ fn clock(id: ClockId) -> Duration {
 /// Nanoseconds on a clock that all processes share.
 pub(crate) fn now() -> u64 {
     clock(ClockId::Monotonic).as_nanos() as u64
+}
+
+/// Works for so long.
+pub(crate) fn spin(time: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        std::hint::spin_loop();
+    }
 }
 
 /// Processor time of this process so far, that of all its threads.

@@ -43,7 +43,8 @@ def say(answer):
     print(answer, flush=True)
 
 
-say(f"{library} {importlib.metadata.version(package)}")
+shown = {"locket": "locket.py"}.get(library, library)
+say(f"{shown} {importlib.metadata.version(package)}")
 for line in sys.stdin:
     command, *count = line.split()
     if command == "acquire":

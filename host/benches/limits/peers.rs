@@ -1,5 +1,5 @@
 //! What programs in other languages use: Python's `filelock`, `fasteners`, `portalocker` and
-//! `locket`, Node's `proper-lockfile`, against ours.
+//! `locket` (locket.py, nothing to do with this one), Node's `proper-lockfile`, against ours.
 //!
 //! Everybody makes a lock object once and takes turns with it, ours in the native protocol with
 //! all checks and a timeout. Uncontended, the time is taken inside the interpreter, over a batch.
@@ -21,7 +21,7 @@ use crate::Plan;
 use crate::handoff::{NATIVE, contender};
 use crate::manners::{Api, Manner};
 use crate::measure::{Contestant, compare};
-use crate::process::Process;
+use crate::process::{Place, Process};
 use crate::report::{Report, Target};
 
 /// A library, the size of its batches, and how often as long as ours it is to take, uncontended
@@ -124,10 +124,10 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) {
         [ours.by_path(path), ours.on_a_handle(path)]
     };
     let mut contestants = vec![
-        Contestant::batch("locket (this one), on a handle", 2000, |count| {
+        Contestant::batch("ours, on a handle", 2000, |count| {
             (0..count).for_each(|_| on_a_handle(&mut || {}));
         }),
-        Contestant::batch("locket (this one), by path", 2000, |count| {
+        Contestant::batch("ours, by path", 2000, |count| {
             (0..count).for_each(|_| by_path(&mut || {}));
         }),
     ];
@@ -142,9 +142,9 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) {
     let title = "Other languages, uncontended";
     report.add(compare(title, plan.rounds(60), contestants));
 
-    let ours = [(); 2].map(|()| contender(NATIVE, path));
-    let [holder, waiter] = ours;
-    let mut contestants = vec![hand_off("locket (this one)", holder, waiter)];
+    let [holder, waiter] =
+        [Place::First, Place::Others].map(|place| contender(place, NATIVE, path));
+    let mut contestants = vec![hand_off("ours", holder, waiter)];
     for (library, name, holder, waiter) in found {
         contestants.push(hand_off(&name, holder, waiter).target(library.target(1)));
     }

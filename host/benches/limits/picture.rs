@@ -77,6 +77,8 @@ fn paint<'a>(
         &text(17, TEXT, HPos::Left),
         (16, 17),
     )?;
+    let side = WIDTH as i32 - 16;
+    area.draw_text("median", &text(13, TEXT, HPos::Right), (side, 17))?;
 
     let mut chart = ChartBuilder::on(&area)
         .margin_top(HEADING)

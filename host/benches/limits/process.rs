@@ -4,7 +4,7 @@
 //! interpreter:
 //!
 //! - `acquire`: answers `asking`, acquires, and answers the time at which it had the lock;
-//! - `release`: notes the time, releases, and answers the time;
+//! - `release`: works for a moment, notes the time, releases, and answers the time;
 //! - `batch N`: takes so many turns, and answers how many nanoseconds they took.
 //!
 //! Times are of `CLOCK_MONOTONIC`, which all processes of a machine share.
@@ -17,9 +17,14 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::str::FromStr;
 use std::thread;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use rustix::process::getpid;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::manners::Turn;
-use crate::measure::now;
+use crate::measure::{now, spin};
 
 pub(crate) struct Process {
     child: Child,
@@ -142,6 +147,39 @@ pub(crate) fn told() -> Option<String> {
     line.map(Result::unwrap)
 }
 
+/// For how long a holder still works once the waiter sleeps: who releases a lock does so in the
+/// midst of what it does.
+pub(crate) const WORK: Duration = Duration::from_micros(50);
+
+/// Where a process or thread may run: on one processor, or on all others, where there are several.
+/// Left to the scheduler, some waiters would wake on the holder's processor and others on one
+/// that is idle, which differs more than the manners of locking do.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Place {
+    First,
+    Others,
+}
+
+impl Place {
+    /// Puts the calling thread there, and those that it starts.
+    pub(crate) fn take(self) {
+        // Those of the first thread, which are the program's.
+        let all = sched_getaffinity(Some(getpid())).unwrap();
+        let first = (0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu));
+        let first = first.expect("one at least");
+        let mut processors = all;
+        match self {
+            Self::First => {
+                processors.clear();
+                processors.set(first);
+            }
+            Self::Others if all.count() > 1 => processors.unset(first),
+            Self::Others => {}
+        }
+        sched_setaffinity(None, &processors).unwrap();
+    }
+}
+
 /// The role of one that locks, in the language above.
 pub(crate) fn contend(mut turn: Turn<'_>) {
     while let Some(line) = told() {
@@ -151,6 +189,7 @@ pub(crate) fn contend(mut turn: Turn<'_>) {
         turn(&mut || {
             say(now());
             told();
+            spin(WORK);
             released = now();
         });
         say(released);

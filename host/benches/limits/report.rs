@@ -37,7 +37,7 @@ impl Unit {
         let scaled = |steps: &[(f64, &str)]| {
             let (factor, name) = *steps
                 .iter()
-                .rfind(|(factor, _)| value >= 10.0 * factor)
+                .rfind(|(factor, _)| value >= *factor)
                 .unwrap_or(&steps[0]);
             format!("{} {name}", digits(value / factor))
         };
@@ -150,7 +150,7 @@ impl fmt::Display for Row {
     }
 }
 
-const WIDTH: usize = 54;
+const WIDTH: usize = 56;
 
 /// Rows that belong together.
 #[derive(Serialize)]

@@ -6,8 +6,7 @@
 //! bound (32 times or 1 ms by default). Compared are that, and an engine told to give it back
 //! each time. Bounded, the gain must be large, the smaller of the two processes must get its
 //! share, and so must a third process, of another program, that asks with a blocking `flock(2)`,
-//! works, and sleeps a moment between its turns. There the work takes 20 µs, as work does that is
-//! worth a lock.
+//! works, and sleeps a moment between its turns.
 //!
 //! Each task holds the lock across one `yield`, as tasks do; each process runs on one thread. A
 //! sample is a run; both policies have one in every round. Ratios are to the policy that gives
@@ -23,7 +22,7 @@ use tokio::task::LocalSet;
 
 use crate::Plan;
 use crate::manners::{EX, Manner, runtime};
-use crate::measure::{Samples, now, processor_time};
+use crate::measure::{Samples, now, processor_time, spin};
 use crate::process::{Process, say, told};
 use crate::report::{Report, Row, Section, Target, Unit};
 
@@ -34,7 +33,9 @@ const LONGER: Duration = Duration::from_micros(20);
 
 pub(crate) fn run(plan: &Plan, report: &mut Report) {
     report.add(shares(plan));
-    report.add(with_a_foreign_process(plan));
+    for held in [SHORT, LONGER] {
+        report.add(with_a_foreign_process(plan, held));
+    }
 }
 
 /// What one process came to in a run.
@@ -45,13 +46,14 @@ struct Tally {
 }
 
 impl Tally {
-    /// Asks processes to run at the same time, for so long.
-    fn of<const N: usize>(processes: &mut [&mut Process; N], time: Duration) -> [Self; N] {
+    /// Has processes run at the same time, for so long.
+    fn of<'a>(processes: impl Iterator<Item = &'a mut Process>, time: Duration) -> Vec<Self> {
         let start = now() + 5_000_000;
-        for process in &mut *processes {
+        let mut processes: Vec<_> = processes.collect();
+        for process in &mut processes {
             process.tell(&format!("{start} {}", time.as_nanos()));
         }
-        processes.each_mut().map(|process| {
+        let tally = |process: &mut Process| {
             let line: String = process.answer();
             let mut numbers = line.split(' ').map(|number| number.parse().unwrap());
             let mut next = || numbers.next().unwrap();
@@ -60,27 +62,8 @@ impl Tally {
                 spent: Duration::from_nanos(next()),
                 longest: Duration::from_nanos(next()),
             }
-        })
-    }
-}
-
-/// The processes of one policy.
-struct Policy {
-    name: &'static str,
-    processes: [Process; 2],
-}
-
-impl Policy {
-    /// Ours first, then the one that ours is compared with.
-    fn both(path: &Path, held: Duration) -> [Self; 2] {
-        [
-            ("bounded", "handed on, within bounds"),
-            ("fair", "given back at every release"),
-        ]
-        .map(|(policy, name)| Self {
-            name,
-            processes: std::array::from_fn(|_| load(policy, path, held)),
-        })
+        };
+        processes.into_iter().map(tally).collect()
     }
 }
 
@@ -90,74 +73,60 @@ fn load(load: &str, path: &Path, held: Duration) -> Process {
     Process::role("load", &[load.as_ref(), path.as_os_str()])
 }
 
-/// Runs per policy, and how long each is.
-fn runs(plan: &Plan) -> (usize, Duration) {
-    let millis = if plan.quick { 300 } else { 1000 };
-    (plan.rounds(8).max(3), Duration::from_millis(millis))
-}
+/// One quantity under both policies.
+type Both = [Samples; 2];
 
-/// The rows of one quantity, for both policies.
-fn rows(
-    quantity: &str,
-    unit: Unit,
-    policies: &[Policy; 2],
-    [ours, base]: [Samples; 2],
-    target: impl Into<Option<Target>>,
-) -> [Row; 2] {
+/// Its rows.
+fn rows(quantity: &str, unit: Unit, [ours, base]: Both, target: Option<Target>) -> [Row; 2] {
     let ratio = ours.ratio(&base);
-    let name = |policy: &Policy| format!("{quantity}, {}", policy.name);
     [
-        Row::new(&name(&policies[1]), unit, base),
-        Row::new(&name(&policies[0]), unit, ours)
+        Row::new(&format!("{quantity}, given back each time"), unit, base),
+        Row::new(&format!("{quantity}, within bounds"), unit, ours)
             .ratio(ratio)
             .target(target),
     ]
 }
 
-fn shares(plan: &Plan) -> Section {
-    let path = &plan.file("throughput");
-    let mut policies = Policy::both(path, SHORT);
-    let (mut rate, mut share, mut spent, mut longest) =
-        <([Samples; 2], [Samples; 2], [Samples; 2], [Samples; 2])>::default();
-    let (rounds, time) = runs(plan);
-    for round in 0..rounds {
-        for i in [round % 2, (round + 1) % 2] {
-            let [a, b] = &mut policies[i].processes;
-            let tallies = Tally::of(&mut [a, b], time);
-            let turns: u64 = tallies.iter().map(|tally| tally.turns).sum();
-            let least = tallies.iter().map(|tally| tally.turns).min();
-            let cpu: Duration = tallies.iter().map(|tally| tally.spent).sum();
-            let wait = tallies.iter().map(|tally| tally.longest).max();
-            rate[i].push(turns as f64 / time.as_secs_f64());
-            share[i].push(100.0 * least.unwrap() as f64 / turns as f64);
-            spent[i].push(cpu.as_nanos() as f64 / turns as f64);
-            longest[i].push(wait.unwrap().as_nanos() as f64);
+/// Gives both policies a run in each round; `add` takes the tallies of one.
+fn runs<const N: usize>(
+    plan: &Plan,
+    path: &Path,
+    held: Duration,
+    mut foreign: [Process; N],
+    mut add: impl FnMut(usize, f64, &[Tally]),
+) {
+    let mut policies = ["bounded", "fair"].map(|policy| [(); 2].map(|()| load(policy, path, held)));
+    let time = Duration::from_millis(if plan.quick { 300 } else { 1000 });
+    for round in 0..plan.rounds(7).max(3) {
+        for index in [round % 2, (round + 1) % 2] {
+            let ours = policies[index].iter_mut();
+            let tallies = Tally::of(ours.chain(&mut foreign), time);
+            add(index, time.as_secs_f64(), &tallies);
         }
     }
-    let at_least = Target::RatioAtLeast;
+}
+
+fn shares(plan: &Plan) -> Section {
+    let path = &plan.file("throughput");
+    let (mut rate, mut share) = (Both::default(), Both::default());
+    let (mut spent, mut longest) = (Both::default(), Both::default());
+    runs(plan, path, SHORT, [], |index, time, tallies| {
+        let turns: u64 = tallies.iter().map(|tally| tally.turns).sum();
+        let least = tallies.iter().map(|tally| tally.turns).min().unwrap();
+        let cpu: Duration = tallies.iter().map(|tally| tally.spent).sum();
+        let wait = tallies.iter().map(|tally| tally.longest).max().unwrap();
+        rate[index].push(turns as f64 / time);
+        share[index].push(100.0 * least as f64 / turns as f64);
+        spent[index].push(cpu.as_nanos() as f64 / turns as f64);
+        longest[index].push(wait.as_nanos() as f64);
+    });
+    let (more, large) = (Target::RatioAtLeast(3.5), Target::MedianAtLeast(40.0));
+    let less = Target::RatioAtMost(1.0 / 3.0);
     let parts = [
-        rows(
-            "acquisitions",
-            Unit::PerSecond,
-            &policies,
-            rate,
-            at_least(3.5),
-        ),
-        rows(
-            "share of the smaller process",
-            Unit::Percent,
-            &policies,
-            share,
-            Target::MedianAtLeast(40.0),
-        ),
-        rows(
-            "processor time each",
-            Unit::Nanoseconds,
-            &policies,
-            spent,
-            Target::RatioAtMost(1.0 / 3.0),
-        ),
-        rows("longest wait", Unit::Nanoseconds, &policies, longest, None),
+        rows("acquisitions", Unit::PerSecond, rate, Some(more)),
+        rows("share of the smaller", Unit::Percent, share, Some(large)),
+        rows("processor time each", Unit::Nanoseconds, spent, Some(less)),
+        rows("longest wait", Unit::Nanoseconds, longest, None),
     ];
     Section {
         title: "Throughput: two processes of 16 tasks, the lock held for 1 µs".into(),
@@ -165,39 +134,22 @@ fn shares(plan: &Plan) -> Section {
     }
 }
 
-fn with_a_foreign_process(plan: &Plan) -> Section {
+fn with_a_foreign_process(plan: &Plan, held: Duration) -> Section {
     let path = &plan.file("foreign");
-    let mut policies = Policy::both(path, LONGER);
-    let mut foreign = load("flock", path, LONGER);
-    let (mut rate, mut longest) = <([Samples; 2], [Samples; 2])>::default();
-    let (rounds, time) = runs(plan);
-    for round in 0..rounds {
-        for i in [round % 2, (round + 1) % 2] {
-            let [a, b] = &mut policies[i].processes;
-            let [tally, ..] = Tally::of(&mut [&mut foreign, a, b], time);
-            rate[i].push(tally.turns as f64 / time.as_secs_f64());
-            longest[i].push(tally.longest.as_nanos() as f64);
-        }
-    }
+    let (mut rate, mut longest) = (Both::default(), Both::default());
+    let foreign = [load("flock", path, held)];
+    runs(plan, path, held, foreign, |index, time, tallies| {
+        let foreign = &tallies[2];
+        rate[index].push(foreign.turns as f64 / time);
+        longest[index].push(foreign.longest.as_nanos() as f64);
+    });
+    let large = Target::RatioAtLeast(0.4);
     let parts = [
-        rows(
-            "its acquisitions",
-            Unit::PerSecond,
-            &policies,
-            rate,
-            Target::RatioAtLeast(0.4),
-        ),
-        rows(
-            "its longest wait",
-            Unit::Nanoseconds,
-            &policies,
-            longest,
-            None,
-        ),
+        rows("acquisitions", Unit::PerSecond, rate, Some(large)),
+        rows("longest wait", Unit::Nanoseconds, longest, None),
     ];
     Section {
-        title: "Throughput of a third process with blocking flock(2), the lock held for 20 µs"
-            .into(),
+        title: format!("Throughput: what a third process with flock(2) gets, held for {held:?}"),
         rows: parts.into_iter().flatten().collect(),
     }
 }
@@ -228,13 +180,6 @@ pub(crate) fn work(load: &str, path: &Path) {
             spent.as_nanos(),
             longest.as_nanos()
         ));
-    }
-}
-
-fn spin(time: Duration) {
-    let start = Instant::now();
-    while start.elapsed() < time {
-        std::hint::spin_loop();
     }
 }
 

@@ -10,10 +10,8 @@
 //! and slabs that cannot be reclaimed, which other programs blur. Processor time while waiting is
 //! that of the process over some seconds, in percent of one processor.
 
-use std::cell::Cell;
 use std::fs::File;
 use std::path::Path;
-use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
@@ -23,7 +21,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::LocalSet;
 
 use crate::Plan;
-use crate::manners::{EX, Manner, runtime};
+use crate::manners::{EX, Manner, asked, runtime};
 use crate::measure::{Samples, processor_time};
 use crate::process::{Process, say, told};
 use crate::report::{Report, Row, Section, Target, Unit};
@@ -164,22 +162,13 @@ fn tasks(path: &Path, engine: Engine, files: usize, each: usize) {
         .map(|path| engine.open(path).unwrap())
         .collect();
     let tasks = LocalSet::new();
-    let asked = Rc::new(Cell::new(0));
     for lock in &locks {
         for _ in 0..each {
-            let (acquire, asked) = (lock.acquire_async(EX, None), Rc::clone(&asked));
-            tasks.spawn_local(async move {
-                asked.set(asked.get() + 1);
-                acquire.await.map(drop)
-            });
+            tasks.spawn_local(lock.acquire_async(EX, None));
         }
     }
+    asked(&runtime, &tasks);
     let count = files * each;
-    runtime.block_on(tasks.run_until(async {
-        while asked.get() < count {
-            tokio::task::yield_now().await;
-        }
-    }));
     let mut figures = observe(&before, count);
     let waited = processor_time();
     drop(tasks);
