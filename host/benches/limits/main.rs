@@ -119,11 +119,14 @@ fn main() {
             Which::Component => report.skip("component", "built without default features"),
         }
     }
+    if let Some(path) = args.svg {
+        match picture::draw(&report.sections) {
+            Some(picture) => std::fs::write(path, picture).unwrap(),
+            None => report.skip("picture", "it shows the sections handoff and peers"),
+        }
+    }
     println!("{}", report.summary());
     if let Some(path) = args.json {
         std::fs::write(path, report.json()).unwrap();
-    }
-    if let Some(path) = args.svg {
-        std::fs::write(path, picture::draw(&report.sections)).unwrap();
     }
 }

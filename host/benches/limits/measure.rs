@@ -75,10 +75,6 @@ impl Samples {
         percentile(self.all.clone(), percent)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.all.len()
-    }
-
     pub(crate) fn values(&self) -> &[f64] {
         &self.all
     }

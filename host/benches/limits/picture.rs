@@ -51,11 +51,12 @@ fn shown(sections: &[Section]) -> Vec<(&Row, RGBColor)> {
     native.chain(others).collect()
 }
 
-/// The picture, as SVG.
-pub(crate) fn draw(sections: &[Section]) -> String {
+/// The picture, as SVG; none where nothing was measured that it shows.
+pub(crate) fn draw(sections: &[Section]) -> Option<String> {
+    let rows = shown(sections);
     let mut picture = String::new();
-    paint(&mut picture, &shown(sections)).expect("drawing into memory");
-    picture
+    paint(&mut picture, &rows).expect("drawing into memory");
+    (!rows.is_empty()).then_some(picture)
 }
 
 fn paint<'a>(

@@ -4,8 +4,8 @@
 //! interpreter:
 //!
 //! - `acquire`: answers `asking`, acquires, and answers the time at which it had the lock;
-//! - `release`: works for a moment, notes the time, releases, and answers the time;
-//! - `batch N`: takes so many turns, and answers how many nanoseconds they took.
+//! - `release`: notes the time, releases, and answers the time;
+//! - `batch N`, for interpreters: takes so many turns, and answers how many nanoseconds they took.
 //!
 //! Times are of `CLOCK_MONOTONIC`, which all processes of a machine share.
 

@@ -3,6 +3,7 @@
 //!
 //! Whatever is left out is said where it would be, and once more at the end.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::path::Path;
 
@@ -62,19 +63,29 @@ fn digits(value: f64) -> String {
 }
 
 /// One line of the table.
-#[derive(Serialize)]
 pub(crate) struct Row {
     pub(crate) name: String,
     unit: Unit,
-    #[serde(flatten, serialize_with = "percentiles")]
     pub(crate) samples: Samples,
     ratio: Option<f64>,
     target: Option<Target>,
 }
 
-fn percentiles<S: Serializer>(samples: &Samples, to: S) -> Result<S::Ok, S::Error> {
-    let percentiles = [10, 25, 50, 75, 90, 99].map(|p| (format!("p{p}"), samples.percentile(p)));
-    to.collect_map(percentiles)
+impl Serialize for Row {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let percentiles = [10, 25, 50, 75, 90, 99];
+        let percentiles = percentiles.map(|p| (format!("p{p}"), self.samples.percentile(p)));
+        let row = json!({
+            "name": self.name,
+            "unit": self.unit,
+            "samples": self.samples.values().len(),
+            "percentiles": BTreeMap::from(percentiles),
+            "ratio": self.ratio,
+            "target": self.target,
+            "met": self.met(),
+        });
+        row.serialize(to)
+    }
 }
 
 impl Row {
@@ -128,7 +139,7 @@ impl Row {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = |least, percent| match self.samples.len() >= least {
+        let at = |least, percent| match self.samples.values().len() >= least {
             true => self.unit.show(self.samples.percentile(percent)),
             false => String::new(),
         };

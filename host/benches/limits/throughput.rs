@@ -149,7 +149,10 @@ fn with_a_foreign_process(plan: &Plan, held: Duration) -> Section {
         rows("longest wait", Unit::Nanoseconds, longest, None),
     ];
     Section {
-        title: format!("Throughput: what a third process with flock(2) gets, held for {held:?}"),
+        title: format!(
+            "Throughput: what a third process with flock(2) gets, held for {} µs",
+            held.as_micros()
+        ),
         rows: parts.into_iter().flatten().collect(),
     }
 }
