@@ -17,8 +17,7 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) {
         let mut waiter = contender(Place::Others, name, path);
         Contestant::new(name, move |samples| {
             let mut holder = contender(Place::First, name, path);
-            assert_eq!(holder.ask::<String>("acquire"), "asking");
-            holder.answer::<u64>();
+            holder.hold();
             waiter.wait(Some(inode));
             let killed = holder.kill();
             let had: u64 = waiter.answer();

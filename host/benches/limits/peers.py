@@ -12,7 +12,7 @@ import time
 TIMEOUT = 600
 
 library, path = sys.argv[1:]
-package = {"SoftFileLock": "filelock"}.get(library, library)
+package = {"SoftFileLock": "filelock", "locket.py": "locket"}.get(library, library)
 try:
     module = importlib.import_module(package)
 except ImportError:
@@ -33,7 +33,7 @@ elif library == "fasteners":
 elif library == "portalocker":
     lock = module.Lock(path, timeout=TIMEOUT)
     acquire = lock.acquire
-elif library == "locket":
+elif library == "locket.py":
     lock = module.lock_file(path, timeout=TIMEOUT)
     acquire = lock.acquire
 release = lock.release
@@ -43,8 +43,7 @@ def say(answer):
     print(answer, flush=True)
 
 
-shown = {"locket": "locket.py"}.get(library, library)
-say(f"{shown} {importlib.metadata.version(package)}")
+say(f"{library} {importlib.metadata.version(package)}")
 for line in sys.stdin:
     command, *count = line.split()
     if command == "acquire":

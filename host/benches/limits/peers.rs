@@ -1,5 +1,5 @@
 //! What programs in other languages use: Python's `filelock`, `fasteners`, `portalocker` and
-//! `locket` (locket.py, nothing to do with this one), Node's `proper-lockfile`, against ours.
+//! `locket` (locket.py, which is another), Node's `proper-lockfile`, against ours.
 //!
 //! Everybody makes a lock object once and takes turns with it, ours in the native protocol with
 //! all checks and a timeout. Uncontended, the time is taken inside the interpreter, over a batch.
@@ -12,7 +12,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::Duration;
 
 use locket::Protocol;
@@ -21,7 +20,7 @@ use crate::Plan;
 use crate::handoff::{NATIVE, contender};
 use crate::manners::{Api, Manner};
 use crate::measure::{Contestant, compare};
-use crate::process::{Place, Process};
+use crate::process::{Place, Process, hand_off};
 use crate::report::{Report, Target};
 
 /// A library, the size of its batches, and how often as long as ours it is to take, uncontended
@@ -40,7 +39,7 @@ const LIBRARIES: [Library; 6] = [
     Library::python("SoftFileLock", 25, [None, None]),
     Library::python("fasteners", 200, [Some(35.0), Some(1000.0)]),
     Library::python("portalocker", 100, [None, None]),
-    Library::python("locket", 500, [None, None]),
+    Library::python("locket.py", 500, [None, None]),
     Library {
         name: "proper-lockfile",
         node: true,
@@ -144,26 +143,19 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) {
 
     let [holder, waiter] =
         [Place::First, Place::Others].map(|place| contender(place, NATIVE, path));
-    let mut contestants = vec![hand_off("ours", holder, waiter)];
+    let mut contestants = vec![handed("ours", holder, waiter)];
     for (library, name, holder, waiter) in found {
-        contestants.push(hand_off(&name, holder, waiter).target(library.target(1)));
+        contestants.push(handed(&name, holder, waiter).target(library.target(1)));
     }
     report.add(compare(HAND_OFF, plan.rounds(48), contestants));
 }
 
-fn hand_off(name: &str, mut holder: Process, mut waiter: Process) -> Contestant<'static> {
+fn handed(name: &str, mut holder: Process, mut waiter: Process) -> Contestant<'static> {
     let mut part = 0.0_f64;
     Contestant::new(name, move |samples| {
-        assert_eq!(holder.ask::<String>("acquire"), "asking");
-        holder.answer::<u64>();
-        waiter.wait(None);
         // Multiples of the golden ratio spread evenly, however many there are.
         part = (part + 0.618_034).fract();
-        thread::sleep(Duration::from_millis(250).mul_f64(part));
-        holder.tell("release");
-        let had: u64 = waiter.answer();
-        let released: u64 = holder.answer();
-        waiter.ask::<u64>("release");
-        samples.push(had.saturating_sub(released) as f64);
+        let pause = Duration::from_millis(250).mul_f64(part);
+        samples.push(hand_off(&mut holder, &mut waiter, None, pause));
     })
 }

@@ -74,6 +74,12 @@ impl Process {
         self.answer()
     }
 
+    /// Has it ask for a lock that is free.
+    pub(crate) fn hold(&mut self) {
+        assert_eq!(self.ask::<String>("acquire"), "asking");
+        self.answer::<u64>();
+    }
+
     /// Has it ask for a lock that is held, and returns when it sleeps: in the kernel's queue for
     /// the file of that inode, or, without one, in whatever manner of its own.
     pub(crate) fn wait(&mut self, inode: Option<u64>) {
@@ -110,6 +116,24 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// From the release by one, once the other sleeps and a time has passed, to the moment at which
+/// the other has the lock, in nanoseconds. `inode` is as for [`Process::wait`].
+pub(crate) fn hand_off(
+    holder: &mut Process,
+    waiter: &mut Process,
+    inode: Option<u64>,
+    pause: Duration,
+) -> f64 {
+    holder.hold();
+    waiter.wait(inode);
+    thread::sleep(pause);
+    holder.tell("release");
+    let had: u64 = waiter.answer();
+    let released: u64 = holder.answer();
+    waiter.ask::<u64>("release");
+    had.saturating_sub(released) as f64
 }
 
 pub(crate) fn inode(path: &Path) -> u64 {
