@@ -28,7 +28,7 @@ use std::fs::File;
 use std::io;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -71,10 +71,29 @@ pub(crate) struct Means {
     pub(crate) hand_off_time: Duration,
     pub(crate) gap: Option<Gap>,
     pub(crate) signal: Option<sys::Signal>,
+    /// How many files are tried now and then, for want of somebody who can wait.
+    pub(crate) swept: AtomicUsize,
+    /// The start of the first tick of [`SWEEP`].
+    pub(crate) epoch: Instant,
 }
 
-/// How often an acquire for which nobody can wait in the kernel tries again.
+impl Means {
+    /// When to make the next try for a file. For all of them at the same ticks, since it costs
+    /// more to wake the clock than to make a try.
+    fn next_sweep(&self) -> Instant {
+        let swept = self.swept.load(Ordering::Relaxed);
+        let pause = SWEEP + SWEEP_EACH * u32::try_from(swept).unwrap_or(u32::MAX);
+        let ticks = (self.epoch.elapsed() + pause)
+            .div_duration_f64(SWEEP)
+            .floor();
+        self.epoch + SWEEP.mul_f64(ticks)
+    }
+}
+
+/// How often an acquire for which nobody can wait in the kernel tries again, and how much longer
+/// it leaves it for each other file of which that is true. A try takes about a microsecond.
 const SWEEP: Duration = Duration::from_millis(10);
+const SWEEP_EACH: Duration = Duration::from_micros(100);
 
 #[derive(Debug)]
 pub(crate) struct LockQueue {
@@ -203,9 +222,22 @@ enum Sent {
         by: Option<Ticket>,
     },
     /// Nobody can wait; the clock makes a try.
-    Sweeping(#[expect(dead_code, reason = "dropping it calls the try off")] Alarm),
+    Sweeping(#[expect(dead_code, reason = "dropping it calls the try off")] Try),
     /// The lock is left alone for a moment.
     Resting(#[expect(dead_code, reason = "dropping it ends the rest")] Alarm),
+}
+
+/// A try that the clock will make.
+#[derive(Debug)]
+struct Try {
+    _alarm: Alarm,
+    means: Arc<Means>,
+}
+
+impl Drop for Try {
+    fn drop(&mut self) {
+        self.means.swept.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The head of the queue.
@@ -854,10 +886,13 @@ impl State {
             self.wake.extend(waiter.map(|waiter| waiter.wake.clone()));
             return;
         }
-        if let Ok(wait) = self.kernel_wait(queue, head.want) {
+        let helpers = &queue.means.helpers;
+        if helpers.has_room()
+            && let Ok(wait) = self.kernel_wait(queue, head.want)
+        {
             let (done, waited) = (Arc::clone(queue), Arc::clone(&wait));
             let done = move |outcome| done.settle(&waited, outcome);
-            if queue.means.helpers.run(Arc::clone(&wait), done) {
+            if helpers.run(Arc::clone(&wait), done) {
                 self.sent = Sent::Waiting { wait, by: None };
                 return;
             }
@@ -878,9 +913,16 @@ impl State {
 
     /// Has the clock make a try for the head of the queue, since nobody can wait for it.
     fn sweep(&mut self, queue: &Arc<LockQueue>) {
+        let means = &queue.means;
         let sweep = Waker::from(Arc::new(Sweep(Arc::clone(queue))));
-        match queue.means.clock.wake_at(Instant::now() + SWEEP, sweep) {
-            Ok(alarm) => self.sent = Sent::Sweeping(alarm),
+        match means.clock.wake_at(means.next_sweep(), sweep) {
+            Ok(alarm) => {
+                means.swept.fetch_add(1, Ordering::Relaxed);
+                self.sent = Sent::Sweeping(Try {
+                    _alarm: alarm,
+                    means: Arc::clone(means),
+                });
+            }
             Err(e) => self.fail(None, Failure::Io(e)),
         }
     }

@@ -169,6 +169,12 @@ impl Helpers {
         lock(&self.shared)
     }
 
+    /// Whether [`run`](Self::run) is worth a try.
+    pub(crate) fn has_room(&self) -> bool {
+        let pool = self.pool();
+        pool.threads < self.limit || pool.idle + pool.returning > pool.jobs.len()
+    }
+
     /// Waits on a thread of its own. Answers `false`, and does nothing, where there is none left.
     pub(crate) fn run(
         self: &Arc<Self>,
