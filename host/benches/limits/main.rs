@@ -33,11 +33,11 @@ struct Args {
     /// Measure less of each, in less than a minute
     #[arg(long)]
     quick: bool,
-    /// Write the table to this file as well, as JSON
-    #[arg(long, value_name = "FILE")]
+    /// Write the table to this file as well, as JSON; cargo runs benchmarks in the package's folder
+    #[arg(long, value_name = "FILE", value_parser = writable)]
     json: Option<PathBuf>,
     /// Draw the distributions of the hand-off between processes into this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = writable)]
     svg: Option<PathBuf>,
     /// What to measure; everything by default
     sections: Vec<Which>,
@@ -47,6 +47,12 @@ struct Args {
     /// What another process of this program is to do.
     #[arg(long, hide = true, num_args = 2.., conflicts_with = "sections")]
     role: Vec<String>,
+}
+
+/// A file that can be written, found out before everything is measured.
+fn writable(path: &str) -> std::io::Result<PathBuf> {
+    File::options().append(true).create(true).open(path)?;
+    Ok(path.into())
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
