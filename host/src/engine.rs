@@ -95,9 +95,10 @@ impl EngineBuilder {
     }
 
     /// Leaves a lock alone for `length` each time this engine has had it for `after` without
-    /// such a pause, so that programs which poll for it get a chance. Acquires wait for the end
-    /// of the pause, except those with a timeout of zero, which get what they find. None by
-    /// default: those who wait in the kernel are served without it.
+    /// such a pause, for the sake of those whom a fair queue does not help: programs that poll for
+    /// it, and a writer elsewhere whom overlapping readers in here would keep out. Acquires wait
+    /// for the end of the pause, except those with a timeout of zero, which get what they find.
+    /// None by default.
     pub fn gap(mut self, after: Duration, length: Duration) -> Self {
         self.gap = Some(Gap { after, length });
         self

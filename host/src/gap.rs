@@ -30,11 +30,15 @@ impl Run {
         }
     }
 
+    /// Whether the lock was had for long.
+    pub(crate) fn long(&self, gap: Gap, now: Instant) -> bool {
+        self.since.is_some_and(|since| now - since >= gap.after)
+    }
+
     /// The lock was given back. Answers until when to leave it alone, if it was had for long.
     pub(crate) fn left(&mut self, gap: Gap, now: Instant) -> Option<Instant> {
         self.left = Some(now);
-        let long = self.since.is_some_and(|since| now - since >= gap.after);
-        long.then(|| {
+        self.long(gap, now).then(|| {
             self.since = None;
             now + gap.length
         })

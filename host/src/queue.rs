@@ -781,8 +781,8 @@ impl State {
         if !self.waiting.is_empty() || wait && matches!(self.sent, Sent::Resting(_)) {
             return Ok(false);
         }
-        if let Some(held) = &self.held {
-            return Ok(held.joins(want));
+        if let Some(held) = self.held {
+            return Ok(held.joins(want) && !(wait && self.long(queue)));
         }
         let kernel = want.protocol.kernel();
         let taken = kernel
@@ -792,6 +792,12 @@ impl State {
             self.taken(queue, want).handed = 1;
         }
         Ok(taken)
+    }
+
+    /// Whether this engine has had the lock for so long that it should leave it alone soon.
+    fn long(&self, queue: &LockQueue) -> bool {
+        let gap = queue.means.gap;
+        gap.is_some_and(|gap| self.run.long(gap, Instant::now()))
     }
 
     /// Notes that the kernel granted the lock.
@@ -807,7 +813,9 @@ impl State {
         let mut given_back = Ok(());
         loop {
             let head = self.head();
-            if !self.sent.serves(head)
+            // A rest comes before the next wait.
+            let long = self.held.is_some() && head.is_some() && self.long(queue);
+            if (long || !self.sent.serves(head))
                 && let Sent::Waiting { wait, by } = mem::take(&mut self.sent)
             {
                 match by {
@@ -827,9 +835,9 @@ impl State {
                 (None, Some(head)) => self.send(queue, head),
                 (Some(_), None) if !self.holds.is_empty() => return given_back,
                 (Some(held), Some(head)) if !self.holds.is_empty() => {
-                    if held.joins(head.want) {
+                    if held.joins(head.want) && !long {
                         self.grant(queue);
-                    } else if !sent
+                    } else if !(sent || long)
                         && held.want.excludes(head.want)
                         && (!held.fits(head.want) || held.over(&queue.means))
                     {
@@ -838,7 +846,7 @@ impl State {
                         return given_back;
                     }
                 }
-                (Some(held), Some(head)) if !sent && held.fits(head.want) => {
+                (Some(held), Some(head)) if !(sent || long) && held.fits(head.want) => {
                     held.handed += 1;
                     self.grant(queue);
                 }

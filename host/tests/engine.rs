@@ -249,6 +249,36 @@ fn who_polls_gets_a_chance_in_the_gap() {
 }
 
 #[test]
+fn a_writer_elsewhere_gets_its_turn_in_the_gap_of_overlapping_readers() {
+    let dir = Dir::new();
+    let (after, length) = (Duration::from_millis(20), Duration::from_millis(5));
+    let readers = dir.lock(&Engine::builder().gap(after, length).build());
+    let writer = dir.lock(&Engine::new());
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                // Each waits until the other has joined before it leaves, so that one is always
+                // there, as long as joining is possible.
+                while !done.load(Ordering::Relaxed) {
+                    let guard = readers.acquire(SH, None).unwrap();
+                    eventually("another reader, or the end", || {
+                        done.load(Ordering::Relaxed)
+                            || format!("{readers:?}").contains("holding: 2")
+                            || format!("{readers:?}").contains("waiting: 1")
+                    });
+                    drop(guard);
+                }
+            });
+        }
+        for _ in 0..3 {
+            writer.acquire(EX, STUCK).unwrap().release().unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
 fn the_signal_can_be_chosen_unless_it_is_taken() {
     use std::io::ErrorKind;
     let dir = Dir::new();
