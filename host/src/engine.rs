@@ -232,7 +232,7 @@ impl Engine {
     pub fn open_with(&self, path: impl AsRef<Path>, options: &Options) -> Result<LockFile> {
         let path = path.as_ref();
         let target = Target::ambient(path, options.create).map_err(|e| Error::os(e, path))?;
-        self.open_target(target, path.to_owned(), options, Owner::PROCESS)
+        self.open_target(target, path.to_owned(), options, Owner(OwnerId::PROCESS))
     }
 
     /// Opens a lock for an owner; `path` is the name by which errors call it.
@@ -253,10 +253,9 @@ impl Engine {
         let handle = Handle {
             context: Arc::clone(&self.context),
             party: Party {
-                owner: owner.id,
+                owner: owner.0,
                 handle: self.context.registry.number(),
             },
-            suspends: owner.suspends,
             target: Arc::new(target),
             path,
             options,
@@ -271,16 +270,13 @@ impl Engine {
     /// A new owner, called `label` in what others are told of it.
     #[cfg(feature = "sandbox")]
     pub(crate) fn owner(&self, label: Option<&str>) -> Owner {
-        Owner {
-            id: self.context.registry.owner(label),
-            suspends: true,
-        }
+        Owner(self.context.registry.owner(label))
     }
 
     /// Forgets an owner all of whose locks are closed.
     #[cfg(feature = "sandbox")]
     pub(crate) fn disown(&self, owner: Owner) {
-        self.context.registry.disown(owner.id);
+        self.context.registry.disown(owner.0);
     }
 }
 
@@ -322,19 +318,18 @@ impl Context {
 
 /// Whose locks they are.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Owner {
-    id: OwnerId,
-    /// Whether a plain acquire stops everything that this owner does.
-    suspends: bool,
-}
+pub(crate) struct Owner(OwnerId);
 
-impl Owner {
-    /// This process. Any thread of it can release what another acquired, so no acquire in it can
-    /// be told to be hopeless.
-    const PROCESS: Self = Self {
-        id: OwnerId::PROCESS,
-        suspends: false,
-    };
+/// What the owner of a lock does while it waits for it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Meanwhile {
+    /// Goes on, and may release what it waits for. So does this process: any thread of it can
+    /// release what another acquired, so that no acquire in it can be told to be hopeless.
+    GoesOn,
+    /// Nothing. `blocks` says whether it holds or awaits something else, for which others may be
+    /// waiting.
+    #[cfg_attr(not(feature = "sandbox"), expect(dead_code, reason = "guests only"))]
+    Stops { blocks: bool },
 }
 
 /// A handle on the lock of one file.
@@ -350,7 +345,6 @@ pub struct LockFile {
 struct Handle {
     context: Arc<Context>,
     party: Party,
-    suspends: bool,
     target: Arc<Target>,
     path: PathBuf,
     options: Options,
@@ -470,7 +464,7 @@ impl LockFile {
     /// for an exclusive lock of a file that may only be read; and all of [`Engine::open`] where
     /// the file was removed in the meantime.
     pub fn acquire(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Result<Guard> {
-        Course::new(&self.handle, mode, timeout.into(), true).block(&self.handle)
+        self.acquire_as(mode, timeout.into(), Meanwhile::GoesOn)
     }
 
     /// Makes one try: `None` where the lock is held.
@@ -498,17 +492,30 @@ impl LockFile {
     /// Dropping the future gives up the place in the queue and leaves nothing behind; if the
     /// lock was granted in that moment, it goes to the next in line.
     pub fn acquire_async(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Acquire {
-        self.start(mode, timeout.into(), false)
+        self.start(mode, timeout.into(), Meanwhile::GoesOn)
     }
 
-    /// An acquire for a task. `suspending` says that its owner does nothing else meanwhile.
-    pub(crate) fn start(&self, mode: Mode, timeout: Option<Duration>, suspending: bool) -> Acquire {
-        let mut course = Course::new(&self.handle, mode, timeout, false);
-        course.suspends &= suspending;
-        Acquire {
-            handle: Arc::clone(&self.handle),
-            course,
-        }
+    /// Acquires the lock on the calling thread.
+    pub(crate) fn acquire_as(
+        &self,
+        mode: Mode,
+        timeout: Option<Duration>,
+        meanwhile: Meanwhile,
+    ) -> Result<Guard> {
+        let handle = &self.handle;
+        Course::new(handle, mode, timeout, meanwhile, true).block(handle)
+    }
+
+    /// Acquires the lock in a task.
+    pub(crate) fn start(
+        &self,
+        mode: Mode,
+        timeout: Option<Duration>,
+        meanwhile: Meanwhile,
+    ) -> Acquire {
+        let handle = Arc::clone(&self.handle);
+        let course = Course::new(&handle, mode, timeout, meanwhile, false);
+        Acquire { handle, course }
     }
 
     /// Runs `body` with the lock held exclusively, and releases it on every way out.
@@ -790,8 +797,8 @@ pub struct Acquire {
 struct Course {
     want: Want,
     deadline: Deadline,
+    meanwhile: Meanwhile,
     blocking: bool,
-    suspends: bool,
     wait: Option<Wait>,
     /// How often the file turned out to be another one after the grant.
     replaced: usize,
@@ -832,15 +839,21 @@ enum Step {
 }
 
 impl Course {
-    fn new(handle: &Handle, mode: Mode, timeout: Option<Duration>, blocking: bool) -> Self {
+    fn new(
+        handle: &Handle,
+        mode: Mode,
+        timeout: Option<Duration>,
+        meanwhile: Meanwhile,
+        blocking: bool,
+    ) -> Self {
         Self {
             want: Want {
                 mode,
                 protocol: handle.options.protocol,
             },
             deadline: Deadline::after(timeout),
+            meanwhile,
             blocking,
-            suspends: handle.suspends,
             wait: None,
             replaced: 0,
         }
@@ -899,12 +912,18 @@ impl Course {
             Entered::Queued(ticket) => {
                 let owner = handle.party.owner;
                 let registry = &handle.context.registry;
-                let hopeless = self.suspends && !registry.suspend(owner, &queue, ticket);
+                let (suspended, hopeless) = match self.meanwhile {
+                    Meanwhile::GoesOn => (false, false),
+                    Meanwhile::Stops { blocks } => {
+                        let suspended = registry.suspend(owner, &queue, ticket, blocks);
+                        (suspended, !suspended)
+                    }
+                };
                 let wait = Wait {
                     handle: Arc::clone(handle),
                     queue,
                     ticket,
-                    suspended: self.suspends && !hopeless,
+                    suspended,
                     alarm: None,
                     granted: false,
                 };

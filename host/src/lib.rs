@@ -29,7 +29,7 @@
 //! - `wasmtime`: the module `component`, for embedders of Wasmtime 48.
 //! - `sandbox`: the module of that name, for embedders of anything else.
 //!
-//! Without them this crate depends on the bindings to the operating system and nothing else.
+//! Without them this crate depends on bindings to the operating system and a map, nothing else.
 //!
 //! # What it promises, and what it does not
 //!
@@ -38,15 +38,22 @@
 //! - A process that is stopped keeps what it holds. There is no fencing token.
 //! - Whoever removes or replaces a lock file by hand breaks the lock. Waiters notice and move on
 //!   to the new file; the holder learns it from [`Guard::release`].
-//! - Waiting takes no processor time, whatever the number of waiters. Within the process the
-//!   order of arrival is kept; between processes the kernel keeps it among those who wait, with one
-//!   place in the queue for each process, and a newcomer can get ahead in the very moment of a
-//!   release. [`EngineBuilder::hand_off`] bounds how long one process keeps a lock to
-//!   itself.
+//! - Waiting takes no processor time, whatever the number of waiters, and can be given up at any
+//!   point. Where a wait cannot be had (no descriptor, timer or thread left; the file may not be
+//!   opened again) tries are made instead, every 10 ms or more seldom.
+//! - Within the process the order of arrival is kept. Between processes the kernel keeps it among
+//!   those who wait, with one place in its queue for each process; a process has its next waiter
+//!   in line before it lets go. In the microseconds between a release and the wake-up of the
+//!   first in line somebody who just asks can get ahead: the kernel has no hand-off.
+//!   [`EngineBuilder::hand_off`] bounds how long one process keeps a lock to itself, and
+//!   [`EngineBuilder::gap`] makes room for those who poll.
+//! - The kernel lets readers pass a writer who waits in another process.
 //! - A forked child inherits the descriptors and must not use the locks: releasing there would
-//!   release the parent's. It is refused, and makes an [`Engine`] of its own. A child that executes another program inherits nothing.
+//!   release the parent's. It is refused, and makes an [`Engine`] of its own. A child that executes
+//!   another program inherits nothing.
 //! - The first wait installs an empty handler for one signal: `SIGSTKFLT`, or the first from
-//!   `SIGRTMIN + 8` on if that has one. It interrupts waits, and never any thread but the waiting.
+//!   `SIGRTMIN + 8` on if that has one; [`EngineBuilder::wake_signal`] chooses another. It
+//!   interrupts waits, and never any thread but the waiting.
 //! - Linux only, for now: the tests of the kernel's behaviour that this rests on were made there.
 
 #[cfg(feature = "wasmtime")]

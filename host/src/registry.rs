@@ -90,15 +90,32 @@ impl Registry {
     }
 
     /// Notes that `owner` does nothing until the wait of `ticket` is over. Answers `false`, and
-    /// notes nothing, if that closes a cycle of owners who wait for one another.
+    /// notes nothing, if that closes a cycle of owners who wait for one another. It cannot unless
+    /// `blocks`: unless others may be waiting for something that `owner` holds or awaits.
     ///
     /// The mutex is held for the whole walk, so that nobody in it can begin or end such a wait
     /// meanwhile; and a suspended owner cannot release. So what looks like a cycle is one.
-    pub(crate) fn suspend(&self, owner: OwnerId, queue: &Arc<LockQueue>, ticket: Ticket) -> bool {
+    pub(crate) fn suspend(
+        &self,
+        owner: OwnerId,
+        queue: &Arc<LockQueue>,
+        ticket: Ticket,
+        blocks: bool,
+    ) -> bool {
         let mut suspended = lock(&self.suspended);
-        let mut walk = vec![(Arc::clone(queue), ticket)];
+        let mut walk = Vec::new();
+        if blocks {
+            walk.push((Arc::clone(queue), ticket));
+        }
         let mut seen = HashSet::new();
+        // Whoever blocks one waiter of a queue blocks those behind it too.
+        let mut seen_to = HashMap::new();
         while let Some((queue, ticket)) = walk.pop() {
+            let to = seen_to.entry(Arc::as_ptr(&queue)).or_insert(0);
+            if *to >= ticket {
+                continue;
+            }
+            *to = ticket;
             for blocker in queue.blockers(ticket) {
                 if blocker == owner {
                     return false;

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use cap_std::fs::Dir;
 
-use crate::engine::{Acquire, Engine, Guard, LockFile, Options, Owner};
+use crate::engine::{Acquire, Engine, Guard, LockFile, Meanwhile, Options, Owner};
 use crate::error::{Error, Kind, Result};
 use crate::target::Target;
 use crate::{Guarantee, Holder, LostReason, Mode, OnRelease, Protocol, State};
@@ -572,7 +572,8 @@ impl Lock {
     /// another; [canceled](Error::is_canceled) where the longest wait ends before the timeout.
     pub fn acquire(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Result<Hold> {
         let terms = Terms::new(&self.open, mode, timeout.into())?;
-        let result = self.open.file.acquire(mode, terms.timeout);
+        let meanwhile = terms.suspended();
+        let result = self.open.file.acquire_as(mode, terms.timeout, meanwhile);
         terms.settle(result)
     }
 
@@ -587,7 +588,9 @@ impl Lock {
         mode: Mode,
         timeout: impl Into<Option<Duration>>,
     ) -> Result<Wait> {
-        self.start(mode, timeout.into(), true)
+        let terms = Terms::new(&self.open, mode, timeout.into())?;
+        let meanwhile = terms.suspended();
+        Ok(self.start(mode, terms, meanwhile))
     }
 
     /// Acquires the lock in a task, while the guest goes on: so it may wait for itself.
@@ -596,16 +599,16 @@ impl Lock {
     ///
     /// As [`acquire_suspended`](Self::acquire_suspended), but for the deadlock.
     pub fn acquire_async(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Result<Wait> {
-        self.start(mode, timeout.into(), false)
+        let terms = Terms::new(&self.open, mode, timeout.into())?;
+        Ok(self.start(mode, terms, Meanwhile::GoesOn))
     }
 
-    fn start(&self, mode: Mode, timeout: Option<Duration>, suspended: bool) -> Result<Wait> {
-        let terms = Terms::new(&self.open, mode, timeout)?;
-        let acquire = self.open.file.start(mode, terms.timeout, suspended);
-        Ok(Wait {
+    fn start(&self, mode: Mode, terms: Terms, meanwhile: Meanwhile) -> Wait {
+        let acquire = self.open.file.start(mode, terms.timeout, meanwhile);
+        Wait {
             acquire,
             terms: Some(terms),
-        })
+        }
     }
 
     /// Releases one hold of the guest on this file: one that was acquired through this lock if
@@ -755,6 +758,15 @@ impl Terms {
             }
         }
         Ok(terms)
+    }
+
+    /// What a guest does that stops until the acquire is over.
+    fn suspended(&self) -> Meanwhile {
+        let ledger = self.open.guest.ledger();
+        let others = ledger.waiters - usize::from(self.waits);
+        Meanwhile::Stops {
+            blocks: others > 0 || !ledger.holds.is_empty(),
+        }
     }
 
     /// Books what came of the acquire.

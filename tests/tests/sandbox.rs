@@ -5,6 +5,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
+use std::task::{Context, Waker};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -1029,4 +1030,48 @@ async fn an_engine_of_its_own_is_another_host() {
     );
     drop(guest.end().await);
     stranger.ok("acquire a exclusive none").await;
+}
+
+/// The check for deadlocks looks at each waiter once, and only where somebody could be waiting for
+/// the guest that asks; guests cannot make it a burden.
+#[test]
+fn thousands_of_guests_wait_for_one_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::new();
+    let held = Engine::new().open(dir.path().join("lock")).unwrap();
+    let held = held.acquire(EX, None).unwrap();
+    let mut cx = Context::from_waker(Waker::noop());
+    let guest = || {
+        let mut guest = Sandbox::new(&engine, None, Protocol::Flock, Limits::new());
+        guest.grant_dir(dir.path(), "/l", Rights::ALL).unwrap();
+        guest
+    };
+    let open = |guest: &Sandbox, name: &str| {
+        let path = format!("/l/{name}");
+        guest.open(&path, None, OnRelease::Keep).unwrap()
+    };
+    // In line before all others, and goes on.
+    let first = guest();
+    let lock = open(&first, "lock");
+    let mut ahead = Box::pin(lock.acquire_async(EX, None).unwrap());
+    assert!(ahead.as_mut().poll(&mut cx).is_pending());
+    let mut guests = Vec::new();
+    for i in 0..5_000 {
+        let guest = guest();
+        // Some hold another lock, for which somebody may be waiting.
+        let other = (i % 10 == 9).then(|| {
+            let other = open(&guest, &i.to_string());
+            other.acquire(EX, Duration::ZERO).unwrap()
+        });
+        let lock = open(&guest, "lock");
+        let mut wait = Box::pin(lock.acquire_suspended(EX, None).unwrap());
+        assert!(wait.as_mut().poll(&mut cx).is_pending());
+        guests.push((guest, other, lock, wait));
+    }
+    // Held by the last of them, who cannot go on before the first is through.
+    let circle = open(&first, "4999");
+    let error = circle.acquire(EX, Duration::from_secs(60)).unwrap_err();
+    assert!(error.is_deadlock(), "{error}");
+    drop(guests);
+    held.release().unwrap();
 }
