@@ -7,7 +7,10 @@
 use std::fmt;
 use std::fs::File;
 use std::future::{self, Future};
+#[cfg(unix)]
 use std::os::fd::{AsFd, BorrowedFd};
+#[cfg(windows)]
+use std::os::windows::io::{AsHandle, BorrowedHandle};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::AtomicUsize;
@@ -107,12 +110,14 @@ impl EngineBuilder {
     /// The number of the signal that ends waits in the kernel, sent to the waiting thread and to
     /// no other. Its handler, which does nothing, is installed by this call. By default
     /// `SIGSTKFLT`, or the first from `SIGRTMIN + 8` on, if that has a handler when the first wait
-    /// begins; the C library and Go reserve others for themselves.
+    /// begins; the C library and Go reserve others for themselves. On macOS `SIGEMT`, else
+    /// `SIGINFO`. Windows has no signals, and no need of one.
     ///
     /// # Errors
     ///
     /// [`AddrInUse`](std::io::ErrorKind::AddrInUse) where the signal has a handler already;
     /// [`InvalidInput`](std::io::ErrorKind::InvalidInput) where it can have none.
+    #[cfg(unix)]
     pub fn wake_signal(mut self, number: i32) -> std::io::Result<Self> {
         self.signal = Some(sys::Signal::claim(number)?);
         Ok(self)
@@ -755,9 +760,19 @@ impl Drop for Guard {
 
 /// The descriptor that carries the lock. A child process that inherits it keeps the lock until
 /// it is released here or all copies are closed.
+#[cfg(unix)]
 impl AsFd for Guard {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.get_or_init(|| self.queue.file()).as_fd()
+    }
+}
+
+/// The handle that carries the lock, opened for overlapped operations. The lock is the process's:
+/// a child that inherits the handle does not have it.
+#[cfg(windows)]
+impl AsHandle for Guard {
+    fn as_handle(&self) -> BorrowedHandle<'_> {
+        self.file.get_or_init(|| self.queue.file()).as_handle()
     }
 }
 

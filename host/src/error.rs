@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::LostReason;
+use crate::{LostReason, sys};
 
 /// Why a lock could not be opened, acquired or released.
 ///
@@ -57,12 +57,10 @@ impl Error {
             }
             E::Unsupported => Kind::Unsupported,
             E::Deadlock => Kind::Deadlock,
-            _ => match source.raw_os_error() {
-                // Too many symbolic links; a socket, or a device without a driver.
-                Some(libc::ELOOP | libc::ENXIO | libc::ENODEV) => Kind::InvalidPath,
-                Some(libc::ENOSYS | libc::EOPNOTSUPP) => Kind::Unsupported,
-                _ => Kind::Io,
-            },
+            _ => source
+                .raw_os_error()
+                .and_then(sys::kind_of)
+                .unwrap_or(Kind::Io),
         };
         Self {
             kind,

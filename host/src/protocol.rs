@@ -4,8 +4,11 @@
 //! knows neither queues nor owners: by the time it is asked, at most one thread of this engine
 //! waits for the file, and nobody in this process holds it.
 
+#[cfg(unix)]
 mod flock;
+#[cfg(target_os = "linux")]
 mod native;
+mod record;
 
 use std::fmt;
 use std::fs::File;
@@ -13,6 +16,16 @@ use std::io;
 use std::str::FromStr;
 
 use crate::Mode;
+use crate::sys::Sleeper;
+
+#[cfg(unix)]
+use flock::Flock;
+#[cfg(target_os = "linux")]
+use native::Native;
+#[cfg(windows)]
+use record::Record as Flock;
+#[cfg(not(target_os = "linux"))]
+use record::Record as Native;
 
 /// How a lock is kept, and so who else takes part in it.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -41,14 +54,14 @@ impl Protocol {
 
     pub(crate) fn kernel(self) -> &'static dyn KernelLock {
         match self {
-            Self::Native => &native::Native,
-            Self::Flock => &flock::Flock,
+            Self::Native => &Native,
+            Self::Flock => &Flock,
         }
     }
 
     /// Whether a lock in this protocol excludes everybody whom one in `other` excludes.
     pub(crate) fn covers(self, other: Self) -> bool {
-        self == other || self == Self::Native
+        self == other || self == Self::Native || ALL_ONE
     }
 }
 
@@ -82,6 +95,9 @@ impl fmt::Display for UnknownProtocol {
 
 impl std::error::Error for UnknownProtocol {}
 
+/// Whether the system knows but one sort of lock, or makes all sorts exclude each other.
+const ALL_ONE: bool = !cfg!(target_os = "linux");
+
 /// What is asked of the kernel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Want {
@@ -101,15 +117,27 @@ impl Want {
 
 /// A lock that the kernel keeps for an open file description.
 pub(crate) trait KernelLock: fmt::Debug + Send + Sync {
-    /// Takes the lock. With `wait`, blocks until it is had; a signal ends the wait with
-    /// [`io::ErrorKind::Interrupted`]. Without, answers `false` where somebody holds it.
-    /// On failure nothing is held.
-    fn lock(&self, file: &File, mode: Mode, wait: bool) -> io::Result<bool>;
+    /// Takes the lock, or makes a shared one exclusive; answers `false` where somebody else is in
+    /// the way, and then one that was shared may be lost.
+    fn try_lock(&self, file: &File, mode: Mode) -> io::Result<bool>;
+
+    /// Blocks until the lock is had. Fails with [`io::ErrorKind::Interrupted`] when the thread is
+    /// called back, when the deadline of `sleeper` passes, and now and then for no reason. On
+    /// failure nothing is held.
+    fn wait(&self, file: &File, mode: Mode, sleeper: &Sleeper) -> io::Result<()>;
 
     /// Gives the lock back; no error if it was not held.
     fn unlock(&self, file: &File) -> io::Result<()>;
 
     /// In which mode somebody else holds the lock, if anybody does. Asked only while `file`
     /// itself holds nothing; may take the lock for a moment where there is no other way to know.
-    fn holder(&self, file: &File) -> io::Result<Option<Mode>>;
+    /// By default by two tries, the first in shared mode so that readers are not disturbed by it.
+    fn holder(&self, file: &File) -> io::Result<Option<Mode>> {
+        if !self.try_lock(file, Mode::Shared)? {
+            return Ok(Some(Mode::Exclusive));
+        }
+        let alone = self.try_lock(file, Mode::Exclusive);
+        self.unlock(file)?;
+        Ok(if alone? { None } else { Some(Mode::Shared) })
+    }
 }

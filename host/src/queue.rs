@@ -511,7 +511,7 @@ impl LockQueue {
         let (released, advanced) = self.change(|state| {
             if let Ok(index) = state.hold(ticket) {
                 let released = state.holds.remove(index)?;
-                let named = !check || state.file.metadata().map_or(true, |m| has_name(&m));
+                let named = !check || has_name(&state.file);
                 if let Some(target) = remove {
                     state.remove = Some(Arc::clone(target));
                 }
@@ -677,7 +677,7 @@ impl LockQueue {
         let mode = match state.sent {
             // Somebody waits for it, so somebody holds it; nobody may touch it now to see who.
             Sent::Elected(_) | Sent::Waiting { .. } | Sent::Sweeping(_) => {
-                let record = sys::ofd_holder(&state.file).ok().flatten();
+                let record = sys::holder(&state.file).ok().flatten();
                 record.or(Some(Mode::Exclusive))
             }
             Sent::Nobody | Sent::Resting(_) => protocol.kernel().holder(&state.file)?,
@@ -730,7 +730,7 @@ impl LockQueue {
                 return;
             };
             let kernel = head.want.protocol.kernel();
-            match kernel.lock(&state.file, head.want.mode, false) {
+            match kernel.try_lock(&state.file, head.want.mode) {
                 Ok(true) => _ = state.taken(self, head.want),
                 // Perhaps somebody can wait by now.
                 Ok(false) => {}
@@ -786,7 +786,7 @@ impl State {
         }
         let kernel = want.protocol.kernel();
         let taken = kernel
-            .lock(&self.file, want.mode, false)
+            .try_lock(&self.file, want.mode)
             .map_err(Failure::Io)?;
         if taken {
             self.taken(queue, want).handed = 1;
@@ -916,7 +916,7 @@ impl State {
             Some(file) => file,
             None => Arc::new(reopen(&self.file, queue.writable)?),
         };
-        KernelWait::new(file, want, signal).map(Arc::new)
+        KernelWait::new(file, want, signal, &queue.means.clock).map(Arc::new)
     }
 
     /// Has the clock make a try for the head of the queue, since nobody can wait for it.
@@ -948,7 +948,7 @@ impl State {
             Some(target)
                 if want.mode == Mode::Exclusive
                     || kernel
-                        .lock(&self.file, Mode::Exclusive, false)
+                        .try_lock(&self.file, Mode::Exclusive)
                         .unwrap_or(false) =>
             {
                 target.remove(queue.identity)

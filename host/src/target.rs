@@ -8,14 +8,13 @@
 //! - Never truncate. Never wait: a FIFO or a terminal must not block the caller.
 //! - Regular files only.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, statat};
-use rustix::io::Errno;
+use crate::sys::{self, OPEN_FLAGS, OpenOptionsExt as _};
+
+pub(crate) use crate::sys::{Identity, has_name, reopen};
 
 /// Where a lock file is: a path, and the directory that it starts from.
 #[derive(Debug)]
@@ -34,36 +33,6 @@ enum Base {
     Beneath(std::sync::Arc<cap_std::fs::Dir>),
 }
 
-/// What makes two open files one: device and inode. Good for as long as one of them is open,
-/// since only then the number is not given to another file.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(crate) struct Identity {
-    device: u64,
-    inode: u64,
-}
-
-impl Identity {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        }
-    }
-
-    /// Whether `file`, whose identity this is, lies on a network file system.
-    pub(crate) fn is_network(self, file: &File) -> bool {
-        const NFS: u64 = 0x6969;
-        const SMB: u64 = 0xff53_4d42;
-        const SMB2: u64 = 0xfe53_4d42;
-        // On a device, then: network file systems have none, and number 0 in its place.
-        if rustix::fs::major(self.device) != 0 {
-            return false;
-        }
-        let kind = rustix::fs::fstatfs(file).map(|fs| fs.f_type.cast_unsigned());
-        matches!(kind.map(|kind| kind & 0xffff_ffff), Ok(NFS | SMB | SMB2))
-    }
-}
-
 /// An open lock file.
 #[derive(Debug)]
 pub(crate) struct Opened {
@@ -79,8 +48,6 @@ enum Access {
     Create,
     Read,
 }
-
-const FLAGS: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
 
 /// How often another process may create and remove the file under our hands before we give up.
 pub(crate) const TRIES: usize = 64;
@@ -151,9 +118,9 @@ impl Target {
         }
         let writable = !matches!(access, Access::Read);
         Ok(Opened {
-            file,
             writable,
-            identity: Identity::of(&metadata),
+            identity: Identity::of(&file, &metadata)?,
+            file,
         })
     }
 
@@ -165,13 +132,13 @@ impl Target {
                 .read(true)
                 .write(write)
                 .create_new(create)
-                .custom_flags(FLAGS)
+                .custom_flags(OPEN_FLAGS)
                 .open(&self.path),
             #[cfg(feature = "sandbox")]
             Base::Beneath(dir) => {
                 let mut options = cap_std::fs::OpenOptions::new();
                 options.read(true).write(write).create_new(create);
-                cap_std::fs::OpenOptionsExt::custom_flags(&mut options, FLAGS);
+                cap_std::fs::OpenOptionsExt::custom_flags(&mut options, OPEN_FLAGS);
                 let file = dir.open_with(&self.path, &options).map_err(escape);
                 file.map(cap_std::fs::File::into_std)
             }
@@ -180,48 +147,26 @@ impl Target {
 
     /// Whether the path still leads to the file `identity`.
     pub(crate) fn is(&self, identity: Identity) -> io::Result<bool> {
-        self.stat_is(identity, AtFlags::empty())
-    }
-
-    /// Only compares, and so needs no care about where the path may have come to lead.
-    fn stat_is(&self, identity: Identity, flags: AtFlags) -> io::Result<bool> {
-        let stat = match &self.base {
-            Base::Ambient => statat(CWD, &self.path, flags),
+        // Only compares, and so needs no care about where the path may have come to lead.
+        let found = match &self.base {
+            Base::Ambient => Identity::at(&self.path, true),
             #[cfg(feature = "sandbox")]
-            Base::Beneath(dir) => statat(dir, &self.path, flags),
+            Base::Beneath(dir) => Identity::beneath(dir, &self.path, true),
         };
-        match stat {
-            Ok(stat) => Ok(Identity {
-                device: stat.st_dev,
-                inode: stat.st_ino,
-            } == identity),
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
-            Err(e) => Err(e.into()),
-        }
+        Ok(found? == Some(identity))
     }
 
     /// Removes the file if the path is the name of `identity`, and not a link to it.
     pub(crate) fn remove(&self, identity: Identity) -> io::Result<()> {
-        if !self.stat_is(identity, AtFlags::SYMLINK_NOFOLLOW)? {
-            return Ok(());
-        }
         match &self.base {
-            Base::Ambient => std::fs::remove_file(&self.path),
+            Base::Ambient => sys::remove(&self.path, identity),
             #[cfg(feature = "sandbox")]
-            Base::Beneath(dir) => dir.remove_file(&self.path),
+            Base::Beneath(dir) => match Identity::beneath(dir, &self.path, false)? {
+                Some(found) if found == identity => dir.remove_file(&self.path),
+                _ => Ok(()),
+            },
         }
     }
-}
-
-/// A second open file description of an open file, whatever became of its name. Locks of the two
-/// exclude each other. Fails where `/proc` is not there, or where the file may not be opened any
-/// more by whom this process has become.
-pub(crate) fn reopen(file: &File, writable: bool) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(writable)
-        .custom_flags(FLAGS)
-        .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// A path that leads out of its directory is a mistake in the path, and says nothing about
@@ -232,9 +177,4 @@ fn escape(error: io::Error) -> io::Error {
         return io::Error::new(io::ErrorKind::InvalidInput, error);
     }
     error
-}
-
-/// Whether an open file still has a name.
-pub(crate) fn has_name(metadata: &Metadata) -> bool {
-    metadata.nlink() > 0
 }

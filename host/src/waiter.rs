@@ -6,9 +6,9 @@
 //! takes its place in the kernel's queue while the engine still holds the lock, and when it is
 //! granted, that description becomes the one that holds.
 //!
-//! To call it back (see [`sys::interrupt`]) its descriptor is pointed elsewhere and a signal ends
-//! the call. Whatever it had got hold of in that moment goes as soon as it returns, and concerns
-//! nobody any more: the queue forgets a wait when it calls it back.
+//! It is called back by its [`Bell`](sys::Bell), each system in its own way. Whatever it had got
+//! hold of in that moment goes as soon as it returns, and concerns nobody any more: the queue
+//! forgets a wait when it calls it back.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,7 +16,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use crate::deadline::{Deadline, IDLE};
+use crate::deadline::{Clock, Deadline, IDLE};
 use crate::protocol::Want;
 use crate::sync::{Condvar, Mutex, MutexGuard, lock, thread};
 use crate::sys;
@@ -27,7 +27,7 @@ pub(crate) struct KernelWait {
     pub(crate) want: Want,
     /// A description that nobody else uses until the wait is over.
     pub(crate) file: Arc<File>,
-    signal: sys::Signal,
+    bell: sys::Bell,
     progress: Mutex<Progress>,
 }
 
@@ -36,8 +36,8 @@ struct Progress {
     thread: Option<sys::Thread>,
     over: bool,
     interrupted: bool,
-    /// The description of an interrupted wait, to give back what it may have got.
-    kept: Option<File>,
+    /// The call that interrupted the thread.
+    recall: Option<sys::Recall>,
 }
 
 /// How a wait ended. Unless it is [`Locked`](Self::Locked), nothing is held.
@@ -56,12 +56,16 @@ pub(crate) enum Outcome {
 impl KernelWait {
     /// Fails for want of descriptors, memory or a signal, so that [`interrupt`](Self::interrupt)
     /// does not.
-    pub(crate) fn new(file: Arc<File>, want: Want, signal: sys::Signal) -> io::Result<Self> {
-        sys::prepare_interrupts()?;
+    pub(crate) fn new(
+        file: Arc<File>,
+        want: Want,
+        signal: sys::Signal,
+        clock: &Arc<Clock>,
+    ) -> io::Result<Self> {
         Ok(Self {
             want,
             file,
-            signal,
+            bell: sys::Bell::new(signal, clock)?,
             progress: Mutex::default(),
         })
     }
@@ -76,14 +80,15 @@ impl KernelWait {
             return outcome;
         }
         // Closing it would do, but for a forked child that has a copy.
-        if let Some(file) = progress.kept.take() {
-            let _ = self.want.protocol.kernel().unlock(&file);
+        if let Some(recall) = progress.recall.take() {
+            let held = recall.held(&self.file);
+            let _ = self.want.protocol.kernel().unlock(held);
         }
         Outcome::Interrupted
     }
 
     fn wait(&self, deadline: Deadline) -> Outcome {
-        let Ok(thread) = sys::Thread::current(self.signal) else {
+        let Ok(sleeper) = self.bell.sleeper(deadline) else {
             return Outcome::NotBegun;
         };
         {
@@ -91,28 +96,30 @@ impl KernelWait {
             if progress.interrupted {
                 return Outcome::Interrupted;
             }
-            progress.thread = Some(thread);
+            progress.thread = Some(sleeper.thread());
         }
-        let alarm = deadline
-            .instant()
-            .map(|at| sys::Alarm::set(thread, at))
-            .transpose();
-        if alarm.is_err() {
-            return Outcome::NotBegun;
-        }
-        let kernel = self.want.protocol.kernel();
         loop {
-            // A model checker has one thread for all of them, which must not block.
-            match kernel.lock(&self.file, self.want.mode, !cfg!(loom)) {
-                Ok(true) => return Outcome::Locked,
-                Ok(false) => thread::yield_now(),
+            match self.sleep(&sleeper) {
+                Ok(()) => return Outcome::Locked,
                 Err(e) if e.kind() != io::ErrorKind::Interrupted => return Outcome::Failed(e),
-                // A signal: ours, or one that the program takes for itself.
+                // By a call, by the deadline, or by a signal that the program takes for itself.
                 Err(_) if lock(&self.progress).interrupted => return Outcome::Interrupted,
                 Err(_) if deadline.passed() => return Outcome::TimedOut,
                 Err(_) => {}
             }
         }
+    }
+
+    fn sleep(&self, sleeper: &sys::Sleeper) -> io::Result<()> {
+        let kernel = self.want.protocol.kernel();
+        // A model checker has one thread for all of them, which must not block.
+        if cfg!(loom) {
+            while !kernel.try_lock(&self.file, self.want.mode)? {
+                thread::yield_now();
+            }
+            return Ok(());
+        }
+        kernel.wait(&self.file, self.want.mode, sleeper)
     }
 
     /// Calls the waiter back; it reports [`Outcome::Interrupted`] within microseconds. Answers
@@ -124,10 +131,10 @@ impl KernelWait {
         }
         progress.interrupted = true;
         if let Some(thread) = progress.thread {
-            progress.kept = self.file.try_clone().ok();
             // The thread cannot end: it takes this mutex before it lets go of the wait.
-            let sent = sys::interrupt(thread, &self.file);
-            debug_assert!(sent.is_ok(), "{sent:?}");
+            let recall = self.bell.ring(thread, &self.file);
+            debug_assert!(recall.is_ok(), "{recall:?}");
+            progress.recall = recall.ok();
         }
         true
     }

@@ -5,19 +5,13 @@ use std::io;
 
 use crate::Mode;
 use crate::protocol::KernelLock;
+use crate::sys::Sleeper;
 
 #[derive(Debug)]
 pub(crate) struct Flock;
 
 impl KernelLock for Flock {
-    fn lock(&self, file: &File, mode: Mode, wait: bool) -> io::Result<bool> {
-        if wait {
-            match mode {
-                Mode::Exclusive => fs4::FileExt::lock(file),
-                Mode::Shared => fs4::FileExt::lock_shared(file),
-            }?;
-            return Ok(true);
-        }
+    fn try_lock(&self, file: &File, mode: Mode) -> io::Result<bool> {
         let tried = match mode {
             Mode::Exclusive => fs4::FileExt::try_lock(file),
             Mode::Shared => fs4::FileExt::try_lock_shared(file),
@@ -29,18 +23,14 @@ impl KernelLock for Flock {
         }
     }
 
-    fn unlock(&self, file: &File) -> io::Result<()> {
-        fs4::FileExt::unlock(file)
+    fn wait(&self, file: &File, mode: Mode, sleeper: &Sleeper) -> io::Result<()> {
+        sleeper.untimed(|| match mode {
+            Mode::Exclusive => fs4::FileExt::lock(file),
+            Mode::Shared => fs4::FileExt::lock_shared(file),
+        })
     }
 
-    /// `flock` has no way to ask without trying. A try in shared mode first, so that other
-    /// readers are not disturbed by it.
-    fn holder(&self, file: &File) -> io::Result<Option<Mode>> {
-        if !self.lock(file, Mode::Shared, false)? {
-            return Ok(Some(Mode::Exclusive));
-        }
-        let alone = self.lock(file, Mode::Exclusive, false);
-        self.unlock(file)?;
-        Ok(if alone? { None } else { Some(Mode::Shared) })
+    fn unlock(&self, file: &File) -> io::Result<()> {
+        fs4::FileExt::unlock(file)
     }
 }

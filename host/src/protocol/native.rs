@@ -20,38 +20,41 @@ use std::io;
 use crate::Mode;
 use crate::protocol::KernelLock;
 use crate::protocol::flock::Flock;
-use crate::sys;
+use crate::protocol::record::Record;
+use crate::sys::Sleeper;
 
 #[derive(Debug)]
 pub(crate) struct Native;
 
 impl KernelLock for Native {
-    fn lock(&self, file: &File, mode: Mode, wait: bool) -> io::Result<bool> {
+    fn try_lock(&self, file: &File, mode: Mode) -> io::Result<bool> {
+        if !Flock.try_lock(file, mode)? {
+            return Ok(false);
+        }
+        or_undo(Record.try_lock(file, mode), || Flock.unlock(file))
+    }
+
+    fn wait(&self, file: &File, mode: Mode, sleeper: &Sleeper) -> io::Result<()> {
         loop {
-            if !Flock.lock(file, mode, wait)? {
-                return Ok(false);
+            Flock.wait(file, mode, sleeper)?;
+            if or_undo(Record.try_lock(file, mode), || Flock.unlock(file))? {
+                return Ok(());
             }
-            if or_undo(sys::ofd_lock(file, mode, false), || Flock.unlock(file))? {
-                return Ok(true);
-            }
-            if !wait {
-                return Ok(false);
-            }
-            sys::ofd_lock(file, mode, true)?;
-            if or_undo(Flock.lock(file, mode, false), || sys::ofd_unlock(file))? {
-                return Ok(true);
+            Record.wait(file, mode, sleeper)?;
+            if or_undo(Flock.try_lock(file, mode), || Record.unlock(file))? {
+                return Ok(());
             }
         }
     }
 
     fn unlock(&self, file: &File) -> io::Result<()> {
-        let record = sys::ofd_unlock(file);
+        let record = Record.unlock(file);
         Flock.unlock(file)?;
         record
     }
 
     fn holder(&self, file: &File) -> io::Result<Option<Mode>> {
-        match sys::ofd_holder(file)? {
+        match Record.holder(file)? {
             Some(mode) => Ok(Some(mode)),
             None => Flock.holder(file),
         }

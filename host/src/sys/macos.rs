@@ -1,0 +1,262 @@
+//! macOS: record locks of the open file description with a timeout, signals aimed at a thread.
+//!
+//! `flock`, POSIX and open-file-description locks of a file are in one list and exclude each
+//! other. All sorts of waits end with a signal.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::ptr;
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+use std::time::{Duration, Instant};
+
+use super::unix::{check, check_number, record_lock, timespec, whole_file};
+use crate::Mode;
+use crate::deadline::{self, Clock, Deadline};
+use crate::sync::{Mutex, lock};
+
+pub(crate) use super::unix::{
+    Identity, OPEN_FLAGS, OpenOptionsExt, Signal, fork_generation, has_name, holder, kind_of,
+    remove, try_lock, unlock,
+};
+
+impl Identity {
+    /// Whether `file`, whose identity this is, lies on a network file system.
+    pub(crate) fn is_network(self, file: &File) -> bool {
+        let system = rustix::fs::fstatfs(file);
+        system.is_ok_and(|system| system.f_flags & libc::MNT_LOCAL.cast_unsigned() == 0)
+    }
+}
+
+/// A second open file description of an open file, by one of its names. Locks of the two exclude
+/// each other. (`/dev/fd` gives a duplicate, which has the locks of the first.)
+pub(crate) fn reopen(file: &File, writable: bool) -> io::Result<File> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = rustix::fs::getpath(file)?;
+    let again = OpenOptions::new()
+        .read(true)
+        .write(writable)
+        .custom_flags(OPEN_FLAGS)
+        .open(std::ffi::OsStr::from_bytes(path.as_bytes()))?;
+    let identity = |file: &File| Identity::of(file, &file.metadata()?);
+    if identity(&again)? == identity(file)? {
+        Ok(again)
+    } else {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+/// The argument of [`F_OFD_SETLKWTIMEOUT`]: `struct flocktimeout` of the system's headers.
+#[repr(C)]
+struct TimedLock {
+    lock: libc::flock,
+    timeout: libc::timespec,
+}
+
+const F_OFD_SETLKWTIMEOUT: libc::c_int = 93;
+
+/// Waits for the open-file-description lock. Fails with [`io::ErrorKind::Interrupted`] when a
+/// signal ends the wait, and when the deadline may have passed.
+///
+/// The kernel begins its timeout anew when it loses a race for the lock, so a call can take
+/// longer, by one timeout for each. A caller who calls again with the deadline that is left does
+/// not add to that.
+pub(crate) fn wait(file: &File, mode: Mode, sleeper: &Sleeper) -> io::Result<()> {
+    let lock = whole_file(Some(mode));
+    let Some(at) = sleeper.deadline.instant() else {
+        return record_lock(file, libc::F_OFD_SETLKW, &mut { lock });
+    };
+    let left = at.saturating_duration_since(Instant::now());
+    let mut timed = TimedLock {
+        lock,
+        // All zeroes would be no timeout.
+        timeout: timespec(left.max(Duration::from_nanos(1))),
+    };
+    // SAFETY: the descriptor is open, and `timed` is what the command takes, valid for reads and
+    // writes during the call.
+    let locked = check(unsafe {
+        libc::fcntl(
+            file.as_raw_fd(),
+            F_OFD_SETLKWTIMEOUT,
+            ptr::from_mut(&mut timed),
+        )
+    });
+    match locked {
+        Ok(_) => Ok(()),
+        Err(e) if e.raw_os_error() == Some(libc::ETIMEDOUT) => {
+            Err(io::ErrorKind::Interrupted.into())
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// `SIGEMT`, for which no processor of a Mac has a use, and then `SIGINFO`, which says nothing to
+/// a program that does not handle it. Go runs on `SIGURG`, and `SIGUSR1` and `SIGUSR2` are the
+/// program's; there are no real-time signals.
+pub(super) fn spare_signals() -> impl Iterator<Item = libc::c_int> {
+    [libc::SIGEMT, libc::SIGINFO].into_iter()
+}
+
+/// A thread of this process, and the signal that wakes it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Thread(libc::pthread_t, Signal);
+
+impl Thread {
+    /// Sends the signal. The caller guarantees that the thread has not ended.
+    fn signal(self) -> io::Result<()> {
+        // SAFETY: the thread exists, says the caller; the handler of the signal does nothing.
+        check_number(unsafe { libc::pthread_kill(self.0, self.1.0) })
+    }
+}
+
+/// What calls one wait back.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    signal: Signal,
+    clock: Arc<Clock>,
+    /// Keeps the thread of the clock, so that none needs to be started to [`ring`](Self::ring).
+    _ready: deadline::Alarm,
+}
+
+impl Bell {
+    /// Does what can fail for want of resources before a wait begins.
+    pub(crate) fn new(signal: Signal, clock: &Arc<Clock>) -> io::Result<Self> {
+        const AGES: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+        let ready = clock.wake_at(Instant::now() + AGES, Waker::noop().clone())?;
+        Ok(Self {
+            signal,
+            clock: Arc::clone(clock),
+            _ready: ready,
+        })
+    }
+
+    /// Makes the calling thread one that is reached.
+    pub(crate) fn sleeper(&self, deadline: Deadline) -> io::Result<Sleeper> {
+        self.signal.unblock()?;
+        // SAFETY: has no preconditions.
+        let thread = Thread(unsafe { libc::pthread_self() }, self.signal);
+        Ok(Sleeper {
+            thread,
+            deadline,
+            clock: Arc::clone(&self.clock),
+        })
+    }
+
+    /// Ends the wait of `thread` for a lock on `file`, whether it is about to wait or waits
+    /// already.
+    ///
+    /// A signal gets lost where it arrives before the system call begins, so it is sent until the
+    /// thread has come back. To point the descriptor elsewhere first, as on Linux, would block:
+    /// here `dup2` and `close` wait until nobody uses the descriptor any more.
+    ///
+    /// The caller guarantees that `thread` does not end before the answer is dropped.
+    pub(crate) fn ring(&self, thread: Thread, _: &File) -> io::Result<Recall> {
+        thread.signal()?;
+        let again = Alarm::set(&self.clock, thread, Instant::now() + AGAIN)?;
+        Ok(Recall { _again: again })
+    }
+}
+
+/// A call that was made, until the thread has come back.
+#[derive(Debug)]
+pub(crate) struct Recall {
+    _again: Alarm,
+}
+
+impl Recall {
+    /// What the thread may have locked, if it waited on `file`.
+    pub(crate) fn held<'a>(&'a self, file: &'a File) -> &'a File {
+        file
+    }
+}
+
+/// A thread that is ready to wait.
+pub(crate) struct Sleeper {
+    thread: Thread,
+    deadline: Deadline,
+    clock: Arc<Clock>,
+}
+
+impl Sleeper {
+    pub(crate) fn thread(&self) -> Thread {
+        self.thread
+    }
+
+    /// Runs a system call that knows nothing of deadlines, so that it ends when one passes.
+    pub(crate) fn untimed<R>(&self, call: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
+        let _alarm = self
+            .deadline
+            .instant()
+            .map(|at| Alarm::set(&self.clock, self.thread, at))
+            .transpose()?;
+        call()
+    }
+}
+
+/// How soon a signal is sent once more that may have come too early.
+const AGAIN: Duration = Duration::from_millis(1);
+
+/// Interrupts the system calls of one thread from a point in time on, until it is dropped. There
+/// are no timers that are aimed at a thread, so the clock of the engine does it.
+///
+/// It fires again and again, because a single signal gets lost where it arrives just before the
+/// system call begins.
+#[derive(Debug)]
+struct Alarm(Arc<Ringer>);
+
+#[derive(Debug)]
+struct Ringer {
+    clock: Arc<Clock>,
+    thread: Thread,
+    /// None once it is called off. Held while the signal is sent.
+    next: Mutex<Option<deadline::Alarm>>,
+}
+
+impl Alarm {
+    fn set(clock: &Arc<Clock>, thread: Thread, at: Instant) -> io::Result<Self> {
+        let ringer = Arc::new(Ringer {
+            clock: Arc::clone(clock),
+            thread,
+            next: Mutex::default(),
+        });
+        let mut next = lock(&ringer.next);
+        *next = Some(clock.wake_at(at, Waker::from(Arc::clone(&ringer)))?);
+        drop(next);
+        Ok(Self(ringer))
+    }
+}
+
+impl Wake for Ringer {
+    fn wake(self: Arc<Self>) {
+        let mut next = lock(&self.next);
+        if next.is_some() {
+            let sent = self.thread.signal();
+            debug_assert!(sent.is_ok(), "{sent:?}");
+            let waker = Waker::from(Arc::clone(&self));
+            *next = self.clock.wake_at(Instant::now() + AGAIN, waker).ok();
+        }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        let next = lock(&self.0.next).take();
+        drop(next);
+    }
+}
+
+/// Points the descriptor of `file`, on which nobody waits, at an empty pipe, and so
+/// gives up the open file description behind it, with all its locks if this was the last
+/// descriptor of it.
+pub(crate) fn detach(file: &File) -> io::Result<()> {
+    let (reader, _) = std::io::pipe()?;
+    let decoy = OwnedFd::from(reader);
+    // SAFETY: the number stays open and stays owned by `file` throughout; what it refers to
+    // changes atomically. Other threads may use it at the same time, and see one file or the other.
+    check(unsafe { libc::dup2(decoy.as_raw_fd(), file.as_raw_fd()) })?;
+    // There is no `dup3`: a program that is started between the two calls inherits the pipe, which
+    // nobody uses, and no lock.
+    rustix::io::fcntl_setfd(file, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(())
+}

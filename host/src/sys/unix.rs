@@ -1,0 +1,242 @@
+//! What Linux and macOS have in common.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, CWD, statat};
+use rustix::io::Errno;
+
+pub(crate) use std::os::unix::fs::OpenOptionsExt;
+
+use super::system;
+use crate::Mode;
+use crate::error::Kind;
+
+/// Never wait: a FIFO or a terminal must not block the caller.
+pub(crate) const OPEN_FLAGS: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
+
+/// What makes two open files one: device and inode. Good for as long as one of them is open,
+/// since only then the number is not given to another file.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct Identity {
+    pub(super) device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    /// That of an open file, whose metadata these are.
+    pub(crate) fn of(_: &File, metadata: &Metadata) -> io::Result<Self> {
+        Ok(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
+    }
+
+    /// That of what a path leads to, or of the last link on the way; none if there is nothing.
+    pub(crate) fn at(path: &Path, follow: bool) -> io::Result<Option<Self>> {
+        Self::beneath(CWD, path, follow)
+    }
+
+    /// The same for a path that starts from an open directory.
+    pub(crate) fn beneath(dir: impl AsFd, path: &Path, follow: bool) -> io::Result<Option<Self>> {
+        let flags = if follow {
+            AtFlags::empty()
+        } else {
+            AtFlags::SYMLINK_NOFOLLOW
+        };
+        match statat(dir, path, flags) {
+            // Of other width and sign on the one system than on the other.
+            #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "see above")]
+            Ok(stat) => Ok(Some(Self {
+                device: stat.st_dev as u64,
+                inode: stat.st_ino as u64,
+            })),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+/// Whether an open file still has a name.
+pub(crate) fn has_name(file: &File) -> bool {
+    file.metadata()
+        .map_or(true, |metadata| metadata.nlink() > 0)
+}
+
+/// Removes the file if the path is the name of `identity`, and not a link to it.
+pub(crate) fn remove(path: &Path, identity: Identity) -> io::Result<()> {
+    if Identity::at(path, false)? == Some(identity) {
+        std::fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+/// What an error number says of a lock, where the standard library has no word for it.
+pub(crate) fn kind_of(error: i32) -> Option<Kind> {
+    match error {
+        // Too many symbolic links; a socket, or a device without a driver.
+        libc::ELOOP | libc::ENXIO | libc::ENODEV => Some(Kind::InvalidPath),
+        libc::ENOSYS | libc::EOPNOTSUPP => Some(Kind::Unsupported),
+        _ => None,
+    }
+}
+
+pub(super) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// For those calls that answer with an error number.
+pub(super) fn check_number(error: libc::c_int) -> io::Result<()> {
+    match error {
+        0 => Ok(()),
+        e => Err(io::Error::from_raw_os_error(e)),
+    }
+}
+
+pub(super) fn timespec(duration: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: libc::time_t::try_from(duration.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
+
+#[allow(
+    clippy::unnecessary_cast,
+    reason = "wider than the field on one system, and not on the other"
+)]
+mod kind {
+    pub(super) const EXCLUSIVE: libc::c_short = libc::F_WRLCK as libc::c_short;
+    pub(super) const SHARED: libc::c_short = libc::F_RDLCK as libc::c_short;
+    pub(super) const NONE: libc::c_short = libc::F_UNLCK as libc::c_short;
+}
+
+/// A record lock over the whole file, whatever its length; or none.
+pub(super) fn whole_file(mode: Option<Mode>) -> libc::flock {
+    // SAFETY: `flock` is plain data for which all zeroes is a value: from offset 0 to the end,
+    // and `l_pid` 0 as open-file-description locks demand.
+    let mut lock: libc::flock = unsafe { MaybeUninit::zeroed().assume_init() };
+    lock.l_type = match mode {
+        Some(Mode::Exclusive) => kind::EXCLUSIVE,
+        Some(Mode::Shared) => kind::SHARED,
+        None => kind::NONE,
+    };
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock
+}
+
+pub(super) fn record_lock(
+    file: &File,
+    command: libc::c_int,
+    lock: &mut libc::flock,
+) -> io::Result<()> {
+    // SAFETY: the descriptor is open, and `lock` is valid for reads and writes during the call.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), command, ptr::from_mut(lock)) }).map(drop)
+}
+
+/// Takes the open-file-description lock; answers `false` where it is held.
+pub(crate) fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
+    match record_lock(file, libc::F_OFD_SETLK, &mut whole_file(Some(mode))) {
+        Ok(()) => Ok(true),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Gives the open-file-description lock back.
+pub(crate) fn unlock(file: &File) -> io::Result<()> {
+    record_lock(file, libc::F_OFD_SETLK, &mut whole_file(None))
+}
+
+/// The mode in which another open file description or process holds a record lock on any part of
+/// the file. Asks without taking anything.
+pub(crate) fn holder(file: &File) -> io::Result<Option<Mode>> {
+    let mut lock = whole_file(Some(Mode::Exclusive));
+    record_lock(file, libc::F_OFD_GETLK, &mut lock)?;
+    Ok(match lock.l_type {
+        kind::NONE => None,
+        kind::SHARED => Some(Mode::Shared),
+        _ => Some(Mode::Exclusive),
+    })
+}
+
+extern "C" fn ignore(_: libc::c_int) {}
+
+/// A signal that ends the wait of a thread and has no other effect. Its handler is this
+/// crate's, which does nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Signal(pub(super) libc::c_int);
+
+impl Signal {
+    /// The first of [`spare_signals`](system::spare_signals) that nobody in this process handles.
+    pub(crate) fn any() -> io::Result<Self> {
+        static SIGNAL: OnceLock<Option<Signal>> = OnceLock::new();
+        let claim = || system::spare_signals().find_map(|signal| Self::claim(signal).ok());
+        let signal = SIGNAL.get_or_init(claim);
+        signal.ok_or_else(|| io::Error::other("every signal of this process is taken"))
+    }
+
+    /// Installs the empty handler on `number`, unless that has a handler of somebody else's.
+    /// Without `SA_RESTART`, since to end a system call is all that the signal is for.
+    pub(crate) fn claim(number: libc::c_int) -> io::Result<Self> {
+        let handler = ignore as extern "C" fn(libc::c_int) as usize;
+        // SAFETY: both structures are plain data for which all zeroes is a value, and the handler
+        // may run on any thread at any time, since it does nothing.
+        unsafe {
+            let mut old: libc::sigaction = MaybeUninit::zeroed().assume_init();
+            check(libc::sigaction(number, ptr::null(), &mut old))?;
+            if old.sa_sigaction != libc::SIG_DFL && old.sa_sigaction != handler {
+                let taken = format!("signal {number} is handled by somebody else");
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, taken));
+            }
+            let mut new: libc::sigaction = MaybeUninit::zeroed().assume_init();
+            new.sa_sigaction = handler;
+            check(libc::sigaction(number, &new, ptr::null_mut()))?;
+        }
+        Ok(Self(number))
+    }
+
+    /// Lets the signal reach the calling thread.
+    pub(super) fn unblock(self) -> io::Result<()> {
+        // SAFETY: `set` is initialised by `sigemptyset` before it is read; unblocking a signal
+        // that has a handler has no other effect on the thread.
+        unsafe {
+            let mut set = MaybeUninit::uninit();
+            check(libc::sigemptyset(set.as_mut_ptr()))?;
+            check(libc::sigaddset(set.as_mut_ptr(), self.0))?;
+            check_number(libc::pthread_sigmask(
+                libc::SIG_UNBLOCK,
+                set.as_ptr(),
+                ptr::null_mut(),
+            ))
+        }
+    }
+}
+
+/// How many times this process image was forked on the way from the first call to here: a value
+/// that differs from an earlier one means that this is a child, which shares its parent's open
+/// file descriptions and must leave their locks alone.
+pub(crate) fn fork_generation() -> u32 {
+    static GENERATION: AtomicU32 = AtomicU32::new(0);
+    static WATCHED: OnceLock<()> = OnceLock::new();
+    extern "C" fn child() {
+        GENERATION.fetch_add(1, Ordering::Relaxed);
+    }
+    WATCHED.get_or_init(|| {
+        // SAFETY: the handler is safe to run in a child of a process with several threads: it
+        // changes one atomic.
+        unsafe { libc::pthread_atfork(None, None, Some(child)) };
+    });
+    GENERATION.load(Ordering::Relaxed)
+}

@@ -1,0 +1,419 @@
+//! Windows: `LockFileEx`, which belongs to an open file, with overlapped waits.
+//!
+//! Whoever locks a file here excludes everybody else who does, by whatever call, and keeps others
+//! from reading and writing what is locked.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
+use std::path::Path;
+use std::ptr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use windows_sys::Win32::Foundation::{
+    ERROR_BAD_PATHNAME, ERROR_CANT_RESOLVE_FILENAME, ERROR_INVALID_FUNCTION, ERROR_IO_PENDING,
+    ERROR_LOCK_VIOLATION, ERROR_NOT_LOCKED, ERROR_OPERATION_ABORTED, GENERIC_READ, GENERIC_WRITE,
+    HANDLE, INVALID_HANDLE_VALUE, WAIT_FAILED, WAIT_OBJECT_0,
+};
+use windows_sys::Win32::Storage::FileSystem::{
+    DELETE, FILE_DISPOSITION_FLAG_DELETE, FILE_DISPOSITION_FLAG_IGNORE_READONLY_ATTRIBUTE,
+    FILE_DISPOSITION_FLAG_POSIX_SEMANTICS, FILE_DISPOSITION_INFO_EX, FILE_FLAG_BACKUP_SEMANTICS,
+    FILE_FLAG_OPEN_REPARSE_POINT, FILE_FLAG_OVERLAPPED, FILE_ID_INFO, FILE_INFO_BY_HANDLE_CLASS,
+    FILE_REMOTE_PROTOCOL_INFO, FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE,
+    FILE_STANDARD_INFO, FileDispositionInfoEx, FileIdInfo, FileRemoteProtocolInfo,
+    FileStandardInfo, GetFileInformationByHandleEx, LOCKFILE_EXCLUSIVE_LOCK,
+    LOCKFILE_FAIL_IMMEDIATELY, LockFileEx, ReOpenFile, SetFileInformationByHandle, UnlockFile,
+};
+use windows_sys::Win32::System::IO::{CancelIoEx, GetOverlappedResult, OVERLAPPED};
+use windows_sys::Win32::System::Threading::{
+    CreateEventW, INFINITE, SetEvent, WaitForMultipleObjects,
+};
+
+pub(crate) use std::os::windows::fs::OpenOptionsExt;
+
+use crate::Mode;
+use crate::deadline::{Clock, Deadline};
+use crate::error::Kind;
+
+/// Overlapped, so that the wait for a lock can be called back. Nobody reads or writes through
+/// these handles, which the standard library expects to block. The other flag lets a folder be
+/// opened, and so be told from a file that may not be.
+pub(crate) const OPEN_FLAGS: u32 = FILE_FLAG_OVERLAPPED | FILE_FLAG_BACKUP_SEMANTICS;
+
+fn check(result: windows_sys::core::BOOL) -> io::Result<()> {
+    if result == 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+fn is(error: &io::Error, code: u32) -> bool {
+    error.raw_os_error() == Some(code.cast_signed())
+}
+
+/// Asks for one of the structures that tell of an open file.
+///
+/// # Safety
+///
+/// `T` is the structure that `class` writes, and any bytes are a value of it.
+unsafe fn information<T: Default>(file: &File, class: FILE_INFO_BY_HANDLE_CLASS) -> io::Result<T> {
+    let mut information = T::default();
+    let size = u32::try_from(size_of::<T>()).expect("a small structure");
+    // SAFETY: the handle is open, and the structure is valid for writes of its size.
+    check(unsafe {
+        GetFileInformationByHandleEx(
+            file.as_raw_handle(),
+            class,
+            ptr::from_mut(&mut information).cast(),
+            size,
+        )
+    })?;
+    Ok(information)
+}
+
+/// What makes two open files one: volume and number of the file. Good for as long as one of them
+/// is open, since only then the number is not given to another file.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct Identity {
+    volume: u64,
+    file: [u8; 16],
+}
+
+impl Identity {
+    /// That of an open file, whose metadata these are.
+    pub(crate) fn of(file: &File, _: &Metadata) -> io::Result<Self> {
+        Self::of_handle(file)
+    }
+
+    fn of_handle(file: &File) -> io::Result<Self> {
+        // SAFETY: this class writes this structure, of integers.
+        let id: FILE_ID_INFO = unsafe { information(file, FileIdInfo) }?;
+        Ok(Self {
+            volume: id.VolumeSerialNumber,
+            file: id.FileId.Identifier,
+        })
+    }
+
+    /// That of what a path leads to; none if there is nothing.
+    pub(crate) fn at(path: &Path, follow: bool) -> io::Result<Option<Self>> {
+        let named = open_named(path, 0, follow)?;
+        named.map(|file| Self::of_handle(&file)).transpose()
+    }
+
+    /// Whether `file`, whose identity this is, lies on a network file system.
+    pub(crate) fn is_network(self, file: &File) -> bool {
+        // SAFETY: this class writes this structure, of integers. It fails for local files.
+        unsafe { information::<FILE_REMOTE_PROTOCOL_INFO>(file, FileRemoteProtocolInfo) }.is_ok()
+    }
+}
+
+/// Opens what a path leads to, or the last link on the way, for `access` to the file itself.
+fn open_named(path: &Path, access: u32, follow: bool) -> io::Result<Option<File>> {
+    let link = if follow {
+        0
+    } else {
+        FILE_FLAG_OPEN_REPARSE_POINT
+    };
+    let opened = OpenOptions::new()
+        .access_mode(access)
+        .custom_flags(FILE_FLAG_BACKUP_SEMANTICS | link)
+        .open(path);
+    match opened {
+        Ok(file) => Ok(Some(file)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Whether an open file still has a name.
+pub(crate) fn has_name(file: &File) -> bool {
+    // SAFETY: this class writes this structure; the system writes 0 or 1 where it has a `bool`.
+    let standard = unsafe { information::<FILE_STANDARD_INFO>(file, FileStandardInfo) };
+    standard.map_or(true, |standard| standard.NumberOfLinks > 0)
+}
+
+/// Removes the file if the path is the name of `identity`, and not a link to it. The name is gone
+/// at once, whoever has the file open. A file system that cannot do that keeps the file: a name
+/// that lingers would lock everybody out until the last of them closes it.
+pub(crate) fn remove(path: &Path, identity: Identity) -> io::Result<()> {
+    let Some(file) = open_named(path, DELETE, false)? else {
+        return Ok(());
+    };
+    if Identity::of_handle(&file)? != identity {
+        return Ok(());
+    }
+    let disposition = FILE_DISPOSITION_INFO_EX {
+        Flags: FILE_DISPOSITION_FLAG_DELETE
+            | FILE_DISPOSITION_FLAG_POSIX_SEMANTICS
+            | FILE_DISPOSITION_FLAG_IGNORE_READONLY_ATTRIBUTE,
+    };
+    // SAFETY: the handle is open, and the structure is the one that this class reads.
+    check(unsafe {
+        SetFileInformationByHandle(
+            file.as_raw_handle(),
+            FileDispositionInfoEx,
+            ptr::from_ref(&disposition).cast(),
+            size_of::<FILE_DISPOSITION_INFO_EX>() as u32,
+        )
+    })
+}
+
+/// What an error number says of a lock, where the standard library has no word for it.
+pub(crate) fn kind_of(error: i32) -> Option<Kind> {
+    match error.cast_unsigned() {
+        // A device; a path that cannot be one; too many symbolic links.
+        ERROR_INVALID_FUNCTION | ERROR_BAD_PATHNAME | ERROR_CANT_RESOLVE_FILENAME => {
+            Some(Kind::InvalidPath)
+        }
+        _ => None,
+    }
+}
+
+/// A second open file of the same file, whatever became of its name. Locks of the two exclude
+/// each other.
+pub(crate) fn reopen(file: &File, writable: bool) -> io::Result<File> {
+    let access = GENERIC_READ | if writable { GENERIC_WRITE } else { 0 };
+    let share = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+    // SAFETY: the handle is open.
+    let handle = unsafe { ReOpenFile(file.as_raw_handle(), access, share, OPEN_FLAGS) };
+    if handle == INVALID_HANDLE_VALUE {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a handle that was just opened, and that nobody else owns.
+    Ok(unsafe { File::from_raw_handle(handle) })
+}
+
+/// Everything that a file can have: what `File::lock` of the standard library and fs4 lock.
+const ALL: u32 = u32::MAX;
+
+/// What the system notes of an operation under way. It must stay where it is until that is over.
+fn overlapped(done: HANDLE) -> OVERLAPPED {
+    OVERLAPPED {
+        hEvent: done,
+        ..OVERLAPPED::default()
+    }
+}
+
+/// # Safety
+///
+/// The caller does not let go of `overlapped` before the operation is over.
+unsafe fn begin(
+    file: &File,
+    mode: Mode,
+    flags: u32,
+    overlapped: &mut OVERLAPPED,
+) -> io::Result<()> {
+    let mode = match mode {
+        Mode::Exclusive => LOCKFILE_EXCLUSIVE_LOCK,
+        Mode::Shared => 0,
+    };
+    // SAFETY: the handle is open; for the rest the caller answers.
+    check(unsafe { LockFileEx(file.as_raw_handle(), mode | flags, 0, ALL, ALL, overlapped) })
+}
+
+/// Waits until an operation is over, and tells how it went.
+fn finish(file: &File, overlapped: &OVERLAPPED) -> io::Result<()> {
+    let mut count = 0;
+    // SAFETY: the handle is open, and the operation was begun on it.
+    check(unsafe { GetOverlappedResult(file.as_raw_handle(), overlapped, &mut count, 1) })
+}
+
+/// Takes the lock, or makes a shared one exclusive; answers `false` where somebody else is in the
+/// way, and then nothing is held.
+pub(crate) fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
+    loop {
+        // Without an event, so the handle itself tells when it is over: nobody else uses it.
+        let mut overlapped = overlapped(ptr::null_mut());
+        // SAFETY: it is over when `finish` returns.
+        let begun = unsafe { begin(file, mode, LOCKFILE_FAIL_IMMEDIATELY, &mut overlapped) };
+        let locked = match begun {
+            Err(e) if is(&e, ERROR_IO_PENDING) => finish(file, &overlapped),
+            begun => begun,
+        };
+        match locked {
+            Ok(()) => return Ok(true),
+            // A handle stands in its own way.
+            Err(e) if is(&e, ERROR_LOCK_VIOLATION) => {
+                if !try_unlock(file)? {
+                    return Ok(false);
+                }
+            }
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Answers `false` where there was nothing to unlock.
+fn try_unlock(file: &File) -> io::Result<bool> {
+    // SAFETY: the handle is open.
+    match check(unsafe { UnlockFile(file.as_raw_handle(), 0, 0, ALL, ALL) }) {
+        Ok(()) => Ok(true),
+        Err(e) if is(&e, ERROR_NOT_LOCKED) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Gives the lock back; no error if it was not held.
+pub(crate) fn unlock(file: &File) -> io::Result<()> {
+    try_unlock(file).map(drop)
+}
+
+/// Nobody can be asked without trying, so nobody is known to hold it.
+#[expect(clippy::unnecessary_wraps, reason = "other systems can fail")]
+pub(crate) fn holder(_: &File) -> io::Result<Option<Mode>> {
+    Ok(None)
+}
+
+/// Waits for the lock. Fails with [`io::ErrorKind::Interrupted`] when the thread is called back,
+/// and when the deadline may have passed.
+pub(crate) fn wait(file: &File, mode: Mode, sleeper: &Sleeper) -> io::Result<()> {
+    let done = sleeper.done.as_raw_handle();
+    let mut overlapped = overlapped(done);
+    // SAFETY: every way out from here is one on which the operation is over.
+    match unsafe { begin(file, mode, 0, &mut overlapped) } {
+        Err(e) if is(&e, ERROR_IO_PENDING) => {}
+        granted_or_failed => return granted_or_failed,
+    }
+    let waited = wait_for(&[done, sleeper.called.as_raw_handle()], sleeper.deadline);
+    // What the system notes of the operation says nothing before the event is set.
+    if !matches!(waited, Ok(Some(0))) {
+        // SAFETY: the handle is open. It fails where the operation is about to end by itself.
+        unsafe { CancelIoEx(file.as_raw_handle(), &overlapped) };
+        if let Err(e) = wait_for(&[done], Deadline::Never) {
+            // The structure is the system's for ever.
+            eprintln!("locket: cannot wait for the end of a wait: {e}");
+            std::process::abort();
+        }
+    }
+    match finish(file, &overlapped) {
+        // It may have been granted before it could be called off.
+        Ok(()) => Ok(()),
+        Err(e) if is(&e, ERROR_OPERATION_ABORTED) => {
+            waited?;
+            Err(io::ErrorKind::Interrupted.into())
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Waits until one of these events is set, and answers which; `None` when time is up.
+fn wait_for(events: &[HANDLE], deadline: Deadline) -> io::Result<Option<u32>> {
+    let time = deadline.instant().map_or(INFINITE, |at| {
+        let left = at.saturating_duration_since(Instant::now());
+        // Rounded up, and at most what is not `INFINITE`: the caller looks at the clock.
+        let left = left
+            .saturating_add(Duration::from_nanos(999_999))
+            .as_millis();
+        u32::try_from(left)
+            .unwrap_or(INFINITE - 1)
+            .min(INFINITE - 1)
+    });
+    let count = u32::try_from(events.len()).expect("a few events");
+    // SAFETY: the handles are open, says the caller, who owns them.
+    match unsafe { WaitForMultipleObjects(count, events.as_ptr(), 0, time) } {
+        WAIT_FAILED => Err(io::Error::last_os_error()),
+        set if set - WAIT_OBJECT_0 < count => Ok(Some(set - WAIT_OBJECT_0)),
+        _ => Ok(None),
+    }
+}
+
+/// An event that stays set.
+fn event() -> io::Result<OwnedHandle> {
+    // SAFETY: all of its arguments may be null.
+    let handle = unsafe { CreateEventW(ptr::null(), 1, 0, ptr::null()) };
+    if handle.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a handle that was just opened, and that nobody else owns.
+    Ok(unsafe { OwnedHandle::from_raw_handle(handle) })
+}
+
+/// There are no signals here: threads are called back by an event.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Signal;
+
+impl Signal {
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "other systems can run out of them"
+    )]
+    pub(crate) fn any() -> io::Result<Self> {
+        Ok(Self)
+    }
+}
+
+/// A thread, of which nothing needs to be known to call it back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Thread;
+
+/// What calls one wait back.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    called: Arc<OwnedHandle>,
+}
+
+impl Bell {
+    /// Does what can fail for want of resources before a wait begins, so that
+    /// [`ring`](Self::ring) cannot.
+    pub(crate) fn new(_: Signal, _: &Arc<Clock>) -> io::Result<Self> {
+        Ok(Self {
+            called: Arc::new(event()?),
+        })
+    }
+
+    pub(crate) fn sleeper(&self, deadline: Deadline) -> io::Result<Sleeper> {
+        Ok(Sleeper {
+            done: event()?,
+            called: Arc::clone(&self.called),
+            deadline,
+        })
+    }
+
+    /// Ends the wait of a thread, whether it is about to wait or waits already: the event stays
+    /// set.
+    pub(crate) fn ring(&self, _: Thread, _: &File) -> io::Result<Recall> {
+        // SAFETY: the handle is open.
+        check(unsafe { SetEvent(self.called.as_raw_handle()) })?;
+        Ok(Recall)
+    }
+}
+
+/// A call that was made, until the thread has come back.
+#[derive(Debug)]
+pub(crate) struct Recall;
+
+impl Recall {
+    /// What the thread may have locked, if it waited on `file`.
+    pub(crate) fn held<'a>(&'a self, file: &'a File) -> &'a File {
+        file
+    }
+}
+
+/// A thread that is ready to wait.
+pub(crate) struct Sleeper {
+    /// Set by the system when the operation is over.
+    done: OwnedHandle,
+    called: Arc<OwnedHandle>,
+    deadline: Deadline,
+}
+
+impl Sleeper {
+    #[expect(clippy::unused_self, reason = "other systems need to know it")]
+    pub(crate) fn thread(&self) -> Thread {
+        Thread
+    }
+}
+
+/// Unlocking fails only where there is no lock any more, as after the loss of the connection to a
+/// file server. So there is nothing that has to be given up with the handle.
+#[expect(clippy::unnecessary_wraps, reason = "other systems can fail")]
+pub(crate) fn detach(_: &File) -> io::Result<()> {
+    Ok(())
+}
+
+/// Nothing forks here.
+pub(crate) fn fork_generation() -> u32 {
+    0
+}
