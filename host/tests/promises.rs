@@ -5,7 +5,7 @@
 
 mod common;
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -30,7 +30,7 @@ fn promise_01_same_file_same_lock_whatever_the_spelling() {
         let engine = Engine::new();
         let path = dir.path("lock");
         let lock = engine.open_with(&path, options).unwrap();
-        std::os::unix::fs::symlink(&path, dir.path("symlink")).unwrap();
+        let linked = symlink(&path, dir.path("symlink"));
         std::fs::hard_link(&path, dir.path("hardlink")).unwrap();
         std::fs::create_dir(dir.path("sub")).unwrap();
         let _guard = lock.acquire(EX, None).unwrap();
@@ -41,6 +41,9 @@ fn promise_01_same_file_same_lock_whatever_the_spelling() {
             "sub/../lock",
             "./sub/.././lock",
         ] {
+            if other == "symlink" && !linked {
+                continue;
+            }
             let other = engine.open_with(dir.path(other), options).unwrap();
             assert!(
                 other.try_acquire(EX).unwrap().is_none(),
@@ -260,7 +263,7 @@ fn promise_09_keeps_or_removes_the_file_and_never_splits_the_lock() {
         let removing = options.clone().on_release(OnRelease::Remove);
         let lock = Engine::new().open_with(&path, &removing).unwrap();
         lock.acquire(EX, None).unwrap().release().unwrap();
-        assert!(!path.exists());
+        assert!(!removes_open_files(&dir) || !path.exists());
 
         // Engines that remove the file under each other's feet all the time.
         let inside = Arc::new(AtomicBool::new(false));
@@ -286,6 +289,7 @@ fn promise_09_keeps_or_removes_the_file_and_never_splits_the_lock() {
         threads
             .into_iter()
             .for_each(|thread| thread.join().unwrap());
+        drop((kept, lock));
         assert!(!path.exists());
     });
 }
@@ -350,19 +354,30 @@ fn waiting(lock: &locket::LockFile) -> usize {
 
 #[test]
 fn promise_11_path_and_descriptor_of_a_held_lock() {
-    use std::os::unix::fs::MetadataExt;
     let dir = Dir::new();
     let lock = dir.lock(&Engine::new());
     let guard = lock.acquire(EX, None).unwrap();
     assert_eq!(guard.path(), dir.path("lock"));
     assert_eq!(lock.path(), dir.path("lock"));
     assert_eq!(guard.mode(), EX);
-    let link = format!("/proc/self/fd/{}", guard.as_fd().as_raw_fd());
-    let (open, named) = (
-        std::fs::metadata(link).unwrap(),
-        std::fs::metadata(guard.path()).unwrap(),
-    );
-    assert_eq!((open.dev(), open.ino()), (named.dev(), named.ino()));
+    #[cfg(unix)]
+    {
+        use std::os::fd::AsFd;
+        use std::os::unix::fs::MetadataExt;
+        let open = File::from(guard.as_fd().try_clone_to_owned().unwrap());
+        let (open, named) = (open.metadata().unwrap(), guard.path().metadata().unwrap());
+        assert_eq!((open.dev(), open.ino()), (named.dev(), named.ino()));
+    }
+    #[cfg(windows)]
+    {
+        use std::os::windows::io::AsHandle;
+        let open = File::from(guard.as_handle().try_clone_to_owned().unwrap());
+        let created = |metadata: std::fs::Metadata| metadata.created().unwrap();
+        assert_eq!(
+            created(open.metadata().unwrap()),
+            created(guard.path().metadata().unwrap())
+        );
+    }
 }
 
 #[test]
@@ -422,7 +437,8 @@ fn promise_15_distinct_errors_that_name_the_path() {
     }
     let missing = Engine::new().open(dir.path("none/lock")).unwrap_err();
     assert!(missing.is_not_found(), "{missing}");
-    assert!(missing.to_string().contains("none/lock"), "{missing}");
+    let named = dir.path("none/lock").display().to_string();
+    assert!(missing.to_string().contains(&named), "{missing}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the tests of the engine share.
 #![allow(dead_code, reason = "each test binary uses its share")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -87,6 +87,7 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 /// The number of threads of this process that the engine started.
+#[cfg(target_os = "linux")]
 pub(crate) fn engine_threads() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     tasks
@@ -96,12 +97,14 @@ pub(crate) fn engine_threads() -> usize {
 }
 
 /// The number of open descriptors of this process.
+#[cfg(target_os = "linux")]
 pub(crate) fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 /// How many wait in the kernel for a lock of a file.
-pub(crate) fn kernel_waiters(path: &std::path::Path) -> usize {
+#[cfg(target_os = "linux")]
+pub(crate) fn kernel_waiters(path: &Path) -> usize {
     use std::os::unix::fs::MetadataExt;
     let inode = format!(":{} ", std::fs::metadata(path).unwrap().ino());
     let locks = std::fs::read_to_string("/proc/locks").unwrap();
@@ -109,4 +112,30 @@ pub(crate) fn kernel_waiters(path: &std::path::Path) -> usize {
         .lines()
         .filter(|line| line.contains("->") && line.contains(&inode))
         .count()
+}
+
+/// Makes a symbolic link to a file; answers `false` where that takes a permission that this
+/// process does not have.
+pub(crate) fn symlink(target: impl AsRef<Path>, link: impl AsRef<Path>) -> bool {
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(target, link).unwrap();
+    #[cfg(windows)]
+    if let Err(e) = std::os::windows::fs::symlink_file(target, link) {
+        println!("NOT TESTED, no symbolic links here: {e}");
+        return false;
+    }
+    true
+}
+
+/// Whether the name of a file that is still open is gone as soon as it is removed.
+pub(crate) fn removes_open_files(dir: &Dir) -> bool {
+    let path = dir.path("probe");
+    let open = std::fs::File::create(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let gone = !path.exists();
+    drop(open);
+    if !gone {
+        println!("NOT TESTED, files that are removed here stay until they are closed");
+    }
+    gone
 }
