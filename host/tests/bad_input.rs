@@ -33,7 +33,7 @@ fn refused(dir: &Dir, path: PathBuf) -> locket::Error {
     assert_eq!(listing(), before);
     let error = Engine::new().open(&path).unwrap_err();
     assert_eq!(error.path(), path);
-    println!("{:.200}", error.to_string());
+    println!("{:.200} ({:?})", error.to_string(), error.os_error());
     error
 }
 

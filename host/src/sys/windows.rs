@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Foundation::{
-    ERROR_BAD_PATHNAME, ERROR_CANT_RESOLVE_FILENAME, ERROR_INVALID_FUNCTION, ERROR_IO_PENDING,
-    ERROR_LOCK_VIOLATION, ERROR_NOT_LOCKED, ERROR_OPERATION_ABORTED, GENERIC_READ, GENERIC_WRITE,
-    HANDLE, INVALID_HANDLE_VALUE, WAIT_FAILED, WAIT_OBJECT_0,
+    ERROR_BAD_PATHNAME, ERROR_CANT_RESOLVE_FILENAME, ERROR_INVALID_FUNCTION,
+    ERROR_INVALID_PARAMETER, ERROR_IO_PENDING, ERROR_LOCK_VIOLATION, ERROR_NOT_LOCKED,
+    ERROR_NOT_SUPPORTED, ERROR_OPERATION_ABORTED, GENERIC_READ, GENERIC_WRITE, HANDLE,
+    INVALID_HANDLE_VALUE, WAIT_FAILED, WAIT_OBJECT_0,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     DELETE, FILE_DISPOSITION_FLAG_DELETE, FILE_DISPOSITION_FLAG_IGNORE_READONLY_ATTRIBUTE,
@@ -150,13 +151,19 @@ pub(crate) fn remove(path: &Path, identity: Identity) -> io::Result<()> {
             | FILE_DISPOSITION_FLAG_IGNORE_READONLY_ATTRIBUTE,
     };
     // SAFETY: the handle is open, and the structure is the one that this class reads.
-    check(unsafe {
+    let removed = check(unsafe {
         SetFileInformationByHandle(
             file.as_raw_handle(),
             FileDispositionInfoEx,
             ptr::from_ref(&disposition).cast(),
             size_of::<FILE_DISPOSITION_INFO_EX>() as u32,
         )
+    });
+    removed.map_err(|e| match e.raw_os_error().map(i32::cast_unsigned) {
+        Some(ERROR_INVALID_PARAMETER | ERROR_INVALID_FUNCTION | ERROR_NOT_SUPPORTED) => {
+            io::Error::new(io::ErrorKind::Unsupported, e)
+        }
+        _ => e,
     })
 }
 
