@@ -54,7 +54,25 @@
 //! - The first wait installs an empty handler for one signal: `SIGSTKFLT`, or the first from
 //!   `SIGRTMIN + 8` on if that has one; [`EngineBuilder::wake_signal`] chooses another. It
 //!   interrupts waits, and never any thread but the waiting.
-//! - Linux only, for now: the tests of the kernel's behaviour that this rests on were made there.
+//! - Linux runs everything. The engine compiles for macOS and Windows, which is checked with
+//!   every change; its tests were run for Windows only under Wine, and never on a Mac.
+//!
+//! # Systems
+//!
+//! - **Linux**: `flock` and open-file-description locks, which do not see each other.
+//! - **macOS**: all sorts of locks exclude each other there, so one is enough. The kernel wakes all
+//!   who wait for one at a time, so between processes it keeps no order. The signal is `SIGEMT`,
+//!   or `SIGINFO` if that has a handler. While somebody waits in the kernel, an engine has the
+//!   thread of its clock too.
+//! - **Windows**: `LockFileEx` on the range that Rust's `File::lock` and fs4 lock. Not advisory: a
+//!   locked file cannot be read or written through another handle, nor written at all while it is
+//!   locked in shared mode. `OnRelease::Remove` needs a file system that can remove the name of an
+//!   open file at once, as NTFS since Windows 10; elsewhere the file stays, and the release says
+//!   that it is unsupported. Threads are called back by events, so no signal is involved. Features
+//!   beyond the engine do not exist there.
+
+#[cfg(all(feature = "sandbox", windows))]
+compile_error!("on Windows there is the engine alone: build without default features");
 
 #[cfg(feature = "wasmtime")]
 pub mod component;

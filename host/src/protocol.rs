@@ -32,11 +32,13 @@ use record::Record as Native;
 #[non_exhaustive]
 pub enum Protocol {
     /// `flock` and an open-file-description lock on one descriptor: excludes the users of either
-    /// family. An exclusive lock needs permission to write the file.
+    /// family. An exclusive lock needs permission to write the file. On macOS, where the families
+    /// exclude each other, an open-file-description lock alone. On Windows `LockFileEx`.
     #[default]
     Native,
     /// `flock(2)` alone, as `flock(1)`, `cargo` and Python's filelock have it. Permission to read
-    /// the file is enough.
+    /// the file is enough. On Windows what Rust's `File::lock` and fs4 do there: `LockFileEx` on
+    /// the whole range.
     Flock,
 }
 

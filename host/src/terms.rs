@@ -32,7 +32,8 @@ pub enum OnRelease {
     /// Waiters of Locket move on to the file that takes its place. Foreign programs that do not
     /// check for that end up with a lock on a file that nobody else sees, and must not be mixed
     /// with it: `flock(1)`, Rust's `File::lock`, fasteners, portalocker's `Lock`. Python's
-    /// filelock does check. A symbolic link is not removed, nor is what it leads to.
+    /// filelock does check. A symbolic link is not removed, nor is what it leads to. On Windows the
+    /// file system must be able to remove the name of an open file at once, as NTFS is.
     Remove,
 }
 

@@ -102,7 +102,9 @@ fn exclusion_holds_and_nothing_is_left_under_stress() {
         .into_iter()
         .for_each(|thread| thread.join().unwrap());
     println!("{} grants", grants.load(Ordering::Relaxed));
-    assert!(grants.load(Ordering::Relaxed) > 1000);
+    // Under Wine a call of the system is a conversation of two processes.
+    let enough = if cfg!(windows) { 100 } else { 1000 };
+    assert!(grants.load(Ordering::Relaxed) > enough);
     dir.lock(&Engine::new())
         .acquire(EX, STUCK)
         .unwrap()
