@@ -561,8 +561,8 @@ impl LockFile {
     }
 
     /// Whether anybody holds the lock, this process included. Where no process takes part in
-    /// the record locks of the file, it has to try for a moment, and can make somebody else's
-    /// try fail in that moment.
+    /// the record locks of the file, and on Windows, it has to try for a moment, and can make
+    /// somebody else's try fail in that moment.
     ///
     /// # Errors
     ///
