@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::windows::io::{AsHandle, BorrowedHandle};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use crate::gap::Gap;
 use crate::protocol::Want;
 use crate::queue::{Entered, Failure, LockQueue, Means, OwnerId, Party, Ticket, Turn};
 use crate::registry::Registry;
-use crate::sync::{Mutex, lock, park, thread};
+use crate::sync::{Bed, Mutex, lock};
 use crate::target::{Opened, TRIES, Target};
 use crate::waiter::{Helpers, KernelWait};
 use crate::{Guarantee, Holder, LostReason, Mode, OnRelease, Protocol, Scope, State, sys};
@@ -78,7 +78,7 @@ impl Default for EngineBuilder {
 impl EngineBuilder {
     /// How often in a row, and for how long, a lock is handed on among the waiters of this
     /// engine before other processes get their turn: `limit` times, or until somebody in here has
-    /// been waiting for `time`, whichever ends first. By default 32 times or 1 ms; at most 1,000
+    /// been waiting for `time`, whichever ends first, and one hold more where it ends during a hold. By default 32 times or 1 ms; at most 1,000
     /// times or 1 s, since others would starve. When it is over, the next waiter takes its place in
     /// the kernel's queue before the lock goes back. With a limit of 0 that is so at every release.
     pub fn hand_off(mut self, limit: u32, time: Duration) -> Self {
@@ -101,8 +101,9 @@ impl EngineBuilder {
     /// such a pause, for the sake of those whom a fair queue does not help: programs that poll for
     /// it, and a writer elsewhere whom overlapping readers in here would keep out. Acquires wait
     /// for the end of the pause, except those with a timeout of zero, which get what they find.
-    /// None by default.
+    /// None by default; `length` is at most 1 s.
     pub fn gap(mut self, after: Duration, length: Duration) -> Self {
+        let length = length.min(Duration::from_secs(1));
         self.gap = Some(Gap { after, length });
         self
     }
@@ -116,9 +117,14 @@ impl EngineBuilder {
     /// # Errors
     ///
     /// [`AddrInUse`](std::io::ErrorKind::AddrInUse) where the signal has a handler already;
-    /// [`InvalidInput`](std::io::ErrorKind::InvalidInput) where it can have none.
+    /// [`InvalidInput`](std::io::ErrorKind::InvalidInput) where it can have none, and for a
+    /// real-time signal, which fails to be sent while the user has too many of them pending.
     #[cfg(unix)]
     pub fn wake_signal(mut self, number: i32) -> std::io::Result<Self> {
+        #[cfg(target_os = "linux")]
+        if number >= libc::SIGRTMIN() {
+            return Err(std::io::ErrorKind::InvalidInput.into());
+        }
         self.signal = Some(sys::Signal::claim(number)?);
         Ok(self)
     }
@@ -266,6 +272,7 @@ impl Engine {
             options,
             queue: Mutex::new(queue),
             former: Mutex::default(),
+            recalls: AtomicU64::new(0),
         };
         Ok(LockFile {
             handle: Arc::new(handle),
@@ -356,6 +363,8 @@ struct Handle {
     queue: Mutex<Arc<LockQueue>>,
     /// Those of the files to which the path led before, as long as somebody is in them.
     former: Mutex<Vec<Weak<LockQueue>>>,
+    /// How often waits were withdrawn.
+    recalls: AtomicU64,
 }
 
 impl Drop for Handle {
@@ -376,10 +385,11 @@ impl Handle {
         let queue = self
             .context
             .queue(self.target.open().map_err(|e| self.os(e))?);
-        let old = std::mem::replace(&mut *lock(&self.queue), queue);
+        // At every moment each queue in which somebody waits is in one place or the other.
         let mut former = lock(&self.former);
         former.retain(|queue| queue.strong_count() > 0);
-        former.push(Arc::downgrade(&old));
+        former.push(Arc::downgrade(&self.queue()));
+        let old = std::mem::replace(&mut *lock(&self.queue), queue);
         drop(former);
         drop(old);
         Ok(())
@@ -391,10 +401,12 @@ impl Handle {
         if self.context.forked() {
             return;
         }
+        // Whoever is between two queues at this moment sees it.
+        self.recalls.fetch_add(1, Ordering::SeqCst);
         let former = lock(&self.former);
         let mut queues: Vec<_> = former.iter().filter_map(Weak::upgrade).collect();
-        drop(former);
         queues.push(self.queue());
+        drop(former);
         for queue in queues {
             queue.revoke(reason, |_, party| concerns(party));
         }
@@ -472,7 +484,8 @@ impl LockFile {
         self.acquire_as(mode, timeout.into(), Meanwhile::GoesOn)
     }
 
-    /// Makes one try: `None` where the lock is held.
+    /// Makes one try: `None` where the lock is held. It can be, for some microseconds, by a wait
+    /// that was given up in the moment of its grant.
     ///
     /// # Errors
     ///
@@ -817,6 +830,8 @@ struct Course {
     wait: Option<Wait>,
     /// How often the file turned out to be another one after the grant.
     replaced: usize,
+    /// How often the waits of this handle had been withdrawn when it began.
+    recalls: u64,
 }
 
 /// A place in a queue, given up when dropped.
@@ -871,6 +886,7 @@ impl Course {
             blocking,
             wait: None,
             replaced: 0,
+            recalls: handle.recalls.load(Ordering::SeqCst),
         }
     }
 
@@ -924,6 +940,11 @@ impl Course {
         match queue.enter(self.want, handle.party, max_hold, waits, self.blocking) {
             Entered::Granted(ticket) => Ok(Some(self.guard(handle, queue, ticket))),
             Entered::Failed(failure) => failed(handle, failure).map(|()| None),
+            // It could not be told in the queue where it waited, or was about to wait.
+            Entered::Queued(ticket) if handle.recalls.load(Ordering::SeqCst) != self.recalls => {
+                queue.abandon(ticket);
+                Err(handle.error(Kind::Canceled))
+            }
             Entered::Queued(ticket) => {
                 let owner = handle.party.owner;
                 let registry = &handle.context.registry;
@@ -1009,16 +1030,22 @@ impl Course {
 
     /// Acquires on the calling thread.
     fn block(mut self, handle: &Arc<Handle>) -> Result<Guard> {
-        let mut waker = None;
+        let mut bed: Option<(Arc<Bed>, Waker)> = None;
         loop {
-            match self.step(handle, waker.as_ref().unwrap_or(Waker::noop())) {
+            let waker = bed.as_ref().map_or(Waker::noop(), |(_, waker)| waker);
+            match self.step(handle, waker) {
                 Step::Done(result) => return result,
-                Step::WaitInKernel(queue, wait) => queue.settle(&wait, wait.run(self.deadline)),
-                // Most never come to here, so the waker is made only now.
-                Step::Pending if waker.is_none() => {
-                    waker = Some(Waker::from(Arc::new(Unpark(thread::current()))));
+                Step::WaitInKernel(queue, wait) => {
+                    queue.settle(&wait, wait.run(self.deadline)).wake();
                 }
-                Step::Pending => park(self.deadline.instant()),
+                Step::Pending => match &bed {
+                    Some((bed, _)) => bed.sleep(self.deadline.instant()),
+                    // Most never come to here, so it is made only now.
+                    None => {
+                        let made = Arc::new(Bed::default());
+                        bed = Some((Arc::clone(&made), Waker::from(made)));
+                    }
+                },
             }
         }
     }
@@ -1045,13 +1072,5 @@ impl Future for Acquire {
             Step::Pending => Poll::Pending,
             Step::WaitInKernel(..) => unreachable!("only blocking callers are sent to the kernel"),
         }
-    }
-}
-
-struct Unpark(thread::Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
     }
 }

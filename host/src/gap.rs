@@ -35,10 +35,11 @@ impl Run {
         self.since.is_some_and(|since| now - since >= gap.after)
     }
 
-    /// The lock was given back. Answers until when to leave it alone, if it was had for long.
-    pub(crate) fn left(&mut self, gap: Gap, now: Instant) -> Option<Instant> {
+    /// The lock was given back. Answers until when to leave it alone, if it was had for long and
+    /// there `may` be a pause.
+    pub(crate) fn left(&mut self, gap: Gap, now: Instant, may: bool) -> Option<Instant> {
         self.left = Some(now);
-        self.long(gap, now).then(|| {
+        (may && self.long(gap, now)).then(|| {
             self.since = None;
             now + gap.length
         })
@@ -59,15 +60,15 @@ mod tests {
         let start = Instant::now();
         let mut run = Run::default();
         run.taken(gap, start);
-        assert_eq!(run.left(gap, start + 49 * MS), None);
+        assert_eq!(run.left(gap, start + 49 * MS, true), None);
         // Taken anew at once: the run goes on.
         run.taken(gap, start + 49 * MS);
-        assert_eq!(run.left(gap, start + 50 * MS), Some(start + 51 * MS));
+        assert_eq!(run.left(gap, start + 50 * MS, true), Some(start + 51 * MS));
         // After the gap a new one begins.
         run.taken(gap, start + 51 * MS);
-        assert_eq!(run.left(gap, start + 100 * MS), None);
+        assert_eq!(run.left(gap, start + 100 * MS, true), None);
         // The lock was left alone for long enough without being told to.
         run.taken(gap, start + 101 * MS);
-        assert_eq!(run.left(gap, start + 150 * MS), None);
+        assert_eq!(run.left(gap, start + 150 * MS, true), None);
     }
 }

@@ -27,7 +27,6 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::mem;
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Poll, Wake, Waker};
@@ -38,7 +37,7 @@ use hashlink::{DefaultHashBuilder, LinkedHashMap};
 use crate::deadline::{Alarm, Clock};
 use crate::gap::{self, Gap};
 use crate::protocol::Want;
-use crate::sync::{Mutex, MutexGuard, lock};
+use crate::sync::{Mutex, MutexGuard, Woken, lock};
 use crate::target::{Identity, Opened, Target, has_name, reopen};
 use crate::waiter::{Helpers, KernelWait, Outcome};
 use crate::{LostReason, Mode, Protocol, sys};
@@ -222,7 +221,8 @@ enum Sent {
         by: Option<Ticket>,
     },
     /// Nobody can wait; the clock makes a try.
-    Sweeping(#[expect(dead_code, reason = "dropping it calls the try off")] Try),
+    /// As long as the lock is held here, there is nothing to try.
+    Sweeping(Option<Try>),
     /// The lock is left alone for a moment.
     Resting(#[expect(dead_code, reason = "dropping it ends the rest")] Alarm),
 }
@@ -306,11 +306,12 @@ impl LockQueue {
             file,
             writable,
             identity,
+            network,
         } = opened;
         Self {
             writable,
             identity,
-            network: identity.is_network(&file),
+            network,
             means,
             dead: AtomicBool::new(false),
             state: Mutex::new(State {
@@ -343,16 +344,21 @@ impl LockQueue {
     /// Changes the state, lets it advance, and wakes whom that concerns. The second result tells
     /// whether the lock, where it was to be given back to the kernel, was.
     fn change<R>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> R) -> (R, io::Result<()>) {
+        let (result, advanced, woken) = self.change_quietly(change);
+        woken.wake();
+        (result, advanced)
+    }
+
+    /// The same, and leaves the waking to the caller.
+    fn change_quietly<R>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut State) -> R,
+    ) -> (R, io::Result<()>, Woken) {
         let mut state = self.state();
         let result = change(&mut state);
         let advanced = state.advance(self);
         let wake = mem::take(&mut state.wake);
-        drop(state);
-        for waker in wake {
-            // One that panics must not keep the rest from being woken, nor end a thread of ours.
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| waker.wake()));
-        }
-        (result, advanced)
+        (result, advanced, Woken(wake))
     }
 
     /// Takes the lock if it is free for the taking, otherwise a place in the queue if `wait`.
@@ -447,9 +453,10 @@ impl LockQueue {
         turn
     }
 
-    /// Reports how a wait in the kernel ended.
-    pub(crate) fn settle(self: &Arc<Self>, wait: &Arc<KernelWait>, outcome: Outcome) {
-        let _ = self.change(|state| {
+    /// Reports how a wait in the kernel ended. The caller wakes those whom that concerns.
+    #[must_use = "somebody may be waiting for it"]
+    pub(crate) fn settle(self: &Arc<Self>, wait: &Arc<KernelWait>, outcome: Outcome) -> Woken {
+        let ((), _, woken) = self.change_quietly(|state| {
             let by = match &state.sent {
                 Sent::Waiting { wait: sent, by } if Arc::ptr_eq(sent, wait) => *by,
                 // It was called back, and nobody counts on it any more.
@@ -463,12 +470,21 @@ impl LockQueue {
             state.sent = Sent::Nobody;
             let file = Arc::clone(&wait.file);
             if let Outcome::Locked = outcome {
-                debug_assert!(state.held.is_none(), "granted beside {:?}", state.held);
-                state.spare = Some(mem::replace(&mut state.file, file));
+                let before = mem::replace(&mut state.file, file);
+                if let Some(held) = state.held.take() {
+                    // It was granted beside what is held here, so that is not held any more:
+                    // somebody with a copy of the descriptor unlocked it.
+                    let _ = held.want.protocol.kernel().unlock(&before);
+                    let holds = mem::take(&mut state.holds);
+                    state.lose(holds, LostReason::Broken);
+                }
+                state.spare = Some(before);
                 state.taken(self, wait.want);
                 return;
             }
-            state.spare = Some(file);
+            if !matches!(outcome, Outcome::Failed(_)) {
+                state.spare = Some(file);
+            }
             let failure = match outcome {
                 Outcome::NotBegun => return state.sweep(self),
                 Outcome::TimedOut => Failure::TimedOut,
@@ -483,6 +499,7 @@ impl LockQueue {
                 state.fail(by, failure);
             }
         });
+        woken
     }
 
     /// Gives up a wait, or what was granted in the meantime.
@@ -570,14 +587,7 @@ impl LockQueue {
                 .into_iter()
                 .partition(|hold| concerns(hold.ticket, hold.party));
             state.holds = kept;
-            let taken: VecDeque<Hold> = taken;
-            if !taken.is_empty() {
-                state
-                    .lost
-                    .extend(taken.into_iter().map(|hold| (hold, reason)));
-                let watchers = mem::take(&mut state.loss_watchers);
-                state.wake.extend(watchers.into_values());
-            }
+            state.lose(taken, reason);
         });
     }
 
@@ -686,26 +696,25 @@ impl LockQueue {
     }
 
     /// The owners without whose progress the wait of `ticket` cannot end.
-    pub(crate) fn blockers(&self, ticket: Ticket) -> Vec<OwnerId> {
+    /// None where it does not wait any more.
+    pub(crate) fn blockers(&self, ticket: Ticket) -> Option<Vec<OwnerId>> {
         let state = self.state();
-        let Some(waiter) = state.waiting.get(&ticket) else {
-            return Vec::new();
-        };
+        let want = state.waiting.get(&ticket)?.want;
         let ahead = || {
             let ahead = state.waiting.iter().take_while(|(t, _)| **t != ticket);
             ahead.map(|(_, waiter)| waiter)
         };
-        let exclusive = |waiter: &Waiter| waiter.want.mode == Mode::Exclusive;
-        let conflict = exclusive(waiter)
-            || ahead().any(exclusive)
-            || state.holds.iter().any(|hold| hold.mode == Mode::Exclusive);
-        if !conflict {
-            return Vec::new();
+        let alike = |other: Want| other == want && want.mode == Mode::Shared;
+        let joins = state.held.is_none_or(|held| held.joins(want));
+        if joins && want.mode == Mode::Shared && ahead().all(|waiter| alike(waiter.want)) {
+            return Some(Vec::new());
         }
         let holders = state.holds.iter().map(|hold| hold.party.owner);
-        holders
-            .chain(ahead().map(|waiter| waiter.party.owner))
-            .collect()
+        Some(
+            holders
+                .chain(ahead().map(|waiter| waiter.party.owner))
+                .collect(),
+        )
     }
 
     /// How many hold the lock in this engine, and how many wait for it.
@@ -819,7 +828,7 @@ impl State {
                 && let Sent::Waiting { wait, by } = mem::take(&mut self.sent)
             {
                 match by {
-                    Some(_) => _ = wait.interrupt(),
+                    Some(_) => wait.interrupt(),
                     None => queue.means.helpers.call_back(&wait),
                 }
             }
@@ -886,6 +895,17 @@ impl State {
         }
     }
 
+    /// Notes that holds are held no more.
+    fn lose(&mut self, holds: VecDeque<Hold>, reason: LostReason) {
+        if holds.is_empty() {
+            return;
+        }
+        self.lost
+            .extend(holds.into_iter().map(|hold| (hold, reason)));
+        let watchers = mem::take(&mut self.loss_watchers);
+        self.wake.extend(watchers.into_values());
+    }
+
     /// Has the head of the queue wait in the kernel, or somebody for it.
     fn send(&mut self, queue: &Arc<LockQueue>, head: Head) {
         if head.blocking {
@@ -921,15 +941,19 @@ impl State {
 
     /// Has the clock make a try for the head of the queue, since nobody can wait for it.
     fn sweep(&mut self, queue: &Arc<LockQueue>) {
+        if self.held.is_some() {
+            self.sent = Sent::Sweeping(None);
+            return;
+        }
         let means = &queue.means;
         let sweep = Waker::from(Arc::new(Sweep(Arc::clone(queue))));
         match means.clock.wake_at(means.next_sweep(), sweep) {
             Ok(alarm) => {
                 means.swept.fetch_add(1, Ordering::Relaxed);
-                self.sent = Sent::Sweeping(Try {
+                self.sent = Sent::Sweeping(Some(Try {
                     _alarm: alarm,
                     means: Arc::clone(means),
-                });
+                }));
             }
             Err(e) => self.fail(None, Failure::Io(e)),
         }
@@ -960,15 +984,19 @@ impl State {
             queue.dead.store(true, Ordering::Release);
             let detached = sys::detach(&self.file);
             debug_assert!(detached.is_ok(), "{detached:?}");
-        } else if let Some(gap) = queue.means.gap
-            && let Some(until) = self.run.left(gap, Instant::now())
-            && matches!(self.sent, Sent::Nobody)
-        {
-            let rested = Waker::from(Arc::new(Rested(Arc::downgrade(queue))));
+        } else if let Some(gap) = queue.means.gap {
+            let now = Instant::now();
+            let until = self.run.left(gap, now, matches!(self.sent, Sent::Nobody));
+            let rested = || Waker::from(Arc::new(Rested(Arc::downgrade(queue))));
             // Without a clock there is no rest.
-            if let Ok(alarm) = queue.means.clock.wake_at(until, rested) {
+            if let Some(until) = until
+                && let Ok(alarm) = queue.means.clock.wake_at(until, rested())
+            {
                 self.sent = Sent::Resting(alarm);
             }
+        }
+        if let Sent::Sweeping(None) = self.sent {
+            self.sent = Sent::Nobody;
         }
         unlocked.and(removed)
     }

@@ -115,8 +115,11 @@ impl Registry {
             if *to >= ticket {
                 continue;
             }
+            let Some(blockers) = queue.blockers(ticket) else {
+                continue;
+            };
             *to = ticket;
-            for blocker in queue.blockers(ticket) {
+            for blocker in blockers {
                 if blocker == owner {
                     return false;
                 }

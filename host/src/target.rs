@@ -40,6 +40,8 @@ pub(crate) struct Opened {
     /// Whether it may be written to.
     pub(crate) writable: bool,
     pub(crate) identity: Identity,
+    /// Whether it lies on a network file system.
+    pub(crate) network: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -117,9 +119,11 @@ impl Target {
             return Err(io::Error::new(E::InvalidInput, "not a regular file"));
         }
         let writable = !matches!(access, Access::Read);
+        let identity = Identity::of(&file, &metadata)?;
         Ok(Opened {
             writable,
-            identity: Identity::of(&file, &metadata)?,
+            identity,
+            network: identity.is_network(&file),
             file,
         })
     }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use crate::deadline::{Clock, Deadline, IDLE};
 use crate::protocol::Want;
-use crate::sync::{Condvar, Mutex, MutexGuard, lock, thread};
+use crate::sync::{Condvar, Mutex, MutexGuard, Woken, lock, thread};
 use crate::sys;
 
 /// One wait in the kernel.
@@ -122,12 +122,12 @@ impl KernelWait {
         kernel.wait(&self.file, self.want.mode, sleeper)
     }
 
-    /// Calls the waiter back; it reports [`Outcome::Interrupted`] within microseconds. Answers
-    /// `false` where it is about to report something else already.
-    pub(crate) fn interrupt(&self) -> bool {
+    /// Calls the waiter back; it reports [`Outcome::Interrupted`] within microseconds, unless it
+    /// is about to report something else already.
+    pub(crate) fn interrupt(&self) {
         let mut progress = lock(&self.progress);
         if progress.interrupted || progress.over {
-            return progress.interrupted;
+            return;
         }
         progress.interrupted = true;
         if let Some(thread) = progress.thread {
@@ -136,7 +136,6 @@ impl KernelWait {
             debug_assert!(recall.is_ok(), "{recall:?}");
             progress.recall = recall.ok();
         }
-        true
     }
 }
 
@@ -151,15 +150,13 @@ pub(crate) struct Helpers {
 /// A wait, and whom to tell how it ended.
 struct Job {
     wait: Arc<KernelWait>,
-    done: Box<dyn FnOnce(Outcome) + Send>,
+    done: Box<dyn FnOnce(Outcome) -> Woken + Send>,
 }
 
 #[derive(Default)]
 struct Pool {
     jobs: VecDeque<Job>,
     idle: usize,
-    /// Threads whose wait was called back, and that will be idle in a moment.
-    returning: usize,
     threads: usize,
 }
 
@@ -179,21 +176,21 @@ impl Helpers {
     /// Whether [`run`](Self::run) is worth a try.
     pub(crate) fn has_room(&self) -> bool {
         let pool = self.pool();
-        pool.threads < self.limit || pool.idle + pool.returning > pool.jobs.len()
+        pool.threads < self.limit || pool.idle > pool.jobs.len()
     }
 
     /// Waits on a thread of its own. Answers `false`, and does nothing, where there is none left.
     pub(crate) fn run(
         self: &Arc<Self>,
         wait: Arc<KernelWait>,
-        done: impl FnOnce(Outcome) + Send + 'static,
+        done: impl FnOnce(Outcome) -> Woken + Send + 'static,
     ) -> bool {
         let job = Job {
             wait,
             done: Box::new(done),
         };
         let mut pool = self.pool();
-        if pool.idle + pool.returning > pool.jobs.len() {
+        if pool.idle > pool.jobs.len() {
             pool.jobs.push_back(job);
             self.work.notify_one();
             return true;
@@ -210,10 +207,18 @@ impl Helpers {
         started
     }
 
-    /// Calls the thread of a wait back.
-    pub(crate) fn call_back(&self, wait: &KernelWait) {
+    /// Calls a wait back, whether a thread is at it already or not.
+    pub(crate) fn call_back(&self, wait: &Arc<KernelWait>) {
         let mut pool = self.pool();
-        pool.returning += usize::from(wait.interrupt());
+        let queued = pool
+            .jobs
+            .iter()
+            .position(|job| Arc::ptr_eq(&job.wait, wait));
+        let job = queued.and_then(|index| pool.jobs.remove(index));
+        drop(pool);
+        if job.is_none() {
+            wait.interrupt();
+        }
     }
 
     fn work(&self, mut job: Job) {
@@ -223,36 +228,46 @@ impl Helpers {
             // Its descriptor shall not stay open for as long as this thread idles.
             drop(wait);
             // Before the outcome is told, since that can call for the next wait.
+            self.pool().idle += 1;
+            let woken = done(outcome);
             let mut pool = self.pool();
-            pool.idle += 1;
-            pool.returning -= usize::from(matches!(outcome, Outcome::Interrupted));
-            drop(pool);
-            done(outcome);
-            let mut pool = self.await_work();
             pool.idle -= 1;
-            match pool.jobs.pop_front() {
-                Some(next) => job = next,
-                None => {
-                    pool.threads -= 1;
-                    return;
-                }
-            }
+            let next = pool.jobs.pop_front();
+            drop(pool);
+            // Who knows what they do: nobody may count on this thread meanwhile.
+            woken.wake();
+            job = match next.or_else(|| self.await_work()) {
+                Some(next) => next,
+                None => return,
+            };
         }
     }
 
+    /// The next wait; none if it does not come soon, and then this thread is gone.
+    fn await_work(&self) -> Option<Job> {
+        let mut pool = self.pool();
+        pool.idle += 1;
+        let mut pool = self.idle(pool);
+        pool.idle -= 1;
+        let job = pool.jobs.pop_front();
+        pool.threads -= usize::from(job.is_none());
+        job
+    }
+
     #[cfg(not(loom))]
-    fn await_work(&self) -> MutexGuard<'_, Pool> {
+    fn idle<'a>(&'a self, pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {
         let work = self
             .work
-            .wait_timeout_while(self.pool(), IDLE, |pool| pool.jobs.is_empty());
+            .wait_timeout_while(pool, IDLE, |pool| pool.jobs.is_empty());
         work.unwrap_or_else(std::sync::PoisonError::into_inner).0
     }
 
     /// There is no time in a model; a thread without work ends.
     #[cfg(loom)]
-    fn await_work(&self) -> MutexGuard<'_, Pool> {
+    #[expect(clippy::unused_self, reason = "as above")]
+    fn idle<'a>(&'a self, pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {
         let _ = IDLE;
-        self.pool()
+        pool
     }
 }
 

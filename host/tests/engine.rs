@@ -4,10 +4,10 @@
 mod common;
 
 use std::fs::File;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -230,16 +230,17 @@ fn who_polls_gets_a_chance_in_the_gap() {
     let (after, length) = (Duration::from_millis(20), Duration::from_millis(500));
     let busy = dir.lock(&Engine::builder().gap(after, length).build());
     let polls = dir.lock(&Engine::new());
-    let start = Instant::now();
     let mut guard = busy.acquire(EX, None).unwrap();
+    let start = Instant::now();
     // It goes from hand to hand in here until the engine has had it for long enough.
     let waiting = loop {
         let mut next = pending(&busy, EX);
+        let long = start.elapsed() >= after;
         guard.release().unwrap();
         match poll(&mut next) {
             Poll::Ready(next) => guard = next.unwrap(),
-            Poll::Pending if start.elapsed() < after => guard = block_on(next).unwrap(),
-            Poll::Pending => break next,
+            Poll::Pending if long => break next,
+            Poll::Pending => guard = block_on(next).unwrap(),
         }
         assert!(start.elapsed() < STUCK, "no gap");
     };
@@ -292,7 +293,7 @@ fn a_writer_elsewhere_gets_its_turn_in_the_gap_of_overlapping_readers() {
 fn the_signal_can_be_chosen_unless_it_is_taken() {
     use std::io::ErrorKind;
     let dir = Dir::new();
-    let signal = libc::SIGRTMIN() + 5;
+    let signal = libc::SIGUSR2;
     let lock = dir.lock(&Engine::builder().wake_signal(signal).unwrap().build());
     let holder = dir.lock(&Engine::new());
     let guard = holder.acquire(EX, None).unwrap();
@@ -321,6 +322,7 @@ fn the_signal_can_be_chosen_unless_it_is_taken() {
         "the runtime handles stack overflows"
     );
     assert_eq!(taken(libc::SIGKILL), ErrorKind::InvalidInput);
+    assert_eq!(taken(libc::SIGRTMIN() + 9), ErrorKind::InvalidInput);
     assert_eq!(taken(1000), ErrorKind::InvalidInput);
 }
 
@@ -617,4 +619,177 @@ fn a_task_is_woken_once_for_its_grant() {
         drop(ready(&mut acquire));
     }
     assert_eq!(count.0.load(Ordering::SeqCst), 3);
+}
+
+/// Neither joins the other, nor is one sent into the kernel where the two would not meet.
+#[cfg(target_os = "linux")]
+#[test]
+fn readers_of_different_protocols_do_not_mix() {
+    let dir = Dir::new();
+    let engine = Engine::new();
+    let open = |protocol| {
+        let options = Options::new().protocol(protocol);
+        engine.open_with(dir.path("lock"), &options).unwrap()
+    };
+    let (flock, native) = (open(Protocol::Flock), open(Protocol::Native));
+    let guard = flock.acquire(SH, None).unwrap();
+    let mut both = pending(&native, SH);
+    thread::sleep(QUIESCENT);
+    assert!(poll(&mut both).is_pending());
+    guard.release().unwrap();
+    let both = block_on(both).unwrap();
+    // What excludes more serves those who need less.
+    flock
+        .acquire(SH, Duration::ZERO)
+        .unwrap()
+        .release()
+        .unwrap();
+    both.release().unwrap();
+}
+
+/// A child that inherited the descriptor, say.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hold_that_somebody_else_unlocked_is_lost_to_the_next() {
+    let dir = Dir::new();
+    let options = Options::new().protocol(Protocol::Flock);
+    let engine = Engine::new();
+    let lock = engine.open_with(dir.path("lock"), &options).unwrap();
+    for mode in [EX, SH] {
+        let guard = lock.acquire(EX, None).unwrap();
+        // In the kernel's queue, beside the hold: it wants something else, or must not wait for
+        // a hand-off any more.
+        let first = pending(&lock, SH);
+        eventually("it waits in the kernel", || {
+            kernel_waiters(lock.path()) == 1
+        });
+        flock(std::os::fd::AsFd::as_fd(&guard), FlockOperation::Unlock).unwrap();
+        let first = block_on(first).unwrap();
+        assert!(guard.release().unwrap_err().is_lost());
+        // It is the only one who holds it.
+        let mut other = lock.acquire_async(mode, None);
+        match poll(&mut other) {
+            Poll::Ready(guard) => assert!(guard.is_ok() && mode == SH),
+            Poll::Pending => assert_eq!(mode, EX),
+        }
+        first.release().unwrap();
+    }
+    // And the engine goes on, with other files too.
+    let (a, b) = (engine.open(dir.path("b")).unwrap(), Engine::new());
+    let held = b.open(dir.path("b")).unwrap().acquire(EX, None).unwrap();
+    let waiting = pending(&a, EX);
+    eventually("it waits in the kernel", || kernel_waiters(a.path()) == 1);
+    held.release().unwrap();
+    block_on(waiting).unwrap().release().unwrap();
+}
+
+/// By the bound on time: the one on number is far away.
+#[cfg(target_os = "linux")]
+#[test]
+fn long_holds_let_other_engines_in() {
+    let dir = Dir::new();
+    let time = Duration::from_millis(1);
+    let mine = dir.lock(&Engine::builder().hand_off(1000, time).build());
+    let other = dir.lock(&Engine::new());
+    let mut guard = mine.acquire(EX, None).unwrap();
+    let mut foreign = pending(&other, EX);
+    eventually("it waits in the kernel", || {
+        kernel_waiters(mine.path()) == 1
+    });
+    let mut next = pending(&mine, EX);
+    // The first of them comes within the bound; during its hold the bound ends.
+    let mut handed = 0;
+    while poll(&mut foreign).is_pending() {
+        thread::sleep(2 * time);
+        guard.release().unwrap();
+        if let Poll::Ready(granted) = poll(&mut next) {
+            guard = granted.unwrap();
+            handed += 1;
+            next = pending(&mine, EX);
+        } else {
+            break;
+        }
+    }
+    assert!(handed <= 2, "handed on {handed} times");
+    block_on(foreign).unwrap().release().unwrap();
+    block_on(next).unwrap().release().unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_cancellation_reaches_waits_that_move_from_file_to_file() {
+    let dir = Dir::new();
+    let lock = dir.lock(&Engine::new());
+    for _ in 0..300 {
+        let holder = Engine::new();
+        let guard = dir.lock(&holder).acquire(EX, STUCK).unwrap();
+        thread::scope(|scope| {
+            let wait = scope.spawn(|| lock.acquire(EX, STUCK).map(drop));
+            eventually("it waits", || kernel_waiters(lock.path()) == 1);
+            // The file is gone, and another is in its place, locked.
+            std::fs::remove_file(lock.path()).unwrap();
+            let another = dir.lock(&holder).acquire(EX, STUCK).unwrap();
+            drop(guard);
+            lock.cancel_waits();
+            match wait.join().unwrap() {
+                Err(e) => assert!(e.is_canceled(), "{e}"),
+                Ok(()) => panic!("somebody else holds it"),
+            }
+            drop(another);
+        });
+    }
+}
+
+/// What an executor that parks its thread relies on.
+#[test]
+fn a_blocking_acquire_leaves_the_wake_ups_of_its_thread_alone() {
+    let dir = Dir::new();
+    let lock = dir.lock(&Engine::new());
+    let guard = lock.acquire(EX, None).unwrap();
+    let (done, finished) = mpsc::channel();
+    let waiter = {
+        let lock = lock.clone();
+        thread::spawn(move || {
+            lock.acquire(EX, None).unwrap().release().unwrap();
+            thread::park();
+            done.send(()).unwrap();
+        })
+    };
+    eventually("it waits", || format!("{lock:?}").contains("waiting: 1"));
+    waiter.thread().unpark();
+    thread::sleep(QUIESCENT);
+    guard.release().unwrap();
+    finished.recv_timeout(STUCK).expect("the wake-up is there");
+    waiter.join().unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_slow_waker_keeps_no_other_file_waiting() {
+    struct Slow(Mutex<mpsc::Receiver<()>>);
+    impl Wake for Slow {
+        fn wake(self: Arc<Self>) {
+            let _ = self.0.lock().unwrap().recv();
+        }
+    }
+    let dir = Dir::new();
+    let (mine, other) = (Engine::new(), Engine::new());
+    let open = |engine: &Engine, name| engine.open(dir.path(name)).unwrap();
+    let [a, b] = ["a", "b"].map(|name| open(&other, name).acquire(EX, None).unwrap());
+    let (finish, slow) = mpsc::channel();
+    let waker = Waker::from(Arc::new(Slow(Mutex::new(slow))));
+    let lock = open(&mine, "a");
+    let mut slow = lock.acquire_async(EX, None);
+    let mut cx = Context::from_waker(&waker);
+    assert!(std::pin::Pin::new(&mut slow).poll(&mut cx).is_pending());
+    eventually("it waits in the kernel", || kernel_waiters(a.path()) == 1);
+    a.release().unwrap();
+    eventually("it is granted", || lock.state() == State::Held);
+    let lock = open(&mine, "b");
+    let next = pending(&lock, EX);
+    eventually("it waits in the kernel", || kernel_waiters(b.path()) == 1);
+    b.release().unwrap();
+    block_on(next).unwrap().release().unwrap();
+    finish.send(()).unwrap();
+    drop(slow);
 }

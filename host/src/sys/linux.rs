@@ -207,3 +207,47 @@ fn decoy() -> io::Result<&'static File> {
     let file = File::from(rustix::fs::memfd_create(c"locket", flags)?);
     Ok(DECOY.get_or_init(|| file))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    /// It arrives when the thread has made itself known and has yet to enter the system call, and
+    /// a signal alone would be lost.
+    #[test]
+    fn a_call_that_comes_before_the_wait_is_not_lost() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let open = || {
+            let mut options = File::options();
+            options.read(true).write(true).create(true).truncate(false);
+            Arc::new(options.open(dir.path().join("lock")).expect("a file"))
+        };
+        let (held, waits) = (open(), open());
+        assert!(try_lock(&held, Mode::Exclusive).expect("a lock"));
+        let signal = Signal::any().expect("a signal");
+        let bell = Bell::new(signal, &Arc::default()).expect("a bell");
+        let (known, thread) = mpsc::channel();
+        let (rung, go) = mpsc::channel();
+        let (ended, end) = mpsc::channel();
+        let waiter = {
+            let waits = Arc::clone(&waits);
+            let sleeper = move || bell.sleeper(Deadline::Never).map(|sleeper| (bell, sleeper));
+            thread::spawn(move || {
+                let (bell, sleeper) = sleeper().expect("ready to wait");
+                known.send((bell, sleeper.thread())).expect("somebody");
+                go.recv().expect("a call");
+                let _ = wait(&waits, Mode::Exclusive, &sleeper);
+                ended.send(()).expect("somebody");
+            })
+        };
+        let (bell, thread) = thread.recv().expect("a thread");
+        let _recall = bell.ring(thread, &waits).expect("a call");
+        rung.send(()).expect("somebody");
+        let ended = end.recv_timeout(Duration::from_secs(10));
+        assert!(ended.is_ok(), "the call was lost");
+        waiter.join().expect("its end");
+    }
+}
