@@ -179,7 +179,7 @@ pub(crate) fn kind_of(error: i32) -> Option<Kind> {
 }
 
 /// A second open file of the same file, whatever became of its name. Locks of the two exclude
-/// each other.
+/// each other. Wine goes by the name all the same, so it fails where that leads elsewhere.
 pub(crate) fn reopen(file: &File, writable: bool) -> io::Result<File> {
     let access = GENERIC_READ | if writable { GENERIC_WRITE } else { 0 };
     let share = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
@@ -189,7 +189,12 @@ pub(crate) fn reopen(file: &File, writable: bool) -> io::Result<File> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: a handle that was just opened, and that nobody else owns.
-    Ok(unsafe { File::from_raw_handle(handle) })
+    let again = unsafe { File::from_raw_handle(handle) };
+    if Identity::of_handle(&again)? == Identity::of_handle(file)? {
+        Ok(again)
+    } else {
+        Err(io::ErrorKind::NotFound.into())
+    }
 }
 
 /// Everything that a file can have: what `File::lock` of the standard library and fs4 lock.
