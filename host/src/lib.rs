@@ -68,8 +68,9 @@
 //!   locked file cannot be read or written through another handle, nor written at all while it is
 //!   locked in shared mode. `OnRelease::Remove` needs a file system that can remove the name of an
 //!   open file at once, as NTFS since Windows 10; elsewhere the file stays, and the release says
-//!   that it is unsupported. Threads are called back by events, so no signal is involved. Features
-//!   beyond the engine do not exist there.
+//!   that it is unsupported. What a process held that died is free soon after, and not at once.
+//!   Threads are called back by events, so no signal is involved. Features beyond the engine do
+//!   not exist there.
 
 #[cfg(all(feature = "sandbox", windows))]
 compile_error!("on Windows there is the engine alone: build without default features");
