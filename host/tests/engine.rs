@@ -4,10 +4,10 @@
 mod common;
 
 use std::fs::File;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -768,6 +768,8 @@ fn a_blocking_acquire_leaves_the_wake_ups_of_its_thread_alone() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_slow_waker_keeps_no_other_file_waiting() {
+    use std::sync::Mutex;
+    use std::task::Wake;
     struct Slow(Mutex<mpsc::Receiver<()>>);
     impl Wake for Slow {
         fn wake(self: Arc<Self>) {
