@@ -7,6 +7,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::sync::{Condvar, Mutex, MutexGuard, lock, thread};
+use crate::sys;
 
 /// When an acquire gives up: fixed once, at its start, on the monotonic clock.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +107,9 @@ impl Clock {
     }
 
     fn run(&self) {
+        if !cfg!(loom) {
+            sys::keep_signals_away();
+        }
         let mut due = self.due();
         loop {
             let now = Instant::now();

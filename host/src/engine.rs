@@ -772,7 +772,8 @@ impl Drop for Guard {
 }
 
 /// The descriptor that carries the lock. A child process that inherits it keeps the lock until
-/// it is released here or all copies are closed.
+/// it is released here or all copies are closed. Of a hold that was lost it carries nothing any more,
+/// or the next one's lock.
 #[cfg(unix)]
 impl AsFd for Guard {
     fn as_fd(&self) -> BorrowedFd<'_> {

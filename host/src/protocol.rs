@@ -37,7 +37,9 @@ pub enum Protocol {
     #[default]
     Native,
     /// `flock(2)` alone, as `flock(1)`, `cargo` and Python's filelock have it. Permission to read
-    /// the file is enough. On Windows what Rust's `File::lock` and fs4 do there: `LockFileEx` on
+    /// the file is enough. A program that has classic POSIX locks on the same file itself, such as
+    /// those of SQLite, loses them whenever this closes a descriptor of it: the kernel has it so
+    /// with any `close`. On Windows what Rust's `File::lock` and fs4 do there: `LockFileEx` on
     /// the whole range.
     Flock,
 }

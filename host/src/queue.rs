@@ -828,7 +828,7 @@ impl State {
                 && let Sent::Waiting { wait, by } = mem::take(&mut self.sent)
             {
                 match by {
-                    Some(_) => wait.interrupt(),
+                    Some(_) => _ = wait.interrupt(),
                     None => queue.means.helpers.call_back(&wait),
                 }
             }
@@ -936,7 +936,8 @@ impl State {
             Some(file) => file,
             None => Arc::new(reopen(&self.file, queue.writable)?),
         };
-        KernelWait::new(file, want, signal, &queue.means.clock).map(Arc::new)
+        let local = !queue.network;
+        KernelWait::new(file, local, want, signal, &queue.means.clock).map(Arc::new)
     }
 
     /// Has the clock make a try for the head of the queue, since nobody can wait for it.

@@ -7,7 +7,8 @@
 //!   [`unlock`], [`holder`];
 //! - how the wait of a thread ends at a deadline ([`Sleeper`]) and how it is called back
 //!   ([`Bell`]), without losing the call;
-//! - giving a description up ([`detach`]), and noticing a fork ([`fork_generation`]).
+//! - giving a description up ([`detach`]), noticing a fork ([`fork_generation`]), and threads
+//!   that are none of the program's business ([`keep_signals_away`]).
 
 #![expect(unsafe_code, reason = "these system calls have no safe binding")]
 
@@ -31,5 +32,6 @@ compile_error!("locket knows the locks of Linux, macOS and Windows");
 
 pub(crate) use system::{
     Bell, Identity, OPEN_FLAGS, OpenOptionsExt, Recall, Signal, Sleeper, Thread, detach,
-    fork_generation, has_name, holder, kind_of, remove, reopen, try_lock, unlock, wait,
+    fork_generation, has_name, holder, keep_signals_away, kind_of, remove, reopen, try_lock,
+    unlock, wait,
 };

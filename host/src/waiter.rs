@@ -27,6 +27,8 @@ pub(crate) struct KernelWait {
     pub(crate) want: Want,
     /// A description that nobody else uses until the wait is over.
     pub(crate) file: Arc<File>,
+    /// Whether it is up to this system alone when a call comes back, and not to a file server.
+    local: bool,
     bell: sys::Bell,
     progress: Mutex<Progress>,
 }
@@ -58,6 +60,7 @@ impl KernelWait {
     /// does not.
     pub(crate) fn new(
         file: Arc<File>,
+        local: bool,
         want: Want,
         signal: sys::Signal,
         clock: &Arc<Clock>,
@@ -65,6 +68,7 @@ impl KernelWait {
         Ok(Self {
             want,
             file,
+            local,
             bell: sys::Bell::new(signal, clock)?,
             progress: Mutex::default(),
         })
@@ -122,12 +126,12 @@ impl KernelWait {
         kernel.wait(&self.file, self.want.mode, sleeper)
     }
 
-    /// Calls the waiter back; it reports [`Outcome::Interrupted`] within microseconds, unless it
-    /// is about to report something else already.
-    pub(crate) fn interrupt(&self) {
+    /// Calls the waiter back; it reports [`Outcome::Interrupted`] within microseconds. Answers
+    /// `false` where it is about to report something else already.
+    pub(crate) fn interrupt(&self) -> bool {
         let mut progress = lock(&self.progress);
         if progress.interrupted || progress.over {
-            return;
+            return progress.interrupted;
         }
         progress.interrupted = true;
         if let Some(thread) = progress.thread {
@@ -136,6 +140,7 @@ impl KernelWait {
             debug_assert!(recall.is_ok(), "{recall:?}");
             progress.recall = recall.ok();
         }
+        true
     }
 }
 
@@ -157,7 +162,16 @@ struct Job {
 struct Pool {
     jobs: VecDeque<Job>,
     idle: usize,
+    /// Threads whose wait was called back, and that will be idle in a moment.
+    returning: usize,
     threads: usize,
+}
+
+impl Pool {
+    /// Whether there is, or is about to be, a thread without work.
+    fn has_spare(&self) -> bool {
+        self.idle + self.returning > self.jobs.len()
+    }
 }
 
 impl Helpers {
@@ -176,7 +190,7 @@ impl Helpers {
     /// Whether [`run`](Self::run) is worth a try.
     pub(crate) fn has_room(&self) -> bool {
         let pool = self.pool();
-        pool.threads < self.limit || pool.idle > pool.jobs.len()
+        pool.threads < self.limit || pool.has_spare()
     }
 
     /// Waits on a thread of its own. Answers `false`, and does nothing, where there is none left.
@@ -190,7 +204,7 @@ impl Helpers {
             done: Box::new(done),
         };
         let mut pool = self.pool();
-        if pool.idle > pool.jobs.len() {
+        if pool.has_spare() {
             pool.jobs.push_back(job);
             self.work.notify_one();
             return true;
@@ -215,20 +229,29 @@ impl Helpers {
             .iter()
             .position(|job| Arc::ptr_eq(&job.wait, wait));
         let job = queued.and_then(|index| pool.jobs.remove(index));
-        drop(pool);
-        if job.is_none() {
-            wait.interrupt();
+        if job.is_none() && wait.interrupt() && wait.local {
+            pool.returning += 1;
         }
+        drop(pool);
+        drop(job);
     }
 
     fn work(&self, mut job: Job) {
+        // A model has one thread of the system for all, the test's own included.
+        if !cfg!(loom) {
+            sys::keep_signals_away();
+        }
         loop {
             let Job { wait, done } = job;
             let outcome = wait.run(Deadline::Never);
+            let returned = wait.local && matches!(outcome, Outcome::Interrupted);
             // Its descriptor shall not stay open for as long as this thread idles.
             drop(wait);
             // Before the outcome is told, since that can call for the next wait.
-            self.pool().idle += 1;
+            let mut pool = self.pool();
+            pool.idle += 1;
+            pool.returning -= usize::from(returned);
+            drop(pool);
             let woken = done(outcome);
             let mut pool = self.pool();
             pool.idle -= 1;

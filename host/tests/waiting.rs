@@ -277,6 +277,40 @@ fn nothing_is_tried_while_the_lock_is_held_here() {
     block_on(waiting).unwrap().release().unwrap();
 }
 
+/// The program's signals are handled on its own threads.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_threads_of_the_engine_take_no_signal_but_the_one_that_wakes_them() {
+    let _alone = alone();
+    let dir = Dir::new();
+    let (holder, lock) = (dir.lock(&Engine::new()), dir.lock(&Engine::new()));
+    let _guard = holder.acquire(EX, None).unwrap();
+    let mut waiting = lock.acquire_async(EX, STUCK);
+    assert!(poll(&mut waiting).is_pending());
+    eventually("it waits in the kernel", || {
+        kernel_waiters(lock.path()) == 1
+    });
+    assert_eq!(engine_threads(), 2);
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let field = |name| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .unwrap()
+                .trim()
+        };
+        if !field("Name:").starts_with("locket-") {
+            continue;
+        }
+        let blocked = u64::from_str_radix(field("SigBlk:"), 16).unwrap();
+        let blocks = |signal: i32| blocked & (1 << (signal - 1)) != 0;
+        assert!(blocks(libc::SIGTERM) && blocks(libc::SIGINT) && blocks(libc::SIGCHLD));
+        assert!(!blocks(libc::SIGSEGV));
+        assert_eq!(blocks(libc::SIGSTKFLT), field("Name:") == "locket-clock");
+    }
+}
+
 /// The clock stops when it has nothing to do, and starts again.
 #[test]
 fn a_timeout_after_a_long_rest_ends_the_wait() {

@@ -189,3 +189,40 @@ fn uncontended_calls_are_those_that_the_guarantee_needs() {
         }
     }
 }
+
+/// Once there are two open files for the lock, one that holds and one that waits, they take turns:
+/// a contended acquire opens nothing.
+#[test]
+fn a_contended_acquire_opens_no_file() {
+    if !can_trace() {
+        return;
+    }
+    let dir = Dir::new();
+    let trace = dir.0.path().join("trace");
+    let mut holder = dir.peer();
+    let mut strace = Command::new("strace");
+    strace.arg("-o").arg(&trace).arg(PEER).arg(dir.lock());
+    let mut waiter = Process::spawn(strace.args(["--protocol", "flock"]));
+    for _ in 0..3 {
+        assert_eq!(holder.ask("acquire exclusive none"), "ok");
+        waiter.send("acquire exclusive none");
+        eventually("it waits", || kernel_waiters(&dir.lock()) == 1);
+        assert_eq!(holder.ask("release"), "ok");
+        assert_eq!(waiter.answer(), "ok");
+        assert_eq!(waiter.ask("release"), "ok");
+    }
+    assert!(waiter.finish());
+    let trace = std::fs::read_to_string(&trace).unwrap();
+    let (_, last) = trace.rsplit_once("read(0, \"acquire").unwrap();
+    let (last, _) = last.split_once("write(1").unwrap();
+    let calls: Vec<_> = last
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_once('('))
+        .map(|(name, _)| name)
+        .collect();
+    println!("{calls:?}");
+    // The signal that would call it back, and the file where the path leads.
+    let known = ["flock", "rt_sigprocmask", "gettid", "flock", "newfstatat"];
+    assert_eq!(calls, known);
+}

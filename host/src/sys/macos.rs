@@ -17,8 +17,8 @@ use crate::deadline::{self, Clock, Deadline};
 use crate::sync::{Mutex, lock};
 
 pub(crate) use super::unix::{
-    Identity, OPEN_FLAGS, OpenOptionsExt, Signal, fork_generation, has_name, holder, kind_of,
-    remove, try_lock, unlock,
+    Identity, OPEN_FLAGS, OpenOptionsExt, Signal, fork_generation, has_name, holder,
+    keep_signals_away, kind_of, remove, try_lock, unlock,
 };
 
 impl Identity {

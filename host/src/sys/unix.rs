@@ -224,6 +224,29 @@ impl Signal {
     }
 }
 
+/// Keeps the signals of the program away from the calling thread, except those of faults: their
+/// handlers are not made for its small stack, and would cost a wait its place in the kernel's
+/// queue.
+pub(crate) fn keep_signals_away() {
+    let faults = [
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGILL,
+        libc::SIGFPE,
+        libc::SIGABRT,
+    ];
+    // SAFETY: `set` is initialised by `sigfillset` before it is read; the program's other threads
+    // are there to take what this one blocks.
+    unsafe {
+        let mut set = MaybeUninit::uninit();
+        libc::sigfillset(set.as_mut_ptr());
+        for fault in faults {
+            libc::sigdelset(set.as_mut_ptr(), fault);
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut());
+    }
+}
+
 /// How many times this process image was forked on the way from the first call to here: a value
 /// that differs from an earlier one means that this is a child, which shares its parent's open
 /// file descriptions and must leave their locks alone.

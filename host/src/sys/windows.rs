@@ -425,6 +425,9 @@ pub(crate) fn detach(_: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// There are no signals here.
+pub(crate) fn keep_signals_away() {}
+
 /// Nothing forks here.
 pub(crate) fn fork_generation() -> u32 {
     0
