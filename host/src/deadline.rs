@@ -7,7 +7,6 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::sync::{Condvar, Mutex, MutexGuard, lock, thread};
-use crate::sys;
 
 /// When an acquire gives up: fixed once, at its start, on the monotonic clock.
 #[derive(Clone, Copy, Debug)]
@@ -48,10 +47,12 @@ pub(crate) const IDLE: Duration = Duration::from_secs(1);
 
 /// Wakes tasks at points in time. One thread for all of an engine, and none while nothing is due;
 /// it sleeps until the earliest of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Clock {
     due: Mutex<Due>,
     changed: Condvar,
+    /// What its thread does first.
+    prepare: fn(),
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +76,14 @@ impl Alarm {
 }
 
 impl Clock {
+    pub(crate) fn new(prepare: fn()) -> Self {
+        Self {
+            due: Mutex::default(),
+            changed: Condvar::new(),
+            prepare,
+        }
+    }
+
     fn due(&self) -> MutexGuard<'_, Due> {
         lock(&self.due)
     }
@@ -107,9 +116,7 @@ impl Clock {
     }
 
     fn run(&self) {
-        if !cfg!(loom) {
-            sys::keep_signals_away();
-        }
+        (self.prepare)();
         let mut due = self.due();
         loop {
             let now = Instant::now();

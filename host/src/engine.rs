@@ -136,7 +136,7 @@ impl EngineBuilder {
                 generation: sys::fork_generation(),
                 registry: Registry::default(),
                 means: Arc::new(Means {
-                    clock: Arc::new(Clock::default()),
+                    clock: Arc::new(Clock::new(sys::keep_signals_away)),
                     helpers: Arc::new(Helpers::new(self.helper_threads)),
                     hand_off_limit: self.hand_off_limit,
                     hand_off_time: self.hand_off_time,

@@ -49,7 +49,8 @@ impl Error {
     /// An error of the operating system, sorted by what it means for a lock.
     pub(crate) fn os(source: io::Error, path: &Path) -> Self {
         use io::ErrorKind as E;
-        let kind = match source.kind() {
+        let known = source.raw_os_error().and_then(sys::kind_of);
+        let kind = match known.unwrap_or_else(|| source.kind()) {
             E::NotFound | E::NotADirectory => Kind::NotFound,
             E::PermissionDenied => Kind::Denied,
             E::IsADirectory | E::InvalidInput | E::InvalidFilename | E::InvalidData => {
@@ -57,10 +58,7 @@ impl Error {
             }
             E::Unsupported => Kind::Unsupported,
             E::Deadlock => Kind::Deadlock,
-            _ => source
-                .raw_os_error()
-                .and_then(sys::kind_of)
-                .unwrap_or(Kind::Io),
+            _ => Kind::Io,
         };
         Self {
             kind,

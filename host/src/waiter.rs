@@ -237,10 +237,7 @@ impl Helpers {
     }
 
     fn work(&self, mut job: Job) {
-        // A model has one thread of the system for all, the test's own included.
-        if !cfg!(loom) {
-            sys::keep_signals_away();
-        }
+        sys::keep_signals_away();
         loop {
             let Job { wait, done } = job;
             let outcome = wait.run(Deadline::Never);

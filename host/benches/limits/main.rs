@@ -15,6 +15,7 @@ mod peers;
 mod picture;
 mod process;
 mod report;
+mod samples;
 mod throughput;
 mod uncontended;
 mod waiters;

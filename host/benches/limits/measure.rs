@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::report::{Row, Section, Target, Unit};
+use crate::samples::Samples;
 
 /// Appends samples.
 type Go<'a> = Box<dyn FnMut(&mut Vec<f64>) + 'a>;
@@ -51,41 +52,6 @@ impl<'a> Contestant<'a> {
     }
 }
 
-/// What one contestant, or one quantity, came to.
-#[derive(Default)]
-pub(crate) struct Samples {
-    all: Vec<f64>,
-    rounds: Vec<f64>,
-}
-
-impl Samples {
-    /// Adds a round of one sample.
-    pub(crate) fn push(&mut self, sample: f64) {
-        self.all.push(sample);
-        self.rounds.push(sample);
-    }
-
-    /// The median over the rounds of the ratio to `base` within each.
-    pub(crate) fn ratio(&self, base: &Self) -> f64 {
-        let ratios = self.rounds.iter().zip(&base.rounds);
-        percentile(ratios.map(|(own, base)| own / base).collect(), 50)
-    }
-
-    pub(crate) fn percentile(&self, percent: usize) -> f64 {
-        percentile(self.all.clone(), percent)
-    }
-
-    pub(crate) fn values(&self) -> &[f64] {
-        &self.all
-    }
-}
-
-/// The value below which so many in a hundred are.
-pub(crate) fn percentile(mut values: Vec<f64>, percent: usize) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[(values.len() * percent / 100).min(values.len() - 1)]
-}
-
 /// How many rounds there are before those that count.
 const WARM_UP: usize = 2;
 
@@ -99,8 +65,7 @@ pub(crate) fn compare(title: &str, rounds: usize, mut contestants: Vec<Contestan
             let mut samples = Vec::new();
             (contestants[index].go)(&mut samples);
             if round >= WARM_UP {
-                results[index].all.extend_from_slice(&samples);
-                results[index].rounds.push(percentile(samples, 50));
+                results[index].push_round(samples);
             }
         }
     }

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
-use crate::measure::Samples;
+use crate::samples::Samples;
 
 /// What the ratio or the median of a row is to be.
 #[derive(Clone, Copy, Serialize)]

@@ -22,9 +22,10 @@ use tokio::task::LocalSet;
 
 use crate::Plan;
 use crate::manners::{EX, Manner, runtime};
-use crate::measure::{Samples, now, processor_time, spin};
+use crate::measure::{now, processor_time, spin};
 use crate::process::{Process, say, told};
 use crate::report::{Report, Row, Section, Target, Unit};
+use crate::samples::Samples;
 
 const TASKS: usize = 16;
 /// How long the lock is held.

@@ -22,9 +22,10 @@ use tokio::task::LocalSet;
 
 use crate::Plan;
 use crate::manners::{EX, Manner, asked, runtime};
-use crate::measure::{Samples, processor_time};
+use crate::measure::processor_time;
 use crate::process::{Process, say, told};
 use crate::report::{Report, Row, Section, Target, Unit};
+use crate::samples::Samples;
 
 /// Tasks for one file.
 const TASKS: usize = 10_000;

@@ -228,7 +228,8 @@ mod tests {
         let (held, waits) = (open(), open());
         assert!(try_lock(&held, Mode::Exclusive).expect("a lock"));
         let signal = Signal::any().expect("a signal");
-        let bell = Bell::new(signal, &Arc::default()).expect("a bell");
+        let clock = Arc::new(Clock::new(|| ()));
+        let bell = Bell::new(signal, &clock).expect("a bell");
         let (known, thread) = mpsc::channel();
         let (rung, go) = mpsc::channel();
         let (ended, end) = mpsc::channel();

@@ -18,7 +18,6 @@ pub(crate) use std::os::unix::fs::OpenOptionsExt;
 
 use super::system;
 use crate::Mode;
-use crate::error::Kind;
 
 /// Never wait: a FIFO or a terminal must not block the caller.
 pub(crate) const OPEN_FLAGS: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
@@ -80,11 +79,11 @@ pub(crate) fn remove(path: &Path, identity: Identity) -> io::Result<()> {
 }
 
 /// What an error number says of a lock, where the standard library has no word for it.
-pub(crate) fn kind_of(error: i32) -> Option<Kind> {
+pub(crate) fn kind_of(error: i32) -> Option<io::ErrorKind> {
     match error {
         // Too many symbolic links; a socket, or a device without a driver.
-        libc::ELOOP | libc::ENXIO | libc::ENODEV => Some(Kind::InvalidPath),
-        libc::ENOSYS | libc::EOPNOTSUPP => Some(Kind::Unsupported),
+        libc::ELOOP | libc::ENXIO | libc::ENODEV => Some(io::ErrorKind::InvalidInput),
+        libc::ENOSYS | libc::EOPNOTSUPP => Some(io::ErrorKind::Unsupported),
         _ => None,
     }
 }
@@ -228,6 +227,10 @@ impl Signal {
 /// handlers are not made for its small stack, and would cost a wait its place in the kernel's
 /// queue.
 pub(crate) fn keep_signals_away() {
+    // A model has one thread of the system for all of its own.
+    if cfg!(loom) {
+        return;
+    }
     let faults = [
         libc::SIGSEGV,
         libc::SIGBUS,

@@ -35,7 +35,6 @@ pub(crate) use std::os::windows::fs::OpenOptionsExt;
 
 use crate::Mode;
 use crate::deadline::{Clock, Deadline};
-use crate::error::Kind;
 
 /// Overlapped, so that the wait for a lock can be called back. Nobody reads or writes through
 /// these handles, which the standard library expects to block. The other flag lets a folder be
@@ -168,11 +167,11 @@ pub(crate) fn remove(path: &Path, identity: Identity) -> io::Result<()> {
 }
 
 /// What an error number says of a lock, where the standard library has no word for it.
-pub(crate) fn kind_of(error: i32) -> Option<Kind> {
+pub(crate) fn kind_of(error: i32) -> Option<io::ErrorKind> {
     match error.cast_unsigned() {
         // A device; a path that cannot be one; too many symbolic links.
         ERROR_INVALID_FUNCTION | ERROR_BAD_PATHNAME | ERROR_CANT_RESOLVE_FILENAME => {
-            Some(Kind::InvalidPath)
+            Some(io::ErrorKind::InvalidInput)
         }
         _ => None,
     }
