@@ -114,11 +114,19 @@ pub fn kernel_waiters(path: &Path) -> usize {
         ":{} ",
         std::fs::metadata(path).expect("the lock file").ino()
     );
-    let locks = std::fs::read_to_string("/proc/locks").expect("the kernel's locks");
-    locks
-        .lines()
-        .filter(|line| line.contains("->") && line.contains(&inode))
-        .count()
+    let count = || {
+        let locks = std::fs::read_to_string("/proc/locks").expect("the kernel's locks");
+        let mine = |line: &&str| line.contains("->") && line.contains(&inode);
+        locks.lines().filter(mine).count()
+    };
+    // The list comes in pieces; if it changes in between, something can be in it twice.
+    let mut before = count();
+    loop {
+        let now = count();
+        if now == std::mem::replace(&mut before, now) {
+            return now;
+        }
+    }
 }
 
 /// Whether `strace` is there. In CI it must be.

@@ -136,20 +136,14 @@ fn examine(path: &Path) -> anyhow::Result<Report> {
         }
         Err(e) => return Err(e.into()),
     };
-    let table = fs::read_to_string("/proc/locks").context("this system does not tell")?;
+    let table = table_of(metadata.ino()).context("this system does not tell")?;
     let device = lock_device(path, &metadata)?;
     let here = |lock: &Lock| {
         (lock.devmaj, lock.devmin, lock.inode) == (device.0, device.1, metadata.ino())
     };
     // The parser drops the arrow that marks those who wait.
-    let (waits, holds): (Vec<_>, Vec<_>) = table.lines().partition(|line| line.contains("->"));
-    let locks = |lines: &[&str]| -> anyhow::Result<Vec<Lock>> {
-        let inode = format!(":{} ", metadata.ino());
-        let lines: Vec<_> = lines
-            .iter()
-            .copied()
-            .filter(|line| line.contains(&inode))
-            .collect();
+    let (waits, holds): (Vec<_>, Vec<_>) = table.into_iter().partition(|line| line.contains("->"));
+    let locks = |lines: &[String]| -> anyhow::Result<Vec<Lock>> {
         let Locks(mut locks) = Locks::from_buf_read(lines.join("\n").as_bytes())?;
         locks.retain(here);
         Ok(locks)
@@ -172,6 +166,32 @@ fn examine(path: &Path) -> anyhow::Result<Report> {
         holders,
         waiting,
     })
+}
+
+/// The lines of the table of locks that concern an inode. The table comes in pieces; if it changes
+/// in between, a line can be missing or in it twice. So it is read until it says the same twice.
+fn table_of(inode: u64) -> io::Result<Vec<String>> {
+    const TRIES: usize = 10;
+    let inode = format!(":{inode} ");
+    let read = || -> io::Result<Vec<String>> {
+        let table = fs::read_to_string("/proc/locks")?;
+        let mine = table.lines().filter(|line| line.contains(&inode));
+        Ok(mine.map(str::to_owned).collect())
+    };
+    // Without the number of the line.
+    let said = |lines: &[String]| -> Vec<String> {
+        let lines = lines.iter().filter_map(|line| line.split_once(": "));
+        lines.map(|(_, said)| said.to_owned()).collect()
+    };
+    let mut before = read()?;
+    for _ in 0..TRIES {
+        let now = read()?;
+        if said(&now) == said(&before) {
+            break;
+        }
+        before = now;
+    }
+    Ok(before)
 }
 
 /// The device as the table of locks has it. On some file systems, such as btrfs, `stat` gives

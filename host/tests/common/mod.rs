@@ -107,11 +107,19 @@ pub(crate) fn descriptors() -> usize {
 pub(crate) fn kernel_waiters(path: &Path) -> usize {
     use std::os::unix::fs::MetadataExt;
     let inode = format!(":{} ", std::fs::metadata(path).unwrap().ino());
-    let locks = std::fs::read_to_string("/proc/locks").unwrap();
-    locks
-        .lines()
-        .filter(|line| line.contains("->") && line.contains(&inode))
-        .count()
+    let count = || {
+        let locks = std::fs::read_to_string("/proc/locks").unwrap();
+        let mine = |line: &&str| line.contains("->") && line.contains(&inode);
+        locks.lines().filter(mine).count()
+    };
+    // The list comes in pieces; if it changes in between, something can be in it twice.
+    let mut before = count();
+    loop {
+        let now = count();
+        if now == std::mem::replace(&mut before, now) {
+            return now;
+        }
+    }
 }
 
 /// Says what the system is not able to show, past the test runner, which keeps to itself what
