@@ -107,6 +107,45 @@ impl Drop for Process {
     }
 }
 
+/// A directory of its own, with an empty lock file in it. Removed when dropped.
+#[derive(Debug)]
+pub struct Dir(tempfile::TempDir);
+
+impl Default for Dir {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Dir {
+    /// Makes one.
+    pub fn new() -> Self {
+        let dir = Self(tempfile::tempdir().expect("a directory"));
+        std::fs::write(dir.lock(), "").expect("a lock file");
+        dir
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The lock file.
+    pub fn lock(&self) -> PathBuf {
+        self.path().join("lock")
+    }
+
+    /// A process of ours that locks the file.
+    pub fn peer(&self) -> Process {
+        self.peer_with(&[])
+    }
+
+    /// The same, with arguments.
+    pub fn peer_with(&self, args: &[&str]) -> Process {
+        Process::spawn(Command::new(peer()).arg(self.lock()).args(args))
+    }
+}
+
 /// How many wait in the kernel for a lock of the file.
 pub fn kernel_waiters(path: &Path) -> usize {
     use std::os::unix::fs::MetadataExt;
@@ -154,12 +193,7 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 /// The `locket` tool, built beside the tests. `cargo test --workspace` and nextest build it;
 /// where it is missing or older than its sources, says so instead of testing something else.
 pub fn tool() -> PathBuf {
-    let tests = std::env::current_exe().expect("the path of this test");
-    let path = tests
-        .ancestors()
-        .nth(2)
-        .expect("a target folder")
-        .join("locket");
+    let path = beside_the_tests("locket");
     let built = path.metadata().and_then(|m| m.modified());
     let built = built.unwrap_or_else(|e| panic!("{}: {e}; {BUILD}", path.display()));
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/src");
@@ -168,6 +202,18 @@ pub fn tool() -> PathBuf {
         "the tool is older than its sources; {BUILD}"
     );
     path
+}
+
+/// The program `peer` of this package, which Cargo builds before it runs a test: it locks a file
+/// as it is told to, line by line.
+pub fn peer() -> PathBuf {
+    beside_the_tests("peer")
+}
+
+fn beside_the_tests(program: &str) -> PathBuf {
+    let tests = std::env::current_exe().expect("the path of this test");
+    let folder = tests.ancestors().nth(2).expect("a target folder");
+    folder.join(program)
 }
 
 const BUILD: &str = "run `cargo build --bin locket` first, or the tests of the whole workspace";

@@ -1,31 +1,10 @@
 //! What waiting and not waiting cost, between processes: order, wake-ups, system calls.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use locket_tests::process::{Process, QUIESCENT, can_trace, eventually, kernel_waiters};
-
-const PEER: &str = env!("CARGO_BIN_EXE_peer");
-
-struct Dir(tempfile::TempDir);
-
-impl Dir {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("lock"), "").unwrap();
-        Self(dir)
-    }
-
-    fn lock(&self) -> PathBuf {
-        self.0.path().join("lock")
-    }
-
-    fn peer(&self) -> Process {
-        Process::spawn(Command::new(PEER).arg(self.lock()))
-    }
-}
+use locket_tests::process::{Dir, Process, QUIESCENT, can_trace, eventually, kernel_waiters, peer};
 
 /// How often the threads of a process went to sleep, and so were woken since.
 fn sleeps(process: &Process) -> u64 {
@@ -87,11 +66,11 @@ fn waiting_makes_no_system_call() {
     }
     for acquire in ["acquire exclusive none", "acquire-async exclusive none"] {
         let dir = Dir::new();
-        let trace = dir.0.path().join("trace");
+        let trace = dir.path().join("trace");
         let mut holder = dir.peer();
         assert_eq!(holder.ask("acquire exclusive none"), "ok");
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-o"]).arg(&trace).arg(PEER);
+        strace.args(["-f", "-o"]).arg(&trace).arg(peer());
         let mut waiter = Process::spawn(strace.arg(dir.lock()));
         waiter.send(acquire);
         eventually("it waits", || kernel_waiters(&dir.lock()) == 1);
@@ -119,9 +98,9 @@ fn waiting_makes_no_system_call() {
 /// The system calls of one round, between two answers of a traced peer.
 fn calls(dir: &Dir, args: &[&str], round: &[&str]) -> BTreeMap<String, usize> {
     const ROUNDS: usize = 3;
-    let trace = dir.0.path().join("trace");
+    let trace = dir.path().join("trace");
     let mut strace = Command::new("strace");
-    strace.arg("-o").arg(&trace).arg(PEER).arg(dir.lock());
+    strace.arg("-o").arg(&trace).arg(peer()).arg(dir.lock());
     let mut peer = Process::spawn(strace.args(args));
     for _ in 0..ROUNDS {
         for command in round {
@@ -198,10 +177,10 @@ fn a_contended_acquire_opens_no_file() {
         return;
     }
     let dir = Dir::new();
-    let trace = dir.0.path().join("trace");
+    let trace = dir.path().join("trace");
     let mut holder = dir.peer();
     let mut strace = Command::new("strace");
-    strace.arg("-o").arg(&trace).arg(PEER).arg(dir.lock());
+    strace.arg("-o").arg(&trace).arg(peer()).arg(dir.lock());
     let mut waiter = Process::spawn(strace.args(["--protocol", "flock"]));
     for _ in 0..3 {
         assert_eq!(holder.ask("acquire exclusive none"), "ok");
