@@ -59,10 +59,11 @@ impl Process {
         Self::python(&body, path)
     }
 
-    /// Sends a line.
+    /// Sends a line, all of it at once: it is read in one system call, and some count those.
     pub fn send(&mut self, line: &str) {
         let input = self.input.as_mut().expect("its input");
-        writeln!(input, "{line}").expect("send a line");
+        let line = format!("{line}\n");
+        input.write_all(line.as_bytes()).expect("send a line");
     }
 
     /// The next line of output, if it comes within `limit`.
