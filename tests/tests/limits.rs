@@ -1,22 +1,28 @@
 //! What waiting and not waiting cost, between processes: order, wake-ups, system calls.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use locket_tests::process::{Dir, Process, QUIESCENT, can_trace, eventually, kernel_waiters, peer};
 
-/// How often the threads of a process went to sleep, and so were woken since.
-fn sleeps(process: &Process) -> u64 {
+/// Each thread of a process: whether it sleeps, and how often it went to sleep, and so was woken
+/// since.
+fn threads(process: &Process) -> BTreeMap<PathBuf, (bool, u64)> {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", process.id())).unwrap();
-    let sleeps = tasks.map(|task| {
-        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-        line.unwrap().trim().parse::<u64>().unwrap()
+    let threads = tasks.filter_map(|task| {
+        let task = task.unwrap().path();
+        // None where it has ended in the meantime.
+        let status = std::fs::read_to_string(task.join("status")).ok()?;
+        let value = |name| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap().trim()
+        };
+        let sleeps = value("voluntary_ctxt_switches:").parse().unwrap();
+        Some((task, (value("State:").starts_with('S'), sleeps)))
     });
-    sleeps.sum()
+    threads.collect()
 }
 
 /// Fifty processes wait, in every manner. Each release wakes the one that came first, and no
@@ -41,18 +47,21 @@ fn fifty_processes_are_served_in_the_order_of_arrival_with_one_wakeup_each() {
             kernel_waiters(&dir.lock()) == i + 1
         });
     }
-    // Until the threads behind the waiting ones have gone to sleep as well.
-    let mut before: Vec<_> = queue.iter().map(sleeps).collect();
+    // Until the threads behind the waiting ones have gone to sleep as well: all are found asleep
+    // twice and none was woken in between, so there was a moment in which none was left to wake
+    // another.
+    let mut before: Vec<_> = queue.iter().map(threads).collect();
     eventually("all sleep", || {
-        std::thread::sleep(QUIESCENT);
-        let now: Vec<_> = queue.iter().map(sleeps).collect();
-        std::mem::replace(&mut before, now.clone()) == now
+        let now: Vec<_> = queue.iter().map(threads).collect();
+        let asleep = now.iter().flatten().all(|(_, (asleep, _))| *asleep);
+        let before = std::mem::replace(&mut before, now.clone());
+        asleep && before == now
     });
     assert_eq!(holder.ask("release"), "ok");
     for i in 0..queue.len() {
         assert_eq!(queue[i].answer(), "ok", "out of order");
         for (later, before) in queue[i + 1..].iter().zip(&before[i + 1..]) {
-            assert_eq!(sleeps(later), *before, "woken before its turn");
+            assert_eq!(threads(later), *before, "woken before its turn");
         }
         assert_eq!(queue[i].ask("release"), "ok");
     }
