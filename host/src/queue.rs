@@ -756,8 +756,8 @@ impl LockQueue {
         Ok(found.map(|found| Holder { owner: None, found }))
     }
 
-    /// The owners without whose progress the wait of `ticket` cannot end.
-    /// None where it does not wait any more.
+    /// The owners without whose progress the wait of `ticket` cannot end; `None` where it does
+    /// not wait any more.
     pub(crate) fn blockers(&self, ticket: Ticket) -> Option<Vec<OwnerId>> {
         let state = self.state();
         let want = state.waiting.get(&ticket)?.want;
