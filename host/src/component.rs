@@ -83,7 +83,7 @@ pub mod p2;
 pub mod p3;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use wasmtime::component::{HasData, ResourceTable};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
@@ -112,6 +112,7 @@ pub struct LocketCtxBuilder {
     protocol: Protocol,
     limits: Limits,
     grants: Vec<Grant>,
+    database: Option<PathBuf>,
 }
 
 impl LocketCtxBuilder {
@@ -125,6 +126,13 @@ impl LocketCtxBuilder {
     /// [`Protocol::Native`].
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.protocol = protocol;
+        self
+    }
+
+    /// The database of the host in which the guest's locks of [`Protocol::Sqlite`] are. By default
+    /// there is none, and that protocol is `not-supported`.
+    pub fn database(mut self, host_path: impl Into<PathBuf>) -> Self {
+        self.database = Some(host_path.into());
         self
     }
 
@@ -158,6 +166,9 @@ impl LocketCtxBuilder {
         let label = self.label.as_deref();
         let mut sandbox = Sandbox::new(&self.engine, label, self.protocol, self.limits);
         self.grants.into_iter().for_each(|grant| sandbox.add(grant));
+        if let Some(database) = self.database {
+            sandbox.set_database(database);
+        }
         LocketCtx { sandbox }
     }
 }
@@ -172,6 +183,7 @@ impl LocketCtx {
             protocol: Protocol::default(),
             limits: Limits::default(),
             grants: Vec::new(),
+            database: None,
         }
     }
 

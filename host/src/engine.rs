@@ -5,7 +5,6 @@
 //! take the same route; they differ in who calls it again, and in who waits in the kernel.
 
 use std::fmt;
-use std::fs::File;
 use std::future::{self, Future};
 #[cfg(unix)]
 use std::os::fd::{AsFd, BorrowedFd};
@@ -24,9 +23,11 @@ use crate::gap::Gap;
 use crate::protocol::Want;
 use crate::queue::{Entered, Failure, LockQueue, Means, OwnerId, Party, Ticket, Turn};
 use crate::registry::Registry;
+use crate::site::Site;
 use crate::sync::{Bed, Mutex, lock};
 use crate::target::{Opened, TRIES, Target};
 use crate::waiter::{Helpers, KernelWait};
+use crate::watch::Watcher;
 use crate::{Guarantee, Holder, LostReason, Mode, OnRelease, Protocol, Scope, State, sys};
 
 /// Locks files, and knows who in this process holds and awaits which.
@@ -138,6 +139,7 @@ impl EngineBuilder {
                 means: Arc::new(Means {
                     clock: Arc::new(Clock::new(sys::keep_signals_away)),
                     helpers: Arc::new(Helpers::new(self.helper_threads)),
+                    watcher: Arc::new(Watcher::default()),
                     hand_off_limit: self.hand_off_limit,
                     hand_off_time: self.hand_off_time,
                     gap: self.gap,
@@ -158,6 +160,9 @@ pub struct Options {
     create: bool,
     pinned: bool,
     max_hold: Option<Duration>,
+    threaded: bool,
+    stale_after: Option<Duration>,
+    database: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -168,6 +173,9 @@ impl Default for Options {
             create: true,
             pinned: false,
             max_hold: None,
+            threaded: false,
+            stale_after: None,
+            database: None,
         }
     }
 }
@@ -193,14 +201,16 @@ impl Options {
     }
 
     /// Whether to create the file where it is missing; on by default. It is created empty, with
-    /// mode 0666 less the umask.
+    /// mode 0666 less the umask. Where the lock [is a name](Protocol::is_name) there is no
+    /// such file.
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
         self
     }
 
     /// Promises that nobody removes or replaces the file while this lock is in use, which saves
-    /// the check after every grant and before every release. Off by default.
+    /// the check after every grant and before every release. Off by default. Where the lock
+    /// [is a name](Protocol::is_name), it is the name that nobody removes.
     pub fn pinned(mut self, pinned: bool) -> Self {
         self.pinned = pinned;
         self
@@ -210,6 +220,30 @@ impl Options {
     /// [`State::Lost`]. None by default.
     pub fn max_hold(mut self, max_hold: Option<Duration>) -> Self {
         self.max_hold = max_hold;
+        self
+    }
+
+    /// Makes each thread an owner of its own, as pylockfile's `threaded` does: what one acquired,
+    /// another may release by its [`Guard`], and not by [`LockFile::release`]. Off by default: the
+    /// process is the owner.
+    pub fn threaded(mut self, threaded: bool) -> Self {
+        self.threaded = threaded;
+        self
+    }
+
+    /// Takes a lock that [is a name](Protocol::is_name) from its holder once it is that old,
+    /// by the time at which it was last changed, even if that holder lives. None by default: only
+    /// from one who is proven dead. Locks of the kernel do not grow old.
+    pub fn stale_after(mut self, age: Option<Duration>) -> Self {
+        self.stale_after = age;
+        self
+    }
+
+    /// The database for [`Protocol::Sqlite`], which has none by default. It is created where it is
+    /// missing; so is the table in it. Nobody in this process may have it open by another copy of
+    /// the SQLite library than this crate's.
+    pub fn database(mut self, path: impl Into<PathBuf>) -> Self {
+        self.database = Some(path.into());
         self
     }
 }
@@ -256,6 +290,9 @@ impl Engine {
     ) -> Result<LockFile> {
         self.context.refuse_forked(&path)?;
         let mut options = options.clone();
+        let target = target
+            .kept_by(options.protocol, options.database.as_deref())
+            .map_err(|e| Error::os(e, &path))?;
         let opened = target.open().map_err(|e| Error::os(e, &path))?;
         let queue = self.context.queue(opened);
         if options.protocol == Protocol::Native && queue.network {
@@ -263,10 +300,8 @@ impl Engine {
         }
         let handle = Handle {
             context: Arc::clone(&self.context),
-            party: Party {
-                owner: owner.0,
-                handle: self.context.registry.number(),
-            },
+            owner: owner.0,
+            number: self.context.registry.number(),
             target: Arc::new(target),
             path,
             options,
@@ -277,6 +312,20 @@ impl Engine {
         Ok(LockFile {
             handle: Arc::new(handle),
         })
+    }
+
+    /// Takes the lock of the file at `path` away from whoever holds it, in whatever protocol it
+    /// is held, and tells which that was. A lock that does not name its holder is left alone: that
+    /// takes [`LockFile::break_lock`] with the right protocol.
+    ///
+    /// # Errors
+    ///
+    /// As [`LockFile::break_lock`].
+    pub fn break_lock(&self, path: impl AsRef<Path>) -> Result<Protocol> {
+        let path = path.as_ref();
+        let open =
+            |protocol| self.open_with(path, &Options::new().create(false).protocol(protocol));
+        break_any(path, open)
     }
 
     /// A new owner, called `label` in what others are told of it.
@@ -290,6 +339,25 @@ impl Engine {
     pub(crate) fn disown(&self, owner: Owner) {
         self.context.registry.disown(owner.0);
     }
+}
+
+/// Breaks the lock of a file in the first protocol in which it is held for certain.
+pub(crate) fn break_any(
+    path: &Path,
+    open: impl Fn(Protocol) -> Result<LockFile>,
+) -> Result<Protocol> {
+    let mut held = None;
+    for &protocol in Protocol::ALL {
+        match open(protocol).and_then(|lock| lock.break_if(true)) {
+            Ok(true) => return Ok(protocol),
+            Ok(false) => {}
+            // There is no such file or database, or something else.
+            Err(e) if e.is_not_found() || e.is_invalid_path() => {}
+            Err(e) if e.is_unsupported() && protocol.is_name() => {}
+            Err(e) => _ = held.get_or_insert(e),
+        }
+    }
+    Err(held.unwrap_or_else(|| Error::new(Kind::NotLocked, path)))
 }
 
 impl Default for Engine {
@@ -356,7 +424,9 @@ pub struct LockFile {
 
 struct Handle {
     context: Arc<Context>,
-    party: Party,
+    /// Its owner, unless each thread is one.
+    owner: OwnerId,
+    number: u64,
     target: Arc<Target>,
     path: PathBuf,
     options: Options,
@@ -370,12 +440,25 @@ struct Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         if !self.context.forked() {
-            self.queue().forget(self.party.handle);
+            self.queue().forget(self.number);
         }
     }
 }
 
 impl Handle {
+    /// Who the calling thread is to this lock.
+    fn party(&self) -> Party {
+        let owner = if self.options.threaded {
+            OwnerId::thread()
+        } else {
+            self.owner
+        };
+        Party {
+            owner,
+            handle: self.number,
+        }
+    }
+
     fn queue(&self) -> Arc<LockQueue> {
         Arc::clone(&lock(&self.queue))
     }
@@ -436,8 +519,10 @@ impl Handle {
         }
     }
 
+    /// What to remove on release, and is not removed by it anyway.
     fn remove(&self) -> Option<&Arc<Target>> {
-        (self.options.on_release == OnRelease::Remove).then_some(&self.target)
+        let remove = self.options.on_release == OnRelease::Remove;
+        (remove && !self.options.protocol.is_name()).then_some(&self.target)
     }
 
     /// The queue of the file to which the path leads now; none if there is none.
@@ -566,7 +651,7 @@ impl LockFile {
         let handle = &self.handle;
         handle.refuse_forked()?;
         let queue = handle.queue();
-        match queue.find(handle.party) {
+        match queue.find(handle.party()) {
             Some(ticket) => handle.release(&queue, ticket),
             None if self.is_locked()? => Err(handle.error(Kind::NotOwner)),
             None => Err(handle.error(Kind::NotLocked)),
@@ -594,7 +679,7 @@ impl LockFile {
         let Some(queue) = handle.current()? else {
             return Ok(None);
         };
-        let me = handle.party.owner;
+        let me = handle.party().owner;
         let holder = queue
             .holder(me, handle.options.protocol)
             .map_err(|e| handle.os(e))?;
@@ -602,14 +687,17 @@ impl LockFile {
             label: holder
                 .owner
                 .and_then(|owner| handle.context.registry.label(owner)),
-            mode: holder.mode,
             is_self: holder.owner == Some(me),
+            mode: holder.found.mode,
+            pid: holder.found.pid,
+            host: holder.found.host,
+            since: holder.found.since,
         }))
     }
 
     /// What this process knows of its own hold on the file. Does no input or output.
     pub fn state(&self) -> State {
-        match self.handle.queue().standing(self.handle.party.owner) {
+        match self.handle.queue().standing(self.handle.party().owner) {
             Ok(true) => State::Held,
             Ok(false) => State::Unlocked,
             Err(reason) => State::Lost(reason),
@@ -626,41 +714,52 @@ impl LockFile {
                 Scope::Host
             },
             ttl: self.handle.options.max_hold,
-            fifo: true,
+            fifo: !self.handle.options.protocol.is_name(),
         }
     }
 
     /// Ends every wait that goes on through this handle with the error
     /// [canceled](Error::is_canceled), in whatever thread or task.
     pub fn cancel_waits(&self) {
-        let number = self.handle.party.handle;
+        let number = self.handle.number;
         self.handle.revoke(None, |party| party.handle == number);
     }
 
     /// Takes away every hold of this handle's owner on the file, and ends its waits for it.
     #[cfg(feature = "sandbox")]
     pub(crate) fn revoke(&self) {
-        let owner = self.handle.party.owner;
+        let owner = self.handle.owner;
         self.handle
             .revoke(Some(LostReason::Broken), |party| party.owner == owner);
     }
 
-    /// Takes away every hold of every owner in this engine on the file.
-    #[cfg(feature = "sandbox")]
-    pub(crate) fn break_lock(&self) -> Result<()> {
-        let handle = &self.handle;
-        let queue = handle
-            .current()?
-            .ok_or_else(|| handle.error(Kind::NotLocked))?;
-        if queue.break_holds() {
-            return Ok(());
-        }
-        let foreign = self.is_locked()?;
-        Err(handle.error(if foreign {
-            Kind::Unsupported
+    /// Takes the lock away from whoever holds it. Holders in this engine learn it by
+    /// [`State::Lost`]; so do those in other processes that use Locket, for a lock that
+    /// [is a name](Protocol::is_name). It says nothing of whether they are dead: who calls this knows
+    /// that nobody relies on the lock any more.
+    ///
+    /// # Errors
+    ///
+    /// [Not locked](Error::is_not_locked) where nobody holds it;
+    /// [unsupported](Error::is_unsupported) where another process holds a lock of the kernel,
+    /// which is never left behind: it is free when that process ends;
+    /// [invalid path](Error::is_invalid_path) for something that is no lock of this protocol, or
+    /// holds more than one does; nothing is removed then.
+    pub fn break_lock(&self) -> Result<()> {
+        if self.break_if(false)? {
+            Ok(())
         } else {
-            Kind::NotLocked
-        }))
+            Err(self.handle.error(Kind::NotLocked))
+        }
+    }
+
+    fn break_if(&self, certain: bool) -> Result<bool> {
+        let handle = &self.handle;
+        let Some(queue) = handle.current()? else {
+            return Ok(false);
+        };
+        let broken = queue.break_lock(handle.options.protocol, certain);
+        broken.map_err(|e| handle.os(e))
     }
 
     /// Returns when a hold of this process on the file is lost (see [`State::Lost`]); never
@@ -674,7 +773,7 @@ impl LockFile {
             queue: self.handle.queue(),
             number: self.handle.context.registry.number(),
         };
-        let owner = self.handle.party.owner;
+        let owner = self.handle.party().owner;
         future::poll_fn(move |cx| watch.queue.poll_lost(owner, watch.number, cx.waker()))
     }
 }
@@ -717,7 +816,7 @@ pub struct Guard {
     mode: Mode,
     released: bool,
     /// Seldom asked for, so looked up when it is.
-    file: OnceLock<Arc<File>>,
+    site: OnceLock<Arc<Site>>,
 }
 
 impl Guard {
@@ -777,7 +876,7 @@ impl Drop for Guard {
 #[cfg(unix)]
 impl AsFd for Guard {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.get_or_init(|| self.queue.file()).as_fd()
+        self.site.get_or_init(|| self.queue.site()).file.as_fd()
     }
 }
 
@@ -786,7 +885,7 @@ impl AsFd for Guard {
 #[cfg(windows)]
 impl AsHandle for Guard {
     fn as_handle(&self) -> BorrowedHandle<'_> {
-        self.file.get_or_init(|| self.queue.file()).as_handle()
+        self.site.get_or_init(|| self.queue.site()).file.as_handle()
     }
 }
 
@@ -825,6 +924,7 @@ pub struct Acquire {
 #[derive(Debug)]
 struct Course {
     want: Want,
+    party: Party,
     deadline: Deadline,
     meanwhile: Meanwhile,
     blocking: bool,
@@ -855,7 +955,7 @@ impl Drop for Wait {
             return;
         }
         if self.suspended {
-            context.registry.resume(self.handle.party.owner);
+            context.registry.resume(self.handle.owner);
         }
         if !self.granted {
             self.queue.abandon(self.ticket);
@@ -881,7 +981,9 @@ impl Course {
             want: Want {
                 mode,
                 protocol: handle.options.protocol,
+                stale_after: handle.options.stale_after,
             },
+            party: handle.party(),
             deadline: Deadline::after(timeout),
             meanwhile,
             blocking,
@@ -931,14 +1033,14 @@ impl Course {
     fn enter(&mut self, handle: &Arc<Handle>) -> Result<Option<Guard>> {
         let queue = handle.queue();
         if self.want.mode == Mode::Exclusive
-            && self.want.protocol == Protocol::Native
             && !queue.writable
+            && self.want.protocol.scheme().needs_write()
         {
             return Err(handle.error(Kind::Denied));
         }
         let waits = !matches!(self.deadline, Deadline::Now);
         let max_hold = handle.options.max_hold;
-        match queue.enter(self.want, handle.party, max_hold, waits, self.blocking) {
+        match queue.enter(self.want, self.party, max_hold, waits, self.blocking) {
             Entered::Granted(ticket) => Ok(Some(self.guard(handle, queue, ticket))),
             Entered::Failed(failure) => failed(handle, failure).map(|()| None),
             // It could not be told in the queue where it waited, or was about to wait.
@@ -947,7 +1049,7 @@ impl Course {
                 Err(handle.error(Kind::Canceled))
             }
             Entered::Queued(ticket) => {
-                let owner = handle.party.owner;
+                let owner = self.party.owner;
                 let registry = &handle.context.registry;
                 let (suspended, hopeless) = match self.meanwhile {
                     Meanwhile::GoesOn => (false, false),
@@ -985,7 +1087,7 @@ impl Course {
             ticket,
             mode: self.want.mode,
             released: false,
-            file: OnceLock::new(),
+            site: OnceLock::new(),
         }
     }
 

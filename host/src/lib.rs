@@ -86,11 +86,13 @@ mod queue;
 mod registry;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+mod site;
 mod sync;
 mod sys;
 mod target;
 mod terms;
 mod waiter;
+mod watch;
 
 pub use engine::{Acquire, Engine, EngineBuilder, Guard, LockFile, Options};
 pub use error::{Error, Result};

@@ -1,71 +1,162 @@
-//! How a lock is kept in the operating system.
+//! How a lock is kept.
 //!
-//! A protocol is a file of its own below this module and one line in [`Protocol::kernel`]. It
+//! A protocol is a file of its own below this module and one line in the table of them. It
 //! knows neither queues nor owners: by the time it is asked, at most one thread of this engine
-//! waits for the file, and nobody in this process holds it.
+//! waits for the lock, and nobody in this process holds it.
+//!
+//! There are two kinds. Locks that the kernel keeps for an open file are waited for in the
+//! kernel, and are free when their holder is dead. Locks that are a name, made by whoever holds
+//! them, are waited for by watching the directory, and stay when their holder dies; what those have
+//! in common is in [`name`].
 
+#[cfg(unix)]
+mod claim;
+mod fcntl;
 #[cfg(unix)]
 mod flock;
+#[cfg(unix)]
+mod link;
+#[cfg(unix)]
+mod mkdir;
+#[cfg(unix)]
+mod name;
 #[cfg(target_os = "linux")]
 mod native;
-mod record;
+#[cfg(unix)]
+mod pid_file;
+#[cfg(unix)]
+mod soft;
+#[cfg(all(unix, feature = "sqlite"))]
+mod sqlite;
+#[cfg(unix)]
+mod symlink;
 
+use std::ffi::OsStr;
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::str::FromStr;
+use std::time::{Duration, SystemTime};
 
 use crate::Mode;
+use crate::site::{Place, Site};
 use crate::sys::Sleeper;
 
+#[cfg(not(all(unix, feature = "sqlite")))]
+use Missing as Sqlite;
+#[cfg(windows)]
+use Missing as Link;
+#[cfg(windows)]
+use Missing as Symlink;
+#[cfg(windows)]
+use Missing as Mkdir;
+#[cfg(windows)]
+use Missing as PidFile;
+#[cfg(windows)]
+use Missing as Soft;
+use fcntl::Fcntl;
+#[cfg(windows)]
+use fcntl::Fcntl as Flock;
+#[cfg(not(target_os = "linux"))]
+use fcntl::Fcntl as Native;
 #[cfg(unix)]
 use flock::Flock;
+#[cfg(unix)]
+use link::Link;
+#[cfg(unix)]
+use mkdir::Mkdir;
 #[cfg(target_os = "linux")]
 use native::Native;
-#[cfg(windows)]
-use record::Record as Flock;
-#[cfg(not(target_os = "linux"))]
-use record::Record as Native;
+#[cfg(unix)]
+use pid_file::PidFile;
+#[cfg(unix)]
+use soft::Soft;
+#[cfg(all(unix, feature = "sqlite"))]
+use sqlite::Sqlite;
+#[cfg(all(unix, feature = "sqlite"))]
+pub(crate) use sqlite::open as open_row;
+#[cfg(unix)]
+use symlink::Symlink;
 
-/// How a lock is kept, and so who else takes part in it.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub enum Protocol {
+/// The table of protocols: the enumeration, their names, and what implements them.
+macro_rules! protocols {
+    ($($(#[$doc:meta])* $protocol:ident = $name:literal;)*) => {
+        /// How a lock is kept, and so who else takes part in it.
+        #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        #[non_exhaustive]
+        pub enum Protocol {
+            $($(#[$doc])* $protocol,)*
+        }
+
+        impl Protocol {
+            /// Every protocol there is.
+            pub const ALL: &[Self] = &[$(Self::$protocol),*];
+
+            /// The name, as the interface and the command line spell it.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$protocol => $name,)*
+                }
+            }
+
+            pub(crate) fn scheme(self) -> &'static dyn Scheme {
+                match self {
+                    $(Self::$protocol => &$protocol,)*
+                }
+            }
+        }
+    };
+}
+
+protocols! {
     /// `flock` and an open-file-description lock on one descriptor: excludes the users of either
     /// family. An exclusive lock needs permission to write the file. On macOS, where the families
     /// exclude each other, an open-file-description lock alone. On Windows `LockFileEx`.
     #[default]
-    Native,
+    Native = "native";
     /// `flock(2)` alone, as `flock(1)`, `cargo` and Python's filelock have it. Permission to read
     /// the file is enough. A program that has classic POSIX locks on the same file itself, such as
     /// those of SQLite, loses them whenever this closes a descriptor of it: the kernel has it so
     /// with any `close`. On Windows what Rust's `File::lock` and fs4 do there: `LockFileEx` on
     /// the whole range.
-    Flock,
+    Flock = "flock";
+    /// A record lock on the whole file, as Java, `dpkg` and Python's fasteners have it; owned by the
+    /// open file description, so that no stray `close` drops it. An exclusive lock needs permission
+    /// to write the file. On Windows the same as [`Flock`](Self::Flock).
+    Fcntl = "fcntl";
+    /// A hard link beside the file, named after it with `.lock`, as pylockfile's `LinkLockFile`
+    /// makes it. Safe on network file systems.
+    Link = "link";
+    /// A symbolic link beside the file, named after it with `.lock`, as pylockfile's
+    /// `SymlinkLockFile` makes it.
+    Symlink = "symlink";
+    /// A directory beside the file, named after it with `.lock`, as pylockfile's `MkdirLockFile`
+    /// makes it.
+    Mkdir = "mkdir";
+    /// The file itself, which must not exist while the lock is free, with the holder's process
+    /// identifier in it, as pylockfile's `PIDLockFile` makes it.
+    PidFile = "pid-file";
+    /// The file itself, which must not exist while the lock is free, with a record of the holder in
+    /// it, as filelock's `SoftFileLock` makes it and judges it.
+    Soft = "soft";
+    /// A row in the table of pylockfile's `SQLiteLockFile`, in the database that
+    /// [`Options::database`](crate::Options::database) names. With the feature `sqlite`.
+    Sqlite = "sqlite";
 }
 
 impl Protocol {
-    /// Every protocol there is.
-    pub const ALL: [Self; 2] = [Self::Native, Self::Flock];
-
-    /// The name, as the interface and the command line spell it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Flock => "flock",
-        }
-    }
-
-    pub(crate) fn kernel(self) -> &'static dyn KernelLock {
-        match self {
-            Self::Native => &Native,
-            Self::Flock => &Flock,
-        }
+    /// Whether the lock is a name, made by whoever holds it, and not one of the kernel.
+    ///
+    /// Such a lock is exclusive only, and not fair between processes. It stays when its holder dies:
+    /// one that is proven dead is displaced, and anybody can be by
+    /// [`LockFile::break_lock`](crate::LockFile::break_lock).
+    pub fn is_name(self) -> bool {
+        !matches!(self, Self::Native | Self::Flock | Self::Fcntl)
     }
 
     /// Whether a lock in this protocol excludes everybody whom one in `other` excludes.
     pub(crate) fn covers(self, other: Self) -> bool {
-        self == other || self == Self::Native || ALL_ONE
+        let kernel = !self.is_name() && !other.is_name();
+        self == other || kernel && (self == Self::Native || ALL_ONE)
     }
 }
 
@@ -79,9 +170,8 @@ impl FromStr for Protocol {
     type Err = UnknownProtocol;
 
     fn from_str(name: &str) -> Result<Self, UnknownProtocol> {
-        Self::ALL
-            .into_iter()
-            .find(|protocol| protocol.name() == name)
+        let mut all = Self::ALL.iter().copied();
+        all.find(|protocol| protocol.name() == name)
             .ok_or(UnknownProtocol(()))
     }
 }
@@ -92,7 +182,7 @@ pub struct UnknownProtocol(());
 
 impl fmt::Display for UnknownProtocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = Protocol::ALL.map(Protocol::name);
+        let names: Vec<_> = Protocol::ALL.iter().map(|p| p.name()).collect();
         write!(f, "unknown protocol; there are: {}", names.join(", "))
     }
 }
@@ -102,14 +192,23 @@ impl std::error::Error for UnknownProtocol {}
 /// Whether the system knows but one sort of lock, or makes all sorts exclude each other.
 const ALL_ONE: bool = !cfg!(target_os = "linux");
 
-/// What is asked of the kernel.
+/// What is asked for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Want {
     pub(crate) mode: Mode,
     pub(crate) protocol: Protocol,
+    /// From which age on a lock that is a name may be taken from its holder.
+    pub(crate) stale_after: Option<Duration>,
 }
 
 impl Want {
+    pub(crate) fn exclusive(self) -> Self {
+        Self {
+            mode: Mode::Exclusive,
+            ..self
+        }
+    }
+
     /// Whether the kernel itself sees to it that this and `other` are not held at once through
     /// two open file descriptions.
     pub(crate) fn excludes(self, other: Self) -> bool {
@@ -119,29 +218,105 @@ impl Want {
     }
 }
 
-/// A lock that the kernel keeps for an open file description.
-pub(crate) trait KernelLock: fmt::Debug + Send + Sync {
+/// Somebody else who holds a lock, as far as the system tells.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Found {
+    pub(crate) mode: Mode,
+    pub(crate) pid: Option<u32>,
+    pub(crate) host: Option<String>,
+    pub(crate) since: Option<SystemTime>,
+}
+
+impl Found {
+    pub(crate) fn new(mode: Mode) -> Self {
+        Self {
+            mode,
+            pid: None,
+            host: None,
+            since: None,
+        }
+    }
+}
+
+/// A way to keep a lock.
+pub(crate) trait Scheme: fmt::Debug + Send + Sync {
+    /// Where the lock of the file called `file` is kept.
+    fn place(&self, file: &OsStr) -> io::Result<Place> {
+        let _ = file;
+        Ok(Place::File)
+    }
+
+    /// Whether the file must be open for writing for an exclusive lock.
+    fn needs_write(&self) -> bool {
+        false
+    }
+
     /// Takes the lock, or makes a shared one exclusive; answers `false` where somebody else is in
-    /// the way, and then one that was shared may be lost.
-    fn try_lock(&self, file: &File, mode: Mode) -> io::Result<bool>;
+    /// the way, and then one that was shared may be lost. Displaces a holder that is proven dead.
+    fn try_lock(&self, site: &Site, want: Want) -> io::Result<bool>;
 
     /// Blocks until the lock is had. Fails with [`io::ErrorKind::Interrupted`] when the thread is
     /// called back, when the deadline of `sleeper` passes, and now and then for no reason. On
-    /// failure nothing is held.
-    fn wait(&self, file: &File, mode: Mode, sleeper: &Sleeper) -> io::Result<()>;
+    /// failure nothing is held. For locks of the kernel only.
+    fn wait(&self, site: &Site, want: Want, sleeper: &Sleeper) -> io::Result<()>;
 
-    /// Gives the lock back; no error if it was not held.
-    fn unlock(&self, file: &File) -> io::Result<()>;
+    /// Gives the lock back; no error if it was not held, or had been taken away.
+    fn unlock(&self, site: &Site) -> io::Result<()>;
 
-    /// In which mode somebody else holds the lock, if anybody does. Asked only while `file`
-    /// itself holds nothing; may take the lock for a moment where there is no other way to know.
-    /// By default by two tries, the first in shared mode so that readers are not disturbed by it.
-    fn holder(&self, file: &File) -> io::Result<Option<Mode>> {
-        if !self.try_lock(file, Mode::Shared)? {
-            return Ok(Some(Mode::Exclusive));
+    /// Whether what was locked is still what everybody else sees.
+    fn is_held(&self, site: &Site) -> bool {
+        crate::sys::has_name(&site.file)
+    }
+
+    /// Somebody else who holds the lock, if anybody does. Asked only while nothing is held through
+    /// `site`; may take the lock for a moment where there is no other way to know. By default by
+    /// two tries, the first in shared mode so that readers are not disturbed by it.
+    fn holder(&self, site: &Site) -> io::Result<Option<Found>> {
+        let want = |mode| Want {
+            mode,
+            protocol: Protocol::default(),
+            stale_after: None,
+        };
+        if !self.try_lock(site, want(Mode::Shared))? {
+            return Ok(Some(Found::new(Mode::Exclusive)));
         }
-        let alone = self.try_lock(file, Mode::Exclusive);
-        self.unlock(file)?;
-        Ok(if alone? { None } else { Some(Mode::Shared) })
+        let alone = self.try_lock(site, want(Mode::Exclusive));
+        self.unlock(site)?;
+        Ok(if alone? {
+            None
+        } else {
+            Some(Found::new(Mode::Shared))
+        })
+    }
+
+    /// Takes the lock away from whoever holds it, and leaves it free. Answers `false` where nobody
+    /// did; if it must be `certain`, also where what is there does not name its holder. The
+    /// kernel's locks cannot be taken away.
+    fn break_lock(&self, _: &Site, certain: bool) -> io::Result<bool> {
+        let _ = certain;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// What this build or this system does not have.
+#[derive(Debug)]
+#[allow(dead_code, reason = "some builds have them all")]
+struct Missing;
+
+impl Scheme for Missing {
+    fn place(&self, _: &OsStr) -> io::Result<Place> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn try_lock(&self, _: &Site, _: Want) -> io::Result<bool> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn wait(&self, _: &Site, _: Want, _: &Sleeper) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn unlock(&self, _: &Site) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }

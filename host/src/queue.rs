@@ -24,10 +24,10 @@
 //! processes before the lock goes back, and the release wakes whoever came first.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -36,10 +36,12 @@ use hashlink::{DefaultHashBuilder, LinkedHashMap};
 
 use crate::deadline::{Alarm, Clock};
 use crate::gap::{self, Gap};
-use crate::protocol::Want;
+use crate::protocol::{Found, Want};
+use crate::site::Site;
 use crate::sync::{Mutex, MutexGuard, Woken, lock};
-use crate::target::{Identity, Opened, Target, has_name, reopen};
+use crate::target::{Identity, Opened, Target, reopen};
 use crate::waiter::{Helpers, KernelWait, Outcome};
+use crate::watch::{Interest, Watch, Watcher};
 use crate::{LostReason, Mode, Protocol, sys};
 
 /// The place of a waiter in the order of arrival, and the name of its hold once it is granted.
@@ -52,6 +54,16 @@ pub(crate) struct OwnerId(pub(crate) u64);
 impl OwnerId {
     /// The process itself.
     pub(crate) const PROCESS: Self = Self(0);
+
+    /// The calling thread, where each is an owner.
+    pub(crate) fn thread() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        // Engines count theirs from the other end.
+        thread_local! {
+            static OWNER: OwnerId = OwnerId(u64::MAX - NEXT.fetch_add(1, Ordering::Relaxed));
+        }
+        OWNER.with(|owner| *owner)
+    }
 }
 
 /// Who asks: an owner, through one of its handles.
@@ -66,6 +78,7 @@ pub(crate) struct Party {
 pub(crate) struct Means {
     pub(crate) clock: Arc<Clock>,
     pub(crate) helpers: Arc<Helpers>,
+    pub(crate) watcher: Arc<Watcher>,
     pub(crate) hand_off_limit: u32,
     pub(crate) hand_off_time: Duration,
     pub(crate) gap: Option<Gap>,
@@ -93,6 +106,16 @@ impl Means {
 /// it leaves it for each other file of which that is true. A try takes about a microsecond.
 const SWEEP: Duration = Duration::from_millis(10);
 const SWEEP_EACH: Duration = Duration::from_micros(100);
+
+/// How often an acquire tries again for a lock that is a name: seldom where the system tells when to,
+/// and only to find out who has died, and what other hosts did. Each time some other length of it,
+/// up to half as long again, so that those who wait do not try at the same moment.
+const BACKSTOP: Duration = Duration::from_millis(200);
+const BACKSTOP_UNWATCHED: Duration = Duration::from_millis(40);
+
+/// How long a name may have come to stand for something else before the lock counts as lost. Others who
+/// break a lock by mistake put it back within microseconds.
+const DOUBT: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub(crate) struct LockQueue {
@@ -122,11 +145,16 @@ struct State {
     /// To be woken as soon as the mutex is released.
     wake: Vec<Waker>,
     /// The open file description that holds the lock, and that tries. Nobody waits on it.
-    file: Arc<File>,
+    site: Arc<Site>,
     /// Another one, for the next who waits.
-    spare: Option<Arc<File>>,
-    /// What `file` holds.
+    spare: Option<Arc<Site>>,
+    /// What `site` holds.
     held: Option<Held>,
+    /// Tells when a lock that is a name changes. None before the first acquire, and then an error
+    /// where it cannot be told.
+    watch: Option<io::Result<Watch>>,
+    /// Looks once more whether the lock is lost.
+    doubt: Option<Alarm>,
     sent: Sent,
     run: gap::Run,
     /// The lock file to remove when the lock is free.
@@ -220,7 +248,7 @@ enum Sent {
         wait: Arc<KernelWait>,
         by: Option<Ticket>,
     },
-    /// Nobody can wait; the clock makes a try.
+    /// Nobody can wait in the kernel, or for a name; the clock makes a try.
     /// As long as the lock is held here, there is nothing to try.
     Sweeping(Option<Try>),
     /// The lock is left alone for a moment.
@@ -231,12 +259,15 @@ enum Sent {
 #[derive(Debug)]
 struct Try {
     _alarm: Alarm,
-    means: Arc<Means>,
+    /// Where it is counted, if it is.
+    swept: Option<Arc<Means>>,
 }
 
 impl Drop for Try {
     fn drop(&mut self) {
-        self.means.swept.fetch_sub(1, Ordering::Relaxed);
+        if let Some(means) = &self.swept {
+            means.swept.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -294,16 +325,16 @@ pub(crate) enum Turn {
 }
 
 /// Somebody who holds the lock: an owner of this engine, or none for anybody else.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Holder {
     pub(crate) owner: Option<OwnerId>,
-    pub(crate) mode: Mode,
+    pub(crate) found: Found,
 }
 
 impl LockQueue {
     pub(crate) fn new(opened: Opened, means: Arc<Means>) -> Self {
         let Opened {
-            file,
+            site,
             writable,
             identity,
             network,
@@ -322,9 +353,11 @@ impl LockQueue {
                 lost: Vec::new(),
                 loss_watchers: BTreeMap::new(),
                 wake: Vec::new(),
-                file: Arc::new(file),
+                site: Arc::new(site),
                 spare: None,
                 held: None,
+                watch: None,
+                doubt: None,
                 sent: Sent::Nobody,
                 run: gap::Run::default(),
                 remove: None,
@@ -332,9 +365,9 @@ impl LockQueue {
         }
     }
 
-    /// The open file description that holds the lock while somebody here does.
-    pub(crate) fn file(&self) -> Arc<File> {
-        Arc::clone(&self.state().file)
+    /// What holds the lock while somebody here does.
+    pub(crate) fn site(&self) -> Arc<Site> {
+        Arc::clone(&self.state().site)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -462,19 +495,19 @@ impl LockQueue {
                 // It was called back, and nobody counts on it any more.
                 _ => {
                     if let Outcome::Locked = outcome {
-                        let _ = wait.want.protocol.kernel().unlock(&wait.file);
+                        let _ = wait.want.protocol.scheme().unlock(&wait.site);
                     }
                     return;
                 }
             };
             state.sent = Sent::Nobody;
-            let file = Arc::clone(&wait.file);
+            let site = Arc::clone(&wait.site);
             if let Outcome::Locked = outcome {
-                let before = mem::replace(&mut state.file, file);
+                let before = mem::replace(&mut state.site, site);
                 if let Some(held) = state.held.take() {
                     // It was granted beside what is held here, so that is not held any more:
                     // somebody with a copy of the descriptor unlocked it.
-                    let _ = held.want.protocol.kernel().unlock(&before);
+                    let _ = held.want.protocol.scheme().unlock(&before);
                     let holds = mem::take(&mut state.holds);
                     state.lose(holds, LostReason::Broken);
                 }
@@ -483,7 +516,7 @@ impl LockQueue {
                 return;
             }
             if !matches!(outcome, Outcome::Failed(_)) {
-                state.spare = Some(file);
+                state.spare = Some(site);
             }
             let failure = match outcome {
                 Outcome::NotBegun => return state.sweep(self),
@@ -528,7 +561,7 @@ impl LockQueue {
         let (released, advanced) = self.change(|state| {
             if let Ok(index) = state.hold(ticket) {
                 let released = state.holds.remove(index)?;
-                let named = !check || has_name(&state.file);
+                let named = !check || state.is_held();
                 if let Some(target) = remove {
                     state.remove = Some(Arc::clone(target));
                 }
@@ -622,12 +655,29 @@ impl LockQueue {
         state.holds[index].expiry.as_ref().map(Alarm::at)
     }
 
-    /// Takes every hold away. Answers `false` if there was none.
-    #[cfg(feature = "sandbox")]
-    pub(crate) fn break_holds(self: &Arc<Self>) -> bool {
+    /// Takes the lock away from whoever holds it, in here or elsewhere. Answers `false` if nobody
+    /// does; if it must be `certain`, also if what is there does not name its holder. Unsupported for
+    /// a lock of the kernel that is held elsewhere.
+    pub(crate) fn break_lock(
+        self: &Arc<Self>,
+        protocol: Protocol,
+        certain: bool,
+    ) -> io::Result<bool> {
         let held: Vec<_> = self.state().holds.iter().map(|hold| hold.ticket).collect();
-        self.revoke(Some(LostReason::Broken), |ticket, _| held.contains(&ticket));
-        !held.is_empty()
+        if !held.is_empty() {
+            self.revoke(Some(LostReason::Broken), |ticket, _| held.contains(&ticket));
+            return Ok(true);
+        }
+        if !protocol.is_name() {
+            let foreign = self.holder(OwnerId::PROCESS, protocol)?;
+            return foreign.map_or(Ok(false), |_| Err(io::ErrorKind::Unsupported.into()));
+        }
+        let (broken, _) = self.change(|state| match state.held {
+            // Taken by now, or about to be handed on.
+            Some(_) => Ok(false),
+            None => protocol.scheme().break_lock(&state.site, certain),
+        });
+        broken
     }
 
     /// Whether the hold `ticket` is neither released nor lost.
@@ -679,20 +729,28 @@ impl LockQueue {
             .iter()
             .max_by_key(|hold| hold.party.owner == asking)
         {
-            return Ok(Some(Holder {
-                owner: Some(hold.party.owner),
-                mode: hold.mode,
-            }));
+            let found = Found {
+                pid: Some(std::process::id()),
+                ..Found::new(hold.mode)
+            };
+            let owner = Some(hold.party.owner);
+            return Ok(Some(Holder { owner, found }));
         }
-        let mode = match state.sent {
+        let found = match state.sent {
+            // What has a name can be looked at.
+            _ if protocol.is_name() => protocol.scheme().holder(&state.site)?,
             // Somebody waits for it, so somebody holds it; nobody may touch it now to see who.
             Sent::Elected(_) | Sent::Waiting { .. } | Sent::Sweeping(_) => {
-                let record = sys::holder(&state.file).ok().flatten();
-                record.or(Some(Mode::Exclusive))
+                let record = sys::holder(&state.site.file).ok().flatten();
+                let (mode, pid) = record.unwrap_or((Mode::Exclusive, None));
+                Some(Found {
+                    pid,
+                    ..Found::new(mode)
+                })
             }
-            Sent::Nobody | Sent::Resting(_) => protocol.kernel().holder(&state.file)?,
+            Sent::Nobody | Sent::Resting(_) => protocol.scheme().holder(&state.site)?,
         };
-        Ok(mode.map(|mode| Holder { owner: None, mode }))
+        Ok(found.map(|found| Holder { owner: None, found }))
     }
 
     /// The owners without whose progress the wait of `ticket` cannot end.
@@ -731,21 +789,43 @@ impl LockQueue {
     /// Makes another try on behalf of a head for which nobody can wait.
     fn sweep(self: &Arc<Self>) {
         let _ = self.change(|state| {
-            let Sent::Sweeping(_) = state.sent else {
-                return;
-            };
-            state.sent = Sent::Nobody;
-            let (Some(head), None) = (state.head(), state.held) else {
-                return;
-            };
-            let kernel = head.want.protocol.kernel();
-            match kernel.try_lock(&state.file, head.want.mode) {
-                Ok(true) => _ = state.taken(self, head.want),
-                // Perhaps somebody can wait by now.
-                Ok(false) => {}
-                Err(e) => state.fail(None, Failure::Io(e)),
+            if let Sent::Sweeping(_) = state.sent {
+                state.try_for_head(self);
             }
         });
+    }
+
+    /// Something became of the name that is the lock.
+    fn notice(self: &Arc<Self>) {
+        let _ = self.change(|state| {
+            if state.held.is_some() && !state.is_held() {
+                let again = self.call(Self::lose_if_gone);
+                let at = Instant::now() + DOUBT;
+                state.doubt = self.means.clock.wake_at(at, again).ok();
+            }
+            // Nobody where somebody has just entered the queue, after his own try.
+            if let Sent::Sweeping(_) | Sent::Nobody = state.sent {
+                state.try_for_head(self);
+            }
+        });
+    }
+
+    /// Looks once more whether the lock was taken away.
+    fn lose_if_gone(self: &Arc<Self>) {
+        let (doubt, _) = self.change(|state| {
+            if state.held.is_some() && !state.is_held() {
+                let holds = mem::take(&mut state.holds);
+                state.lose(holds, LostReason::Broken);
+            }
+            state.doubt.take()
+        });
+        drop(doubt);
+    }
+
+    /// Calls this queue back, if it is still there then.
+    fn call(self: &Arc<Self>, call: fn(&Arc<Self>)) -> Waker {
+        let queue = Arc::downgrade(self);
+        Waker::from(Arc::new(Call { queue, call }))
     }
 
     /// Ends the moment in which the lock is left alone.
@@ -784,8 +864,19 @@ impl State {
         })
     }
 
+    /// Whether what is held is still what everybody else sees.
+    fn is_held(&self) -> bool {
+        self.held
+            .is_none_or(|held| held.want.protocol.scheme().is_held(&self.site))
+    }
+
     /// Takes the lock, or joins those who share it, if nobody is in the way.
-    fn try_take(&mut self, queue: &LockQueue, want: Want, wait: bool) -> Result<bool, Failure> {
+    fn try_take(
+        &mut self,
+        queue: &Arc<LockQueue>,
+        want: Want,
+        wait: bool,
+    ) -> Result<bool, Failure> {
         // Somebody who can wait does, as long as the lock is to be left alone.
         if !self.waiting.is_empty() || wait && matches!(self.sent, Sent::Resting(_)) {
             return Ok(false);
@@ -793,14 +884,45 @@ impl State {
         if let Some(held) = self.held {
             return Ok(held.joins(want) && !(wait && self.long(queue)));
         }
-        let kernel = want.protocol.kernel();
-        let taken = kernel
-            .try_lock(&self.file, want.mode)
-            .map_err(Failure::Io)?;
+        // Before the try, so that nothing that comes after it is missed.
+        self.watch(queue);
+        let scheme = want.protocol.scheme();
+        let taken = scheme.try_lock(&self.site, want).map_err(Failure::Io)?;
         if taken {
             self.taken(queue, want).handed = 1;
         }
         Ok(taken)
+    }
+
+    /// Has changes of the lock told, if it is a name.
+    fn watch(&mut self, queue: &Arc<LockQueue>) {
+        let Some(name) = self.site.as_name() else {
+            return;
+        };
+        self.watch.get_or_insert_with(|| {
+            let database = name.database.as_ref().and_then(|path| path.file_name());
+            let interest = Interest {
+                name: database.unwrap_or(name.name()).to_owned(),
+                content: database.is_some(),
+                waker: queue.call(LockQueue::notice),
+            };
+            queue.means.watcher.watch(&self.site.file, interest)
+        });
+    }
+
+    /// Makes a try for the head of the queue, if the lock is not held here.
+    fn try_for_head(&mut self, queue: &LockQueue) {
+        self.sent = Sent::Nobody;
+        let (Some(head), None) = (self.head(), self.held) else {
+            return;
+        };
+        let scheme = head.want.protocol.scheme();
+        match scheme.try_lock(&self.site, head.want) {
+            Ok(true) => _ = self.taken(queue, head.want),
+            // Perhaps somebody can wait by now.
+            Ok(false) => {}
+            Err(e) => self.fail(None, Failure::Io(e)),
+        }
     }
 
     /// Whether this engine has had the lock for so long that it should leave it alone soon.
@@ -908,6 +1030,9 @@ impl State {
 
     /// Has the head of the queue wait in the kernel, or somebody for it.
     fn send(&mut self, queue: &Arc<LockQueue>, head: Head) {
+        if head.want.protocol.is_name() {
+            return self.sweep(queue);
+        }
         if head.blocking {
             self.sent = Sent::Elected(head.ticket);
             let waiter = self.waiting.get(&head.ticket);
@@ -924,7 +1049,7 @@ impl State {
                 self.sent = Sent::Waiting { wait, by: None };
                 return;
             }
-            self.spare = Some(Arc::clone(&wait.file));
+            self.spare = Some(Arc::clone(&wait.site));
         }
         self.sweep(queue);
     }
@@ -932,12 +1057,12 @@ impl State {
     /// A wait on a description of its own.
     fn kernel_wait(&mut self, queue: &LockQueue, want: Want) -> io::Result<Arc<KernelWait>> {
         let signal = queue.means.signal.map_or_else(sys::Signal::any, Ok)?;
-        let file = match self.spare.take() {
-            Some(file) => file,
-            None => Arc::new(reopen(&self.file, queue.writable)?),
+        let site = match self.spare.take() {
+            Some(site) => site,
+            None => Arc::new(Site::file(reopen(&self.site.file, queue.writable)?)),
         };
         let local = !queue.network;
-        KernelWait::new(file, local, want, signal, &queue.means.clock).map(Arc::new)
+        KernelWait::new(site, local, want, signal, &queue.means.clock).map(Arc::new)
     }
 
     /// Has the clock make a try for the head of the queue, since nobody can wait for it.
@@ -947,13 +1072,19 @@ impl State {
             return;
         }
         let means = &queue.means;
-        let sweep = Waker::from(Arc::new(Sweep(Arc::clone(queue))));
-        match means.clock.wake_at(means.next_sweep(), sweep) {
+        let (at, swept) = match &self.watch {
+            Some(Ok(_)) => (later(BACKSTOP), None),
+            Some(Err(_)) => (later(BACKSTOP_UNWATCHED), None),
+            None => (means.next_sweep(), Some(Arc::clone(means))),
+        };
+        match means.clock.wake_at(at, queue.call(LockQueue::sweep)) {
             Ok(alarm) => {
-                means.swept.fetch_add(1, Ordering::Relaxed);
+                if swept.is_some() {
+                    means.swept.fetch_add(1, Ordering::Relaxed);
+                }
                 self.sent = Sent::Sweeping(Some(Try {
                     _alarm: alarm,
-                    means: Arc::clone(means),
+                    swept,
                 }));
             }
             Err(e) => self.fail(None, Failure::Io(e)),
@@ -966,32 +1097,34 @@ impl State {
         let Some(Held { want, .. }) = self.held.take() else {
             return Ok(());
         };
-        let kernel = want.protocol.kernel();
+        let scheme = want.protocol.scheme();
         let vacant = self.waiting.is_empty();
         let removed = match self.remove.take_if(|_| vacant) {
             // Sharers elsewhere still rely on the file: the last of all removes it.
             Some(target)
                 if want.mode == Mode::Exclusive
-                    || kernel
-                        .try_lock(&self.file, Mode::Exclusive)
+                    || scheme
+                        .try_lock(&self.site, want.exclusive())
                         .unwrap_or(false) =>
             {
                 target.remove(queue.identity)
             }
             _ => Ok(()),
         };
-        let unlocked = kernel.unlock(&self.file);
-        if unlocked.is_err() {
+        let unlocked = scheme.unlock(&self.site);
+        if unlocked.is_err() && self.site.as_name().is_none() {
             queue.dead.store(true, Ordering::Release);
-            let detached = sys::detach(&self.file);
+            let detached = sys::detach(&self.site.file);
             debug_assert!(detached.is_ok(), "{detached:?}");
         } else if let Some(gap) = queue.means.gap {
             let now = Instant::now();
             let until = self.run.left(gap, now, matches!(self.sent, Sent::Nobody));
-            let rested = || Waker::from(Arc::new(Rested(Arc::downgrade(queue))));
             // Without a clock there is no rest.
             if let Some(until) = until
-                && let Ok(alarm) = queue.means.clock.wake_at(until, rested())
+                && let Ok(alarm) = queue
+                    .means
+                    .clock
+                    .wake_at(until, queue.call(LockQueue::rested))
             {
                 self.sent = Sent::Resting(alarm);
             }
@@ -1003,20 +1136,21 @@ impl State {
     }
 }
 
-struct Sweep(Arc<LockQueue>);
-
-impl Wake for Sweep {
-    fn wake(self: Arc<Self>) {
-        self.0.sweep();
-    }
+/// Some moment after `pause`.
+fn later(pause: Duration) -> Instant {
+    let part = RandomState::new().hash_one(()) % 512;
+    Instant::now() + pause + pause * u32::try_from(part).unwrap_or(0) / 1024
 }
 
-struct Rested(Weak<LockQueue>);
+struct Call {
+    queue: Weak<LockQueue>,
+    call: fn(&Arc<LockQueue>),
+}
 
-impl Wake for Rested {
+impl Wake for Call {
     fn wake(self: Arc<Self>) {
-        if let Some(queue) = self.0.upgrade() {
-            queue.rested();
+        if let Some(queue) = self.queue.upgrade() {
+            (self.call)(&queue);
         }
     }
 }

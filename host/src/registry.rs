@@ -1,6 +1,7 @@
 //! What an engine knows across files: which queue belongs to which file, and who waits for whom.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -30,11 +31,14 @@ impl Default for Registry {
     }
 }
 
-/// The queues by their files. One is gone with its last handle; that it was there is forgotten
+/// What a lock is kept on: a file, or a name in a directory.
+type Key = (Identity, Option<OsString>);
+
+/// The queues by what their locks are kept on. One is gone with its last handle; that it was there is forgotten
 /// when enough of them are gone.
 #[derive(Debug, Default)]
 struct Queues {
-    known: HashMap<Identity, Weak<LockQueue>, DefaultHashBuilder>,
+    known: HashMap<Key, Weak<LockQueue>, DefaultHashBuilder>,
     /// How many there were after the last tidying.
     tidy: usize,
 }
@@ -76,7 +80,8 @@ impl Registry {
     /// whose descriptor cannot be written to gives way to one whose can.
     pub(crate) fn queue(&self, opened: Opened, means: &Arc<Means>) -> Arc<LockQueue> {
         let mut queues = lock(&self.queues);
-        let known = queues.known.entry(opened.identity).or_default();
+        let name = opened.site.as_name().map(|name| name.name().to_owned());
+        let known = queues.known.entry((opened.identity, name)).or_default();
         if let Some(queue) = known.upgrade()
             && !queue.is_dead()
             && (queue.writable || !opened.writable)

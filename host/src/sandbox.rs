@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use cap_std::fs::Dir;
 
-use crate::engine::{Acquire, Engine, Guard, LockFile, Meanwhile, Options, Owner};
+use crate::engine::{Acquire, Engine, Guard, LockFile, Meanwhile, Options, Owner, break_any};
 use crate::error::{Error, Kind, Result};
 use crate::target::Target;
 use crate::{Guarantee, Holder, LostReason, Mode, OnRelease, Protocol, State};
@@ -186,6 +186,7 @@ impl Limits {
 pub struct Sandbox {
     guest: Arc<Guest>,
     grants: Vec<Grant>,
+    database: Option<PathBuf>,
 }
 
 /// A directory under a name in the guest.
@@ -327,6 +328,7 @@ impl Sandbox {
         Self {
             guest: Arc::new(guest),
             grants: Vec::new(),
+            database: None,
         }
     }
 
@@ -374,6 +376,12 @@ impl Sandbox {
         Ok(())
     }
 
+    /// Names the database of the host in which the guest's locks of [`Protocol::Sqlite`] are. By
+    /// default there is none, and that protocol is unsupported.
+    pub fn set_database(&mut self, host_path: impl Into<PathBuf>) {
+        self.database = Some(host_path.into());
+    }
+
     pub(crate) fn add(&mut self, grant: Grant) {
         self.grants.push(grant);
     }
@@ -399,12 +407,14 @@ impl Sandbox {
         let rights = grant.rights;
         let usable = rights.contains(Rights::EXCLUSIVE) || rights.contains(Rights::SHARED);
         let may_remove = rights.contains(Rights::CREATE | Rights::EXCLUSIVE);
-        if !usable || on_release == OnRelease::Remove && !may_remove {
+        let protocol = protocol.unwrap_or(self.guest.protocol);
+        let removes = on_release == OnRelease::Remove || protocol.is_name();
+        if !usable || removes && !may_remove {
             return Err(refuse(Kind::Denied));
         }
         let handle = Handle::new(&self.guest).ok_or_else(|| refuse(Kind::LimitExceeded))?;
-        let options = Options::new()
-            .protocol(protocol.unwrap_or(self.guest.protocol))
+        let options = self
+            .options(protocol)
             .on_release(on_release)
             .create(rights.contains(Rights::CREATE))
             .max_hold(self.guest.limits.longest_hold);
@@ -423,6 +433,14 @@ impl Sandbox {
             }),
             _handle: handle,
         })
+    }
+
+    fn options(&self, protocol: Protocol) -> Options {
+        let options = Options::new().protocol(protocol);
+        match &self.database {
+            Some(database) => options.database(database),
+            None => options,
+        }
     }
 
     fn open_beneath(
@@ -462,26 +480,28 @@ impl Sandbox {
         Ok((grant, rest))
     }
 
-    /// Takes the lock of the file at `path`, which is the guest's, away from every guest of the
-    /// engine and from this process. They learn it by [`State::Lost`]. Creates nothing.
+    /// Takes the lock of the file at `path`, which is the guest's, away from whoever holds it, in
+    /// whatever protocol. Guests of the engine and this process learn it by [`State::Lost`]; so do
+    /// other processes that use Locket. Creates nothing.
     ///
     /// # Errors
     ///
     /// [Denied](Error::is_denied) without [`Rights::BREAK`]; [not locked](Error::is_not_locked)
-    /// where nobody holds it; [unsupported](Error::is_unsupported) where another process does;
-    /// and as [`open`](Self::open).
+    /// where nobody holds it, or nobody who can be named; [unsupported](Error::is_unsupported) where
+    /// another process holds a lock of the kernel; and as [`open`](Self::open).
     pub fn break_lock(&self, path: &str) -> Result<()> {
         let (grant, rest) = self.resolve(path)?;
         if !grant.rights.contains(Rights::BREAK) {
             return Err(Error::new(Kind::Denied, Path::new(path)));
         }
-        let target = Target::beneath(Arc::clone(&grant.dir), rest, false);
-        let options = Options::new().protocol(self.guest.protocol).create(false);
         let owner = self.guest.owner;
-        self.guest
-            .engine
-            .open_target(target, path.into(), &options, owner)?
-            .break_lock()
+        let open = |protocol| {
+            let target = Target::beneath(Arc::clone(&grant.dir), rest.clone(), false);
+            let options = self.options(protocol).create(false);
+            let engine = &self.guest.engine;
+            engine.open_target(target, path.into(), &options, owner)
+        };
+        break_any(Path::new(path), open).map(drop)
     }
 
     /// Takes away every lock that the guest holds, and ends its waits with the error

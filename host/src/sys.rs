@@ -7,6 +7,8 @@
 //!   [`unlock`], [`holder`];
 //! - how the wait of a thread ends at a deadline ([`Sleeper`]) and how it is called back
 //!   ([`Bell`]), without losing the call;
+//! - what makes a name in a directory a lock that can be relied on, and what tells one process from
+//!   another (on POSIX systems);
 //! - giving a description up ([`detach`]), noticing a fork ([`fork_generation`]), and threads
 //!   that are none of the program's business ([`keep_signals_away`]).
 
@@ -30,8 +32,15 @@ use windows as system;
 #[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
 compile_error!("locket knows the locks of Linux, macOS and Windows");
 
+#[cfg(all(unix, feature = "sqlite"))]
+pub(crate) use system::path_of;
 pub(crate) use system::{
     Bell, Identity, OPEN_FLAGS, OpenOptionsExt, Recall, Signal, Sleeper, Thread, detach,
-    fork_generation, has_name, holder, keep_signals_away, kind_of, remove, reopen, try_lock,
-    unlock, wait,
+    fork_generation, has_name, holder, keep_signals_away, kind_of, open_dir, remove, reopen,
+    try_lock, unlock, wait,
+};
+#[cfg(unix)]
+pub(crate) use system::{
+    INITIAL_PID_NAMESPACE, boot_id, exchange, give_name, has_inner_pid, is_zombie, nameless_file,
+    pid_namespace, pin, rename_new, start_ticks,
 };

@@ -12,16 +12,22 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::Protocol;
+use crate::site::{Place, Site};
 use crate::sys::{self, OPEN_FLAGS, OpenOptionsExt as _};
 
-pub(crate) use crate::sys::{Identity, has_name, reopen};
+pub(crate) use crate::sys::{Identity, reopen};
 
-/// Where a lock file is: a path, and the directory that it starts from.
+/// Where a lock is: a path, and the directory that it starts from.
 #[derive(Debug)]
 pub(crate) struct Target {
     base: Base,
+    /// That of the lock file, or else of the directory in which the lock is a name.
     path: PathBuf,
     create: bool,
+    place: Place,
+    /// The one in which the lock is a row.
+    database: PathBuf,
 }
 
 #[derive(Debug)]
@@ -33,12 +39,13 @@ enum Base {
     Beneath(std::sync::Arc<cap_std::fs::Dir>),
 }
 
-/// An open lock file.
+/// An open lock.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    pub(crate) file: File,
-    /// Whether it may be written to.
+    pub(crate) site: Site,
+    /// Whether the file may be written to.
     pub(crate) writable: bool,
+    /// That of the file of the site; of a row that of its database.
     pub(crate) identity: Identity,
     /// Whether it lies on a network file system.
     pub(crate) network: bool,
@@ -66,6 +73,8 @@ impl Target {
             base: Base::Ambient,
             path,
             create,
+            place: Place::File,
+            database: PathBuf::new(),
         })
     }
 
@@ -80,20 +89,89 @@ impl Target {
             base: Base::Beneath(dir),
             path,
             create,
+            place: Place::File,
+            database: PathBuf::new(),
         }
     }
 
-    /// Opens the file; creates it where it is missing and may be.
+    /// The lock of the same file in a protocol.
+    pub(crate) fn kept_by(self, protocol: Protocol, database: Option<&Path>) -> io::Result<Self> {
+        let scheme = protocol.scheme();
+        let file = self.path.file_name().unwrap_or_default();
+        let place = scheme.place(file)?;
+        if place == Place::File {
+            return Ok(self);
+        }
+        if file.is_empty() {
+            let directory = "a directory, not a file in one";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, directory));
+        }
+        let database = match (&place, database) {
+            (Place::Row(_), Some(database)) => std::path::absolute(database)?,
+            (Place::Row(_), None) => {
+                let missing = "no database is named for it";
+                return Err(io::Error::new(io::ErrorKind::Unsupported, missing));
+            }
+            _ => PathBuf::new(),
+        };
+        let mut path = self.path;
+        path.pop();
+        if path.as_os_str().is_empty() {
+            path.push(".");
+        }
+        Ok(Self {
+            path,
+            place,
+            database,
+            ..self
+        })
+    }
+
+    /// Opens the lock; creates the file where it is missing and may be.
     pub(crate) fn open(&self) -> io::Result<Opened> {
         self.open_or(self.create)
     }
 
-    /// Opens the file only if it is there.
+    /// Opens the lock only if the file is there.
     pub(crate) fn open_existing(&self) -> io::Result<Opened> {
         self.open_or(false)
     }
 
     fn open_or(&self, create: bool) -> io::Result<Opened> {
+        match &self.place {
+            Place::File => self.open_file(create),
+            Place::Name(name) => {
+                let dir = self.open_dir()?;
+                let identity = Identity::of(&dir, &dir.metadata()?)?;
+                Ok(Opened {
+                    writable: true,
+                    identity,
+                    network: identity.is_network(&dir),
+                    site: Site::name(dir, name.clone(), None),
+                })
+            }
+            #[cfg(all(unix, feature = "sqlite"))]
+            Place::Row(name) => {
+                let key = sys::path_of(&self.open_dir()?)?.join(name);
+                crate::protocol::open_row(&self.database, key, create)
+            }
+            #[cfg(not(all(unix, feature = "sqlite")))]
+            Place::Row(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn open_dir(&self) -> io::Result<File> {
+        match &self.base {
+            Base::Ambient => sys::open_dir(&self.path),
+            #[cfg(feature = "sandbox")]
+            Base::Beneath(dir) => {
+                let dir = dir.open_dir(&self.path).map_err(escape)?;
+                Ok(dir.into_std_file())
+            }
+        }
+    }
+
+    fn open_file(&self, create: bool) -> io::Result<Opened> {
         use io::ErrorKind as E;
         let mut access = Access::ReadWrite;
         let mut tries = 0..TRIES;
@@ -124,7 +202,7 @@ impl Target {
             writable,
             identity,
             network: identity.is_network(&file),
-            file,
+            site: Site::file(file),
         })
     }
 
@@ -149,8 +227,11 @@ impl Target {
         }
     }
 
-    /// Whether the path still leads to the file `identity`.
+    /// Whether the path still leads to what `identity` is that of.
     pub(crate) fn is(&self, identity: Identity) -> io::Result<bool> {
+        if let Place::Row(_) = self.place {
+            return Ok(Identity::at(&self.database, true)? == Some(identity));
+        }
         // Only compares, and so needs no care about where the path may have come to lead.
         let found = match &self.base {
             Base::Ambient => Identity::at(&self.path, true),

@@ -1,7 +1,7 @@
 //! The words that the interface and the engine share.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// What a hold excludes.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -77,6 +77,13 @@ pub struct Holder {
     pub mode: Mode,
     /// Whether the holder is the one who asks.
     pub is_self: bool,
+    /// The number of its process, where the system or the lock tells, on its host. Guests are not
+    /// told.
+    pub pid: Option<u32>,
+    /// The name of its host, where the lock tells.
+    pub host: Option<String>,
+    /// Since when the lock is held, where the lock tells.
+    pub since: Option<SystemTime>,
 }
 
 /// Whom a lock excludes.

@@ -12,12 +12,12 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
 use crate::deadline::{Clock, Deadline, IDLE};
 use crate::protocol::Want;
+use crate::site::Site;
 use crate::sync::{Condvar, Mutex, MutexGuard, Woken, lock, thread};
 use crate::sys;
 
@@ -26,7 +26,7 @@ use crate::sys;
 pub(crate) struct KernelWait {
     pub(crate) want: Want,
     /// A description that nobody else uses until the wait is over.
-    pub(crate) file: Arc<File>,
+    pub(crate) site: Arc<Site>,
     /// Whether it is up to this system alone when a call comes back, and not to a file server.
     local: bool,
     bell: sys::Bell,
@@ -59,7 +59,7 @@ impl KernelWait {
     /// Fails for want of descriptors, memory or a signal, so that [`interrupt`](Self::interrupt)
     /// does not.
     pub(crate) fn new(
-        file: Arc<File>,
+        site: Arc<Site>,
         local: bool,
         want: Want,
         signal: sys::Signal,
@@ -67,7 +67,7 @@ impl KernelWait {
     ) -> io::Result<Self> {
         Ok(Self {
             want,
-            file,
+            site,
             local,
             bell: sys::Bell::new(signal, clock)?,
             progress: Mutex::default(),
@@ -85,8 +85,11 @@ impl KernelWait {
         }
         // Closing it would do, but for a forked child that has a copy.
         if let Some(recall) = progress.recall.take() {
-            let held = recall.held(&self.file);
-            let _ = self.want.protocol.kernel().unlock(held);
+            let scheme = self.want.protocol.scheme();
+            let _ = match recall.held() {
+                Some(file) => scheme.unlock(&Site::file(file)),
+                None => scheme.unlock(&self.site),
+            };
         }
         Outcome::Interrupted
     }
@@ -115,15 +118,15 @@ impl KernelWait {
     }
 
     fn sleep(&self, sleeper: &sys::Sleeper) -> io::Result<()> {
-        let kernel = self.want.protocol.kernel();
+        let scheme = self.want.protocol.scheme();
         // A model checker has one thread for all of them, which must not block.
         if cfg!(loom) {
-            while !kernel.try_lock(&self.file, self.want.mode)? {
+            while !scheme.try_lock(&self.site, self.want)? {
                 thread::yield_now();
             }
             return Ok(());
         }
-        kernel.wait(&self.file, self.want.mode, sleeper)
+        scheme.wait(&self.site, self.want, sleeper)
     }
 
     /// Calls the waiter back; it reports [`Outcome::Interrupted`] within microseconds. Answers
@@ -136,7 +139,7 @@ impl KernelWait {
         progress.interrupted = true;
         if let Some(thread) = progress.thread {
             // The thread cannot end: it takes this mutex before it lets go of the wait.
-            let recall = self.bell.ring(thread, &self.file);
+            let recall = self.bell.ring(thread, &self.site.file);
             debug_assert!(recall.is_ok(), "{recall:?}");
             progress.recall = recall.ok();
         }

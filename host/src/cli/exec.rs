@@ -3,7 +3,8 @@
 //! The command inherits the descriptor that carries the lock. So it stays protected even if this
 //! process is killed in a way that cannot be caught, until it and all its children have ended.
 //! In every other case this process outlives the command and gives the lock back itself: a
-//! daemon that the command left behind does not keep it.
+//! daemon that the command left behind does not keep it. A lock that is a name says that it is this
+//! process's, so the command goes unprotected where this process is killed.
 
 use std::ffi::OsString;
 use std::io;
@@ -67,9 +68,20 @@ pub(crate) struct Exec {
     conflict_exit_code: u8,
 
     /// How the lock is kept, and so whom it excludes: `native` users of flock(2) and of fcntl(2)
-    /// alike, `flock` users of flock(2) alone [default: native]
+    /// alike, `flock` and `fcntl` those of one; `link`, `symlink` and `mkdir` those of pylockfile, by
+    /// the name PATH.lock; `pid-file` and `soft` (filelock's SoftFileLock) by PATH itself, which
+    /// exists only while it is locked; `sqlite` by a row in --database [default: native]
     #[arg(long, value_name = "PROTOCOL", value_parser = protocol(), hide_possible_values = true)]
     protocol: Option<Protocol>,
+
+    /// The database for `--protocol sqlite`, for example locks.db
+    #[arg(long, value_name = "FILE")]
+    database: Option<PathBuf>,
+
+    /// Take a lock that stays when its holder dies from one who lives, too, once it is so old; for
+    /// example 3600
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    stale_after: Option<Duration>,
 
     /// Remove the lock file at the end; do not mix with programs that would lock the removed file
     #[arg(long)]
@@ -123,9 +135,13 @@ impl Exec {
         } else {
             OnRelease::Keep
         };
-        let options = Options::new()
+        let mut options = Options::new()
             .protocol(self.protocol.unwrap_or_default())
+            .stale_after(self.stale_after)
             .on_release(on_release);
+        if let Some(database) = &self.database {
+            options = options.database(database);
+        }
         let lock = Engine::new()
             .open_with(&self.path, &options)
             .map_err(|e| lock_error(&e, exit::NO_INPUT))?;
@@ -163,7 +179,9 @@ impl Exec {
 
     fn execute(&self, guard: &Guard) -> anyhow::Result<ExitStatus> {
         // This process has one thread, so nobody else can fork at the wrong moment.
-        fcntl_setfd(guard.as_fd(), FdFlags::empty())?;
+        if !self.protocol.unwrap_or_default().is_name() {
+            fcntl_setfd(guard.as_fd(), FdFlags::empty())?;
+        }
         let (program, args) = self.command.split_first().expect("clap requires a command");
         let mut command = Command::new(program);
         command.args(args);

@@ -1,5 +1,6 @@
 //! The command line: what the subcommands have in common.
 
+mod break_lock;
 mod demo;
 mod exec;
 mod guest;
@@ -31,6 +32,7 @@ enum Command {
     Exec(exec::Exec),
     Run(run::Run),
     Status(status::Status),
+    Break(break_lock::Break),
     Demo(demo::Demo),
     #[command(hide = true)]
     DemoWorker(demo::Worker),
@@ -67,6 +69,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Exec(exec) => exec.run(),
         Command::Run(run) => run.run(),
         Command::Status(status) => status.run(),
+        Command::Break(command) => command.run(),
         Command::Demo(demo) => demo.run(),
         Command::DemoWorker(worker) => worker.run(),
     };
@@ -149,7 +152,7 @@ fn lock_error(error: &locket::Error, otherwise: u8) -> anyhow::Error {
 
 /// Parses the name of a protocol.
 fn protocol() -> impl TypedValueParser<Value = Protocol> {
-    PossibleValuesParser::new(Protocol::ALL.map(Protocol::name))
+    PossibleValuesParser::new(Protocol::ALL.iter().map(|protocol| protocol.name()))
         .try_map(|name| name.parse::<Protocol>())
 }
 

@@ -49,10 +49,14 @@ pub(crate) struct Run {
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = variable)]
     envs: Vec<(String, String)>,
 
-    /// How locks are kept where the component leaves the choice: `native` excludes users of
-    /// flock(2) and of fcntl(2), `flock` those of flock(2) alone [default: native]
+    /// How locks are kept where the component leaves the choice; `locket exec --help` has the list
+    /// [default: native]
     #[arg(long, value_name = "PROTOCOL", value_parser = protocol(), hide_possible_values = true)]
     protocol: Option<Protocol>,
+
+    /// The database in which the locks of the protocol `sqlite` are, for example locks.db
+    #[arg(long, value_name = "FILE")]
+    database: Option<PathBuf>,
 
     /// Run so many instances at the same time, for example 4
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -162,6 +166,9 @@ impl Run {
             .label(format!("{stem}#{i}"))
             .limits(limits)
             .protocol(self.protocol.unwrap_or_default());
+        if let Some(database) = &self.database {
+            locks = locks.database(database);
+        }
         for dir in &self.dirs {
             wasi.preopened_dir(&dir.host, &dir.guest, FsPerms::ReadWrite)
                 .map_err(|e| dir.error(e))?;

@@ -1,20 +1,20 @@
 //! `flock(2)`: one lock for each open file description, on the whole file.
 
-use std::fs::File;
 use std::io;
 
 use crate::Mode;
-use crate::protocol::KernelLock;
+use crate::protocol::{Scheme, Want};
+use crate::site::Site;
 use crate::sys::Sleeper;
 
 #[derive(Debug)]
 pub(crate) struct Flock;
 
-impl KernelLock for Flock {
-    fn try_lock(&self, file: &File, mode: Mode) -> io::Result<bool> {
-        let tried = match mode {
-            Mode::Exclusive => fs4::FileExt::try_lock(file),
-            Mode::Shared => fs4::FileExt::try_lock_shared(file),
+impl Scheme for Flock {
+    fn try_lock(&self, site: &Site, want: Want) -> io::Result<bool> {
+        let tried = match want.mode {
+            Mode::Exclusive => fs4::FileExt::try_lock(&site.file),
+            Mode::Shared => fs4::FileExt::try_lock_shared(&site.file),
         };
         match tried {
             Ok(()) => Ok(true),
@@ -23,14 +23,14 @@ impl KernelLock for Flock {
         }
     }
 
-    fn wait(&self, file: &File, mode: Mode, sleeper: &Sleeper) -> io::Result<()> {
-        sleeper.untimed(|| match mode {
-            Mode::Exclusive => fs4::FileExt::lock(file),
-            Mode::Shared => fs4::FileExt::lock_shared(file),
+    fn wait(&self, site: &Site, want: Want, sleeper: &Sleeper) -> io::Result<()> {
+        sleeper.untimed(|| match want.mode {
+            Mode::Exclusive => fs4::FileExt::lock(&site.file),
+            Mode::Shared => fs4::FileExt::lock_shared(&site.file),
         })
     }
 
-    fn unlock(&self, file: &File) -> io::Result<()> {
-        fs4::FileExt::unlock(file)
+    fn unlock(&self, site: &Site) -> io::Result<()> {
+        fs4::FileExt::unlock(&site.file)
     }
 }

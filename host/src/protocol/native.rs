@@ -1,9 +1,7 @@
 //! Both lock families of Linux at once, on one descriptor.
 //!
 //! `flock` and record locks do not see each other, so a program that uses one never excludes a
-//! program that uses the other. Whoever holds both excludes everybody. The record lock is one of
-//! the open file description: the classic kind belongs to the process, is dropped by any stray
-//! `close` of the file in it, and excludes nobody within it.
+//! program that uses the other. Whoever holds both excludes everybody.
 //!
 //! The order is always `flock` first. Where the second lock is held by somebody else, the first
 //! is given back before this thread waits: holding one lock while waiting for another is how two
@@ -14,49 +12,52 @@
 //! They are released in reverse, so that the next in the queue of `flock`, where everybody who
 //! uses this protocol queues, finds the record lock free.
 
-use std::fs::File;
 use std::io;
 
-use crate::Mode;
-use crate::protocol::KernelLock;
+use crate::protocol::fcntl::Fcntl;
 use crate::protocol::flock::Flock;
-use crate::protocol::record::Record;
+use crate::protocol::{Found, Scheme, Want};
+use crate::site::Site;
 use crate::sys::Sleeper;
 
 #[derive(Debug)]
 pub(crate) struct Native;
 
-impl KernelLock for Native {
-    fn try_lock(&self, file: &File, mode: Mode) -> io::Result<bool> {
-        if !Flock.try_lock(file, mode)? {
+impl Scheme for Native {
+    fn needs_write(&self) -> bool {
+        true
+    }
+
+    fn try_lock(&self, site: &Site, want: Want) -> io::Result<bool> {
+        if !Flock.try_lock(site, want)? {
             return Ok(false);
         }
-        or_undo(Record.try_lock(file, mode), || Flock.unlock(file))
+        or_undo(Fcntl.try_lock(site, want), || Flock.unlock(site))
     }
 
-    fn wait(&self, file: &File, mode: Mode, sleeper: &Sleeper) -> io::Result<()> {
+    fn wait(&self, site: &Site, want: Want, sleeper: &Sleeper) -> io::Result<()> {
         loop {
-            Flock.wait(file, mode, sleeper)?;
-            if or_undo(Record.try_lock(file, mode), || Flock.unlock(file))? {
+            Flock.wait(site, want, sleeper)?;
+            if or_undo(Fcntl.try_lock(site, want), || Flock.unlock(site))? {
                 return Ok(());
             }
-            Record.wait(file, mode, sleeper)?;
-            if or_undo(Flock.try_lock(file, mode), || Record.unlock(file))? {
+            Fcntl.wait(site, want, sleeper)?;
+            if or_undo(Flock.try_lock(site, want), || Fcntl.unlock(site))? {
                 return Ok(());
             }
         }
     }
 
-    fn unlock(&self, file: &File) -> io::Result<()> {
-        let record = Record.unlock(file);
-        Flock.unlock(file)?;
+    fn unlock(&self, site: &Site) -> io::Result<()> {
+        let record = Fcntl.unlock(site);
+        Flock.unlock(site)?;
         record
     }
 
-    fn holder(&self, file: &File) -> io::Result<Option<Mode>> {
-        match Record.holder(file)? {
-            Some(mode) => Ok(Some(mode)),
-            None => Flock.holder(file),
+    fn holder(&self, site: &Site) -> io::Result<Option<Found>> {
+        match Fcntl.holder(site)? {
+            Some(found) => Ok(Some(found)),
+            None => Flock.holder(site),
         }
     }
 }

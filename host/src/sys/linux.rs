@@ -1,20 +1,24 @@
 //! Linux: record locks of the open file description, timers and signals aimed at a thread.
 
-use std::fs::{File, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::ptr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, CWD, Mode as Permissions, OFlags, linkat, openat};
 
 use super::unix::{check, record_lock, timespec, whole_file};
 use crate::Mode;
 use crate::deadline::{Clock, Deadline};
 
 pub(crate) use super::unix::{
-    Identity, OPEN_FLAGS, OpenOptionsExt, Signal, fork_generation, has_name, holder,
-    keep_signals_away, kind_of, remove, try_lock, unlock,
+    Identity, OPEN_FLAGS, OpenOptionsExt, Signal, exchange, fork_generation, has_name, holder,
+    keep_signals_away, kind_of, open_dir, remove, rename_new, try_lock, unlock,
 };
 
 impl Identity {
@@ -121,9 +125,9 @@ pub(crate) struct Recall {
 }
 
 impl Recall {
-    /// What the thread may have locked, if it waited on `file`.
-    pub(crate) fn held<'a>(&'a self, file: &'a File) -> &'a File {
-        self.kept.as_ref().unwrap_or(file)
+    /// What the thread may have locked, if it is not the file on which it waited.
+    pub(crate) fn held(self) -> Option<File> {
+        self.kept
     }
 }
 
@@ -206,6 +210,107 @@ fn decoy() -> io::Result<&'static File> {
     let flags = rustix::fs::MemfdFlags::CLOEXEC;
     let file = File::from(rustix::fs::memfd_create(c"locket", flags)?);
     Ok(DECOY.get_or_init(|| file))
+}
+
+/// Where an open directory is.
+#[cfg(feature = "sqlite")]
+pub(crate) fn path_of(dir: &File) -> io::Result<std::path::PathBuf> {
+    fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd()))
+}
+
+/// Keeps what has a name in a directory from being gone for good, whatever becomes of the name.
+pub(crate) fn pin(dir: &File, name: &OsStr) -> io::Result<Option<File>> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(Some(openat(dir, name, flags, Permissions::empty())?.into()))
+}
+
+/// A file in a directory that has no name yet, and is gone if it never gets one.
+pub(crate) fn nameless_file(dir: &File, permissions: Permissions) -> io::Result<File> {
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    Ok(openat(dir, ".", flags, permissions)?.into())
+}
+
+/// Gives it a name that nothing has.
+pub(crate) fn give_name(file: &File, dir: &File, name: &OsStr) -> io::Result<()> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(linkat(CWD, path, dir, name, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+/// The namespace in which the first process of the system is.
+pub(crate) const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
+
+/// The namespace in which the number of this process counts.
+pub(crate) fn pid_namespace() -> u64 {
+    let namespace = fs::metadata("/proc/self/ns/pid");
+    namespace.map_or(INITIAL_PID_NAMESPACE, |namespace| namespace.ino())
+}
+
+/// The identifier of this boot; 0 where the system does not tell.
+pub(crate) fn boot_id() -> u128 {
+    static BOOT: OnceLock<u128> = OnceLock::new();
+    *BOOT.get_or_init(|| {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        u128::from_str_radix(&id.trim().replace('-', ""), 16).unwrap_or(0)
+    })
+}
+
+/// When a process started, in clock ticks since the boot; none if it is gone, or where the clock of
+/// this process is not the system's.
+pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
+    const INITIAL_TIME_NAMESPACE: u64 = 0xefff_fffa;
+    let namespace = fs::metadata("/proc/self/ns/time");
+    if namespace.is_ok_and(|namespace| namespace.ino() != INITIAL_TIME_NAMESPACE) {
+        return None;
+    }
+    stat_fields(pid)?.get(19)?.parse().ok()
+}
+
+/// Whether a process has ended, and only its parent has not been told.
+pub(crate) fn is_zombie(pid: u32) -> bool {
+    let Some(fields) = stat_fields(pid) else {
+        return false;
+    };
+    // The first thread can end before the others.
+    let threads = fields.get(17).and_then(|threads| threads.parse().ok());
+    matches!(fields[0].as_str(), "Z" | "X") && threads.is_some_and(|threads: u32| threads <= 1)
+}
+
+/// What `/proc/<pid>/stat` says after the name of the program, which can be anything.
+fn stat_fields(pid: u32) -> Option<Vec<String>> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    let fields = std::str::from_utf8(&stat[end + 1..]).ok()?;
+    let fields: Vec<_> = fields.split_whitespace().map(str::to_owned).collect();
+    (!fields.is_empty()).then_some(fields)
+}
+
+/// Whether a process in a namespace below this one may have this number there.
+pub(crate) fn has_inner_pid(pid: u32) -> bool {
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return true;
+    };
+    let mut seen = false;
+    for process in processes.flatten() {
+        let Some(outer) = process
+            .file_name()
+            .to_str()
+            .and_then(|n| n.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        seen |= outer == 1;
+        let status = fs::read(process.path().join("status")).unwrap_or_default();
+        let inner = status
+            .split(|byte| *byte == b'\n')
+            .find_map(|line| line.strip_prefix(b"NSpid:"))
+            .and_then(|pids| std::str::from_utf8(pids).ok()?.split_whitespace().last())
+            .and_then(|inner| inner.parse::<u32>().ok());
+        if outer != pid && inner == Some(pid) {
+            return true;
+        }
+    }
+    // Where the first process is hidden, so may be others.
+    !seen
 }
 
 #[cfg(test)]

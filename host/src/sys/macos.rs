@@ -3,6 +3,7 @@
 //! `flock`, POSIX and open-file-description locks of a file are in one list and exclude each
 //! other. All sorts of waits end with a signal.
 
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -17,8 +18,8 @@ use crate::deadline::{self, Clock, Deadline};
 use crate::sync::{Mutex, lock};
 
 pub(crate) use super::unix::{
-    Identity, OPEN_FLAGS, OpenOptionsExt, Signal, fork_generation, has_name, holder,
-    keep_signals_away, kind_of, remove, try_lock, unlock,
+    Identity, OPEN_FLAGS, OpenOptionsExt, Signal, exchange, fork_generation, has_name, holder,
+    keep_signals_away, kind_of, open_dir, remove, rename_new, try_lock, unlock,
 };
 
 impl Identity {
@@ -38,7 +39,7 @@ pub(crate) fn reopen(file: &File, writable: bool) -> io::Result<File> {
         .read(true)
         .write(writable)
         .custom_flags(OPEN_FLAGS)
-        .open(std::ffi::OsStr::from_bytes(path.as_bytes()))?;
+        .open(OsStr::from_bytes(path.as_bytes()))?;
     let identity = |file: &File| Identity::of(file, &file.metadata()?);
     if identity(&again)? == identity(file)? {
         Ok(again)
@@ -165,9 +166,9 @@ pub(crate) struct Recall {
 }
 
 impl Recall {
-    /// What the thread may have locked, if it waited on `file`.
-    pub(crate) fn held<'a>(&'a self, file: &'a File) -> &'a File {
-        file
+    /// What the thread may have locked, if it is not the file on which it waited.
+    pub(crate) fn held(self) -> Option<File> {
+        None
     }
 }
 
@@ -259,4 +260,56 @@ pub(crate) fn detach(file: &File) -> io::Result<()> {
     // nobody uses, and no lock.
     rustix::io::fcntl_setfd(file, rustix::io::FdFlags::CLOEXEC)?;
     Ok(())
+}
+
+/// There is no descriptor that keeps the number of whatever has a name; numbers are not used
+/// again soon here.
+pub(crate) fn pin(_: &File, _: &OsStr) -> io::Result<Option<File>> {
+    Ok(None)
+}
+
+/// Files have names from the start here.
+pub(crate) fn nameless_file(_: &File, _: rustix::fs::Mode) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// As [`nameless_file`].
+pub(crate) fn give_name(_: &File, _: &File, _: &OsStr) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// There are no namespaces here; this stands for the one there is.
+pub(crate) const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
+
+/// The namespace in which the number of this process counts.
+pub(crate) fn pid_namespace() -> u64 {
+    INITIAL_PID_NAMESPACE
+}
+
+/// Not asked for, so that a holder is proven dead only by its number being nobody's.
+pub(crate) fn boot_id() -> u128 {
+    0
+}
+
+/// As [`boot_id`].
+pub(crate) fn start_ticks(_: u32) -> Option<u64> {
+    None
+}
+
+/// Not known here, so it counts as alive.
+pub(crate) fn is_zombie(_: u32) -> bool {
+    false
+}
+
+/// There are no namespaces here.
+pub(crate) fn has_inner_pid(_: u32) -> bool {
+    false
+}
+
+/// Where an open directory is.
+#[cfg(feature = "sqlite")]
+pub(crate) fn path_of(dir: &File) -> io::Result<std::path::PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = rustix::fs::getpath(dir)?;
+    Ok(OsStr::from_bytes(path.as_bytes()).into())
 }

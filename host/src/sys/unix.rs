@@ -1,5 +1,6 @@
 //! What Linux and macOS have in common.
 
+use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io;
 use std::mem::MaybeUninit;
@@ -11,7 +12,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, statat};
+use rustix::fs::{AtFlags, CWD, RenameFlags, renameat_with, statat};
 use rustix::io::Errno;
 
 pub(crate) use std::os::unix::fs::OpenOptionsExt;
@@ -76,6 +77,28 @@ pub(crate) fn remove(path: &Path, identity: Identity) -> io::Result<()> {
         std::fs::remove_file(path)?;
     }
     Ok(())
+}
+
+/// Opens a directory, to lock it or to work with the names in it; only for the latter if it may not
+/// be read.
+pub(crate) fn open_dir(path: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags, open};
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match open(path, flags | OFlags::RDONLY, Mode::empty()) {
+        #[cfg(target_os = "linux")]
+        Err(Errno::ACCESS) => Ok(open(path, flags | OFlags::PATH, Mode::empty())?.into()),
+        dir => Ok(dir?.into()),
+    }
+}
+
+/// Exchanges what two names in a directory stand for, in one step.
+pub(crate) fn exchange(dir: &File, one: &OsStr, other: &OsStr) -> io::Result<()> {
+    Ok(renameat_with(dir, one, dir, other, RenameFlags::EXCHANGE)?)
+}
+
+/// Gives a thing in a directory another name, which nothing has.
+pub(crate) fn rename_new(dir: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    Ok(renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE)?)
 }
 
 /// What an error number says of a lock, where the standard library has no word for it.
@@ -159,14 +182,17 @@ pub(crate) fn unlock(file: &File) -> io::Result<()> {
 }
 
 /// The mode in which another open file description or process holds a record lock on any part of
-/// the file. Asks without taking anything.
-pub(crate) fn holder(file: &File) -> io::Result<Option<Mode>> {
+/// the file, and the number of the process if the lock is of the kind that belongs to one. Asks
+/// without taking anything.
+pub(crate) fn holder(file: &File) -> io::Result<Option<(Mode, Option<u32>)>> {
     let mut lock = whole_file(Some(Mode::Exclusive));
     record_lock(file, libc::F_OFD_GETLK, &mut lock)?;
+    // Not positive for a description, and for a process of another namespace.
+    let pid = u32::try_from(lock.l_pid).ok().filter(|pid| *pid > 0);
     Ok(match lock.l_type {
         kind::NONE => None,
-        kind::SHARED => Some(Mode::Shared),
-        _ => Some(Mode::Exclusive),
+        kind::SHARED => Some((Mode::Shared, pid)),
+        _ => Some((Mode::Exclusive, pid)),
     })
 }
 

@@ -273,7 +273,7 @@ pub(crate) fn unlock(file: &File) -> io::Result<()> {
 
 /// Nobody can be asked without trying, so nobody is known to hold it.
 #[expect(clippy::unnecessary_wraps, reason = "other systems can fail")]
-pub(crate) fn holder(_: &File) -> io::Result<Option<Mode>> {
+pub(crate) fn holder(_: &File) -> io::Result<Option<(Mode, Option<u32>)>> {
     Ok(None)
 }
 
@@ -396,9 +396,9 @@ impl Bell {
 pub(crate) struct Recall;
 
 impl Recall {
-    /// What the thread may have locked, if it waited on `file`.
-    pub(crate) fn held<'a>(&'a self, file: &'a File) -> &'a File {
-        file
+    /// What the thread may have locked, if it is not the file on which it waited.
+    pub(crate) fn held(self) -> Option<File> {
+        None
     }
 }
 
@@ -430,4 +430,9 @@ pub(crate) fn keep_signals_away() {}
 /// Nothing forks here.
 pub(crate) fn fork_generation() -> u32 {
     0
+}
+
+/// There are no locks in directories here.
+pub(crate) fn open_dir(_: &std::path::Path) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
 }

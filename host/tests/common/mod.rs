@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use locket::{Engine, LockFile, Mode};
+use locket::{Engine, LockFile, Mode, Options, Protocol};
 
 /// Long enough that something which has not happened is stuck.
 pub(crate) const STUCK: Duration = Duration::from_secs(10);
@@ -19,6 +19,32 @@ pub(crate) const QUIESCENT: Duration = Duration::from_millis(30);
 
 pub(crate) const EX: Mode = Mode::Exclusive;
 pub(crate) const SH: Mode = Mode::Shared;
+
+/// The protocols that are locks of the kernel.
+pub(crate) const KERNEL: [Protocol; 3] = [Protocol::Native, Protocol::Flock, Protocol::Fcntl];
+
+/// Runs a test for every protocol that there is here.
+pub(crate) fn each_protocol(test: impl Fn(&Options)) {
+    let database = Dir::new();
+    for &protocol in Protocol::ALL {
+        if protocol == Protocol::Sqlite && !cfg!(feature = "sqlite")
+            || protocol.is_name() && cfg!(windows)
+        {
+            continue;
+        }
+        println!("protocol {protocol}");
+        let options = Options::new().protocol(protocol);
+        test(&options.database(database.path("locks.db")));
+    }
+}
+
+/// Runs a test for every protocol that is a lock of the kernel.
+pub(crate) fn each_kernel_protocol(test: impl Fn(&Options)) {
+    for protocol in KERNEL {
+        println!("protocol {protocol}");
+        test(&Options::new().protocol(protocol));
+    }
+}
 
 pub(crate) struct Dir(pub(crate) tempfile::TempDir);
 

@@ -1,0 +1,268 @@
+//! Who made a lock that is a name, and whether they are proven dead.
+//!
+//! A process is told from every other by four things: the host, the boot of that, the namespace in
+//! which its number counts, and the time at which it started. Where one is missing or cannot be
+//! compared, nothing is proven and the holder lives. What a name says is all that there is, and
+//! anybody can write it; so a claim is never more than a reason to leave a lock alone.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
+use crate::sys;
+
+/// What a lock says of the process that made it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Claim {
+    /// The number of the process in its namespace.
+    pub(super) pid: u32,
+    pub(super) host: Host,
+    /// When it started; none where the claim does not say.
+    pub(super) start: Option<Start>,
+}
+
+/// Where a process runs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Host {
+    /// On the host whose file system this is, in whatever namespace.
+    Local,
+    /// On a file system that hosts share, anywhere.
+    Unknown,
+    /// On the host of this name; in that namespace, if the claim says.
+    Named(OsString, Option<u64>),
+}
+
+/// The start of a process.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Start {
+    /// The boot of the system; 0 where that was not known.
+    pub(super) boot: u128,
+    /// Clock ticks since then.
+    pub(super) ticks: u64,
+}
+
+impl Start {
+    fn is(self, other: Self) -> bool {
+        let known = self.boot != 0 && other.boot != 0;
+        self.ticks == other.ticks && (self.boot == other.boot || !known)
+    }
+}
+
+/// The name of this host.
+pub(super) fn host_name() -> OsString {
+    let name = rustix::system::uname().nodename().to_bytes().to_vec();
+    OsString::from_vec(name)
+}
+
+impl Claim {
+    /// That of this process.
+    pub(super) fn mine() -> Self {
+        let pid = process::id();
+        Self {
+            pid,
+            host: Host::Named(host_name(), Some(sys::pid_namespace())),
+            start: start_of(pid),
+        }
+    }
+
+    /// Whether the process that made it is gone, beyond doubt.
+    pub(super) fn is_dead(&self) -> bool {
+        let namespace = match &self.host {
+            Host::Unknown => return false,
+            Host::Named(host, _) if *host != host_name() => return false,
+            Host::Named(_, namespace) => *namespace,
+            Host::Local => None,
+        };
+        let boot = sys::boot_id();
+        if let Some(start) = self.start
+            && start.boot != 0
+            && boot != 0
+            && start.boot != boot
+        {
+            return true;
+        }
+        let here = sys::pid_namespace();
+        if namespace.unwrap_or(sys::INITIAL_PID_NAMESPACE) != here {
+            return false;
+        }
+        if !self.is_gone() {
+            return false;
+        }
+        // Without a namespace, the number may be that of a process in a container.
+        namespace.is_some() || !sys::has_inner_pid(self.pid)
+    }
+
+    /// Whether no process of this namespace is the one.
+    fn is_gone(&self) -> bool {
+        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else {
+            return false;
+        };
+        if let Err(Errno::SRCH) = test_kill_process(pid) {
+            return true;
+        }
+        if sys::is_zombie(self.pid) {
+            return true;
+        }
+        match (self.start, start_of(self.pid)) {
+            (Some(then), Some(now)) => !then.is(now),
+            _ => false,
+        }
+    }
+
+    /// The name that pylockfile would give to a thing of this process, in a form that nobody
+    /// else's takes: its number, which is a hash there, begins with a zero here. No peer reads it.
+    ///
+    /// `host.pid-0` and then, as decimal digits of fixed width, the boot, the namespace and
+    /// a number that no other name of this process has; at last the ticks.
+    pub(super) fn unique_name(&self) -> OsString {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let (host, namespace) = match &self.host {
+            Host::Named(host, namespace) => (host.clone(), namespace.unwrap_or_default()),
+            Host::Local | Host::Unknown => (OsString::new(), 0),
+        };
+        let Start { boot, ticks } = self.start.unwrap_or(Start { boot: 0, ticks: 0 });
+        let (pid, next) = (self.pid, NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut name = host;
+        name.push(format!(
+            ".{pid}-0{boot:039}{namespace:010}{next:010}{ticks}"
+        ));
+        name
+    }
+
+    /// The claim in a [`unique_name`](Self::unique_name); or in one that pylockfile made, as far as
+    /// it can be told where the number of the process ends.
+    pub(super) fn of_name(name: &OsStr) -> Option<Self> {
+        let name = name.as_bytes();
+        let dot = name.iter().rposition(|b| *b == b'.')?;
+        let (host, rest) = (&name[..dot], std::str::from_utf8(&name[dot + 1..]).ok()?);
+        let (pid, number) = rest.split_once('-')?;
+        let pid = parse_pid(pid)?;
+        let digits = |range| {
+            let digits: &str = number.get(range)?;
+            let plain = digits.bytes().all(|b| b.is_ascii_digit());
+            plain.then_some(digits)
+        };
+        let ours = number.starts_with('0') && number.len() > 60;
+        let (namespace, start) = if ours {
+            let boot = digits(1..40)?.parse().ok()?;
+            let namespace = digits(40..50)?.parse().ok()?;
+            digits(50..60)?;
+            let ticks = digits(60..number.len())?.parse().ok()?;
+            let start = Start { boot, ticks };
+            (Some(namespace), (ticks != 0).then_some(start))
+        } else {
+            digits(0..number.len())?;
+            (None, None)
+        };
+        // The identifier of the thread, if the name has one.
+        let host = match host.iter().rposition(|b| *b == b'-') {
+            Some(dash) if !ours && host[dash + 1..].iter().all(u8::is_ascii_hexdigit) => {
+                let whole = host_name();
+                if whole.as_bytes() == host {
+                    host
+                } else {
+                    &host[..dash]
+                }
+            }
+            _ => host,
+        };
+        Some(Self {
+            pid,
+            host: Host::Named(OsStr::from_bytes(host).to_owned(), namespace),
+            start,
+        })
+    }
+}
+
+impl Claim {
+    /// The claim in a name that says no more than the host and the number.
+    pub(super) fn of_plain_name(name: &OsStr) -> Option<Self> {
+        let (host, pid) = name.to_str()?.rsplit_once('.')?;
+        Some(Self {
+            pid: parse_pid(pid)?,
+            host: Host::Named(host.into(), None),
+            start: None,
+        })
+    }
+}
+
+/// The start of a living process.
+fn start_of(pid: u32) -> Option<Start> {
+    let ticks = sys::start_ticks(pid)?;
+    let boot = sys::boot_id();
+    Some(Start { boot, ticks })
+}
+
+/// The number of a process as it is written: decimal, positive, not beyond what systems have.
+pub(super) fn parse_pid(text: &str) -> Option<u32> {
+    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let pid: u32 = plain.then(|| text.parse().ok()).flatten()?;
+    (1..=i32::MAX.unsigned_abs()).contains(&pid).then_some(pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_living_process_is_not_dead() {
+        let mine = Claim::mine();
+        assert!(!mine.is_dead());
+        let read = Claim::of_name(&mine.unique_name()).expect("a claim");
+        assert_eq!(read, mine);
+        assert_ne!(mine.unique_name(), mine.unique_name());
+    }
+
+    #[test]
+    fn another_process_of_the_same_number_is() {
+        let mut claim = Claim::mine();
+        let start = claim.start.expect("a start");
+        let ticks = start.ticks + 1;
+        claim.start = Some(Start { ticks, ..start });
+        assert!(claim.is_dead());
+        // So is one of an earlier boot.
+        let boot = start.boot ^ 1;
+        claim.start = Some(Start { boot, ..start });
+        assert!(claim.is_dead());
+    }
+
+    #[test]
+    fn one_that_cannot_be_judged_lives() {
+        let gone = Claim {
+            pid: i32::MAX.unsigned_abs(),
+            ..Claim::mine()
+        };
+        assert!(gone.is_dead());
+        let elsewhere = Host::Named("elsewhere".into(), None);
+        let container = Host::Named(host_name(), Some(1));
+        for host in [elsewhere, container, Host::Unknown] {
+            let claim = Claim {
+                host,
+                start: None,
+                ..gone.clone()
+            };
+            assert!(!claim.is_dead(), "{claim:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_pylockfile_are_read_as_far_as_they_can_be() {
+        let pid_of = |name: &str| Claim::of_name(OsStr::new(name)).map(|claim| claim.pid);
+        assert_eq!(pid_of("vm.14277-1299480933727220916"), Some(14277));
+        assert_eq!(pid_of("vm-5bbccb80.14277-1299480933727220916"), Some(14277));
+        for unclear in [
+            "vm-5bbccb80.142774976789965273491598",
+            "vm.0-1",
+            "vm.-1-1",
+            "vm.4294967296-1",
+            "vm",
+            "",
+        ] {
+            assert_eq!(pid_of(unclear), None, "{unclear}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! pylockfile's `LinkLockFile`: a file of the holder's own, and a hard link to it that is the lock.
+//!
+//! To make a link is one step even on the network file systems on which exclusive creation was not,
+//! and where an answer got lost, the number of links tells what came of it. The lock itself says
+//! nothing of its holder; the name of the other link does, so that is looked for.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+
+use rustix::fs::{AtFlags, Mode as Permissions, OFlags, linkat, openat, statat, unlinkat};
+
+use super::claim::Claim;
+use super::name::{Form, Seen, names};
+use crate::site::Made;
+
+#[derive(Debug)]
+pub(crate) struct Link;
+
+impl Form for Link {
+    fn make(&self, dir: &File, name: &OsStr, claim: &Claim) -> io::Result<Made> {
+        let mark = claim.unique_name();
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let permissions = Permissions::from_raw_mode(0o666);
+        let own = File::from(openat(dir, &mark, flags, permissions)?);
+        if let Err(e) = linkat(dir, &mark, dir, name, AtFlags::empty())
+            && !rustix::fs::fstat(&own).is_ok_and(|stat| stat.st_nlink == 2)
+        {
+            let _ = unlinkat(dir, &mark, AtFlags::empty());
+            return Err(match e {
+                rustix::io::Errno::PERM => io::ErrorKind::Unsupported.into(),
+                e => e.into(),
+            });
+        }
+        Ok(Made {
+            mark,
+            pin: Some(own),
+        })
+    }
+
+    fn claim(&self, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Claim>> {
+        Ok(owners(dir, name, seen)?.pop().map(|(_, claim)| claim))
+    }
+
+    // The lock first: what is left if this ends in between is in nobody's way.
+    fn clear(&self, dir: &File, name: &OsStr, seen: &Seen, made: Option<&Made>) -> io::Result<()> {
+        let others = match made {
+            Some(made) => vec![made.mark.clone()],
+            None => {
+                let owners = owners(dir, name, seen).unwrap_or_default();
+                owners.into_iter().map(|(name, _)| name).collect()
+            }
+        };
+        unlinkat(dir, name, AtFlags::empty())?;
+        for other in others {
+            let _ = unlinkat(dir, &other, AtFlags::empty());
+        }
+        Ok(())
+    }
+
+    fn forsake(&self, dir: &File, made: &Made) {
+        let _ = unlinkat(dir, &made.mark, AtFlags::empty());
+    }
+}
+
+/// The links to the same file that name its owner.
+fn owners(dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Vec<(OsString, Claim)>> {
+    let mut owners = Vec::new();
+    if seen.stat.st_nlink < 2 {
+        return Ok(owners);
+    }
+    // In a directory that may not be read there is nobody to be found.
+    for other in names(dir).unwrap_or_default() {
+        let Some(claim) = Claim::of_name(&other) else {
+            continue;
+        };
+        let same = statat(dir, &other, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| seen.is(&stat));
+        if same && other != name {
+            owners.push((other, claim));
+        }
+    }
+    Ok(owners)
+}

@@ -1,0 +1,119 @@
+//! pylockfile's `MkdirLockFile`: a directory, and in it an empty file that names the holder.
+//!
+//! The directory is made complete beside its place, and then given its name in one step. An empty
+//! one is a lock too: proper-lockfile's, SQLite's, or of somebody who died half-way.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+
+use rustix::fs::{
+    AtFlags, FileType, Mode as Permissions, OFlags, mkdirat, openat, statat, unlinkat,
+};
+use rustix::io::Errno;
+
+use super::claim::Claim;
+use super::name::{Form, Seen, names};
+use crate::site::Made;
+use crate::sys;
+
+#[derive(Debug)]
+pub(crate) struct Mkdir;
+
+impl Form for Mkdir {
+    fn make(&self, dir: &File, name: &OsStr, claim: &Claim) -> io::Result<Made> {
+        let aside = claim.unique_name();
+        let made = build(dir, &aside, claim)?;
+        match sys::rename_new(dir, &aside, name) {
+            Ok(()) => Ok(made),
+            Err(e) => {
+                let _ = remove_all(dir, &aside);
+                match e.kind() {
+                    io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound => Err(e),
+                    // Not possible there: made in its place, as the peers do.
+                    _ => build(dir, name, claim),
+                }
+            }
+        }
+    }
+
+    fn is_one(&self, kind: FileType) -> bool {
+        kind == FileType::Directory
+    }
+
+    fn claim(&self, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Claim>> {
+        let Some(lock) = open(dir, name)? else {
+            return Ok(None);
+        };
+        if !rustix::fs::fstat(&lock).is_ok_and(|stat| seen.is(&stat)) {
+            return Ok(None);
+        }
+        // More than one file is nobody's that we know.
+        match names(&lock)?.as_slice() {
+            [file] => Ok(Claim::of_name(file).or_else(|| Claim::of_plain_name(file))),
+            _ => Ok(None),
+        }
+    }
+
+    fn clear(&self, dir: &File, name: &OsStr, _: &Seen, _: Option<&Made>) -> io::Result<()> {
+        remove_all(dir, name)
+    }
+}
+
+/// Makes the directory with the file in it.
+fn build(dir: &File, name: &OsStr, claim: &Claim) -> io::Result<Made> {
+    let mark = claim.unique_name();
+    mkdirat(dir, name, Permissions::from_raw_mode(0o777))?;
+    let fill = || -> io::Result<File> {
+        let lock = open(dir, name)?.ok_or(io::ErrorKind::NotFound)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        openat(&lock, &mark, flags, Permissions::from_raw_mode(0o666))?;
+        Ok(lock)
+    };
+    match fill() {
+        Ok(lock) => Ok(Made {
+            mark,
+            pin: Some(lock),
+        }),
+        Err(e) => {
+            let _ = remove_all(dir, name);
+            Err(e)
+        }
+    }
+}
+
+fn open(dir: &File, name: &OsStr) -> io::Result<Option<File>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(dir, name, flags, Permissions::empty()) {
+        Ok(lock) => Ok(Some(File::from(lock))),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Whether a directory has nothing in it, but possibly one empty file.
+pub(super) fn is_no_more(dir: &File, name: &OsStr) -> io::Result<bool> {
+    let Some(lock) = open(dir, name)? else {
+        return Ok(false);
+    };
+    Ok(match names(&lock)?.as_slice() {
+        [] => true,
+        [file] => statat(&lock, file, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+            FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size == 0
+        }),
+        _ => false,
+    })
+}
+
+/// Removes a directory and the files in it, and never a directory in that.
+pub(super) fn remove_all(dir: &File, name: &OsStr) -> io::Result<()> {
+    if let Some(lock) = open(dir, name)? {
+        for file in names(&lock)? {
+            match unlinkat(&lock, &file, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+    Ok(unlinkat(dir, name, AtFlags::REMOVEDIR)?)
+}

@@ -1,0 +1,493 @@
+//! Locks that are a name: whoever makes the name holds the lock.
+//!
+//! What is made is complete from the moment it has the name, so that nobody sees it half-written;
+//! it carries a [`Claim`] of who made it. Before anybody relies on it or removes it, it is compared
+//! with what was made, by device and inode: others may have removed it and made their own.
+//!
+//! **Breaking.** A lock whose holder is dead must be broken by one and not by two, and never one
+//! that somebody alive took in the meantime. There is no call that removes a name only if it
+//! still is what one saw. So the breaker makes a lock of its own beside it, exchanges the two names
+//! in one step, and then looks at what it got: if that is not what it had judged, it
+//! exchanges them back. The name never stands empty, and in the usual case only the dead lock
+//! is ever moved. Against each other, the users of Locket do it under a `flock` of the directory, and
+//! so does a release, for the time between looking and removing. Where names cannot be
+//! exchanged, nothing is broken unless by hand.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, FileType, Mode as Permissions, OFlags, Stat, openat, statat, unlinkat};
+use rustix::io::Errno;
+
+use super::claim::{Claim, Host};
+use super::{Found, Scheme, Want};
+use crate::Mode;
+use crate::site::{Made, Name, Place, Site};
+use crate::sys::{self, Sleeper};
+
+/// What is made to take a lock, and how it is read.
+pub(super) trait Form: fmt::Debug + Send + Sync {
+    /// What the name of the file is followed by in that of its lock. Empty where the lock is the file
+    /// itself.
+    fn suffix(&self) -> &'static str {
+        ".lock"
+    }
+
+    /// Makes a lock under `name`, which nothing has yet; fails with
+    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) if something does. On failure nothing is left.
+    fn make(&self, dir: &File, name: &OsStr, claim: &Claim) -> io::Result<Made>;
+
+    /// Who made what has the name, as far as it says.
+    fn claim(&self, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Claim>>;
+
+    /// Whether what has the name is a lock of this form.
+    fn is_one(&self, kind: FileType) -> bool {
+        kind == FileType::RegularFile
+    }
+
+    /// Whether `seen`, which has the name, is what was made.
+    fn is(&self, dir: &File, name: &OsStr, seen: &Seen, made: &Made) -> bool {
+        let _ = (dir, name);
+        made.pin
+            .as_ref()
+            .is_some_and(|pin| rustix::fs::fstat(pin).is_ok_and(|made| seen.is(&made)))
+    }
+
+    /// Removes a lock of this form, and whatever else was made for it. `made` is there if this
+    /// engine made it.
+    fn clear(&self, dir: &File, name: &OsStr, seen: &Seen, made: Option<&Made>) -> io::Result<()> {
+        let _ = (seen, made);
+        Ok(unlinkat(dir, name, AtFlags::empty())?)
+    }
+
+    /// Removes what is left where the name was taken away.
+    fn forsake(&self, dir: &File, made: &Made) {
+        let _ = (dir, made);
+    }
+}
+
+/// What has a name, at a time.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) stat: Stat,
+    /// Keeps its number from being given to another.
+    _pin: Option<File>,
+}
+
+impl Seen {
+    /// What has the name, without following it.
+    pub(super) fn at(dir: &File, name: &OsStr) -> io::Result<Option<Self>> {
+        let pin = match sys::pin(dir, name) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+            Ok(pin) => pin,
+        };
+        let stat = match &pin {
+            Some(pin) => rustix::fs::fstat(pin),
+            None => statat(dir, name, AtFlags::SYMLINK_NOFOLLOW),
+        };
+        match stat {
+            Ok(stat) => Ok(Some(Self { stat, _pin: pin })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    pub(super) fn is(&self, other: &Stat) -> bool {
+        (self.stat.st_dev, self.stat.st_ino) == (other.st_dev, other.st_ino)
+    }
+
+    /// Whether it still has the name.
+    fn is_at(&self, dir: &File, name: &OsStr) -> bool {
+        let now = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
+        now.is_ok_and(|now| self.is(&now))
+    }
+
+    pub(super) fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.stat.st_mode)
+    }
+
+    /// When it was last changed.
+    fn changed(&self) -> Option<SystemTime> {
+        #[allow(clippy::unnecessary_cast, reason = "of other widths on other systems")]
+        let (seconds, nanos) = (self.stat.st_mtime as i64, self.stat.st_mtime_nsec as u32);
+        let since = Duration::new(u64::try_from(seconds).ok()?, nanos);
+        SystemTime::UNIX_EPOCH.checked_add(since)
+    }
+
+    fn age(&self) -> Duration {
+        let age = self.changed().and_then(|changed| changed.elapsed().ok());
+        age.unwrap_or_default()
+    }
+}
+
+/// Whose lock may be taken.
+#[derive(Clone, Copy)]
+enum Victim {
+    /// Somebody proven dead, or whose lock is that old.
+    Stale(Option<Duration>),
+    /// Anybody.
+    Anybody,
+}
+
+impl<F: Form> Scheme for F {
+    fn place(&self, file: &OsStr) -> io::Result<Place> {
+        let mut name = file.to_owned();
+        name.push(self.suffix());
+        Ok(Place::Name(name))
+    }
+
+    fn try_lock(&self, site: &Site, want: Want) -> io::Result<bool> {
+        /// How often it may be gone when one looks who has it.
+        const TRIES: usize = 8;
+        if want.mode == Mode::Shared {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let (dir, name) = parts(site)?;
+        let claim = Claim::mine();
+        let is_mine = |seen: &Seen| {
+            let made = name.made();
+            made.as_ref()
+                .is_some_and(|made| self.is(dir, name.name(), seen, made))
+        };
+        for _ in 0..TRIES {
+            let made = match Seen::at(dir, name.name())? {
+                None => self.make(dir, name.name(), &claim),
+                Some(seen) if !is_lock(self, seen.kind()) => {
+                    let other = "what has the name of the lock is none";
+                    return Err(io::Error::new(io::ErrorKind::InvalidInput, other));
+                }
+                Some(seen) if is_mine(&seen) => return Ok(true),
+                Some(seen) => {
+                    let stale = Victim::Stale(want.stale_after);
+                    match seize(self, dir, name, &seen, stale, &claim)? {
+                        Seized::Mine(made) => Ok(made),
+                        Seized::Gone => continue,
+                        Seized::Held => return Ok(false),
+                    }
+                }
+            };
+            match made {
+                Ok(made) => {
+                    *name.made() = Some(made);
+                    return Ok(true);
+                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(false)
+    }
+
+    fn wait(&self, _: &Site, _: Want, _: &Sleeper) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn unlock(&self, site: &Site) -> io::Result<()> {
+        let (dir, name) = parts(site)?;
+        let mut made = name.made();
+        let Some(mine) = &*made else { return Ok(()) };
+        let _guard = Guard::of(dir);
+        match Seen::at(dir, name.name())? {
+            // What could not be removed is known to be ours the next time.
+            Some(seen) if self.is(dir, name.name(), &seen, mine) => {
+                self.clear(dir, name.name(), &seen, Some(mine))?;
+            }
+            _ => self.forsake(dir, mine),
+        }
+        *made = None;
+        Ok(())
+    }
+
+    fn is_held(&self, site: &Site) -> bool {
+        let Ok((dir, name)) = parts(site) else {
+            return false;
+        };
+        let made = name.made();
+        let Some(made) = &*made else { return false };
+        let held = || match Seen::at(dir, name.name()) {
+            Ok(seen) => seen.is_some_and(|seen| self.is(dir, name.name(), &seen, made)),
+            // Nothing is known of it.
+            Err(_) => true,
+        };
+        // Somebody who breaks it by mistake puts it back under the guard.
+        held() || {
+            let _guard = Guard::of(dir);
+            held()
+        }
+    }
+
+    fn holder(&self, site: &Site) -> io::Result<Option<Found>> {
+        let (dir, name) = parts(site)?;
+        let Some(seen) = Seen::at(dir, name.name())? else {
+            return Ok(None);
+        };
+        if !is_lock(self, seen.kind()) {
+            return Ok(None);
+        }
+        let claim = if self.is_one(seen.kind()) {
+            self.claim(dir, name.name(), &seen)?
+        } else {
+            None
+        };
+        if claim.as_ref().is_some_and(Claim::is_dead) {
+            return Ok(None);
+        }
+        let host = claim.as_ref().and_then(|claim| match &claim.host {
+            Host::Named(host, _) => Some(host.to_string_lossy().into_owned()),
+            Host::Local | Host::Unknown => None,
+        });
+        Ok(Some(Found {
+            mode: Mode::Exclusive,
+            pid: claim.map(|claim| claim.pid),
+            host,
+            since: seen.changed(),
+        }))
+    }
+
+    fn break_lock(&self, site: &Site, certain: bool) -> io::Result<bool> {
+        let (dir, name) = parts(site)?;
+        let Some(seen) = Seen::at(dir, name.name())? else {
+            return Ok(false);
+        };
+        let claim = || -> io::Result<Option<Claim>> {
+            let one = self.is_one(seen.kind());
+            one.then(|| self.claim(dir, name.name(), &seen))
+                .map_or(Ok(None), |claim| claim)
+        };
+        if !is_lock(self, seen.kind()) || certain && claim()?.is_none() {
+            return Ok(false);
+        }
+        if !is_no_more(self, dir, name.name(), &seen)? {
+            let more = "what is there holds more than a lock; remove it by hand if nobody needs it";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, more));
+        }
+        match seize(self, dir, name, &seen, Victim::Anybody, &Claim::mine())? {
+            Seized::Mine(made) => {
+                *name.made() = Some(made);
+                self.unlock(site)?;
+                Ok(true)
+            }
+            // Whoever was to lose it has.
+            Seized::Gone => Ok(true),
+            Seized::Held => Err(io::ErrorKind::ResourceBusy.into()),
+        }
+    }
+}
+
+/// Whether what has the name is a lock, of this form or of another that takes the same name.
+fn is_lock<F: Form>(form: &F, kind: FileType) -> bool {
+    let beside = !form.suffix().is_empty();
+    form.is_one(kind)
+        || kind == FileType::Symlink
+        || beside && matches!(kind, FileType::RegularFile | FileType::Directory)
+}
+
+/// Whether what has the name is no more than a lock, so that nothing else goes with it.
+fn is_no_more<F: Form>(form: &F, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<bool> {
+    match seen.kind() {
+        FileType::RegularFile if seen.stat.st_size == 0 => Ok(true),
+        FileType::RegularFile => Ok(form.claim(dir, name, seen)?.is_some()),
+        FileType::Symlink => Ok(matches!(
+            statat(dir, name, AtFlags::empty()),
+            Err(Errno::NOENT | Errno::LOOP)
+        )),
+        FileType::Directory => super::mkdir::is_no_more(dir, name),
+        _ => Ok(false),
+    }
+}
+
+/// What came of taking a lock from its holder.
+enum Seized {
+    Mine(Made),
+    /// Its holder keeps it, or cannot be judged now.
+    Held,
+    /// There is nothing to take any more.
+    Gone,
+}
+
+/// Takes the lock that was `seen` from its holder, and holds it.
+fn seize<F: Form>(
+    form: &F,
+    dir: &File,
+    name: &Name,
+    seen: &Seen,
+    victim: Victim,
+    mine: &Claim,
+) -> io::Result<Seized> {
+    let name = name.name();
+    let one = form.is_one(seen.kind());
+    if let Victim::Stale(age) = victim {
+        let dead = || -> io::Result<bool> {
+            let claim = form.claim(dir, name, seen)?;
+            Ok(claim.is_some_and(|claim| claim.is_dead()))
+        };
+        let old = || age.is_some_and(|age| seen.age() >= age);
+        let stale = one && (dead()? || old() && is_no_more(form, dir, name, seen)?);
+        if !stale {
+            return Ok(Seized::Held);
+        }
+    }
+    let Some(_guard) = Guard::of(dir) else {
+        return Ok(Seized::Held);
+    };
+    if !seen.is_at(dir, name) {
+        return Ok(Seized::Gone);
+    }
+    let aside = mine.unique_name();
+    let made = form.make(dir, &aside, mine)?;
+    let undo = || -> io::Result<()> {
+        match Seen::at(dir, &aside)? {
+            Some(own) if form.is(dir, &aside, &own, &made) => {
+                form.clear(dir, &aside, &own, Some(&made))
+            }
+            _ => Ok(()),
+        }
+    };
+    match sys::exchange(dir, &aside, name) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            undo()?;
+            return Ok(Seized::Gone);
+        }
+        // Not possible there.
+        Err(_) => {
+            undo()?;
+            return match victim {
+                Victim::Stale(_) => Ok(Seized::Held),
+                Victim::Anybody => {
+                    remove(form, dir, name, seen)?;
+                    Ok(Seized::Gone)
+                }
+            };
+        }
+    }
+    if seen.is_at(dir, &aside) {
+        // It is ours, whatever becomes of what is left of theirs.
+        let _ = remove(form, dir, &aside, seen);
+        return Ok(Seized::Mine(made));
+    }
+    sys::exchange(dir, &aside, name)?;
+    undo()?;
+    Ok(Seized::Gone)
+}
+
+/// Removes somebody else's lock, of whatever form.
+fn remove<F: Form>(form: &F, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<()> {
+    match seen.kind() {
+        kind if form.is_one(kind) => form.clear(dir, name, seen, None),
+        FileType::Directory => super::mkdir::remove_all(dir, name),
+        _ => Ok(unlinkat(dir, name, AtFlags::empty())?),
+    }
+}
+
+fn parts(site: &Site) -> io::Result<(&File, &Name)> {
+    let name = site.as_name().ok_or(io::ErrorKind::InvalidInput)?;
+    Ok((&site.file, name))
+}
+
+/// Keeps other users of Locket from changing, by more than making what is not there, the
+/// locks of a directory. It is a `flock` of that.
+struct Guard<'a>(&'a File);
+
+impl<'a> Guard<'a> {
+    /// None where somebody has it for long, or where directories cannot be locked.
+    fn of(dir: &'a File) -> Option<Self> {
+        /// Those who have it need some microseconds. Somebody else may lock the directory for as
+        /// long as he likes, and shall not hold us up.
+        const TRIES: usize = 200;
+        for _ in 0..TRIES {
+            match fs4::FileExt::try_lock(dir) {
+                Ok(()) => return Some(Self(dir)),
+                Err(fs4::TryLockError::WouldBlock) => thread::yield_now(),
+                Err(fs4::TryLockError::Error(e)) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(fs4::TryLockError::Error(_)) => return None,
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        let _ = fs4::FileExt::unlock(self.0);
+    }
+}
+
+/// Makes a file with a content, complete from the moment it has its name.
+pub(super) fn make_file(
+    dir: &File,
+    name: &OsStr,
+    content: &[u8],
+    permissions: u32,
+    claim: &Claim,
+) -> io::Result<Made> {
+    let permissions = Permissions::from_raw_mode(permissions as _);
+    let file = match sys::nameless_file(dir, permissions) {
+        Ok(mut file) => {
+            file.write_all(content)?;
+            match sys::give_name(&file, dir, name) {
+                Ok(()) => Some(file),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(e),
+                Err(_) => None,
+            }
+        }
+        Err(_) => None,
+    };
+    let file = match file {
+        Some(file) => file,
+        // Not possible there: made and then written, as the peers do.
+        None => {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            let mut file = File::from(openat(dir, name, flags, permissions)?);
+            if let Err(e) = file.write_all(content) {
+                let _ = unlinkat(dir, name, AtFlags::empty());
+                return Err(e);
+            }
+            file
+        }
+    };
+    Ok(Made {
+        mark: claim.unique_name(),
+        pin: Some(file),
+    })
+}
+
+/// The content of a lock file, if it is no longer than any that a holder writes.
+pub(super) fn read_file(dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Vec<u8>>> {
+    use std::io::Read;
+    const LONGEST: u64 = 1024;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match openat(dir, name, flags, Permissions::empty()) {
+        Ok(file) => File::from(file),
+        // Gone, or not for us to read: it says nothing.
+        Err(Errno::NOENT | Errno::LOOP | Errno::ACCESS | Errno::PERM | Errno::NXIO) => {
+            return Ok(None);
+        }
+        Err(e) => return Err(e.into()),
+    };
+    if !rustix::fs::fstat(&file).is_ok_and(|stat| seen.is(&stat)) {
+        return Ok(None);
+    }
+    let mut content = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut content)?;
+    Ok((content.len() as u64 <= LONGEST).then_some(content))
+}
+
+/// The names in a directory.
+pub(super) fn names(dir: &File) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name != "." && name != ".." {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}

@@ -1,0 +1,46 @@
+//! pylockfile's `PIDLockFile`: the file itself, made by whoever holds the lock, with the number of
+//! that process in it.
+//!
+//! It does not say on which host or in which namespace that is the number, nor when it started. So
+//! only on a file system of this host, and where every process of the host is seen, can a holder
+//! be proven dead; and never one whose number is in use again.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+
+use super::claim::{Claim, Host, parse_pid};
+use super::name::{Form, Seen, make_file, read_file};
+use crate::site::Made;
+use crate::sys::Identity;
+
+#[derive(Debug)]
+pub(crate) struct PidFile;
+
+impl Form for PidFile {
+    fn suffix(&self) -> &'static str {
+        ""
+    }
+
+    fn make(&self, dir: &File, name: &OsStr, claim: &Claim) -> io::Result<Made> {
+        let content = format!("{}\n", claim.pid);
+        make_file(dir, name, content.as_bytes(), 0o644, claim)
+    }
+
+    fn claim(&self, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Claim>> {
+        let Some(content) = read_file(dir, name, seen)? else {
+            return Ok(None);
+        };
+        // Without its end it may be half-written.
+        let pid = content
+            .strip_suffix(b"\n")
+            .and_then(|line| std::str::from_utf8(line).ok())
+            .and_then(parse_pid);
+        let local = Identity::of(dir, &dir.metadata()?).is_ok_and(|id| !id.is_network(dir));
+        Ok(pid.map(|pid| Claim {
+            pid,
+            host: if local { Host::Local } else { Host::Unknown },
+            start: None,
+        }))
+    }
+}

@@ -1,0 +1,218 @@
+//! filelock's `SoftFileLock`: the file itself, made by whoever holds the lock, with a record of that
+//! process in it, of two or three lines: its number, its host, and when it started.
+//!
+//! The host is as filelock writes it: bytes that are not printable as `?xx`, and the namespace of
+//! the process after it where that is not the system's own. The start is one number: the boot
+//! identifier as 128 bits, and after it 64 bits with the ticks since.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
+
+use super::claim::{Claim, Host, Start, parse_pid};
+use super::name::{Form, Seen, make_file, read_file};
+use crate::site::Made;
+use crate::sys;
+
+#[derive(Debug)]
+pub(crate) struct Soft;
+
+impl Form for Soft {
+    fn suffix(&self) -> &'static str {
+        ""
+    }
+
+    fn make(&self, dir: &File, name: &OsStr, claim: &Claim) -> io::Result<Made> {
+        make_file(dir, name, record(claim).as_bytes(), 0o644, claim)
+    }
+
+    fn claim(&self, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Claim>> {
+        let content = read_file(dir, name, seen)?;
+        Ok(content.and_then(|content| parse(&content)))
+    }
+
+    /// A breaker of filelock's may be about to put the file back. This word lets everybody take
+    /// it for what it is.
+    fn forsake(&self, _: &File, made: &Made) {
+        const RELEASED: &[u8] = b"filelock/released\n";
+        if let Some(file) = &made.pin
+            && file.write_all_at(RELEASED, 0).is_ok()
+        {
+            let _ = file.set_len(RELEASED.len() as u64);
+        }
+    }
+}
+
+fn record(claim: &Claim) -> String {
+    let (host, namespace) = match &claim.host {
+        Host::Named(host, namespace) => (host.as_bytes(), *namespace),
+        Host::Local | Host::Unknown => (&[][..], None),
+    };
+    let mut record = format!("{}\n", claim.pid);
+    for byte in host {
+        match byte {
+            b'?' | ..0x21 | 0x7f.. => record += &format!("?{byte:02x}"),
+            byte => record.push(char::from(*byte)),
+        }
+    }
+    match namespace {
+        Some(namespace) if namespace != sys::INITIAL_PID_NAMESPACE => {
+            record += &format!("{MARK}{namespace:x}");
+        }
+        _ if host.is_empty() => record.push('?'),
+        _ => {}
+    }
+    record.push('\n');
+    if let Some(start) = claim.start {
+        record += &format!("{}\n", decimal(start));
+    }
+    record
+}
+
+const MARK: &str = "?pidns-";
+
+fn parse(content: &[u8]) -> Option<Claim> {
+    let content = std::str::from_utf8(content).ok()?.strip_suffix('\n')?;
+    let lines: Vec<_> = content.split('\n').collect();
+    let (pid, host, start) = match lines.as_slice() {
+        [pid, host] => (pid, host, None),
+        [pid, host, start] => (pid, host, Some(parse_decimal(start)?)),
+        _ => return None,
+    };
+    let (host, namespace) = match host.split_once(MARK) {
+        Some((host, namespace)) => (host, Some(u64::from_str_radix(namespace, 16).ok()?)),
+        // An older filelock in a container says no more than this, either.
+        None => (*host, None),
+    };
+    let mut name = Vec::new();
+    let mut bytes = host.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'?' if bytes.len() >= 2 => {
+                let digits = [bytes.next()?, bytes.next()?];
+                let digits = std::str::from_utf8(&digits).ok()?;
+                name.push(u8::from_str_radix(digits, 16).ok()?);
+            }
+            b'?' if host.len() == 1 => {}
+            0x21..=0x7e if byte != b'?' => name.push(byte),
+            _ => return None,
+        }
+    }
+    Some(Claim {
+        pid: parse_pid(pid)?,
+        host: Host::Named(OsString::from_vec(name), namespace),
+        start,
+    })
+}
+
+/// The start of a process as one number of 192 bits, in decimal digits.
+fn decimal(start: Start) -> String {
+    let mut limbs = [(start.boot >> 64) as u64, start.boot as u64, start.ticks];
+    let mut digits = Vec::new();
+    while limbs.iter().any(|limb| *limb != 0) || digits.is_empty() {
+        let mut rest = 0;
+        for limb in &mut limbs {
+            let dividend = (rest << 64) | u128::from(*limb);
+            *limb = (dividend / 10) as u64;
+            rest = dividend % 10;
+        }
+        digits.push(b'0' + rest as u8);
+    }
+    digits
+        .iter()
+        .rev()
+        .map(|digit| char::from(*digit))
+        .collect()
+}
+
+/// Reverses [`decimal`].
+fn parse_decimal(text: &str) -> Option<Start> {
+    let mut limbs = [0u64; 3];
+    if text.is_empty() {
+        return None;
+    }
+    for digit in text.chars() {
+        let mut carry = u128::from(digit.to_digit(10)?);
+        for limb in limbs.iter_mut().rev() {
+            let sum = u128::from(*limb) * 10 + carry;
+            *limb = sum as u64;
+            carry = sum >> 64;
+        }
+        if carry != 0 {
+            return None;
+        }
+    }
+    let [high, low, ticks] = limbs;
+    let boot = u128::from(high) << 64 | u128::from(low);
+    Some(Start { boot, ticks })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mine = Claim::mine();
+        let mut read = parse(record(&mine).as_bytes()).expect("a claim");
+        if let (Host::Named(_, read), Host::Named(_, mine)) = (&mut read.host, &mine.host) {
+            // The system's own is not written.
+            *read = read.or(*mine);
+        }
+        assert_eq!(read, mine);
+        let odd = Claim {
+            host: Host::Named("a ?b\n".into(), Some(0xf000_0001)),
+            ..mine
+        };
+        assert_eq!(parse(record(&odd).as_bytes()), Some(odd));
+    }
+
+    #[test]
+    fn numbers_of_192_bits() {
+        let start = Start {
+            boot: u128::MAX,
+            ticks: u64::MAX,
+        };
+        let most = "6277101735386680763835789423207666416102355444464034512895";
+        assert_eq!(decimal(start), most);
+        assert_eq!(parse_decimal(most), Some(start));
+        let none = Start { boot: 0, ticks: 0 };
+        assert_eq!(
+            (decimal(none), parse_decimal("0")),
+            ("0".into(), Some(none))
+        );
+        for bad in [
+            "",
+            "-1",
+            "+1",
+            "1 ",
+            &format!("{most}0"),
+            "6277101735386680763835789423207666416102355444464034512896",
+        ] {
+            assert_eq!(parse_decimal(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_record_says_nothing() {
+        let bad: [&[u8]; 12] = [
+            b"",
+            b"\n",
+            b"123\n",
+            b"123\nvm",
+            b"123\nvm\n4\n5\n",
+            b"0\nvm\n",
+            b"-1\nvm\n",
+            b"99999999999999999999\nvm\n",
+            b"1\nvm\nx\n",
+            b"1\nv m\n",
+            b"\xff\n\xff\n",
+            b"filelock/released\n",
+        ];
+        for content in bad {
+            assert_eq!(parse(content), None, "{content:?}");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! pylockfile's `SQLiteLockFile`: a row in the table `locks` of a database, with the absolute path
+//! of the lock and the name of its holder.
+//!
+//! pylockfile itself looks for a row and then inserts one, in two steps, so that two of its
+//! processes can both succeed. Here both are one transaction, and an index keeps everybody from
+//! inserting a second row: in a race that pylockfile would not have noticed, it gets an error of
+//! the database. It also makes a database of its own in every process, unless told not to
+//! (`SQLiteLockFile.testdb`); one that is shared has to be named.
+//!
+//! The settings of the database are left alone, so each acquire and each release waits for the disk
+//! as any transaction does.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, params};
+
+use super::claim::{Claim, Host};
+use super::{Found, Scheme, Want};
+use crate::Mode;
+use crate::site::{Made, Name, Place, Site};
+use crate::sys::{self, Identity, Sleeper};
+use crate::target::Opened;
+
+#[derive(Debug)]
+pub(crate) struct Sqlite;
+
+/// How long a try, and a release, waits for other transactions on the database to end.
+const TRY: Duration = Duration::from_millis(20);
+const RELEASE: Duration = Duration::from_secs(2);
+
+/// Opens the row of the lock `key`.
+pub(crate) fn open(database: &Path, key: PathBuf, create: bool) -> io::Result<Opened> {
+    if key.to_str().is_none() {
+        let encoding = "a path that is not UTF-8 cannot be the key of a row";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, encoding));
+    }
+    let connection = connect(database, create)?;
+    if create {
+        let tables = "create table if not exists \
+                      locks (lock_file varchar(32), unique_name varchar(32))";
+        connection.execute(tables, ()).map_err(error)?;
+        let index = "create unique index if not exists locket_one_holder on locks (lock_file)";
+        // Not possible where two hold one lock already.
+        let _ = connection.execute(index, ());
+    }
+    let missing = || io::Error::from(io::ErrorKind::NotFound);
+    let identity = Identity::at(database, true)?.ok_or_else(missing)?;
+    let dir = sys::open_dir(database.parent().ok_or_else(missing)?)?;
+    Ok(Opened {
+        writable: true,
+        identity,
+        network: identity.is_network(&dir),
+        site: Site::name(dir, key.into(), Some(database.to_owned())),
+    })
+}
+
+fn connect(database: &Path, create: bool) -> io::Result<Connection> {
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    if create {
+        flags |= OpenFlags::SQLITE_OPEN_CREATE;
+    }
+    let open = || -> rusqlite::Result<Connection> {
+        let connection = Connection::open_with_flags(database, flags)?;
+        connection.busy_timeout(TRY)?;
+        Ok(connection)
+    };
+    open().map_err(|e| match std::fs::metadata(database) {
+        // SQLite knows no more than that it cannot.
+        Err(file) if !create || database.parent().is_some_and(|dir| !dir.exists()) => file,
+        _ => error(e),
+    })
+}
+
+impl Scheme for Sqlite {
+    fn place(&self, file: &OsStr) -> io::Result<Place> {
+        let mut name = file.to_owned();
+        name.push(".lock");
+        Ok(Place::Row(name))
+    }
+
+    fn try_lock(&self, site: &Site, want: Want) -> io::Result<bool> {
+        if want.mode == Mode::Shared {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let (name, key, mut connection) = parts(site)?;
+        // Mere reading keeps nobody from writing.
+        let holders = self.read(&connection, &key)?;
+        if let Some(made) = &*name.made()
+            && holders.iter().any(|holder| *made.mark == **holder)
+        {
+            return Ok(true);
+        }
+        if holders.iter().any(|holder| !is_dead(holder)) {
+            return Ok(false);
+        }
+        let mark = unique_name(&key);
+        let behavior = TransactionBehavior::Immediate;
+        let taken = Transaction::new(&mut connection, behavior).and_then(|transaction| {
+            for dead in holders {
+                let delete = "delete from locks where lock_file = ? and unique_name = ?";
+                transaction.execute(delete, params![key, dead])?;
+            }
+            let insert = "insert into locks select ?1, ?2 \
+                          where not exists (select 1 from locks where lock_file = ?1)";
+            let taken = transaction.execute(insert, params![key, mark])?;
+            transaction.commit()?;
+            Ok(taken == 1)
+        });
+        match taken {
+            Ok(true) => {
+                *name.made() = Some(Made {
+                    mark: mark.into(),
+                    pin: None,
+                });
+                Ok(true)
+            }
+            Ok(false) => Ok(false),
+            Err(e) if is_busy(&e) => Ok(false),
+            Err(e) => Err(error(e)),
+        }
+    }
+
+    fn wait(&self, _: &Site, _: Want, _: &Sleeper) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn unlock(&self, site: &Site) -> io::Result<()> {
+        let (name, key, connection) = parts(site)?;
+        let mut made = name.made();
+        if let Some(Made { mark, .. }) = &*made {
+            connection.busy_timeout(RELEASE).map_err(error)?;
+            let delete = "delete from locks where lock_file = ? and unique_name = ?";
+            let mark = mark.to_string_lossy();
+            connection
+                .execute(delete, params![key, mark])
+                .map_err(error)?;
+            *made = None;
+        }
+        Ok(())
+    }
+
+    fn is_held(&self, site: &Site) -> bool {
+        let held = || -> io::Result<bool> {
+            let (name, key, connection) = parts(site)?;
+            let holders = self.read(&connection, &key)?;
+            let made = name.made();
+            let Some(made) = &*made else { return Ok(false) };
+            Ok(holders.iter().any(|holder| *made.mark == **holder))
+        };
+        // Where it cannot be read, nothing is known of it.
+        held().unwrap_or(true)
+    }
+
+    fn holder(&self, site: &Site) -> io::Result<Option<Found>> {
+        let (_, key, connection) = parts(site)?;
+        let holders = self.read(&connection, &key)?;
+        let holder = holders.into_iter().find(|holder| !is_dead(holder));
+        Ok(holder.map(|holder| {
+            let claim = claim(&holder);
+            let host = claim.as_ref().and_then(|claim| match &claim.host {
+                Host::Named(host, _) => Some(host.to_string_lossy().into_owned()),
+                Host::Local | Host::Unknown => None,
+            });
+            Found {
+                pid: claim.map(|claim| claim.pid),
+                host,
+                ..Found::new(Mode::Exclusive)
+            }
+        }))
+    }
+
+    // A row of that table is nothing else.
+    fn break_lock(&self, site: &Site, _: bool) -> io::Result<bool> {
+        let (_, key, connection) = parts(site)?;
+        connection.busy_timeout(RELEASE).map_err(error)?;
+        let broken = connection.execute("delete from locks where lock_file = ?", [key]);
+        Ok(broken.map_err(error)? > 0)
+    }
+}
+
+impl Sqlite {
+    /// The names of those who hold the lock: none or one.
+    fn read(&self, connection: &Connection, key: &str) -> io::Result<Vec<String>> {
+        let select = "select unique_name from locks where lock_file = ?";
+        let read = || -> rusqlite::Result<Vec<String>> {
+            let mut statement = connection.prepare(select)?;
+            let rows = statement.query_map([key], |row| row.get(0))?;
+            rows.collect()
+        };
+        match read() {
+            // Before the first acquire there is no table.
+            Err(rusqlite::Error::SqliteFailure(e, Some(what)))
+                if e.code == ErrorCode::Unknown && what.starts_with("no such table") =>
+            {
+                Ok(Vec::new())
+            }
+            read => read.map_err(error),
+        }
+    }
+}
+
+fn parts(site: &Site) -> io::Result<(&Name, String, Connection)> {
+    let name = site.as_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let database = name.database.as_ref().ok_or(io::ErrorKind::InvalidInput)?;
+    let key = name.name().to_string_lossy().into_owned();
+    Ok((name, key, connect(database, false)?))
+}
+
+/// The name of this process beside the lock, where pylockfile would have its own.
+fn unique_name(key: &str) -> String {
+    let name: OsString = Claim::mine().unique_name();
+    let path = Path::new(key).with_file_name(name);
+    path.to_string_lossy().into_owned()
+}
+
+fn claim(holder: &str) -> Option<Claim> {
+    Claim::of_name(Path::new(holder).file_name()?)
+}
+
+fn is_dead(holder: &str) -> bool {
+    claim(holder).is_some_and(|claim| claim.is_dead())
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(
+        code,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::ConstraintViolation)
+    )
+}
+
+fn error(error: rusqlite::Error) -> io::Error {
+    use io::ErrorKind as E;
+    let kind = match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => E::InvalidData,
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => E::PermissionDenied,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => E::ResourceBusy,
+        Some(ErrorCode::DiskFull) => E::StorageFull,
+        _ => E::Other,
+    };
+    io::Error::new(kind, error)
+}

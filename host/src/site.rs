@@ -1,0 +1,82 @@
+//! What a lock is kept on: an open file, or a name in an open directory.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::path::PathBuf;
+
+use crate::sync::{Mutex, MutexGuard, lock};
+
+/// An open lock, and what this engine holds of it.
+#[derive(Debug)]
+pub(crate) struct Site {
+    /// The lock file. Where the lock is a name, the directory that the name is in.
+    pub(crate) file: File,
+    /// Boxed, since most locks have none.
+    name: Option<Box<Name>>,
+}
+
+/// Where a protocol keeps the lock of a file.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Place {
+    /// On the file itself.
+    File,
+    /// As a name in the file's directory.
+    Name(OsString),
+    /// As a row of a database, under the file's absolute path with this in place of its name.
+    #[cfg_attr(
+        not(feature = "sqlite"),
+        expect(dead_code, reason = "needs the feature")
+    )]
+    Row(OsString),
+}
+
+/// A lock that exists when its name does.
+#[derive(Debug)]
+pub(crate) struct Name {
+    name: OsString,
+    /// Where the name is a row of a database: that.
+    pub(crate) database: Option<PathBuf>,
+    made: Mutex<Option<Made>>,
+}
+
+/// What was made to take a lock.
+#[derive(Debug)]
+pub(crate) struct Made {
+    /// Who made it, in words that nobody used before.
+    pub(crate) mark: OsString,
+    /// Keeps the number of the thing that was made from being given to another.
+    pub(crate) pin: Option<File>,
+}
+
+impl Site {
+    pub(crate) fn file(file: File) -> Self {
+        Self { file, name: None }
+    }
+
+    pub(crate) fn name(dir: File, name: OsString, database: Option<PathBuf>) -> Self {
+        let name = Name {
+            name,
+            database,
+            made: Mutex::default(),
+        };
+        Self {
+            file: dir,
+            name: Some(Box::new(name)),
+        }
+    }
+
+    /// The name that is the lock, if it is one.
+    pub(crate) fn as_name(&self) -> Option<&Name> {
+        self.name.as_deref()
+    }
+}
+
+impl Name {
+    pub(crate) fn name(&self) -> &OsStr {
+        &self.name
+    }
+
+    pub(crate) fn made(&self) -> MutexGuard<'_, Option<Made>> {
+        lock(&self.made)
+    }
+}
