@@ -18,6 +18,9 @@
 //! thread, a task by way of a helper thread, which then waits for whoever is the head when it
 //! is done, as long as that one wants the same.
 //!
+//! A lock that is a name has no queue in the kernel. For its head a try is made whenever the
+//! name changes, and now and then besides.
+//!
 //! When the last holder releases, the lock is handed to the next in line without a system call,
 //! but only so often and so long in a row. Once that is over, the head is sent into the
 //! kernel's queue while the lock is still held here. So it has its place among the waiters of other
@@ -753,8 +756,8 @@ impl LockQueue {
         Ok(found.map(|found| Holder { owner: None, found }))
     }
 
-    /// The owners without whose progress the wait of `ticket` cannot end.
-    /// None where it does not wait any more.
+    /// The owners without whose progress the wait of `ticket` cannot end; `None` where it does
+    /// not wait any more.
     pub(crate) fn blockers(&self, ticket: Ticket) -> Option<Vec<OwnerId>> {
         let state = self.state();
         let want = state.waiting.get(&ticket)?.want;

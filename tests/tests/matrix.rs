@@ -296,8 +296,13 @@ fn expected(peer: &Peer, protocol: &str) -> Pair {
 /// Long enough to see that somebody gives up. A soft lock robs a holder of whom it cannot read
 /// the name for 2 seconds; long enough to see that, too.
 fn patience(peer: &Peer, protocol: &str) -> f64 {
-    let made = peer.way == Way::Path && ["pid-file", "soft"].contains(&protocol);
-    if made { 3.5 } else { 0.3 }
+    let soft = protocol == "soft" || peer.name == "filelock SoftFileLock";
+    let made = ["pid-file", "soft"].contains(&protocol);
+    if peer.way == Way::Path && soft && made {
+        3.5
+    } else {
+        0.3
+    }
 }
 
 fn fails(path: &Path, error: &str) -> Met {

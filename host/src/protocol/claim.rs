@@ -9,6 +9,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
+// Constant, and so none of the model checker's business.
+use std::sync::{Mutex, PoisonError};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
@@ -61,12 +63,19 @@ pub(super) fn host_name() -> OsString {
 impl Claim {
     /// That of this process.
     pub(super) fn mine() -> Self {
+        static MINE: Mutex<Option<Claim>> = Mutex::new(None);
         let pid = process::id();
-        Self {
+        let mut mine = MINE.lock().unwrap_or_else(PoisonError::into_inner);
+        // A child process after a fork has another number.
+        if let Some(mine) = mine.as_ref().filter(|mine| mine.pid == pid) {
+            return mine.clone();
+        }
+        let claim = Self {
             pid,
             host: Host::Named(host_name(), Some(sys::pid_namespace())),
             start: start_of(pid),
-        }
+        };
+        mine.insert(claim).clone()
     }
 
     /// Whether the process that made it is gone, beyond doubt.
