@@ -156,6 +156,8 @@ struct State {
     /// Tells when a lock that is a name changes. None before the first acquire, and then an error
     /// where it cannot be told.
     watch: Option<io::Result<Watch>>,
+    /// Tells when the process has ended that holds a lock that is a name.
+    keeper: Option<(u32, Watch)>,
     /// Looks once more whether the lock is lost.
     doubt: Option<Alarm>,
     sent: Sent,
@@ -360,6 +362,7 @@ impl LockQueue {
                 spare: None,
                 held: None,
                 watch: None,
+                keeper: None,
                 doubt: None,
                 sent: Sent::Nobody,
                 run: gap::Run::default(),
@@ -913,15 +916,37 @@ impl State {
         });
     }
 
+    /// Has the end of the process told that holds a lock that is a name, for those who wait for it.
+    fn watch_keeper(&mut self, queue: &Arc<LockQueue>) {
+        let Some(head) = self.head() else { return };
+        let keeper = head.want.protocol.scheme().keeper(&self.site);
+        if self.keeper.as_ref().map(|(pid, _)| *pid) != keeper {
+            let watcher = &queue.means.watcher;
+            let watch = |pid| {
+                Some((
+                    pid,
+                    watcher
+                        .watch_process(pid, queue.call(LockQueue::notice))
+                        .ok()?,
+                ))
+            };
+            self.keeper = keeper.and_then(watch);
+        }
+    }
+
     /// Makes a try for the head of the queue, if the lock is not held here.
     fn try_for_head(&mut self, queue: &LockQueue) {
         self.sent = Sent::Nobody;
         let (Some(head), None) = (self.head(), self.held) else {
+            self.keeper = None;
             return;
         };
         let scheme = head.want.protocol.scheme();
         match scheme.try_lock(&self.site, head.want) {
-            Ok(true) => _ = self.taken(queue, head.want),
+            Ok(true) => {
+                self.keeper = None;
+                self.taken(queue, head.want);
+            }
             // Perhaps somebody can wait by now.
             Ok(false) => {}
             Err(e) => self.fail(None, Failure::Io(e)),
@@ -1074,6 +1099,7 @@ impl State {
             self.sent = Sent::Sweeping(None);
             return;
         }
+        self.watch_keeper(queue);
         let means = &queue.means;
         let (at, swept) = match &self.watch {
             Some(Ok(_)) => (later(BACKSTOP), None),

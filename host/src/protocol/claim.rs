@@ -78,13 +78,22 @@ impl Claim {
         mine.insert(claim).clone()
     }
 
+    /// Whether the number is one of a process of this namespace, or was.
+    pub(super) fn is_here(&self) -> bool {
+        let namespace = match &self.host {
+            Host::Named(host, namespace) if *host == host_name() => *namespace,
+            Host::Local => None,
+            Host::Named(..) | Host::Unknown => return false,
+        };
+        namespace.unwrap_or(sys::INITIAL_PID_NAMESPACE) == sys::pid_namespace()
+    }
+
     /// Whether the process that made it is gone, beyond doubt.
     pub(super) fn is_dead(&self) -> bool {
         let namespace = match &self.host {
-            Host::Unknown => return false,
-            Host::Named(host, _) if *host != host_name() => return false,
-            Host::Named(_, namespace) => *namespace,
+            Host::Named(host, namespace) if *host == host_name() => *namespace,
             Host::Local => None,
+            Host::Named(..) | Host::Unknown => return false,
         };
         let boot = sys::boot_id();
         if let Some(start) = self.start
@@ -94,11 +103,7 @@ impl Claim {
         {
             return true;
         }
-        let here = sys::pid_namespace();
-        if namespace.unwrap_or(sys::INITIAL_PID_NAMESPACE) != here {
-            return false;
-        }
-        if !self.is_gone() {
+        if !(self.is_here() && self.is_gone()) {
             return false;
         }
         // Without a namespace, the number may be that of a process in a container.
