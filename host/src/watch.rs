@@ -42,6 +42,10 @@ enum Key {
 
 /// What is watched for in a directory.
 #[derive(Debug)]
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(dead_code, reason = "nothing is watched")
+)]
 pub(crate) struct Interest {
     /// The name that may come to stand for something else or nothing.
     pub(crate) name: OsString,
