@@ -717,3 +717,33 @@ fn who_is_killed_is_missed_by_those_who_can_tell() {
         assert_eq!(freed, Ok(theirs_after), "{name} after {protocol}");
     }
 }
+
+/// A database in which somebody else has a transaction is no error, but something to wait for.
+#[test]
+fn a_busy_database_is_waited_for() {
+    let peer = PEERS.iter().find(|peer| peer.name == "sqlite3").unwrap();
+    let tool = &tool();
+    let protocol = "sqlite";
+    let ours = Ours { tool, protocol };
+    let dir = tempfile::tempdir().unwrap();
+    let Some((mut they, _)) = Driver::start(peer, dir.path()) else {
+        println!("NOT RUN: sqlite3 is not installed");
+        return;
+    };
+    for (name, used_before) in [("new", false), ("old", true)] {
+        let path = dir.path().join(name).join("lock");
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        if used_before {
+            assert_eq!(ours.acquire(&["-n"], &path), Ok(true));
+        }
+        let database = path.with_file_name("locks.db");
+        assert_eq!(they.acquire(format_args!("try"), &database), Ok(true));
+        assert_eq!(ours.acquire(&["-n"], &path), Ok(false), "{name}");
+        assert_eq!(ours.acquire(&["-w", "0.3"], &path), Ok(false), "{name}");
+        let mut waiter = ours.hold(&WAIT, &path);
+        assert_eq!(waiter.answer_within(QUIESCENT), None, "{name}");
+        they.release();
+        assert_eq!(waiter.answer(), "got", "{name}");
+        assert!(waiter.finish());
+    }
+}
