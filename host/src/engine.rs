@@ -1158,7 +1158,15 @@ impl Course {
 /// What a wait without a grant means for the caller; success means to try anew.
 fn failed(handle: &Handle, failure: Failure) -> Result<()> {
     match failure {
-        Failure::Stale => handle.reopen(),
+        Failure::Stale => {
+            let before = handle.queue();
+            handle.reopen()?;
+            // A granted directory that was removed can be opened again for all that.
+            if Arc::ptr_eq(&before, &handle.queue()) {
+                return Err(handle.error(Kind::NotFound));
+            }
+            Ok(())
+        }
         Failure::WouldBlock => Err(handle.error(Kind::WouldBlock)),
         Failure::TimedOut => Err(handle.error(Kind::Timeout)),
         Failure::Canceled => Err(handle.error(Kind::Canceled)),
