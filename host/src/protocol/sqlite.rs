@@ -37,15 +37,8 @@ pub(crate) fn open(database: &Path, key: PathBuf, create: bool) -> io::Result<Op
         let encoding = "a path that is not UTF-8 cannot be the key of a row";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, encoding));
     }
-    let connection = connect(database, create)?;
-    if create {
-        let tables = "create table if not exists \
-                      locks (lock_file varchar(32), unique_name varchar(32))";
-        connection.execute(tables, ()).map_err(error)?;
-        let index = "create unique index if not exists locket_one_holder on locks (lock_file)";
-        // Not possible where two hold one lock already.
-        let _ = connection.execute(index, ());
-    }
+    // Makes the file, and nothing in it: somebody else may have a transaction just now.
+    drop(connect(database, create)?);
     let missing = || io::Error::from(io::ErrorKind::NotFound);
     let identity = Identity::at(database, true)?.ok_or_else(missing)?;
     let dir = sys::open_dir(database.parent().ok_or_else(missing)?)?;
@@ -87,7 +80,10 @@ impl Scheme for Sqlite {
         }
         let (name, key, mut connection) = parts(site)?;
         // Mere reading keeps nobody from writing.
-        let holders = self.read(&connection, &key)?;
+        let holders = match self.read(&connection, &key) {
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy => return Ok(false),
+            read => read?,
+        };
         if let Some(made) = &*name.made()
             && holders.iter().any(|holder| *made.mark == **holder)
         {
@@ -99,6 +95,12 @@ impl Scheme for Sqlite {
         let mark = unique_name(&key);
         let behavior = TransactionBehavior::Immediate;
         let taken = Transaction::new(&mut connection, behavior).and_then(|transaction| {
+            let table = "create table if not exists \
+                         locks (lock_file varchar(32), unique_name varchar(32))";
+            transaction.execute(table, ())?;
+            let index = "create unique index if not exists locket_one_holder on locks (lock_file)";
+            // Not possible where two hold one lock already.
+            let _ = transaction.execute(index, ());
             for dead in holders {
                 let delete = "delete from locks where lock_file = ? and unique_name = ?";
                 transaction.execute(delete, params![key, dead])?;
