@@ -147,6 +147,8 @@ struct Claim {
 }
 
 const AT_ONCE: &str = "free at once";
+/// By the next who wants it.
+const TAKEN: &str = "taken over";
 
 const fn claim(
     protocol: &'static str,
@@ -172,7 +174,7 @@ const CLAIMS: [Claim; 9] = [
         "the next two on one descriptor",
         AT_ONCE,
         true,
-        "no",
+        "untested",
         "yes",
     ),
     claim("flock", "`flock(2)`", AT_ONCE, true, "untested", "yes"),
@@ -187,7 +189,7 @@ const CLAIMS: [Claim; 9] = [
     claim(
         "link",
         "hard link `PATH.lock`",
-        AT_ONCE,
+        TAKEN,
         false,
         "untested",
         "no",
@@ -195,7 +197,7 @@ const CLAIMS: [Claim; 9] = [
     claim(
         "symlink",
         "symbolic link `PATH.lock`",
-        AT_ONCE,
+        TAKEN,
         false,
         "untested",
         "no",
@@ -203,7 +205,7 @@ const CLAIMS: [Claim; 9] = [
     claim(
         "mkdir",
         "directory `PATH.lock`",
-        AT_ONCE,
+        TAKEN,
         false,
         "untested",
         "no",
@@ -211,13 +213,13 @@ const CLAIMS: [Claim; 9] = [
     claim(
         "pid-file",
         "new file `PATH`",
-        AT_ONCE,
+        TAKEN,
         false,
         "untested",
         "no",
     ),
-    claim("soft", "new file `PATH`", AT_ONCE, false, "untested", "no"),
-    claim("sqlite", "row of a database", AT_ONCE, false, "no", "no"),
+    claim("soft", "new file `PATH`", TAKEN, false, "untested", "no"),
+    claim("sqlite", "row of a database", TAKEN, false, "no", "no"),
 ];
 
 /// How it goes for one who tries while the other holds the lock.
@@ -521,7 +523,12 @@ fn freed(ours: &Ours<'_>, path: &Path) -> &'static str {
         ours.protocol,
         start.elapsed()
     );
-    if freed { AT_ONCE } else { "no" }
+    let protocol: locket::Protocol = ours.protocol.parse().unwrap();
+    match (freed, protocol.is_name()) {
+        (true, false) => AT_ONCE,
+        (true, true) => TAKEN,
+        (false, _) => "no",
+    }
 }
 
 /// Does something with each of `items`, three at a time.

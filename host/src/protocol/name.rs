@@ -146,7 +146,7 @@ impl<F: Form> Scheme for F {
         /// How often it may be gone when one looks who has it.
         const TRIES: usize = 8;
         if want.mode == Mode::Shared {
-            return Err(io::ErrorKind::Unsupported.into());
+            return Err(super::no_sharing());
         }
         let (dir, name) = parts(site)?;
         let claim = Claim::mine();

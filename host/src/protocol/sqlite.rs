@@ -5,7 +5,8 @@
 //! processes can both succeed. Here both are one transaction, and an index keeps everybody from
 //! inserting a second row: in a race that pylockfile would not have noticed, it gets an error of
 //! the database. It also makes a database of its own in every process, unless told not to
-//! (`SQLiteLockFile.testdb`); one that is shared has to be named.
+//! (`SQLiteLockFile.testdb`); one that is shared has to be named, and made by somebody else, since
+//! it removes the one that it made when it ends, whoever has a lock in it.
 //!
 //! The settings of the database are left alone, so each acquire and each release waits for the disk
 //! as any transaction does.
@@ -29,7 +30,7 @@ pub(crate) struct Sqlite;
 
 /// How long a try, and a release, waits for other transactions on the database to end.
 const TRY: Duration = Duration::from_millis(20);
-const RELEASE: Duration = Duration::from_secs(2);
+const RELEASE: Duration = Duration::from_secs(10);
 
 /// Opens the row of the lock `key`.
 pub(crate) fn open(database: &Path, key: PathBuf, create: bool) -> io::Result<Opened> {
@@ -76,7 +77,7 @@ impl Scheme for Sqlite {
 
     fn try_lock(&self, site: &Site, want: Want) -> io::Result<bool> {
         if want.mode == Mode::Shared {
-            return Err(io::ErrorKind::Unsupported.into());
+            return Err(super::no_sharing());
         }
         let (name, key, mut connection) = parts(site)?;
         // Mere reading keeps nobody from writing.
