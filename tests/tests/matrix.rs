@@ -725,6 +725,68 @@ fn who_is_killed_is_missed_by_those_who_can_tell() {
     }
 }
 
+/// Whether a process that is not of the group has the file open.
+fn is_open_beyond(group: u32, path: &Path) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let others = processes.filter(|process| {
+        let stat = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        // After the name, which is in brackets: the state, the parent, the group.
+        let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);
+        let of = after.split(' ').nth(2).and_then(|of| of.parse().ok());
+        of.is_some_and(|of: u32| of != group)
+    });
+    let files = others.flat_map(|process| std::fs::read_dir(process.path().join("fd")));
+    let mut links = files.flat_map(|fds| fds.flatten());
+    links.any(|fd| std::fs::read_link(fd.path()).is_ok_and(|open| open == path))
+}
+
+/// Who waits while the file is removed, and is then content with a lock that nobody else sees. These
+/// must not be mixed with removal on release; its documentation lists them.
+#[test]
+fn those_who_do_not_check_that_the_file_is_still_there_are_known() {
+    const DO_NOT: [&str; 10] = [
+        "locket",
+        "portalocker",
+        "flock",
+        "std",
+        "fs4",
+        "fd-lock",
+        "fasteners InterProcessLock",
+        "fasteners write",
+        "oslo.concurrency",
+        "java",
+    ];
+    let tool = &tool();
+    let dir = tempfile::tempdir().unwrap();
+    let candidates = PEERS.iter().filter(|peer| {
+        let shared = ["flock -s", "fasteners read", OPTIONAL].contains(&peer.name);
+        let family = matches!(peer.way, Way::Flock | Way::Fcntl) && peer.name != "sqlite3";
+        family && peer.waits != Waits::Never && !shared
+    });
+    for peer in candidates {
+        let Some((mut they, _)) = Driver::start(peer, dir.path()) else {
+            println!("NOT RUN: {} is not installed", peer.name);
+            continue;
+        };
+        let protocol = "native";
+        let ours = Ours { tool, protocol };
+        let path = dir.path().join(peer.name.replace(' ', "-"));
+        let mut holder = ours.hold(&["--remove"], &path);
+        assert_eq!(holder.answer(), "got");
+        they.0.send(&format!("wait 10 {}", path.display()));
+        let start = Instant::now();
+        while !is_open_beyond(holder.id(), &path) {
+            assert!(start.elapsed() < STUCK, "{} opens the file", peer.name);
+        }
+        assert_eq!(they.0.answer_within(QUIESCENT), None, "{} waits", peer.name);
+        assert!(holder.finish());
+        assert_eq!(they.0.answer(), "got", "{}", peer.name);
+        let another = ours.acquire(&["-n"], &path).unwrap();
+        assert_eq!(another, DO_NOT.contains(&peer.name), "{}", peer.name);
+        they.release();
+    }
+}
+
 /// A database in which somebody else has a transaction is no error, but something to wait for.
 #[test]
 fn a_busy_database_is_waited_for() {
