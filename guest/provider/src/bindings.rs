@@ -1,12 +1,15 @@
 //! The generated bindings of what this component exports.
-#![allow(missing_docs, unsafe_code, unreachable_pub, reason = "generated code")]
+#![allow(unsafe_code, unreachable_pub, reason = "generated code")]
 
-pub use exports::locket::lock::api;
+pub(crate) use exports::locket::lock::api;
 
 wit_bindgen::generate!({
     path: "wit",
     world: "provider",
     additional_derives: [PartialEq, Eq],
-    pub_export_macro: true,
-    default_bindings_module: "crate::bindings",
 });
+
+#[cfg(target_arch = "wasm32")]
+export!(Provider with_types_in self);
+#[cfg(target_arch = "wasm32")]
+use crate::Provider;

@@ -18,14 +18,15 @@ mod instance;
 mod lock;
 mod mark;
 mod path;
-#[cfg(target_arch = "wasm32")]
-mod runtime;
 mod stale;
 mod time;
 
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+
+#[cfg(target_arch = "wasm32")]
+use freestanding as _;
 
 use bindings::api::{
     Error, Grant, Guarantee, Guard, GuestGuard, GuestLockFile, Holder, Milliseconds, Mode,
@@ -34,9 +35,6 @@ use bindings::api::{
 use lock::{Attempt, Form, Lock};
 use time::{Backoff, Deadline};
 use wasip2::filesystem::preopens;
-
-#[cfg(target_arch = "wasm32")]
-bindings::export!(Provider);
 
 struct Provider;
 
