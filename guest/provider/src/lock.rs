@@ -119,13 +119,16 @@ impl Lock {
             )
             .map_err(crate::error::of_directory)?;
         let suffix = if form == Form::Soft { "" } else { ".lock" };
-        Ok(Self {
+        let lock = Self {
             dir,
             name: format!("{}{suffix}", place.name),
             form,
             stale_after,
             hold: RefCell::default(),
-        })
+        };
+        // So that a name that nothing can have fails now.
+        lock.look()?;
+        Ok(lock)
     }
 
     /// Whether it is the lock of the same file. Directories are compared by hashes of this moment,

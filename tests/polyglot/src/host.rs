@@ -80,6 +80,15 @@ pub fn component(path: &Path) -> Result<Component> {
     Component::from_file(runtime(), path)
 }
 
+/// As [`component`], of one that is not in a file.
+///
+/// # Errors
+///
+/// Where it is none.
+pub fn component_of(bytes: &[u8]) -> Result<Component> {
+    Component::new(runtime(), bytes)
+}
+
 /// WASI and the counter.
 fn plain_linker() -> &'static Linker<State> {
     static LINKER: OnceLock<Linker<State>> = OnceLock::new();

@@ -1,7 +1,11 @@
 //! The languages, and how a guest is built in each.
 
 mod c;
+mod go;
+mod provider;
 mod rust;
+
+pub use provider::PROVIDER;
 
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -9,10 +13,10 @@ use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use crate::toolchain::Toolchain;
-use crate::{alone, folder};
+use crate::{alone, component, folder};
 
 /// Every language, one file each.
-pub const LANGUAGES: &[Language] = &[c::LANGUAGE, rust::LANGUAGE];
+pub const LANGUAGES: &[Language] = &[c::LANGUAGE, go::LANGUAGE, rust::LANGUAGE];
 
 /// A language with bindings, and the test guest in it.
 #[derive(Debug)]
@@ -93,6 +97,16 @@ impl Language {
             let time = Duration::from_secs_f64(time);
             Ok(Built { path, time })
         })?
+    }
+
+    /// The guest with the provider plugged in.
+    ///
+    /// # Errors
+    ///
+    /// Where one of them does not build.
+    pub fn plugged(&self) -> Result<Vec<u8>> {
+        let built = |language: &Self| Ok::<_, anyhow::Error>(fs::read(language.built()?.path)?);
+        component::plug(built(self)?, built(&PROVIDER)?)
     }
 
     /// What tells this guest from those of other sources, or built by other versions.

@@ -12,7 +12,7 @@ pub mod languages;
 pub mod toolchain;
 
 pub use build_guests::root;
-pub use languages::{LANGUAGES, Language};
+pub use languages::{LANGUAGES, Language, PROVIDER};
 
 use std::path::PathBuf;
 use std::sync::LazyLock;

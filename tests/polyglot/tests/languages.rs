@@ -33,6 +33,7 @@ macro_rules! languages {
 
 languages! {
     c
+    go
     rust
 }
 
