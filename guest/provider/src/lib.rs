@@ -62,9 +62,10 @@ impl GuestLockFile for Handle {
     fn open_with(path: String, options: Options) -> Result<bindings::api::LockFile, Error> {
         instance::refresh();
         let form = Form::of(&options)?;
-        let (roots, names): (Vec<_>, Vec<_>) = preopens::get_directories().into_iter().unzip();
+        let (mut roots, names): (Vec<_>, Vec<_>) = preopens::get_directories().into_iter().unzip();
         let place = path::resolve(&path, &names)?;
-        let lock = Lock::new(&roots[place.root], &place, form, stale::after()?)?;
+        let root = roots.swap_remove(place.root);
+        let lock = Lock::new(root, place, form, stale::after()?)?;
         Ok(bindings::api::LockFile::new(Self {
             lock: instance::join(lock),
             number: instance::number(),

@@ -67,7 +67,11 @@ impl Form {
 /// The lock of one file, for all the handles on it.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    dir: Descriptor,
+    /// What everything here is relative to. It is a directory that the host opened, and not one
+    /// opened beneath that: from such a one, hosts differ in what may be changed.
+    root: Descriptor,
+    directory: String,
+    /// The name that is the lock, in that directory.
     name: String,
     form: Form,
     stale_after: Option<Duration>,
@@ -103,39 +107,51 @@ pub(crate) enum Attempt {
 }
 
 impl Lock {
-    /// The lock of a file of a directory; holds nothing.
+    /// The lock of a file beneath `root`; holds nothing.
     pub(crate) fn new(
-        root: &Descriptor,
-        place: &Place<'_>,
+        root: Descriptor,
+        place: Place<'_>,
         form: Form,
         stale_after: Option<Duration>,
     ) -> Result<Self, Error> {
-        let dir = root
-            .open_at(
-                PathFlags::SYMLINK_FOLLOW,
-                &place.directory,
-                OpenFlags::DIRECTORY,
-                DescriptorFlags::READ,
-            )
-            .map_err(crate::error::of_directory)?;
         let suffix = if form == Form::Soft { "" } else { ".lock" };
         let lock = Self {
-            dir,
+            root,
             name: format!("{}{suffix}", place.name),
+            directory: place.directory,
             form,
             stale_after,
             hold: RefCell::default(),
         };
+        let directory = lock
+            .root
+            .stat_at(PathFlags::SYMLINK_FOLLOW, &lock.directory);
+        match directory.map_err(crate::error::of_directory)?.type_ {
+            DescriptorType::Directory => {}
+            _ => return Err(Error::NoEntry),
+        }
         // So that a name that nothing can have fails now.
         lock.look()?;
         Ok(lock)
+    }
+
+    /// The path of the name that is the lock.
+    fn path(&self) -> String {
+        self.beside(&self.name)
+    }
+
+    /// The path of another name in the same directory.
+    fn beside(&self, name: &str) -> String {
+        format!("{}/{name}", self.directory)
     }
 
     /// Whether it is the lock of the same file. Directories are compared by hashes of this moment,
     /// since WASI lets the one that a directory had earlier differ.
     pub(crate) fn is(&self, other: &Self) -> bool {
         let hash = |lock: &Self| -> Option<(u64, u64)> {
-            let MetadataHashValue { lower, upper } = lock.dir.metadata_hash().ok()?;
+            let follow = PathFlags::SYMLINK_FOLLOW;
+            let hash = lock.root.metadata_hash_at(follow, &lock.directory);
+            let MetadataHashValue { lower, upper } = hash.ok()?;
             Some((lower, upper))
         };
         self.form == other.form
@@ -263,14 +279,19 @@ impl Lock {
         let kept = seen.is_some_and(|seen| seen.mark.as_ref() == Some(&hold.mark));
         hold.lost.set(!kept);
         let (flags, now) = (PathFlags::empty(), NewTimestamp::Now);
-        if kept && self.dir.set_times_at(flags, &self.name, now, now).is_ok() {
+        if kept
+            && self
+                .root
+                .set_times_at(flags, &self.path(), now, now)
+                .is_ok()
+        {
             hold.refreshed.set(time::monotonic());
         }
     }
 
     /// What has the name now.
     fn look(&self) -> Result<Option<Seen>, ErrorCode> {
-        let stat = match self.dir.stat_at(PathFlags::empty(), &self.name) {
+        let stat = match self.root.stat_at(PathFlags::empty(), &self.path()) {
             Ok(stat) => stat,
             Err(ErrorCode::NoEntry) => return Ok(None),
             Err(e) => return Err(e),
@@ -278,7 +299,7 @@ impl Lock {
         let mark = match stat.type_ {
             DescriptorType::RegularFile => self.read().and_then(|record| Mark::of_record(&record)),
             DescriptorType::SymbolicLink => {
-                let target = self.dir.readlink_at(&self.name);
+                let target = self.root.readlink_at(&self.path());
                 target.ok().and_then(|target| Mark::of_name(&target))
             }
             DescriptorType::Directory => self.only_entry().and_then(|name| Mark::of_name(&name)),
@@ -294,7 +315,9 @@ impl Lock {
     /// The content of the file of that name, if it is short and can be read.
     fn read(&self) -> Option<Vec<u8>> {
         let (read, none) = (DescriptorFlags::READ, OpenFlags::empty());
-        let file = self.dir.open_at(PathFlags::empty(), &self.name, none, read);
+        let file = self
+            .root
+            .open_at(PathFlags::empty(), &self.path(), none, read);
         let (content, _) = file.ok()?.read(LONGEST_RECORD, 0).ok()?;
         Some(content)
     }
@@ -303,8 +326,8 @@ impl Lock {
     fn only_entry(&self) -> Option<String> {
         let (read, directory) = (DescriptorFlags::READ, OpenFlags::DIRECTORY);
         let lock = self
-            .dir
-            .open_at(PathFlags::empty(), &self.name, directory, read)
+            .root
+            .open_at(PathFlags::empty(), &self.path(), directory, read)
             .ok()?;
         let entries = lock.read_directory().ok()?;
         let entry = entries.read_directory_entry().ok()??;
@@ -315,20 +338,19 @@ impl Lock {
     /// Makes the lock, which says who holds it from the moment it has its name; but for a
     /// directory, which is empty for a moment. On failure nothing is left.
     fn make(&self, mark: &Mark) -> Result<(), ErrorCode> {
-        let own = mark.name();
+        let (lock, own) = (self.path(), self.beside(&mark.name()));
         match self.form {
-            Form::Symlink => self.dir.symlink_at(&own, &self.name),
+            Form::Symlink => self.root.symlink_at(&mark.name(), &lock),
             Form::Mkdir => {
-                self.dir.create_directory_at(&self.name)?;
-                let own = format!("{}/{own}", self.name);
-                self.create(&own, &[]).inspect_err(|_| {
-                    let _ = self.dir.remove_directory_at(&self.name);
+                self.root.create_directory_at(&lock)?;
+                self.create(&self.within(mark), &[]).inspect_err(|_| {
+                    let _ = self.root.remove_directory_at(&lock);
                 })
             }
             Form::Link | Form::Soft => {
                 self.create(&own, mark.record().as_bytes())?;
                 let none = PathFlags::empty();
-                let made = match self.dir.link_at(none, &own, &self.dir, &self.name) {
+                let made = match self.root.link_at(none, &own, &self.root, &lock) {
                     // Over a network the answer to what was done can get lost.
                     Err(_) if self.read().as_deref() == Some(mark.record().as_bytes()) => Ok(()),
                     // It is not the permissions: the file could be made.
@@ -336,18 +358,23 @@ impl Lock {
                     made => made,
                 };
                 if made.is_err() || self.form == Form::Soft {
-                    let _ = self.dir.unlink_file_at(&own);
+                    let _ = self.root.unlink_file_at(&own);
                 }
                 made
             }
         }
     }
 
+    /// The path of the file that names the holder, in a lock that is a directory.
+    fn within(&self, mark: &Mark) -> String {
+        format!("{}/{}", self.path(), mark.name())
+    }
+
     /// Makes a file that is not there yet.
-    fn create(&self, name: &str, content: &[u8]) -> Result<(), ErrorCode> {
+    fn create(&self, path: &str, content: &[u8]) -> Result<(), ErrorCode> {
         let new = OpenFlags::CREATE | OpenFlags::EXCLUSIVE;
         let (none, write) = (PathFlags::empty(), DescriptorFlags::WRITE);
-        let file = self.dir.open_at(none, name, new, write)?;
+        let file = self.root.open_at(none, path, new, write)?;
         let written = match content.len() as u64 {
             0 => Ok(0),
             _ => file.write(content, 0),
@@ -357,7 +384,7 @@ impl Lock {
             false => Err(ErrorCode::Io),
         });
         whole.inspect_err(|_| {
-            let _ = self.dir.unlink_file_at(name);
+            let _ = self.root.unlink_file_at(path);
         })
     }
 
@@ -365,11 +392,10 @@ impl Lock {
     /// left if this ends in between is in nobody's way.
     fn remove(&self, kind: DescriptorType, mark: &Mark) -> Result<(), ErrorCode> {
         if kind == DescriptorType::Directory {
-            let own = format!("{}/{}", self.name, mark.name());
-            self.dir.unlink_file_at(&own)?;
-            return self.dir.remove_directory_at(&self.name);
+            self.root.unlink_file_at(&self.within(mark))?;
+            return self.root.remove_directory_at(&self.path());
         }
-        self.dir.unlink_file_at(&self.name)?;
+        self.root.unlink_file_at(&self.path())?;
         self.forsake(mark);
         Ok(())
     }
@@ -377,7 +403,7 @@ impl Lock {
     /// Removes what is left of a hold whose name was taken away.
     fn forsake(&self, mark: &Mark) {
         if self.form == Form::Link {
-            let _ = self.dir.unlink_file_at(&mark.name());
+            let _ = self.root.unlink_file_at(&self.beside(&mark.name()));
         }
     }
 
@@ -398,7 +424,7 @@ impl Lock {
         let Some(mark) = seen.mark else {
             return Ok(false);
         };
-        let turn = format!("{}.stale", mark.name());
+        let turn = self.beside(&format!("{}.stale", mark.name()));
         match self.create(&turn, &[]) {
             Ok(()) => {}
             Err(ErrorCode::Exist) => return Ok(false),
@@ -410,7 +436,7 @@ impl Lock {
             }
             _ => Ok(false),
         });
-        let _ = self.dir.unlink_file_at(&turn);
+        let _ = self.root.unlink_file_at(&turn);
         broken
     }
 }
