@@ -131,7 +131,14 @@ impl Scheme for Sqlite {
     }
 
     fn unlock(&self, site: &Site) -> io::Result<()> {
-        let (name, key, connection) = parts(site)?;
+        let (name, key, connection) = match parts(site) {
+            // It went with the database.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                site.as_name().map(|name| name.made().take());
+                return Ok(());
+            }
+            parts => parts?,
+        };
         let mut made = name.made();
         if let Some(Made { mark, .. }) = &*made {
             connection.busy_timeout(RELEASE).map_err(error)?;
@@ -154,7 +161,7 @@ impl Scheme for Sqlite {
             Ok(holders.iter().any(|holder| *made.mark == **holder))
         };
         // Where it cannot be read, nothing is known of it.
-        held().unwrap_or(true)
+        held().unwrap_or_else(|e| e.kind() != io::ErrorKind::NotFound)
     }
 
     fn holder(&self, site: &Site) -> io::Result<Option<Found>> {
@@ -165,7 +172,7 @@ impl Scheme for Sqlite {
             let claim = claim(&holder);
             let host = claim.as_ref().and_then(|claim| match &claim.host {
                 Host::Named(host, _) => Some(host.to_string_lossy().into_owned()),
-                Host::Local | Host::Unknown => None,
+                Host::Local | Host::Unknown | Host::Nowhere => None,
             });
             Found {
                 pid: claim.map(|claim| claim.pid),
