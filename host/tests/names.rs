@@ -210,7 +210,7 @@ fn whoever_is_killed_anywhere_is_displaced_by_one() {
 fn many_break_by_hand_at_once() {
     for protocol in all() {
         let dir = Dir::new();
-        let start = || child("break", protocol, dir.0.path()).spawn().unwrap();
+        let start = || Killed(child("break", protocol, dir.0.path()).spawn().unwrap());
         let breakers: Vec<_> = (0..3).map(|_| start()).collect();
         let lock = open(protocol, dir.0.path());
         let mut lost = 0;
@@ -226,7 +226,7 @@ fn many_break_by_hand_at_once() {
         }
         fs::write(dir.path("end"), "").unwrap();
         for mut breaker in breakers {
-            assert!(breaker.wait().unwrap().success());
+            assert!(breaker.0.wait().unwrap().success());
         }
         assert_no_trace(&dir);
         lock.acquire(EX, STUCK).unwrap().release().unwrap();

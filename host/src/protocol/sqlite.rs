@@ -192,6 +192,10 @@ impl Scheme for Sqlite {
     fn break_lock(&self, site: &Site, _: bool) -> io::Result<bool> {
         let (_, key, connection) = parts(site)?;
         connection.busy_timeout(RELEASE).map_err(error)?;
+        // There may be no table, either.
+        if self.read(&connection, &key)?.is_empty() {
+            return Ok(false);
+        }
         let broken = connection.execute("delete from locks where lock_file = ?", [key]);
         Ok(broken.map_err(error)? > 0)
     }
