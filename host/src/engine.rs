@@ -1171,8 +1171,11 @@ fn failed(handle: &Handle, failure: Failure) -> Result<()> {
         Failure::Stale => {
             let before = handle.queue();
             handle.reopen()?;
-            // A granted directory that was removed can be opened again for all that.
-            if Arc::ptr_eq(&before, &handle.queue()) {
+            // A granted directory that was removed can be opened again for all that. A database that
+            // was removed is another now, and may have the number of the first.
+            let site = before.site();
+            let row = site.as_name().is_some_and(|name| name.database.is_some());
+            if !row && Arc::ptr_eq(&before, &handle.queue()) {
                 return Err(handle.error(Kind::NotFound));
             }
             Ok(())
