@@ -401,8 +401,10 @@ fn engines_that_are_gone_leave_no_watcher() {
             drop(guard);
             drop(block_on(wait).unwrap());
         }
-        eventually("no thread of theirs is left", || engine_threads() == 0);
-        assert_eq!(descriptors(), before);
+        // Threads of theirs may only just have begun.
+        eventually("nothing of theirs is left", || {
+            engine_threads() == 0 && descriptors() == before
+        });
     }
 }
 
