@@ -158,10 +158,7 @@ impl<F: Form> Scheme for F {
         for _ in 0..TRIES {
             let made = match Seen::at(dir, name.name())? {
                 None => self.make(dir, name.name(), &claim),
-                Some(seen) if !is_lock(self, seen.kind()) => {
-                    let other = "what has the name of the lock is none";
-                    return Err(io::Error::new(io::ErrorKind::InvalidInput, other));
-                }
+                Some(seen) if !is_lock(self, seen.kind()) => return Err(no_lock()),
                 Some(seen) if is_mine(&seen) => return Ok(true),
                 Some(seen) => {
                     let stale = Victim::Stale(want.stale_after);
@@ -228,7 +225,7 @@ impl<F: Form> Scheme for F {
             return Ok(None);
         };
         if !is_lock(self, seen.kind()) {
-            return Ok(None);
+            return Err(no_lock());
         }
         let claim = if self.is_one(seen.kind()) {
             self.claim(dir, name.name(), &seen)?
@@ -260,8 +257,11 @@ impl<F: Form> Scheme for F {
             one.then(|| self.claim(dir, name.name(), &seen))
                 .map_or(Ok(None), |claim| claim)
         };
-        if !is_lock(self, seen.kind()) || certain && claim()?.is_none() {
+        if certain && claim()?.is_none() {
             return Ok(false);
+        }
+        if !is_lock(self, seen.kind()) {
+            return Err(no_lock());
         }
         if !is_no_more(self, dir, name.name(), &seen)? {
             let more = "what is there holds more than a lock; remove it by hand if nobody needs it";
@@ -286,6 +286,11 @@ fn is_lock<F: Form>(form: &F, kind: FileType) -> bool {
     form.is_one(kind)
         || kind == FileType::Symlink
         || beside && matches!(kind, FileType::RegularFile | FileType::Directory)
+}
+
+fn no_lock() -> io::Error {
+    let other = "what has the name of the lock is none";
+    io::Error::new(io::ErrorKind::InvalidInput, other)
 }
 
 /// Whether what has the name is no more than a lock, so that nothing else goes with it.
