@@ -79,9 +79,10 @@ impl Default for EngineBuilder {
 impl EngineBuilder {
     /// How often in a row, and for how long, a lock is handed on among the waiters of this
     /// engine before other processes get their turn: `limit` times, or until somebody in here has
-    /// been waiting for `time`, whichever ends first, and one hold more where it ends during a hold. By default 32 times or 1 ms; at most 1,000
-    /// times or 1 s, since others would starve. When it is over, the next waiter takes its place in
-    /// the kernel's queue before the lock goes back. With a limit of 0 that is so at every release.
+    /// been waiting for `time`, whichever ends first, and one hold more where it ends during a
+    /// hold. By default 32 times or 1 ms; at most 1,000 times or 1 s, since others would starve.
+    /// When it is over, the next waiter takes its place in the kernel's queue before the lock goes
+    /// back. With a limit of 0 that is so at every release.
     pub fn hand_off(mut self, limit: u32, time: Duration) -> Self {
         self.hand_off_limit = limit.min(1000);
         self.hand_off_time = time.min(Duration::from_secs(1));
@@ -871,8 +872,8 @@ impl Drop for Guard {
 }
 
 /// The descriptor that carries the lock. A child process that inherits it keeps the lock until
-/// it is released here or all copies are closed. Of a hold that was lost it carries nothing any more,
-/// or the next one's lock.
+/// it is released here or all copies are closed. Of a hold that was lost it carries nothing any
+/// more, or the next one's lock.
 #[cfg(unix)]
 impl AsFd for Guard {
     fn as_fd(&self) -> BorrowedFd<'_> {

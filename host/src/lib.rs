@@ -26,6 +26,7 @@
 //! # Features
 //!
 //! - `cli`, on by default: the command line tool `locket`, and all of the below.
+//! - `sqlite`: the protocol [`Protocol::Sqlite`], which compiles the SQLite library.
 //! - `wasmtime`: the module `component`, for embedders of Wasmtime 48.
 //! - `sandbox`: the module of that name, for embedders of anything else.
 //!
@@ -34,7 +35,8 @@
 //! # What it promises, and what it does not
 //!
 //! - Locks are advisory: they bind those who ask. They are no security boundary.
-//! - A process that dies, however it dies, holds nothing afterwards: the kernel sees to it.
+//! - A process that dies, however it dies, holds none of the kernel's locks afterwards: the kernel
+//!   sees to it. Locks that are a name are taken over, as said below.
 //! - A process that is stopped keeps what it holds. There is no fencing token.
 //! - Whoever removes or replaces a lock file by hand breaks the lock. Waiters notice and move on
 //!   to the new file; the holder learns it from [`Guard::release`].
@@ -56,6 +58,38 @@
 //!   interrupts waits, and never any thread but the waiting.
 //! - Linux runs everything. The engine compiles for macOS and Windows, which is checked with
 //!   every change; its tests were run for Windows only under Wine, and never on a Mac.
+//!
+//! # Locks that are a name
+//!
+//! The protocols [`Link`](Protocol::Link), [`Symlink`](Protocol::Symlink),
+//! [`Mkdir`](Protocol::Mkdir), [`PidFile`](Protocol::PidFile), [`Soft`](Protocol::Soft) and
+//! [`Sqlite`](Protocol::Sqlite) are for sharing a lock with programs that use them. Prefer the
+//! kernel's where the choice is yours. What is different:
+//!
+//! - They are exclusive only. Acquiring one in shared mode is [unsupported](Error::is_unsupported).
+//! - The lock stays when its holder dies. The next who tries takes it over if the lock says who made
+//!   it and that is proven dead: on this host, in this process's namespace of process numbers, and
+//!   gone, or started at another time, or before the last boot. Whatever else is there is held, for
+//!   as long as it is there: [`LockFile::break_lock`] and [`Options::stale_after`] are for those who
+//!   know better. Of several who break one lock at once, one gets it.
+//! - The holder learns that it was broken: from [`LockFile::state`] and [`LockFile::lost`] where the
+//!   system tells of changes in the directory, otherwise from the release, which then removes
+//!   nothing that is not its own.
+//! - Waiters are woken when the name changes, and look for themselves every 0.2 to 0.3 s, to find
+//!   out who has died; where the system does not tell, as on macOS, every 40 to 60 ms. Between
+//!   processes, whoever comes first gets it: they have no queue there. On network file systems only
+//!   the looking finds what other hosts do.
+//! - The holder's process number, and in most of them its host's name, are there to read for
+//!   whoever may read the directory, guests included.
+//! - While a lock is given back or broken, for some microseconds, the engine has a `flock` on its
+//!   directory.
+//! - `Link`, `Symlink` and `Mkdir` take one name and so exclude each other, as do `PidFile` and
+//!   `Soft`. Do not lock one path in a protocol of the latter two and in one of the kernel: there,
+//!   the file that the kernel's lock leaves behind means that it is held.
+//! - filelock's `SoftFileLock` takes what it cannot read for garbage after two seconds and evicts
+//!   its holder, even one who lives: the holders of `PidFile` and `Symlink`, and git. Never mix it
+//!   with those.
+//! - They exist on Linux and macOS, and were only ever run on Linux.
 //!
 //! # Systems
 //!

@@ -289,6 +289,11 @@ pub(crate) trait Scheme: fmt::Debug + Send + Sync {
         })
     }
 
+    /// The process of this system whose end would leave the lock behind.
+    fn keeper(&self, _: &Site) -> Option<u32> {
+        None
+    }
+
     /// Takes the lock away from whoever holds it, and leaves it free. Answers `false` where nobody
     /// did; if it must be `certain`, also where what is there does not name its holder. The
     /// kernel's locks cannot be taken away.

@@ -18,6 +18,9 @@
 //! thread, a task by way of a helper thread, which then waits for whoever is the head when it
 //! is done, as long as that one wants the same.
 //!
+//! A lock that is a name has no queue in the kernel. For its head a try is made whenever the
+//! name changes, and now and then besides.
+//!
 //! When the last holder releases, the lock is handed to the next in line without a system call,
 //! but only so often and so long in a row. Once that is over, the head is sent into the
 //! kernel's queue while the lock is still held here. So it has its place among the waiters of other
@@ -153,6 +156,8 @@ struct State {
     /// Tells when a lock that is a name changes. None before the first acquire, and then an error
     /// where it cannot be told.
     watch: Option<io::Result<Watch>>,
+    /// Tells when the process has ended that holds a lock that is a name.
+    keeper: Option<(u32, Watch)>,
     /// Looks once more whether the lock is lost.
     doubt: Option<Alarm>,
     sent: Sent,
@@ -357,6 +362,7 @@ impl LockQueue {
                 spare: None,
                 held: None,
                 watch: None,
+                keeper: None,
                 doubt: None,
                 sent: Sent::Nobody,
                 run: gap::Run::default(),
@@ -753,8 +759,8 @@ impl LockQueue {
         Ok(found.map(|found| Holder { owner: None, found }))
     }
 
-    /// The owners without whose progress the wait of `ticket` cannot end.
-    /// None where it does not wait any more.
+    /// The owners without whose progress the wait of `ticket` cannot end; `None` where it does
+    /// not wait any more.
     pub(crate) fn blockers(&self, ticket: Ticket) -> Option<Vec<OwnerId>> {
         let state = self.state();
         let want = state.waiting.get(&ticket)?.want;
@@ -910,15 +916,37 @@ impl State {
         });
     }
 
+    /// Has the end of the process told that holds a lock that is a name, for those who wait for it.
+    fn watch_keeper(&mut self, queue: &Arc<LockQueue>) {
+        let Some(head) = self.head() else { return };
+        let keeper = head.want.protocol.scheme().keeper(&self.site);
+        if self.keeper.as_ref().map(|(pid, _)| *pid) != keeper {
+            let watcher = &queue.means.watcher;
+            let watch = |pid| {
+                Some((
+                    pid,
+                    watcher
+                        .watch_process(pid, queue.call(LockQueue::notice))
+                        .ok()?,
+                ))
+            };
+            self.keeper = keeper.and_then(watch);
+        }
+    }
+
     /// Makes a try for the head of the queue, if the lock is not held here.
     fn try_for_head(&mut self, queue: &LockQueue) {
         self.sent = Sent::Nobody;
         let (Some(head), None) = (self.head(), self.held) else {
+            self.keeper = None;
             return;
         };
         let scheme = head.want.protocol.scheme();
         match scheme.try_lock(&self.site, head.want) {
-            Ok(true) => _ = self.taken(queue, head.want),
+            Ok(true) => {
+                self.keeper = None;
+                self.taken(queue, head.want);
+            }
             // Perhaps somebody can wait by now.
             Ok(false) => {}
             Err(e) => self.fail(None, Failure::Io(e)),
@@ -1071,6 +1099,7 @@ impl State {
             self.sent = Sent::Sweeping(None);
             return;
         }
+        self.watch_keeper(queue);
         let means = &queue.means;
         let (at, swept) = match &self.watch {
             Some(Ok(_)) => (later(BACKSTOP), None),

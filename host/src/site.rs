@@ -1,5 +1,10 @@
 //! What a lock is kept on: an open file, or a name in an open directory.
 
+#![cfg_attr(
+    windows,
+    allow(dead_code, reason = "there are no locks that are a name")
+)]
+
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::PathBuf;

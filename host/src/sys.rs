@@ -35,7 +35,7 @@ compile_error!("locket knows the locks of Linux, macOS and Windows");
 #[cfg(all(unix, feature = "sqlite"))]
 pub(crate) use system::path_of;
 pub(crate) use system::{
-    Bell, Identity, OPEN_FLAGS, OpenOptionsExt, Recall, Signal, Sleeper, Thread, detach,
+    Bell, Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Recall, Signal, Sleeper, Thread, detach,
     fork_generation, has_name, holder, keep_signals_away, kind_of, open_dir, remove, reopen,
     try_lock, unlock, wait,
 };

@@ -3,7 +3,9 @@
 //! The rules, in this order, are the same for native paths and for those of guests:
 //! - Open what is there first, and create only what is not: in a sticky directory the kernel may
 //!   refuse `O_CREAT` on a file of somebody else's. Creation is exclusive, so it never follows a
-//!   dangling symbolic link to wherever that leads.
+//!   dangling symbolic link to wherever that leads. Where the file comes and goes meanwhile, both
+//!   in one step, and no link at all: two steps can miss a file that is removed and created in
+//!   step with them for as long as that goes on.
 //! - For writing if possible, since an exclusive record lock needs that; else for reading.
 //! - Never truncate. Never wait: a FIFO or a terminal must not block the caller.
 //! - Regular files only.
@@ -14,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Protocol;
 use crate::site::{Place, Site};
-use crate::sys::{self, OPEN_FLAGS, OpenOptionsExt as _};
+use crate::sys::{self, NO_LINK, OPEN_FLAGS, OpenOptionsExt as _};
 
 pub(crate) use crate::sys::{Identity, reopen};
 
@@ -55,6 +57,8 @@ pub(crate) struct Opened {
 enum Access {
     ReadWrite,
     Create,
+    /// What is there, or else a new file.
+    OpenOrCreate,
     Read,
 }
 
@@ -175,14 +179,27 @@ impl Target {
         use io::ErrorKind as E;
         let mut access = Access::ReadWrite;
         let mut tries = 0..TRIES;
+        let mut raced = false;
         let file = loop {
             match self.open_with(access) {
                 Ok(file) => break file,
                 Err(e) if tries.next().is_none() => return Err(e),
                 Err(e) => {
-                    access = match (access, e.kind()) {
+                    let known = e.raw_os_error().and_then(sys::kind_of);
+                    access = match (access, known.unwrap_or_else(|| e.kind())) {
+                        // Windows knows no such step that does not follow links.
+                        (Access::ReadWrite, E::NotFound) if raced && cfg!(unix) => {
+                            Access::OpenOrCreate
+                        }
                         (Access::ReadWrite, E::NotFound) if create => Access::Create,
-                        (Access::Create, E::AlreadyExists) => Access::ReadWrite,
+                        (Access::Create, E::AlreadyExists) => {
+                            raced = true;
+                            Access::ReadWrite
+                        }
+                        // A link.
+                        (Access::OpenOrCreate, E::InvalidInput) => Access::ReadWrite,
+                        // The directory's permissions, or a file of somebody else's.
+                        (Access::OpenOrCreate, E::PermissionDenied) => Access::Create,
                         (Access::ReadWrite, E::PermissionDenied) => Access::Read,
                         (Access::ReadWrite, E::ReadOnlyFilesystem) => Access::Read,
                         (Access::ReadWrite, E::ExecutableFileBusy) => Access::Read,
@@ -209,18 +226,30 @@ impl Target {
     fn open_with(&self, access: Access) -> io::Result<File> {
         let write = !matches!(access, Access::Read);
         let create = matches!(access, Access::Create);
+        let either = matches!(access, Access::OpenOrCreate);
+        let flags = if either {
+            OPEN_FLAGS | NO_LINK
+        } else {
+            OPEN_FLAGS
+        };
         match &self.base {
             Base::Ambient => OpenOptions::new()
                 .read(true)
                 .write(write)
                 .create_new(create)
-                .custom_flags(OPEN_FLAGS)
+                .create(either)
+                .truncate(false)
+                .custom_flags(flags)
                 .open(&self.path),
             #[cfg(feature = "sandbox")]
             Base::Beneath(dir) => {
                 let mut options = cap_std::fs::OpenOptions::new();
-                options.read(true).write(write).create_new(create);
-                cap_std::fs::OpenOptionsExt::custom_flags(&mut options, OPEN_FLAGS);
+                options
+                    .read(true)
+                    .write(write)
+                    .create_new(create)
+                    .create(either);
+                cap_std::fs::OpenOptionsExt::custom_flags(&mut options, flags);
                 let file = dir.open_with(&self.path, &options).map_err(escape);
                 file.map(cap_std::fs::File::into_std)
             }

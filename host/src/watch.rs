@@ -1,7 +1,7 @@
-//! Watching directories for the sake of locks that are names in them.
+//! Watching directories for the sake of locks that are names in them, and processes that hold them.
 //!
 //! An engine has one notification descriptor of the system, with one watch for each directory, and
-//! one thread that reads it, as long as anybody watches. Where there are no notifications (other
+//! one thread that waits for it and for the ends of processes, as long as a directory is watched. Where there are no notifications (other
 //! systems than Linux, the limit of the user, no `/proc`) watching fails, and tries are made
 //! by the clock alone. Network file systems do not tell what other hosts do; the clock finds out.
 
@@ -20,18 +20,32 @@ pub(crate) struct Watcher {
         not(target_os = "linux"),
         expect(dead_code, reason = "nothing is watched")
     )]
-    state: Mutex<linux::State>,
+    state: Mutex<system::State>,
 }
 
-/// A directory that is watched, until this is dropped.
+/// A directory or a process that is watched, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Watch {
     watcher: Arc<Watcher>,
-    key: (i32, u64),
+    key: Key,
+}
+
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(dead_code, reason = "nothing is watched")
+)]
+enum Key {
+    Directory(i32, u64),
+    Process(u64),
 }
 
 /// What is watched for in a directory.
 #[derive(Debug)]
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(dead_code, reason = "nothing is watched")
+)]
 pub(crate) struct Interest {
     /// The name that may come to stand for something else or nothing.
     pub(crate) name: OsString,
@@ -44,7 +58,16 @@ pub(crate) struct Interest {
 impl Watcher {
     /// Watches `dir`.
     pub(crate) fn watch(self: &Arc<Self>, dir: &File, interest: Interest) -> io::Result<Watch> {
-        let key = linux::watch(self, dir, interest)?;
+        let key = system::watch(self, dir, interest)?;
+        Ok(Watch {
+            watcher: Arc::clone(self),
+            key,
+        })
+    }
+
+    /// Calls `waker` when a process has ended. Only for as long as somebody watches a directory.
+    pub(crate) fn watch_process(self: &Arc<Self>, pid: u32, waker: Waker) -> io::Result<Watch> {
+        let key = system::watch_process(self, pid, waker)?;
         Ok(Watch {
             watcher: Arc::clone(self),
             key,
@@ -54,12 +77,12 @@ impl Watcher {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        linux::forget(&self.watcher, self.key);
+        system::forget(&self.watcher, self.key);
     }
 }
 
 #[cfg(target_os = "linux")]
-mod linux {
+mod system {
     use std::collections::{BTreeMap, HashMap};
     use std::ffi::OsStr;
     use std::fs::File;
@@ -70,26 +93,50 @@ mod linux {
     use std::sync::Arc;
     use std::task::Waker;
 
-    use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+    use rustix::buffer::spare_capacity;
+    use rustix::event::epoll;
+    use rustix::fs::inotify::{self, ReadFlags, Reader, WatchFlags};
+    use rustix::io::Errno;
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-    use super::{Interest, Watcher};
+    use super::{Interest, Key, Watcher};
     use crate::sync::{Woken, lock, thread};
     use crate::sys;
 
     #[derive(Debug, Default)]
     pub(super) struct State {
         next: u64,
-        /// None while nothing is watched.
-        running: Option<Arc<OwnedFd>>,
+        /// None while no directory is watched.
+        running: Option<Arc<Descriptors>>,
         /// By the numbers of the directories.
         interests: HashMap<i32, BTreeMap<u64, Interest>>,
+        processes: HashMap<u64, (OwnedFd, Waker)>,
     }
 
-    pub(super) fn watch(
-        watcher: &Arc<Watcher>,
-        dir: &File,
-        interest: Interest,
-    ) -> io::Result<(i32, u64)> {
+    #[derive(Debug)]
+    struct Descriptors {
+        notices: OwnedFd,
+        /// Ready when there are notices, or a process has ended.
+        ready: OwnedFd,
+    }
+
+    /// That of the notices among what is ready. Processes have their numbers, which begin at 1.
+    const NOTICES: u64 = 0;
+
+    impl Descriptors {
+        fn new() -> io::Result<Self> {
+            let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+            let this = Self {
+                notices: inotify::init(flags)?,
+                ready: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            };
+            let data = epoll::EventData::new_u64(NOTICES);
+            epoll::add(&this.ready, &this.notices, data, epoll::EventFlags::IN)?;
+            Ok(this)
+        }
+    }
+
+    pub(super) fn watch(watcher: &Arc<Watcher>, dir: &File, interest: Interest) -> io::Result<Key> {
         let mut flags = WatchFlags::DELETE
             | WatchFlags::MOVE
             | WatchFlags::DELETE_SELF
@@ -101,78 +148,126 @@ mod linux {
         let path = format!("/proc/self/fd/{}", dir.as_raw_fd());
         let mut state = lock(&watcher.state);
         let dir = match &state.running {
-            Some(notices) => inotify::add_watch(notices, path, flags)?,
+            Some(running) => inotify::add_watch(&running.notices, path, flags)?,
             None => {
-                let notices = Arc::new(inotify::init(CreateFlags::CLOEXEC)?);
-                let dir = inotify::add_watch(&notices, path, flags)?;
-                start(watcher, &notices)?;
-                state.running = Some(notices);
+                let descriptors = Arc::new(Descriptors::new()?);
+                let dir = inotify::add_watch(&descriptors.notices, path, flags)?;
+                start(watcher, &descriptors)?;
+                state.running = Some(descriptors);
                 dir
             }
         };
         state.next += 1;
-        let key = (dir, state.next);
+        let number = state.next;
         state
             .interests
             .entry(dir)
             .or_default()
-            .insert(key.1, interest);
-        Ok(key)
+            .insert(number, interest);
+        Ok(Key::Directory(dir, number))
     }
 
-    fn start(watcher: &Arc<Watcher>, notices: &Arc<OwnedFd>) -> io::Result<()> {
-        let (watcher, notices) = (Arc::clone(watcher), Arc::clone(notices));
+    pub(super) fn watch_process(watcher: &Arc<Watcher>, pid: u32, waker: Waker) -> io::Result<Key> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let process = pidfd_open(pid.ok_or(io::ErrorKind::InvalidInput)?, PidfdFlags::empty())?;
+        let mut state = lock(&watcher.state);
+        state.next += 1;
+        let number = state.next;
+        let running = state.running.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        let data = epoll::EventData::new_u64(number);
+        let once = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
+        epoll::add(&running.ready, &process, data, once)?;
+        state.processes.insert(number, (process, waker));
+        Ok(Key::Process(number))
+    }
+
+    fn start(watcher: &Arc<Watcher>, descriptors: &Arc<Descriptors>) -> io::Result<()> {
+        let (watcher, descriptors) = (Arc::clone(watcher), Arc::clone(descriptors));
         let thread = thread::Builder::new()
             .name("locket-watcher".into())
             .stack_size(256 << 10);
-        thread.spawn(move || run(&watcher, &notices)).map(drop)
+        thread.spawn(move || run(&watcher, &descriptors)).map(drop)
     }
 
-    /// Stops watching. The system says so to the thread, and it ends if that was the last.
-    pub(super) fn forget(watcher: &Watcher, (dir, number): (i32, u64)) {
+    /// Stops watching. Where that was the last directory, the system says so to the thread, and
+    /// it ends.
+    pub(super) fn forget(watcher: &Watcher, key: Key) {
         let mut state = lock(&watcher.state);
-        let Some(interests) = state.interests.get_mut(&dir) else {
-            return;
-        };
-        let interest = interests.remove(&number);
-        if interests.is_empty() {
-            state.interests.remove(&dir);
-            if let Some(notices) = &state.running {
-                let _ = inotify::remove_watch(notices, dir);
+        match key {
+            Key::Process(number) => {
+                let process = state.processes.remove(&number);
+                drop(state);
+                // Closing it takes it out of what may be ready.
+                drop(process);
+            }
+            Key::Directory(dir, number) => {
+                let Some(interests) = state.interests.get_mut(&dir) else {
+                    return;
+                };
+                let interest = interests.remove(&number);
+                if interests.is_empty() {
+                    state.interests.remove(&dir);
+                    if let Some(running) = &state.running {
+                        let _ = inotify::remove_watch(&running.notices, dir);
+                    }
+                }
+                drop(state);
+                // Not under the mutex: nobody knows what dropping a waker does.
+                drop(interest);
             }
         }
-        drop(state);
-        // Dropping a waker can drop a queue, and that this watch.
-        drop(interest);
     }
 
-    fn run(watcher: &Watcher, notices: &Arc<OwnedFd>) {
+    fn run(watcher: &Watcher, descriptors: &Arc<Descriptors>) {
         sys::keep_signals_away();
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut reader = Reader::new(notices, &mut buffer);
+        let mut events = Vec::with_capacity(16);
         loop {
-            let woken = match reader.next() {
-                Ok(event) => {
-                    let name = event
-                        .file_name()
-                        .map(|name| OsStr::from_bytes(name.to_bytes()));
-                    concerned(watcher, event.wd(), event.events(), name)
-                }
-                Err(rustix::io::Errno::INTR) => continue,
+            events.clear();
+            match epoll::wait(&descriptors.ready, spare_capacity(&mut events), None) {
+                Ok(_) | Err(Errno::INTR) => {}
                 // Never seen. Whoever watches finds out by the clock.
-                Err(_) => {
-                    let mut state = lock(&watcher.state);
-                    state.running = None;
-                    return;
-                }
-            };
-            Woken(woken).wake();
+                Err(_) => return stop(watcher, descriptors),
+            }
+            for event in &events {
+                let woken = match event.data.u64() {
+                    NOTICES => read(watcher, &descriptors.notices),
+                    number => {
+                        let state = lock(&watcher.state);
+                        let process = state.processes.get(&number);
+                        process
+                            .map(|(_, waker)| waker.clone())
+                            .into_iter()
+                            .collect()
+                    }
+                };
+                Woken(woken).wake();
+            }
             let mut state = lock(&watcher.state);
             if state.interests.is_empty() {
                 state.running = None;
                 return;
             }
         }
+    }
+
+    fn stop(watcher: &Watcher, descriptors: &Arc<Descriptors>) {
+        let mut state = lock(&watcher.state);
+        let same = |running: &mut Arc<Descriptors>| Arc::ptr_eq(running, descriptors);
+        state.running.take_if(same);
+    }
+
+    /// Those whom the notices that there are concern.
+    fn read(watcher: &Watcher, notices: &OwnedFd) -> Vec<Waker> {
+        let mut woken = Vec::new();
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = Reader::new(notices, &mut buffer);
+        while let Ok(event) = reader.next() {
+            let name = event
+                .file_name()
+                .map(|name| OsStr::from_bytes(name.to_bytes()));
+            woken.extend(concerned(watcher, event.wd(), event.events(), name));
+        }
+        woken
     }
 
     fn concerned(
@@ -201,24 +296,27 @@ mod linux {
             .collect();
         if events.contains(ReadFlags::IGNORED) {
             // The system has forgotten it.
-            drop(state.interests.remove(&dir));
+            let forgotten = state.interests.remove(&dir);
+            drop(state);
+            drop(forgotten);
         }
         wakers
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-mod linux {
+mod system {
     use std::fs::File;
     use std::io;
     use std::sync::Arc;
+    use std::task::Waker;
 
-    use super::{Interest, Watcher};
+    use super::{Interest, Key, Watcher};
 
     #[derive(Debug, Default)]
     pub(super) struct State;
 
-    pub(super) fn watch(_: &Arc<Watcher>, _: &File, interest: Interest) -> io::Result<(i32, u64)> {
+    pub(super) fn watch(_: &Arc<Watcher>, _: &File, interest: Interest) -> io::Result<Key> {
         let Interest {
             name: _,
             content: _,
@@ -227,5 +325,9 @@ mod linux {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub(super) fn forget(_: &Watcher, _: (i32, u64)) {}
+    pub(super) fn watch_process(_: &Arc<Watcher>, _: u32, _: Waker) -> io::Result<Key> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn forget(_: &Watcher, _: Key) {}
 }

@@ -198,7 +198,7 @@ fn foreign_holders_are_named_with_their_family() {
 
     let lock = dir.path("posix");
     let held = Held::python("fcntl.lockf(f, fcntl.LOCK_SH)", &lock);
-    assert_holder(&status(&lock), "shared", "record", held.pid());
+    assert_holder(&status(&lock), "shared", "fcntl", held.pid());
     held.end();
 
     // It belongs to nobody, so it is found by who has the file open.
@@ -206,7 +206,7 @@ fn foreign_holders_are_named_with_their_family() {
     let call =
         "fcntl.fcntl(f, fcntl.F_OFD_SETLK, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0, 0, 0))";
     let held = Held::python(call, &lock);
-    assert_holder(&status(&lock), "exclusive", "record", held.pid());
+    assert_holder(&status(&lock), "exclusive", "fcntl", held.pid());
     held.end();
 
     let lock = dir.path("only-flock");

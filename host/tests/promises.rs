@@ -271,7 +271,7 @@ fn promise_09_keeps_or_removes_the_file_and_never_splits_the_lock() {
                             0 => lock.acquire(EX, None),
                             _ => block_on(lock.acquire_async(EX, None)),
                         };
-                        let guard = guard.unwrap();
+                        let guard = guard.unwrap_or_else(|e| panic!("thread {i}: {e:?}"));
                         assert!(!inside.swap(true, Ordering::SeqCst), "two holders");
                         assert!(inside.swap(false, Ordering::SeqCst));
                         guard.release().unwrap();

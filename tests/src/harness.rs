@@ -360,17 +360,6 @@ pub fn waiters(lock: &LockFile) -> usize {
         .expect("a lock says how many wait for it")
 }
 
-/// How many wait in the kernel for a lock of a file.
-pub fn kernel_waiters(path: &Path) -> usize {
-    use std::os::unix::fs::MetadataExt;
-    let inode = format!(":{} ", fs::metadata(path).expect("the file is there").ino());
-    let locks = fs::read_to_string("/proc/locks").expect("the system tells");
-    locks
-        .lines()
-        .filter(|line| line.contains("->") && line.contains(&inode))
-        .count()
-}
-
 /// How many threads of this process the engines have started.
 pub fn engine_threads() -> usize {
     let tasks = fs::read_dir("/proc/self/task").expect("the system tells");

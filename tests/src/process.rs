@@ -59,10 +59,11 @@ impl Process {
         Self::python(&body, path)
     }
 
-    /// Sends a line.
+    /// Sends a line, all of it at once: it is read in one system call, and some count those.
     pub fn send(&mut self, line: &str) {
         let input = self.input.as_mut().expect("its input");
-        writeln!(input, "{line}").expect("send a line");
+        let line = format!("{line}\n");
+        input.write_all(line.as_bytes()).expect("send a line");
     }
 
     /// The next line of output, if it comes within `limit`.
@@ -104,6 +105,45 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// A directory of its own, with an empty lock file in it. Removed when dropped.
+#[derive(Debug)]
+pub struct Dir(tempfile::TempDir);
+
+impl Default for Dir {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Dir {
+    /// Makes one.
+    pub fn new() -> Self {
+        let dir = Self(tempfile::tempdir().expect("a directory"));
+        std::fs::write(dir.lock(), "").expect("a lock file");
+        dir
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The lock file.
+    pub fn lock(&self) -> PathBuf {
+        self.path().join("lock")
+    }
+
+    /// A process of ours that locks the file.
+    pub fn peer(&self) -> Process {
+        self.peer_with(&[])
+    }
+
+    /// The same, with arguments.
+    pub fn peer_with(&self, args: &[&str]) -> Process {
+        Process::spawn(Command::new(peer()).arg(self.lock()).args(args))
     }
 }
 
@@ -154,12 +194,7 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 /// The `locket` tool, built beside the tests. `cargo test --workspace` and nextest build it;
 /// where it is missing or older than its sources, says so instead of testing something else.
 pub fn tool() -> PathBuf {
-    let tests = std::env::current_exe().expect("the path of this test");
-    let path = tests
-        .ancestors()
-        .nth(2)
-        .expect("a target folder")
-        .join("locket");
+    let path = beside_the_tests("locket");
     let built = path.metadata().and_then(|m| m.modified());
     let built = built.unwrap_or_else(|e| panic!("{}: {e}; {BUILD}", path.display()));
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/src");
@@ -168,6 +203,18 @@ pub fn tool() -> PathBuf {
         "the tool is older than its sources; {BUILD}"
     );
     path
+}
+
+/// The program `peer` of this package, which Cargo builds before it runs a test: it locks a file
+/// as it is told to, line by line.
+pub fn peer() -> PathBuf {
+    beside_the_tests("peer")
+}
+
+fn beside_the_tests(program: &str) -> PathBuf {
+    let tests = std::env::current_exe().expect("the path of this test");
+    let folder = tests.ancestors().nth(2).expect("a target folder");
+    folder.join(program)
 }
 
 const BUILD: &str = "run `cargo build --bin locket` first, or the tests of the whole workspace";

@@ -5,39 +5,24 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use locket_tests::process::{Process, QUIESCENT, can_trace, eventually, kernel_waiters};
+use locket_tests::process::{Dir, Process, QUIESCENT, can_trace, eventually, kernel_waiters, peer};
 
-const PEER: &str = env!("CARGO_BIN_EXE_peer");
-
-struct Dir(tempfile::TempDir);
-
-impl Dir {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("lock"), "").unwrap();
-        Self(dir)
-    }
-
-    fn lock(&self) -> PathBuf {
-        self.0.path().join("lock")
-    }
-
-    fn peer(&self) -> Process {
-        Process::spawn(Command::new(PEER).arg(self.lock()))
-    }
-}
-
-/// How often the threads of a process went to sleep, and so were woken since.
-fn sleeps(process: &Process) -> u64 {
+/// Each thread of a process: whether it sleeps, and how often it went to sleep, and so was woken
+/// since.
+fn threads(process: &Process) -> BTreeMap<PathBuf, (bool, u64)> {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", process.id())).unwrap();
-    let sleeps = tasks.map(|task| {
-        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-        line.unwrap().trim().parse::<u64>().unwrap()
+    let threads = tasks.filter_map(|task| {
+        let task = task.unwrap().path();
+        // None where it has ended in the meantime.
+        let status = std::fs::read_to_string(task.join("status")).ok()?;
+        let value = |name| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap().trim()
+        };
+        let sleeps = value("voluntary_ctxt_switches:").parse().unwrap();
+        Some((task, (value("State:").starts_with('S'), sleeps)))
     });
-    sleeps.sum()
+    threads.collect()
 }
 
 /// Fifty processes wait, in every manner. Each release wakes the one that came first, and no
@@ -62,18 +47,21 @@ fn fifty_processes_are_served_in_the_order_of_arrival_with_one_wakeup_each() {
             kernel_waiters(&dir.lock()) == i + 1
         });
     }
-    // Until the threads behind the waiting ones have gone to sleep as well.
-    let mut before: Vec<_> = queue.iter().map(sleeps).collect();
+    // Until the threads behind the waiting ones have gone to sleep as well: all are found asleep
+    // twice and none was woken in between, so there was a moment in which none was left to wake
+    // another.
+    let mut before: Vec<_> = queue.iter().map(threads).collect();
     eventually("all sleep", || {
-        std::thread::sleep(QUIESCENT);
-        let now: Vec<_> = queue.iter().map(sleeps).collect();
-        std::mem::replace(&mut before, now.clone()) == now
+        let now: Vec<_> = queue.iter().map(threads).collect();
+        let asleep = now.iter().flatten().all(|(_, (asleep, _))| *asleep);
+        let before = std::mem::replace(&mut before, now.clone());
+        asleep && before == now
     });
     assert_eq!(holder.ask("release"), "ok");
     for i in 0..queue.len() {
         assert_eq!(queue[i].answer(), "ok", "out of order");
         for (later, before) in queue[i + 1..].iter().zip(&before[i + 1..]) {
-            assert_eq!(sleeps(later), *before, "woken before its turn");
+            assert_eq!(threads(later), *before, "woken before its turn");
         }
         assert_eq!(queue[i].ask("release"), "ok");
     }
@@ -87,11 +75,11 @@ fn waiting_makes_no_system_call() {
     }
     for acquire in ["acquire exclusive none", "acquire-async exclusive none"] {
         let dir = Dir::new();
-        let trace = dir.0.path().join("trace");
+        let trace = dir.path().join("trace");
         let mut holder = dir.peer();
         assert_eq!(holder.ask("acquire exclusive none"), "ok");
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-o"]).arg(&trace).arg(PEER);
+        strace.args(["-f", "-o"]).arg(&trace).arg(peer());
         let mut waiter = Process::spawn(strace.arg(dir.lock()));
         waiter.send(acquire);
         eventually("it waits", || kernel_waiters(&dir.lock()) == 1);
@@ -119,9 +107,9 @@ fn waiting_makes_no_system_call() {
 /// The system calls of one round, between two answers of a traced peer.
 fn calls(dir: &Dir, args: &[&str], round: &[&str]) -> BTreeMap<String, usize> {
     const ROUNDS: usize = 3;
-    let trace = dir.0.path().join("trace");
+    let trace = dir.path().join("trace");
     let mut strace = Command::new("strace");
-    strace.arg("-o").arg(&trace).arg(PEER).arg(dir.lock());
+    strace.arg("-o").arg(&trace).arg(peer()).arg(dir.lock());
     let mut peer = Process::spawn(strace.args(args));
     for _ in 0..ROUNDS {
         for command in round {
@@ -198,10 +186,10 @@ fn a_contended_acquire_opens_no_file() {
         return;
     }
     let dir = Dir::new();
-    let trace = dir.0.path().join("trace");
+    let trace = dir.path().join("trace");
     let mut holder = dir.peer();
     let mut strace = Command::new("strace");
-    strace.arg("-o").arg(&trace).arg(PEER).arg(dir.lock());
+    strace.arg("-o").arg(&trace).arg(peer()).arg(dir.lock());
     let mut waiter = Process::spawn(strace.args(["--protocol", "flock"]));
     for _ in 0..3 {
         assert_eq!(holder.ask("acquire exclusive none"), "ok");

@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 
 use locket::Mode;
 use locket::sandbox::Rights;
-use locket_tests::harness::{
-    AT_ONCE, Foreign, Guest, Host, QUIESCENT, eventually, kernel_waiters, waiters,
-};
+use locket_tests::harness::{AT_ONCE, Foreign, Guest, Host, QUIESCENT, eventually, waiters};
+use locket_tests::process::kernel_waiters;
 
 const EX: Mode = Mode::Exclusive;
 

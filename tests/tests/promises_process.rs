@@ -3,54 +3,27 @@
 //! The numbers are those of the design's table; `host/tests/promises.rs` has them for threads,
 //! `promises_guest.rs` for guests.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use locket_tests::process::{Process, QUIESCENT, STUCK, eventually, kernel_waiters};
-
-struct Dir(tempfile::TempDir);
-
-impl Dir {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("lock"), "").unwrap();
-        Self(dir)
-    }
-
-    fn lock(&self) -> PathBuf {
-        self.0.path().join("lock")
-    }
-
-    fn peer(&self) -> Process {
-        peer(&self.lock(), &[])
-    }
-}
-
-fn peer(path: &Path, args: &[&str]) -> Process {
-    Process::spawn(
-        Command::new(env!("CARGO_BIN_EXE_peer"))
-            .arg(path)
-            .args(args),
-    )
-}
+use locket_tests::process::{Dir, Process, QUIESCENT, STUCK, eventually, kernel_waiters, peer};
 
 #[test]
 fn promise_01_same_file_same_lock_whatever_the_spelling() {
     let dir = Dir::new();
-    std::os::unix::fs::symlink("lock", dir.0.path().join("symlink")).unwrap();
-    std::fs::hard_link(dir.lock(), dir.0.path().join("hardlink")).unwrap();
+    std::os::unix::fs::symlink("lock", dir.path().join("symlink")).unwrap();
+    std::fs::hard_link(dir.lock(), dir.path().join("hardlink")).unwrap();
     assert_eq!(dir.peer().ask("acquire exclusive none"), "ok");
     let mut holder = dir.peer();
     assert_eq!(holder.ask("acquire exclusive none"), "ok");
     for spelling in ["./lock", "symlink", "hardlink", "../lock"] {
-        std::fs::create_dir_all(dir.0.path().join("sub")).unwrap();
+        std::fs::create_dir_all(dir.path().join("sub")).unwrap();
         // Relative to a working directory.
         let (folder, name) = match spelling {
-            "../lock" => (dir.0.path().join("sub"), spelling),
-            _ => (dir.0.path().to_owned(), spelling),
+            "../lock" => (dir.path().join("sub"), spelling),
+            _ => (dir.path().to_owned(), spelling),
         };
-        let mut command = Command::new(env!("CARGO_BIN_EXE_peer"));
+        let mut command = Command::new(peer());
         let mut other = Process::spawn(command.arg(name).current_dir(folder));
         assert_eq!(
             other.ask("acquire exclusive 0"),
@@ -149,8 +122,8 @@ fn promise_08_the_timeout_is_one_for_the_whole_acquire() {
 fn promise_09_keeps_or_removes_the_file_and_never_splits_the_lock() {
     let dir = Dir::new();
     let (mut a, mut b, mut c) = (
-        peer(&dir.lock(), &["--remove"]),
-        peer(&dir.lock(), &["--remove"]),
+        dir.peer_with(&["--remove"]),
+        dir.peer_with(&["--remove"]),
         dir.peer(),
     );
     assert_eq!(a.ask("acquire exclusive none"), "ok");

@@ -101,8 +101,21 @@ pub(crate) fn contender(place: Place, manner: &str, path: &Path) -> Process {
 pub(crate) fn contend_as(place: Place, manner: &str, path: &Path) {
     place.take();
     let named = MANNERS.iter().find(|(name, ..)| *name == manner);
-    let (_, manner, _) = named.expect("one of those above");
+    let protocol = |protocol: &&Protocol| protocol_name(**protocol) == manner;
+    let manner = match named {
+        Some((_, manner, _)) => *manner,
+        None => Manner::Locket {
+            api: Api::Blocking,
+            protocol: *Protocol::ALL.iter().find(protocol).expect("one of them"),
+            pinned: false,
+        },
+    };
     contend(manner.on_a_handle(path));
+}
+
+/// How to call ours, blocking, in a protocol.
+pub(crate) fn protocol_name(protocol: Protocol) -> String {
+    format!("locket, {protocol}, blocking")
 }
 
 fn between_processes(plan: &Plan, title: &str, place: Place) -> Section {

@@ -11,6 +11,7 @@ mod crash;
 mod handoff;
 mod manners;
 mod measure;
+mod names;
 mod peers;
 mod picture;
 mod process;
@@ -64,6 +65,7 @@ enum Which {
     Throughput,
     Waiters,
     Crash,
+    Names,
     Component,
 }
 
@@ -120,6 +122,7 @@ fn main() {
             Which::Throughput => throughput::run(&plan, &mut report),
             Which::Waiters => waiters::run(&plan, &mut report),
             Which::Crash => crash::run(&plan, &mut report),
+            Which::Names => names::run(&plan, &mut report),
             #[cfg(feature = "cli")]
             Which::Component => component::run(&plan, &mut report),
             #[cfg(not(feature = "cli"))]

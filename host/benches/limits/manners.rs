@@ -71,33 +71,41 @@ impl Manner {
 
     /// Turns on a file that is opened here, once.
     pub(crate) fn on_a_handle(self, path: &Path) -> Turn<'_> {
-        let file = open(path);
         match self {
-            Self::Raw { protocol, checked } => Box::new(move |held| {
-                raw_lock(&file, protocol);
-                if checked {
-                    compare(&file, path);
-                }
-                held();
-                raw_unlock(&file, protocol);
-            }),
-            Self::Fs4 => Box::new(move |held| {
-                FileExt::lock(&file).unwrap();
-                held();
-                FileExt::unlock(&file).unwrap();
-            }),
+            Self::Raw { protocol, checked } => {
+                let file = open(path);
+                Box::new(move |held| {
+                    raw_lock(&file, protocol);
+                    if checked {
+                        compare(&file, path);
+                    }
+                    held();
+                    raw_unlock(&file, protocol);
+                })
+            }
+            Self::Fs4 => {
+                let file = open(path);
+                Box::new(move |held| {
+                    FileExt::lock(&file).unwrap();
+                    held();
+                    FileExt::unlock(&file).unwrap();
+                })
+            }
             Self::FdLock => {
-                let mut lock = fd_lock::RwLock::new(file);
+                let mut lock = fd_lock::RwLock::new(open(path));
                 Box::new(move |held| {
                     let _guard = lock.write().unwrap();
                     held();
                 })
             }
-            Self::Std => Box::new(move |held| {
-                file.lock().unwrap();
-                held();
-                file.unlock().unwrap();
-            }),
+            Self::Std => {
+                let file = open(path);
+                Box::new(move |held| {
+                    file.lock().unwrap();
+                    held();
+                    file.unlock().unwrap();
+                })
+            }
             Self::Locket { api, .. } => {
                 let lock = Engine::new().open_with(path, &self.options()).unwrap();
                 let mut acquire = acquire(api);

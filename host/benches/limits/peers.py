@@ -13,8 +13,16 @@ TIMEOUT = 600
 
 library, path = sys.argv[1:]
 package = {"SoftFileLock": "filelock", "locket.py": "locket"}.get(library, library)
+pylockfile = {
+    "LinkLockFile": "lockfile.linklockfile",
+    "SymlinkLockFile": "lockfile.symlinklockfile",
+    "MkdirLockFile": "lockfile.mkdirlockfile",
+    "PIDLockFile": "lockfile.pidlockfile",
+}
+if library in pylockfile:
+    package = "lockfile"
 try:
-    module = importlib.import_module(package)
+    module = importlib.import_module(pylockfile.get(library, package))
 except ImportError:
     sys.exit(3)
 
@@ -35,6 +43,10 @@ elif library == "portalocker":
     acquire = lock.acquire
 elif library == "locket.py":
     lock = module.lock_file(path, timeout=TIMEOUT)
+    acquire = lock.acquire
+elif library in pylockfile:
+    # Without a timeout it looks ten times a second, and with one ten times in that.
+    lock = getattr(module, library)(path, timeout=1)
     acquire = lock.acquire
 release = lock.release
 

@@ -25,8 +25,8 @@ use crate::report::{Report, Target};
 
 /// A library, the size of its batches, and how often as long as ours it is to take, uncontended
 /// and handed over.
-struct Library {
-    name: &'static str,
+pub(crate) struct Library {
+    pub(crate) name: &'static str,
     node: bool,
     batch: u32,
     targets: [Option<f64>; 2],
@@ -49,7 +49,7 @@ const LIBRARIES: [Library; 6] = [
 ];
 
 impl Library {
-    const fn python(name: &'static str, batch: u32, targets: [Option<f64>; 2]) -> Self {
+    pub(crate) const fn python(name: &'static str, batch: u32, targets: [Option<f64>; 2]) -> Self {
         Self {
             name,
             node: false,
@@ -64,7 +64,7 @@ impl Library {
 
     /// An interpreter with this library, and what the library calls itself; none if it is not
     /// installed.
-    fn start(&self, path: &Path) -> Option<(Process, String)> {
+    pub(crate) fn start(&self, path: &Path) -> Option<(Process, String)> {
         let mut command = if self.node {
             let mut node = Command::new("node");
             if let Some(peers) = installed() {
@@ -150,7 +150,7 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) {
     report.add(compare(HAND_OFF, plan.rounds(48), contestants));
 }
 
-fn handed(name: &str, mut holder: Process, mut waiter: Process) -> Contestant<'static> {
+pub(crate) fn handed(name: &str, mut holder: Process, mut waiter: Process) -> Contestant<'static> {
     let mut part = 0.0_f64;
     Contestant::new(name, move |samples| {
         // Multiples of the golden ratio spread evenly, however many there are.

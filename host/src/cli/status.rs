@@ -4,6 +4,8 @@
 //! the process that acquired the lock. That is not always who has it now: a descriptor can be
 //! inherited, and an open-file-description lock belongs to no process at all. Where the table has
 //! no living holder, those are asked who have the file open, as far as we may look at them.
+//!
+//! A lock that is a name says itself who made it, as far as its protocol has room for that.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,12 +17,13 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use clap::Args;
+use locket::{Engine, Options, Protocol};
 use procfs::process::Process;
 use procfs::{FromBufRead, Lock, LockKind, LockType, Locks};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use serde::{Serialize, Serializer};
 
-use super::{exit, printable, say};
+use super::{exit, printable, protocol, say};
 
 /// Tell who holds a lock.
 ///
@@ -32,12 +35,14 @@ use super::{exit, printable, say};
 Examples:
   locket status app.lock
   locket status --json /var/lock/*.lock | jq '.[] | select(.held) | .path'
+  locket status --protocol pid-file app.pid
 
 JSON: an object for one path, an array of them for several, with the fields
   path, exists, held    the path as given, and what is known of it
   mode                  \"exclusive\", \"shared\", or null where it is free
-  holders               of each: mode; protocol (\"native\", \"flock\", \"record\"); pid, command and
-                        since (start of the process in seconds since 1970), null where unknown
+  holders               of each: mode, protocol, and, null where unknown, pid, host (if it says),
+                        command, since (in seconds since 1970: when it took a lock that is a
+                        name, otherwise when the process started)
   waiting               how many wait for it in the kernel
 
 Exit status: 0, or 66 where a path cannot be examined")]
@@ -45,6 +50,15 @@ pub(crate) struct Status {
     /// Print JSON, for example for jq
     #[arg(long)]
     json: bool,
+
+    /// Look for a lock of this protocol alone; by default for all of the kernel's, and for every
+    /// other that is recognised as a lock of PATH
+    #[arg(long, value_name = "PROTOCOL", value_parser = protocol())]
+    protocol: Option<Protocol>,
+
+    /// The database in which the lock is a row, for `--protocol sqlite`
+    #[arg(long, value_name = "FILE")]
+    database: Option<PathBuf>,
 
     /// The lock files, for example app.lock
     #[arg(required = true, value_name = "PATH")]
@@ -56,7 +70,7 @@ impl Status {
         let mut code = 0;
         let mut reports = Vec::new();
         for path in &self.paths {
-            match examine(path) {
+            match self.examine(path) {
                 Ok(report) => reports.push(report),
                 Err(e) => {
                     code = exit::NO_INPUT;
@@ -78,6 +92,80 @@ impl Status {
         }
         Ok(code)
     }
+
+    fn examine(&self, path: &Path) -> anyhow::Result<Report> {
+        let mut report = match self.protocol {
+            Some(protocol) if protocol.is_name() => Report::free(path),
+            _ => examine(path)?,
+        };
+        match self.protocol {
+            None if !report.held => {
+                let named = recognised(path).and_then(|p| self.named(path, p).transpose());
+                report.add(named.transpose()?);
+            }
+            Some(protocol) if protocol.is_name() => report.add(self.named(path, protocol)?),
+            Some(protocol) => report.holders.retain(|holder| {
+                protocol == Protocol::Native
+                    || holder.protocol == Protocol::Native
+                    || holder.protocol == protocol
+            }),
+            None => {}
+        }
+        report.held = !report.holders.is_empty();
+        report.mode = report.holders.iter().map(|holder| holder.mode).min();
+        Ok(report)
+    }
+
+    /// Who holds the lock of a file that is a name.
+    fn named(&self, path: &Path, protocol: Protocol) -> anyhow::Result<Option<Holder>> {
+        let mut options = Options::new().create(false).protocol(protocol);
+        if let Some(database) = &self.database {
+            options = options.database(database);
+        }
+        let holder = Engine::new().open_with(path, &options)?.holder()?;
+        Ok(holder.map(|holder| {
+            let here = rustix::system::uname();
+            let elsewhere = holder
+                .host
+                .as_ref()
+                .is_some_and(|host| *host != here.nodename().to_string_lossy());
+            let pid = holder.pid.and_then(|pid| i32::try_from(pid).ok());
+            let known = Holder::of((pid.filter(|_| !elsewhere), Mode::Exclusive, protocol));
+            Holder {
+                pid,
+                host: holder.host,
+                since: holder.since,
+                ..known
+            }
+        }))
+    }
+}
+
+/// The protocol of a lock of `path` that is a name, if there is one that is nothing else.
+fn recognised(path: &Path) -> Option<Protocol> {
+    let mut lock = path.as_os_str().to_owned();
+    lock.push(".lock");
+    if let Ok(beside) = fs::symlink_metadata(lock) {
+        let kind = beside.file_type();
+        if kind.is_symlink() {
+            return Some(Protocol::Symlink);
+        } else if kind.is_dir() {
+            return Some(Protocol::Mkdir);
+        } else if beside.len() == 0 && beside.nlink() > 1 {
+            return Some(Protocol::Link);
+        }
+    }
+    let open = |protocol| {
+        let options = Options::new().create(false).protocol(protocol);
+        let holder = Engine::new()
+            .open_with(path, &options)
+            .ok()?
+            .holder()
+            .ok()?;
+        holder.filter(|holder| holder.pid.is_some())
+    };
+    let alone = [Protocol::Soft, Protocol::PidFile];
+    alone.into_iter().find(|protocol| open(*protocol).is_some())
 }
 
 /// What is known of one path.
@@ -98,42 +186,43 @@ enum Mode {
     Shared,
 }
 
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Family {
-    Native,
-    Flock,
-    Record,
-}
-
 #[derive(Debug, Serialize)]
 struct Holder {
     mode: Mode,
-    protocol: Family,
+    #[serde(serialize_with = "name")]
+    protocol: Protocol,
     pid: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
     command: Option<String>,
     #[serde(serialize_with = "unix_seconds")]
     since: Option<SystemTime>,
 }
 
-/// A hold as the table has it: who, in which mode and family.
-type Hold = (Option<i32>, Mode, Family);
+/// A hold as the table has it: who, in which mode and protocol.
+type Hold = (Option<i32>, Mode, Protocol);
+
+impl Report {
+    fn free(path: &Path) -> Self {
+        Self {
+            path: path.display().to_string(),
+            exists: fs::symlink_metadata(path).is_ok(),
+            held: false,
+            mode: None,
+            holders: Vec::new(),
+            waiting: 0,
+        }
+    }
+
+    fn add(&mut self, holder: Option<Holder>) {
+        self.holders.extend(holder);
+    }
+}
 
 fn examine(path: &Path) -> anyhow::Result<Report> {
-    let name = path.display().to_string();
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let (mode, holders) = (None, Vec::new());
-            return Ok(Report {
-                path: name,
-                exists: false,
-                held: false,
-                mode,
-                holders,
-                waiting: 0,
-            });
-        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Report::free(path)),
         Err(e) => return Err(e.into()),
     };
     let table = table_of(metadata.ino()).context("this system does not tell")?;
@@ -157,14 +246,11 @@ fn examine(path: &Path) -> anyhow::Result<Report> {
         name_inheritors(&mut holds, &metadata);
     }
     let holders: Vec<_> = holds.into_iter().map(Holder::of).collect();
-    let mode = holders.iter().map(|holder| holder.mode).min();
     Ok(Report {
-        path: name,
-        exists: true,
         held: !holders.is_empty(),
-        mode,
         holders,
         waiting,
+        ..Report::free(path)
     })
 }
 
@@ -242,9 +328,9 @@ fn join_families(locks: &[Lock]) -> Vec<Hold> {
     for (pid, mode) in flocks {
         let record = anonymous.iter().position(|&m| m == mode);
         let family = if record.is_some() {
-            Family::Native
+            Protocol::Native
         } else {
-            Family::Flock
+            Protocol::Flock
         };
         record.map(|record| anonymous.swap_remove(record));
         holds.push((pid, mode, family));
@@ -252,14 +338,14 @@ fn join_families(locks: &[Lock]) -> Vec<Hold> {
     holds.extend(
         records
             .into_iter()
-            .map(|(pid, mode)| (pid, mode, Family::Record)),
+            .map(|(pid, mode)| (pid, mode, Protocol::Fcntl)),
     );
     anonymous.sort();
     anonymous.dedup();
     holds.extend(
         anonymous
             .into_iter()
-            .map(|mode| (None, mode, Family::Record)),
+            .map(|mode| (None, mode, Protocol::Fcntl)),
     );
     holds
 }
@@ -276,12 +362,14 @@ fn name_inheritors(holds: &mut Vec<Hold>, file: &fs::Metadata) {
         .filter(|&pid| is_alive(pid))
         .collect();
     let mut found = BTreeSet::new();
+    // Started with the lock held, this process has the descriptor too, and means nothing by it.
+    let this = i32::try_from(std::process::id()).ok();
     for process in procfs::process::all_processes()
         .into_iter()
         .flatten()
         .flatten()
     {
-        if !known.contains(&process.pid) {
+        if !known.contains(&process.pid) && Some(process.pid) != this {
             for hold in join_families(&locks_through_descriptors(process.pid, file)) {
                 found.insert((Some(process.pid), hold.1, hold.2));
             }
@@ -340,6 +428,7 @@ impl Holder {
             mode,
             protocol,
             pid,
+            host: None,
             command,
             since: process.and_then(|process| start(&process)),
         }
@@ -351,6 +440,10 @@ fn start(process: &Process) -> Option<SystemTime> {
     let since_boot = process.stat().ok()?.starttime / procfs::ticks_per_second();
     let start = Duration::from_secs(procfs::boot_time_secs().ok()? + since_boot);
     Some(SystemTime::UNIX_EPOCH + start)
+}
+
+fn name<S: Serializer>(protocol: &Protocol, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(protocol.name())
 }
 
 fn unix_seconds<S: Serializer>(time: &Option<SystemTime>, to: S) -> Result<S::Ok, S::Error> {
@@ -392,13 +485,15 @@ impl fmt::Display for Holder {
             }
             (Some(pid), Some(command)) => write!(f, "process {pid}, {command}")?,
         }
-        let family = match self.protocol {
-            Family::Native => "native",
-            Family::Flock => "flock",
-            Family::Record => "record lock",
-        };
-        write!(f, " ({family}")?;
+        if let (Some(host), None) = (&self.host, &self.command) {
+            write!(f, " of {}", printable(host))?;
+        }
+        write!(f, " ({}", self.protocol)?;
         match self.since {
+            Some(since) if self.protocol.is_name() => {
+                let age = since.elapsed().unwrap_or_default();
+                write!(f, ", taken {} ago)", indicatif::HumanDuration(age))
+            }
             // Both ends are rounded, so a process that just started may seem to come from ahead.
             Some(since) => {
                 let age = since.elapsed().unwrap_or_default();

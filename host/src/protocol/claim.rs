@@ -9,6 +9,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
+// Constant, and so none of the model checker's business.
+use std::sync::{Mutex, PoisonError};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
@@ -61,21 +63,37 @@ pub(super) fn host_name() -> OsString {
 impl Claim {
     /// That of this process.
     pub(super) fn mine() -> Self {
+        static MINE: Mutex<Option<Claim>> = Mutex::new(None);
         let pid = process::id();
-        Self {
+        let mut mine = MINE.lock().unwrap_or_else(PoisonError::into_inner);
+        // A child process after a fork has another number.
+        if let Some(mine) = mine.as_ref().filter(|mine| mine.pid == pid) {
+            return mine.clone();
+        }
+        let claim = Self {
             pid,
             host: Host::Named(host_name(), Some(sys::pid_namespace())),
             start: start_of(pid),
-        }
+        };
+        mine.insert(claim).clone()
+    }
+
+    /// Whether the number is one of a process of this namespace, or was.
+    pub(super) fn is_here(&self) -> bool {
+        let namespace = match &self.host {
+            Host::Named(host, namespace) if *host == host_name() => *namespace,
+            Host::Local => None,
+            Host::Named(..) | Host::Unknown => return false,
+        };
+        namespace.unwrap_or(sys::INITIAL_PID_NAMESPACE) == sys::pid_namespace()
     }
 
     /// Whether the process that made it is gone, beyond doubt.
     pub(super) fn is_dead(&self) -> bool {
         let namespace = match &self.host {
-            Host::Unknown => return false,
-            Host::Named(host, _) if *host != host_name() => return false,
-            Host::Named(_, namespace) => *namespace,
+            Host::Named(host, namespace) if *host == host_name() => *namespace,
             Host::Local => None,
+            Host::Named(..) | Host::Unknown => return false,
         };
         let boot = sys::boot_id();
         if let Some(start) = self.start
@@ -85,11 +103,7 @@ impl Claim {
         {
             return true;
         }
-        let here = sys::pid_namespace();
-        if namespace.unwrap_or(sys::INITIAL_PID_NAMESPACE) != here {
-            return false;
-        }
-        if !self.is_gone() {
+        if !(self.is_here() && self.is_gone()) {
             return false;
         }
         // Without a namespace, the number may be that of a process in a container.

@@ -6,7 +6,9 @@
 
 use std::io;
 
-use crate::protocol::{Found, Scheme, Want};
+#[cfg(unix)]
+use crate::protocol::Found;
+use crate::protocol::{Scheme, Want};
 use crate::site::Site;
 use crate::sys::{self, Sleeper};
 

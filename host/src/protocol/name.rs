@@ -247,6 +247,14 @@ impl<F: Form> Scheme for F {
         }))
     }
 
+    fn keeper(&self, site: &Site) -> Option<u32> {
+        let (dir, name) = parts(site).ok()?;
+        let seen = Seen::at(dir, name.name()).ok()??;
+        let one = self.is_one(seen.kind());
+        let claim = one.then(|| self.claim(dir, name.name(), &seen).ok())??;
+        claim.filter(Claim::is_here).map(|claim| claim.pid)
+    }
+
     fn break_lock(&self, site: &Site, certain: bool) -> io::Result<bool> {
         let (dir, name) = parts(site)?;
         let Some(seen) = Seen::at(dir, name.name())? else {

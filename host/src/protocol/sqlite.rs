@@ -172,6 +172,12 @@ impl Scheme for Sqlite {
         }))
     }
 
+    fn keeper(&self, site: &Site) -> Option<u32> {
+        let (_, key, connection) = parts(site).ok()?;
+        let holder = self.read(&connection, &key).ok()?.pop()?;
+        claim(&holder).filter(Claim::is_here).map(|claim| claim.pid)
+    }
+
     // A row of that table is nothing else.
     fn break_lock(&self, site: &Site, _: bool) -> io::Result<bool> {
         let (_, key, connection) = parts(site)?;

@@ -18,8 +18,8 @@ use crate::deadline::{self, Clock, Deadline};
 use crate::sync::{Mutex, lock};
 
 pub(crate) use super::unix::{
-    Identity, OPEN_FLAGS, OpenOptionsExt, Signal, exchange, fork_generation, has_name, holder,
-    keep_signals_away, kind_of, open_dir, remove, rename_new, try_lock, unlock,
+    Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, exchange, fork_generation, has_name,
+    holder, keep_signals_away, kind_of, open_dir, remove, rename_new, try_lock, unlock,
 };
 
 impl Identity {

@@ -23,6 +23,9 @@ use crate::Mode;
 /// Never wait: a FIFO or a terminal must not block the caller.
 pub(crate) const OPEN_FLAGS: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
 
+/// Fail with `ELOOP` where the path is that of a symbolic link.
+pub(crate) const NO_LINK: i32 = libc::O_NOFOLLOW;
+
 /// What makes two open files one: device and inode. Good for as long as one of them is open,
 /// since only then the number is not given to another file.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

@@ -41,6 +41,9 @@ use crate::deadline::{Clock, Deadline};
 /// opened, and so be told from a file that may not be.
 pub(crate) const OPEN_FLAGS: u32 = FILE_FLAG_OVERLAPPED | FILE_FLAG_BACKUP_SEMANTICS;
 
+/// There is no flag for it that spares what is no link.
+pub(crate) const NO_LINK: u32 = 0;
+
 fn check(result: windows_sys::core::BOOL) -> io::Result<()> {
     if result == 0 {
         Err(io::Error::last_os_error())
