@@ -11,6 +11,7 @@
 //! as any transaction does.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,7 +42,9 @@ pub(crate) fn open(database: &Path, key: PathBuf, create: bool) -> io::Result<Op
     if create {
         let tables = "create table if not exists \
                       locks (lock_file varchar(32), unique_name varchar(32))";
-        connection.execute(tables, ()).map_err(error)?;
+        connection
+            .execute(tables, ())
+            .map_err(in_database(&connection))?;
         let index = "create unique index if not exists locket_one_holder on locks (lock_file)";
         // Not possible where two hold one lock already.
         let _ = connection.execute(index, ());
@@ -69,8 +72,10 @@ fn connect(database: &Path, create: bool) -> io::Result<Connection> {
     };
     open().map_err(|e| match std::fs::metadata(database) {
         // SQLite knows no more than that it cannot.
-        Err(file) if !create || database.parent().is_some_and(|dir| !dir.exists()) => file,
-        _ => error(e),
+        Err(file) if !create || database.parent().is_some_and(|dir| !dir.exists()) => {
+            about(file.kind(), &file, database)
+        }
+        _ => error(e, database),
     })
 }
 
@@ -119,7 +124,7 @@ impl Scheme for Sqlite {
             }
             Ok(false) => Ok(false),
             Err(e) if is_busy(&e) => Ok(false),
-            Err(e) => Err(error(e)),
+            Err(e) => Err(in_database(&connection)(e)),
         }
     }
 
@@ -128,15 +133,25 @@ impl Scheme for Sqlite {
     }
 
     fn unlock(&self, site: &Site) -> io::Result<()> {
-        let (name, key, connection) = parts(site)?;
+        let (name, key, connection) = match parts(site) {
+            // With the database went the row.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let gone = site.as_name().map(|name| name.made().take());
+                drop(gone);
+                return Ok(());
+            }
+            parts => parts?,
+        };
         let mut made = name.made();
         if let Some(Made { mark, .. }) = &*made {
-            connection.busy_timeout(RELEASE).map_err(error)?;
+            connection
+                .busy_timeout(RELEASE)
+                .map_err(in_database(&connection))?;
             let delete = "delete from locks where lock_file = ? and unique_name = ?";
             let mark = mark.to_string_lossy();
             connection
                 .execute(delete, params![key, mark])
-                .map_err(error)?;
+                .map_err(in_database(&connection))?;
             *made = None;
         }
         Ok(())
@@ -150,8 +165,8 @@ impl Scheme for Sqlite {
             let Some(made) = &*made else { return Ok(false) };
             Ok(holders.iter().any(|holder| *made.mark == **holder))
         };
-        // Where it cannot be read, nothing is known of it.
-        held().unwrap_or(true)
+        // Where it is there and cannot be read, nothing is known of it.
+        held().unwrap_or_else(|e| e.kind() != io::ErrorKind::NotFound)
     }
 
     fn holder(&self, site: &Site) -> io::Result<Option<Found>> {
@@ -181,9 +196,11 @@ impl Scheme for Sqlite {
     // A row of that table is nothing else.
     fn break_lock(&self, site: &Site, _: bool) -> io::Result<bool> {
         let (_, key, connection) = parts(site)?;
-        connection.busy_timeout(RELEASE).map_err(error)?;
+        connection
+            .busy_timeout(RELEASE)
+            .map_err(in_database(&connection))?;
         let broken = connection.execute("delete from locks where lock_file = ?", [key]);
-        Ok(broken.map_err(error)? > 0)
+        Ok(broken.map_err(in_database(&connection))? > 0)
     }
 }
 
@@ -203,7 +220,7 @@ impl Sqlite {
             {
                 Ok(Vec::new())
             }
-            read => read.map_err(error),
+            read => read.map_err(in_database(connection)),
         }
     }
 }
@@ -238,7 +255,12 @@ fn is_busy(error: &rusqlite::Error) -> bool {
     )
 }
 
-fn error(error: rusqlite::Error) -> io::Error {
+/// What went wrong in the database that is open.
+fn in_database(connection: &Connection) -> impl Fn(rusqlite::Error) -> io::Error {
+    |e| error(e, Path::new(connection.path().unwrap_or_default()))
+}
+
+fn error(error: rusqlite::Error, database: &Path) -> io::Error {
     use io::ErrorKind as E;
     let kind = match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => E::InvalidData,
@@ -247,5 +269,10 @@ fn error(error: rusqlite::Error) -> io::Error {
         Some(ErrorCode::DiskFull) => E::StorageFull,
         _ => E::Other,
     };
-    io::Error::new(kind, error)
+    about(kind, &error, database)
+}
+
+/// The path of the lock is in every message, and that is another file.
+fn about(kind: io::ErrorKind, what: &dyn fmt::Display, database: &Path) -> io::Error {
+    io::Error::new(kind, format!("{}: {what}", database.display()))
 }
