@@ -347,18 +347,19 @@ pub(crate) fn break_any(
     path: &Path,
     open: impl Fn(Protocol) -> Result<LockFile>,
 ) -> Result<Protocol> {
-    let mut held = None;
+    let (mut free, mut held, mut nothing) = (None, None, None);
     for &protocol in Protocol::ALL {
         match open(protocol).and_then(|lock| lock.break_if(true)) {
             Ok(true) => return Ok(protocol),
-            Ok(false) => {}
-            // There is no such file or database, or something else.
-            Err(e) if e.is_not_found() || e.is_invalid_path() => {}
+            Ok(false) => free = Some(Error::new(Kind::NotLocked, path)),
+            // There is no such file or database, or it is something else.
+            Err(e) if e.is_not_found() || e.is_invalid_path() => _ = nothing.get_or_insert(e),
             Err(e) if e.is_unsupported() && protocol.is_name() => {}
             Err(e) => _ = held.get_or_insert(e),
         }
     }
-    Err(held.unwrap_or_else(|| Error::new(Kind::NotLocked, path)))
+    let error = held.or(free).or(nothing);
+    Err(error.unwrap_or_else(|| Error::new(Kind::NotLocked, path)))
 }
 
 impl Default for Engine {
@@ -1158,7 +1159,15 @@ impl Course {
 /// What a wait without a grant means for the caller; success means to try anew.
 fn failed(handle: &Handle, failure: Failure) -> Result<()> {
     match failure {
-        Failure::Stale => handle.reopen(),
+        Failure::Stale => {
+            let before = handle.queue();
+            handle.reopen()?;
+            // A granted directory that was removed can be opened again for all that.
+            if Arc::ptr_eq(&before, &handle.queue()) {
+                return Err(handle.error(Kind::NotFound));
+            }
+            Ok(())
+        }
         Failure::WouldBlock => Err(handle.error(Kind::WouldBlock)),
         Failure::TimedOut => Err(handle.error(Kind::Timeout)),
         Failure::Canceled => Err(handle.error(Kind::Canceled)),

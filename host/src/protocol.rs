@@ -303,6 +303,15 @@ pub(crate) trait Scheme: fmt::Debug + Send + Sync {
     }
 }
 
+/// What becomes of an acquire in shared mode of a lock that is a name.
+#[cfg(unix)]
+fn no_sharing() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "this protocol has no shared mode",
+    )
+}
+
 /// What this build or this system does not have.
 #[derive(Debug)]
 #[allow(dead_code, reason = "some builds have them all")]

@@ -893,7 +893,8 @@ impl State {
         // Before the try, so that nothing that comes after it is missed.
         self.watch(queue);
         let scheme = want.protocol.scheme();
-        let taken = scheme.try_lock(&self.site, want).map_err(Failure::Io)?;
+        let taken = scheme.try_lock(&self.site, want);
+        let taken = taken.map_err(|e| self.failure(e))?;
         if taken {
             self.taken(queue, want).handed = 1;
         }
@@ -949,7 +950,16 @@ impl State {
             }
             // Perhaps somebody can wait by now.
             Ok(false) => {}
-            Err(e) => self.fail(None, Failure::Io(e)),
+            Err(e) => self.fail(None, self.failure(e)),
+        }
+    }
+
+    /// What an error of a try means: that the directory of a name is gone, or just that.
+    fn failure(&self, error: io::Error) -> Failure {
+        if self.site.as_name().is_some() && error.kind() == io::ErrorKind::NotFound {
+            Failure::Stale
+        } else {
+            Failure::Io(error)
         }
     }
 
@@ -983,6 +993,9 @@ impl State {
                 }
             }
             let sent = !matches!(self.sent, Sent::Nobody);
+            // Where a file was replaced, whoever is granted its lock finds that out himself.
+            let handed = self.holds.is_empty() && head.is_some();
+            let gone = handed && self.site.as_name().is_some() && !self.is_held();
             match (&mut self.held, head) {
                 (None, None) => {
                     // Nobody holds it to remove the file safely.
@@ -1005,7 +1018,7 @@ impl State {
                         return given_back;
                     }
                 }
-                (Some(held), Some(head)) if !(sent || long) && held.fits(head.want) => {
+                (Some(held), Some(head)) if !(sent || long || gone) && held.fits(head.want) => {
                     held.handed += 1;
                     self.grant(queue);
                 }

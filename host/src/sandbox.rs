@@ -13,6 +13,13 @@
 //! opens its lock here. As in that library, the working directory of a guest is the root of its
 //! namespace: `.` and `/` name the same place unless both are granted, and `a` is `/a`.
 //!
+//! # Locks that are a name
+//!
+//! A guest may use every [`Protocol`]. One whose lock [is a name](Protocol::is_name) takes the rights
+//! to create and to hold exclusively; what it makes says which process of which host this is, for
+//! those who may read the directory. To a guest that is granted the same directory's files that
+//! may be more than it should know.
+//!
 //! # Limits
 //!
 //! They hold for one sandbox, and what is given back counts no more: handles when they are
@@ -392,8 +399,8 @@ impl Sandbox {
     /// # Errors
     ///
     /// [Denied](Error::is_denied) outside of every grant, whatever exists there, where neither
-    /// mode is granted, and for [`OnRelease::Remove`] without the rights to create and to hold
-    /// exclusively; [invalid path](Error::is_invalid_path);
+    /// mode is granted, and without the rights to create and to hold exclusively for
+    /// [`OnRelease::Remove`] and for a protocol whose lock [is a name](Protocol::is_name); [invalid path](Error::is_invalid_path);
     /// [not found](Error::is_not_found); [limit exceeded](Error::is_limit_exceeded); or
     /// [another error](Error::is_io) of the system.
     pub fn open(

@@ -759,7 +759,8 @@ async fn a_broken_lock_is_lost_and_whoever_waited_has_it() {
     let mut waiter = host.remote().await;
     let breaker = sandbox(&host, Rights::BREAK, Limits::new());
     let refusal = |path| breaker.break_lock(path).unwrap_err();
-    assert!(refusal("/locks/a").is_not_found() && !host.path("a").exists());
+    assert!(refusal("/locks/a").is_not_locked() && !host.path("a").exists());
+    assert!(refusal("/locks/missing/a").is_not_found());
     for guest in [&mut holder, &mut waiter] {
         guest.ok("open a /locks/a").await;
     }

@@ -147,6 +147,12 @@ impl Claim {
         name
     }
 
+    /// The claim in a [`unique_name`](Self::unique_name).
+    pub(super) fn of_own_name(name: &OsStr) -> Option<Self> {
+        let claim = Self::of_name(name)?;
+        matches!(claim.host, Host::Named(_, Some(_))).then_some(claim)
+    }
+
     /// The claim in a [`unique_name`](Self::unique_name); or in one that pylockfile made, as far as
     /// it can be told where the number of the process ends.
     pub(super) fn of_name(name: &OsStr) -> Option<Self> {

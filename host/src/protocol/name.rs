@@ -146,7 +146,7 @@ impl<F: Form> Scheme for F {
         /// How often it may be gone when one looks who has it.
         const TRIES: usize = 8;
         if want.mode == Mode::Shared {
-            return Err(io::ErrorKind::Unsupported.into());
+            return Err(super::no_sharing());
         }
         let (dir, name) = parts(site)?;
         let claim = Claim::mine();
@@ -383,11 +383,33 @@ fn seize<F: Form>(
     if seen.is_at(dir, &aside) {
         // It is ours, whatever becomes of what is left of theirs.
         let _ = remove(form, dir, &aside, seen);
+        let _ = tidy(dir);
         return Ok(Seized::Mine(made));
     }
-    sys::exchange(dir, &aside, name)?;
+    // If what we put there is gone by now, there is nothing to exchange it with.
+    if sys::exchange(dir, &aside, name).is_err() {
+        sys::rename_new(dir, &aside, name)?;
+    }
     undo()?;
     Ok(Seized::Gone)
+}
+
+/// Removes what breakers left beside the locks of a directory who died in the midst of it.
+fn tidy(dir: &File) -> io::Result<()> {
+    for name in names(dir)? {
+        if !Claim::of_own_name(&name).is_some_and(|claim| claim.is_dead()) {
+            continue;
+        }
+        if let Some(left) = Seen::at(dir, &name)? {
+            match left.kind() {
+                FileType::Directory => super::mkdir::remove_all(dir, &name)?,
+                // One with another name says who made that.
+                FileType::RegularFile if left.stat.st_nlink > 1 => {}
+                _ => unlinkat(dir, &name, AtFlags::empty())?,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Removes somebody else's lock, of whatever form.

@@ -5,7 +5,8 @@
 //! processes can both succeed. Here both are one transaction, and an index keeps everybody from
 //! inserting a second row: in a race that pylockfile would not have noticed, it gets an error of
 //! the database. It also makes a database of its own in every process, unless told not to
-//! (`SQLiteLockFile.testdb`); one that is shared has to be named.
+//! (`SQLiteLockFile.testdb`); one that is shared has to be named, and made by somebody else, since
+//! it removes the one that it made when it ends, whoever has a lock in it.
 //!
 //! The settings of the database are left alone, so each acquire and each release waits for the disk
 //! as any transaction does.
@@ -30,7 +31,7 @@ pub(crate) struct Sqlite;
 
 /// How long a try, and a release, waits for other transactions on the database to end.
 const TRY: Duration = Duration::from_millis(20);
-const RELEASE: Duration = Duration::from_secs(2);
+const RELEASE: Duration = Duration::from_secs(10);
 
 /// Opens the row of the lock `key`.
 pub(crate) fn open(database: &Path, key: PathBuf, create: bool) -> io::Result<Opened> {
@@ -38,17 +39,8 @@ pub(crate) fn open(database: &Path, key: PathBuf, create: bool) -> io::Result<Op
         let encoding = "a path that is not UTF-8 cannot be the key of a row";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, encoding));
     }
-    let connection = connect(database, create)?;
-    if create {
-        let tables = "create table if not exists \
-                      locks (lock_file varchar(32), unique_name varchar(32))";
-        connection
-            .execute(tables, ())
-            .map_err(in_database(&connection))?;
-        let index = "create unique index if not exists locket_one_holder on locks (lock_file)";
-        // Not possible where two hold one lock already.
-        let _ = connection.execute(index, ());
-    }
+    // Makes the file, and nothing in it: somebody else may have a transaction just now.
+    drop(connect(database, create)?);
     let missing = || io::Error::from(io::ErrorKind::NotFound);
     let identity = Identity::at(database, true)?.ok_or_else(missing)?;
     let dir = sys::open_dir(database.parent().ok_or_else(missing)?)?;
@@ -88,11 +80,14 @@ impl Scheme for Sqlite {
 
     fn try_lock(&self, site: &Site, want: Want) -> io::Result<bool> {
         if want.mode == Mode::Shared {
-            return Err(io::ErrorKind::Unsupported.into());
+            return Err(super::no_sharing());
         }
         let (name, key, mut connection) = parts(site)?;
         // Mere reading keeps nobody from writing.
-        let holders = self.read(&connection, &key)?;
+        let holders = match self.read(&connection, &key) {
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy => return Ok(false),
+            read => read?,
+        };
         if let Some(made) = &*name.made()
             && holders.iter().any(|holder| *made.mark == **holder)
         {
@@ -104,6 +99,12 @@ impl Scheme for Sqlite {
         let mark = unique_name(&key);
         let behavior = TransactionBehavior::Immediate;
         let taken = Transaction::new(&mut connection, behavior).and_then(|transaction| {
+            let table = "create table if not exists \
+                         locks (lock_file varchar(32), unique_name varchar(32))";
+            transaction.execute(table, ())?;
+            let index = "create unique index if not exists locket_one_holder on locks (lock_file)";
+            // Not possible where two hold one lock already.
+            let _ = transaction.execute(index, ());
             for dead in holders {
                 let delete = "delete from locks where lock_file = ? and unique_name = ?";
                 transaction.execute(delete, params![key, dead])?;
