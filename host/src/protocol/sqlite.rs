@@ -200,8 +200,10 @@ impl Scheme for Sqlite {
         connection
             .busy_timeout(RELEASE)
             .map_err(in_database(&connection))?;
-        let broken = connection.execute("delete from locks where lock_file = ?", [key]);
-        Ok(broken.map_err(in_database(&connection))? > 0)
+        match connection.execute("delete from locks where lock_file = ?", [key]) {
+            Err(e) if is_without_table(&e) => Ok(false),
+            broken => Ok(broken.map_err(in_database(&connection))? > 0),
+        }
     }
 }
 
@@ -215,12 +217,7 @@ impl Sqlite {
             rows.collect()
         };
         match read() {
-            // Before the first acquire there is no table.
-            Err(rusqlite::Error::SqliteFailure(e, Some(what)))
-                if e.code == ErrorCode::Unknown && what.starts_with("no such table") =>
-            {
-                Ok(Vec::new())
-            }
+            Err(e) if is_without_table(&e) => Ok(Vec::new()),
             read => read.map_err(in_database(connection)),
         }
     }
@@ -246,6 +243,12 @@ fn claim(holder: &str) -> Option<Claim> {
 
 fn is_dead(holder: &str) -> bool {
     claim(holder).is_some_and(|claim| claim.is_dead())
+}
+
+/// Whether there is no table, as before the first acquire.
+fn is_without_table(error: &rusqlite::Error) -> bool {
+    matches!(error, rusqlite::Error::SqliteFailure(e, Some(what))
+        if e.code == ErrorCode::Unknown && what.starts_with("no such table"))
 }
 
 fn is_busy(error: &rusqlite::Error) -> bool {
