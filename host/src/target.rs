@@ -169,8 +169,9 @@ impl Target {
             Base::Ambient => sys::open_dir(&self.path),
             #[cfg(feature = "sandbox")]
             Base::Beneath(dir) => {
+                // Good for resolution, and for nothing that needs more than a path.
                 let dir = dir.open_dir(&self.path).map_err(escape)?;
-                Ok(dir.into_std_file())
+                sys::read_dir(dir.into_std_file())
             }
         }
     }

@@ -81,6 +81,8 @@ fn as_another_process() {
     let Ok(role) = std::env::var("ROLE") else {
         return;
     };
+    // Nothing that it does ends by itself if the test that started it fails.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
     let protocol = std::env::var("PROTOCOL").unwrap().parse().unwrap();
     let dir = PathBuf::from(std::env::var("FOLDER").unwrap());
     match role.as_str() {

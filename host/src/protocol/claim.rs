@@ -86,6 +86,14 @@ impl Claim {
         claim
     }
 
+    /// The name of the host, if it says.
+    pub(super) fn host(&self) -> Option<String> {
+        match &self.host {
+            Host::Named(host, _) => Some(host.to_string_lossy().into_owned()),
+            Host::Local | Host::Unknown | Host::Nowhere => None,
+        }
+    }
+
     /// Whether the number is one of a process of this namespace, or was.
     pub(super) fn is_here(&self) -> bool {
         let namespace = match &self.host {
@@ -184,12 +192,17 @@ impl Claim {
             let start = Start { boot, ticks };
             (Some(namespace), (ticks != 0).then_some(start))
         } else {
-            digits(0..number.len())?;
+            // Half of one of ours looks like this, but for its beginning.
+            let hash = digits(0..number.len())?;
+            if hash.is_empty() || hash.starts_with('0') && hash != "0" {
+                return None;
+            }
             (None, None)
         };
+        let is_thread = |id: &[u8]| !id.is_empty() && id.iter().all(u8::is_ascii_hexdigit);
         // The identifier of the thread, if the name has one.
         let host = match host.iter().rposition(|b| *b == b'-') {
-            Some(dash) if !ours && host[dash + 1..].iter().all(u8::is_ascii_hexdigit) => {
+            Some(dash) if !ours && is_thread(&host[dash + 1..]) => {
                 let whole = host_name();
                 if whole.as_bytes() == host {
                     host
@@ -285,6 +298,8 @@ mod tests {
         assert_eq!(pid_of("vm-5bbccb80.14277-1299480933727220916"), Some(14277));
         for unclear in [
             "vm-5bbccb80.142774976789965273491598",
+            "vm.14277-",
+            "vm.14277-0123",
             "vm.0-1",
             "vm.-1-1",
             "vm.4294967296-1",

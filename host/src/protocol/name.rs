@@ -26,7 +26,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::claim::{Claim, Host};
+use super::claim::Claim;
 use super::{Found, Scheme, Want};
 use crate::Mode;
 use crate::site::{Made, Name, Place, Site};
@@ -175,10 +175,7 @@ impl<F: Form> Scheme for F {
         for _ in 0..TRIES {
             let made = match Seen::at(dir, name.name())? {
                 None => self.make(dir, name.name(), &claim),
-                Some(seen) if !is_lock(self, seen.kind()) => {
-                    let other = "what has the name of the lock is none";
-                    return Err(io::Error::new(io::ErrorKind::InvalidInput, other));
-                }
+                Some(seen) if !is_lock(self, seen.kind()) => return Err(no_lock()),
                 Some(seen) if is_mine(&seen) => return Ok(true),
                 Some(seen) => {
                     let stale = Victim::Stale(want.stale_after);
@@ -249,7 +246,7 @@ impl<F: Form> Scheme for F {
             return Ok(None);
         };
         if !is_lock(self, seen.kind()) {
-            return Ok(None);
+            return Err(no_lock());
         }
         let claim = if self.is_one(seen.kind()) {
             self.claim(dir, name.name(), &seen)?
@@ -259,14 +256,10 @@ impl<F: Form> Scheme for F {
         if claim.as_ref().is_some_and(Claim::is_dead) {
             return Ok(None);
         }
-        let host = claim.as_ref().and_then(|claim| match &claim.host {
-            Host::Named(host, _) => Some(host.to_string_lossy().into_owned()),
-            Host::Local | Host::Unknown | Host::Nowhere => None,
-        });
         Ok(Some(Found {
             mode: Mode::Exclusive,
+            host: claim.as_ref().and_then(Claim::host),
             pid: claim.map(|claim| claim.pid),
-            host,
             since: seen.changed(),
         }))
     }
@@ -289,8 +282,11 @@ impl<F: Form> Scheme for F {
             one.then(|| self.claim(dir, name.name(), &seen))
                 .map_or(Ok(None), |claim| claim)
         };
-        if !is_lock(self, seen.kind()) || certain && !(self.is_certain() && claim()?.is_some()) {
+        if certain && !(self.is_certain() && claim()?.is_some()) {
             return Ok(false);
+        }
+        if !is_lock(self, seen.kind()) {
+            return Err(no_lock());
         }
         if !is_no_more(self, dir, name.name(), &seen)? {
             if !seen.is_at(dir, name.name()) {
@@ -318,6 +314,11 @@ fn is_lock<F: Form>(form: &F, kind: FileType) -> bool {
     form.is_one(kind)
         || kind == FileType::Symlink
         || beside && matches!(kind, FileType::RegularFile | FileType::Directory)
+}
+
+fn no_lock() -> io::Error {
+    let other = "what has the name of the lock is none";
+    io::Error::new(io::ErrorKind::InvalidInput, other)
 }
 
 /// Whether what has the name is no more than a lock, so that nothing else goes with it.

@@ -16,6 +16,8 @@ use super::unix::{check, record_lock, timespec, whole_file};
 use crate::Mode;
 use crate::deadline::{Clock, Deadline};
 
+#[cfg(feature = "sandbox")]
+pub(crate) use super::unix::read_dir;
 pub(crate) use super::unix::{
     Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, exchange, fork_generation, has_name,
     holder, keep_signals_away, kind_of, open_dir, remove, rename_new, try_lock, unlock,
