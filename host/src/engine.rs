@@ -764,7 +764,9 @@ impl LockFile {
         }
     }
 
-    fn break_if(&self, certain: bool) -> Result<bool> {
+    /// Answers `false` where nobody holds it; if it must be `certain`, also where it does not say
+    /// who does.
+    pub(crate) fn break_if(&self, certain: bool) -> Result<bool> {
         let handle = &self.handle;
         let Some(queue) = handle.current()? else {
             return Ok(false);
