@@ -316,8 +316,9 @@ impl Engine {
     }
 
     /// Takes the lock of the file at `path` away from whoever holds it, in whatever protocol it
-    /// is held, and tells which that was. A lock that does not name its holder is left alone: that
-    /// takes [`LockFile::break_lock`] with the right protocol.
+    /// is held, and tells which that was. A lock that does not name its holder is left alone, and
+    /// so is a file with no more than a number in it, which may be anything: that takes
+    /// [`LockFile::break_lock`] with the right protocol.
     ///
     /// # Errors
     ///
@@ -348,14 +349,22 @@ pub(crate) fn break_any(
     open: impl Fn(Protocol) -> Result<LockFile>,
 ) -> Result<Protocol> {
     let (mut free, mut held, mut nothing) = (None, None, None);
+    let mut locked = false;
     for &protocol in Protocol::ALL {
+        // What the kernel locks is a file of somebody's, whatever is in it.
+        if locked && matches!(protocol, Protocol::PidFile | Protocol::Soft) {
+            continue;
+        }
         match open(protocol).and_then(|lock| lock.break_if(true)) {
             Ok(true) => return Ok(protocol),
             Ok(false) => free = Some(Error::new(Kind::NotLocked, path)),
             // There is no such file or database, or it is something else.
             Err(e) if e.is_not_found() || e.is_invalid_path() => _ = nothing.get_or_insert(e),
             Err(e) if e.is_unsupported() && protocol.is_name() => {}
-            Err(e) => _ = held.get_or_insert(e),
+            Err(e) => {
+                locked |= e.is_unsupported();
+                held.get_or_insert(e);
+            }
         }
     }
     let error = held.or(free).or(nothing);
@@ -1162,8 +1171,11 @@ fn failed(handle: &Handle, failure: Failure) -> Result<()> {
         Failure::Stale => {
             let before = handle.queue();
             handle.reopen()?;
-            // A granted directory that was removed can be opened again for all that.
-            if Arc::ptr_eq(&before, &handle.queue()) {
+            // A granted directory that was removed can be opened again for all that. A database that
+            // was removed is another now, and may have the number of the first.
+            let site = before.site();
+            let row = site.as_name().is_some_and(|name| name.database.is_some());
+            if !row && Arc::ptr_eq(&before, &handle.queue()) {
                 return Err(handle.error(Kind::NotFound));
             }
             Ok(())

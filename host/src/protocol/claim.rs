@@ -10,7 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 // Constant, and so none of the model checker's business.
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
@@ -36,6 +36,8 @@ pub(super) enum Host {
     Unknown,
     /// On the host of this name; in that namespace, if the claim says.
     Named(OsString, Option<u64>),
+    /// Nowhere any more: it has said itself that it released the lock.
+    Nowhere,
 }
 
 /// The start of a process.
@@ -65,9 +67,12 @@ impl Claim {
     pub(super) fn mine() -> Self {
         static MINE: Mutex<Option<Claim>> = Mutex::new(None);
         let pid = process::id();
-        let mut mine = MINE.lock().unwrap_or_else(PoisonError::into_inner);
-        // A child process after a fork has another number.
-        if let Some(mine) = mine.as_ref().filter(|mine| mine.pid == pid) {
+        // In a child process after a fork it stays locked by a thread that is not there.
+        let mut mine = MINE.try_lock().ok();
+        // A child process has another number.
+        if let Some(Some(mine)) = mine.as_deref()
+            && mine.pid == pid
+        {
             return mine.clone();
         }
         let claim = Self {
@@ -75,7 +80,18 @@ impl Claim {
             host: Host::Named(host_name(), Some(sys::pid_namespace())),
             start: start_of(pid),
         };
-        mine.insert(claim).clone()
+        if let Some(mine) = &mut mine {
+            **mine = Some(claim.clone());
+        }
+        claim
+    }
+
+    /// The name of the host, if it says.
+    pub(super) fn host(&self) -> Option<String> {
+        match &self.host {
+            Host::Named(host, _) => Some(host.to_string_lossy().into_owned()),
+            Host::Local | Host::Unknown | Host::Nowhere => None,
+        }
     }
 
     /// Whether the number is one of a process of this namespace, or was.
@@ -83,7 +99,7 @@ impl Claim {
         let namespace = match &self.host {
             Host::Named(host, namespace) if *host == host_name() => *namespace,
             Host::Local => None,
-            Host::Named(..) | Host::Unknown => return false,
+            Host::Named(..) | Host::Unknown | Host::Nowhere => return false,
         };
         namespace.unwrap_or(sys::INITIAL_PID_NAMESPACE) == sys::pid_namespace()
     }
@@ -91,6 +107,7 @@ impl Claim {
     /// Whether the process that made it is gone, beyond doubt.
     pub(super) fn is_dead(&self) -> bool {
         let namespace = match &self.host {
+            Host::Nowhere => return true,
             Host::Named(host, namespace) if *host == host_name() => *namespace,
             Host::Local => None,
             Host::Named(..) | Host::Unknown => return false,
@@ -136,7 +153,7 @@ impl Claim {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let (host, namespace) = match &self.host {
             Host::Named(host, namespace) => (host.clone(), namespace.unwrap_or_default()),
-            Host::Local | Host::Unknown => (OsString::new(), 0),
+            Host::Local | Host::Unknown | Host::Nowhere => (OsString::new(), 0),
         };
         let Start { boot, ticks } = self.start.unwrap_or(Start { boot: 0, ticks: 0 });
         let (pid, next) = (self.pid, NEXT.fetch_add(1, Ordering::Relaxed));

@@ -39,7 +39,9 @@ impl Form for Link {
     }
 
     fn claim(&self, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Claim>> {
-        Ok(owners(dir, name, seen)?.pop().map(|(_, claim)| claim))
+        // One who died while he broke it by mistake may have left his name on it.
+        let claims = owners(dir, name, seen)?.into_iter().map(|(_, claim)| claim);
+        Ok(claims.max_by_key(|claim| !claim.is_dead()))
     }
 
     // The lock first: what is left if this ends in between is in nobody's way.

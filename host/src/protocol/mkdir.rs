@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode as Permissions, OFlags, mkdirat, openat, statat, unlinkat,
+    AtFlags, FileType, Mode as Permissions, OFlags, mkdirat, openat, renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -55,8 +55,19 @@ impl Form for Mkdir {
         }
     }
 
-    fn clear(&self, dir: &File, name: &OsStr, _: &Seen, _: Option<&Made>) -> io::Result<()> {
-        remove_all(dir, name)
+    fn clear(&self, dir: &File, name: &OsStr, _: &Seen, made: Option<&Made>) -> io::Result<()> {
+        let Some(Made { mark, pin }) = made else {
+            return remove_all(dir, name);
+        };
+        // In one step: who dies between two leaves no empty directory, of which nobody could tell
+        // whose it is.
+        renameat(dir, name, dir, mark)?;
+        if let Some(lock) = pin {
+            let _ = unlinkat(lock, mark, AtFlags::empty());
+        }
+        // Stays there if somebody has put more into it.
+        let _ = unlinkat(dir, mark, AtFlags::REMOVEDIR);
+        Ok(())
     }
 }
 
@@ -65,7 +76,8 @@ fn build(dir: &File, name: &OsStr, claim: &Claim) -> io::Result<Made> {
     let mark = claim.unique_name();
     mkdirat(dir, name, Permissions::from_raw_mode(0o777))?;
     let fill = || -> io::Result<File> {
-        let lock = open(dir, name)?.ok_or(io::ErrorKind::NotFound)?;
+        // The umask can keep its owner out.
+        let lock = open(dir, name)?.ok_or(io::ErrorKind::PermissionDenied)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         openat(&lock, &mark, flags, Permissions::from_raw_mode(0o666))?;
         Ok(lock)

@@ -19,12 +19,14 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{AtFlags, FileType, Mode as Permissions, OFlags, Stat, openat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode as Permissions, OFlags, Stat, openat, renameat, statat, unlinkat,
+};
 use rustix::io::Errno;
 
-use super::claim::{Claim, Host};
+use super::claim::Claim;
 use super::{Found, Scheme, Want};
 use crate::Mode;
 use crate::site::{Made, Name, Place, Site};
@@ -44,6 +46,11 @@ pub(super) trait Form: fmt::Debug + Send + Sync {
 
     /// Who made what has the name, as far as it says.
     fn claim(&self, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Claim>>;
+
+    /// Whether what says who made it is a lock beyond doubt.
+    fn is_certain(&self) -> bool {
+        true
+    }
 
     /// Whether what has the name is a lock of this form.
     fn is_one(&self, kind: FileType) -> bool {
@@ -93,6 +100,16 @@ impl Seen {
         };
         match stat {
             Ok(stat) => Ok(Some(Self { stat, _pin: pin })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The same, to be compared with what is open here, and so keeps its number anyway. It takes
+    /// no descriptor, of which there may be none left.
+    fn glance(dir: &File, name: &OsStr) -> io::Result<Option<Self>> {
+        match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(Self { stat, _pin: None })),
             Err(Errno::NOENT) => Ok(None),
             Err(e) => Err(e.into()),
         }
@@ -189,13 +206,17 @@ impl<F: Form> Scheme for F {
         let (dir, name) = parts(site)?;
         let mut made = name.made();
         let Some(mine) = &*made else { return Ok(()) };
-        let _guard = Guard::of(dir);
-        match Seen::at(dir, name.name())? {
-            // What could not be removed is known to be ours the next time.
-            Some(seen) if self.is(dir, name.name(), &seen, mine) => {
-                self.clear(dir, name.name(), &seen, Some(mine))?;
-            }
-            _ => self.forsake(dir, mine),
+        let guard = Guard::of(dir, PATIENCE).ok().flatten();
+        // What could not be removed is known to be ours the next time.
+        let removed = match Seen::glance(dir, name.name())? {
+            Some(seen) if self.is(dir, name.name(), &seen, mine) => match guard {
+                Some(_) => removed(self.clear(dir, name.name(), &seen, Some(mine)))?,
+                None => withdraw(self, dir, name.name(), mine)?,
+            },
+            _ => false,
+        };
+        if !removed {
+            self.forsake(dir, mine);
         }
         *made = None;
         Ok(())
@@ -207,14 +228,14 @@ impl<F: Form> Scheme for F {
         };
         let made = name.made();
         let Some(made) = &*made else { return false };
-        let held = || match Seen::at(dir, name.name()) {
+        let held = || match Seen::glance(dir, name.name()) {
             Ok(seen) => seen.is_some_and(|seen| self.is(dir, name.name(), &seen, made)),
             // Nothing is known of it.
             Err(_) => true,
         };
         // Somebody who breaks it by mistake puts it back under the guard.
         held() || {
-            let _guard = Guard::of(dir);
+            let _guard = Guard::of(dir, PATIENCE);
             held()
         }
     }
@@ -235,14 +256,10 @@ impl<F: Form> Scheme for F {
         if claim.as_ref().is_some_and(Claim::is_dead) {
             return Ok(None);
         }
-        let host = claim.as_ref().and_then(|claim| match &claim.host {
-            Host::Named(host, _) => Some(host.to_string_lossy().into_owned()),
-            Host::Local | Host::Unknown => None,
-        });
         Ok(Some(Found {
             mode: Mode::Exclusive,
+            host: claim.as_ref().and_then(Claim::host),
             pid: claim.map(|claim| claim.pid),
-            host,
             since: seen.changed(),
         }))
     }
@@ -265,13 +282,16 @@ impl<F: Form> Scheme for F {
             one.then(|| self.claim(dir, name.name(), &seen))
                 .map_or(Ok(None), |claim| claim)
         };
-        if certain && claim()?.is_none() {
+        if certain && !(self.is_certain() && claim()?.is_some()) {
             return Ok(false);
         }
         if !is_lock(self, seen.kind()) {
             return Err(no_lock());
         }
         if !is_no_more(self, dir, name.name(), &seen)? {
+            if !seen.is_at(dir, name.name()) {
+                return Ok(true);
+            }
             let more = "what is there holds more than a lock; remove it by hand if nobody needs it";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, more));
         }
@@ -346,8 +366,16 @@ fn seize<F: Form>(
             return Ok(Seized::Held);
         }
     }
-    let Some(_guard) = Guard::of(dir) else {
-        return Ok(Seized::Held);
+    let _guard = match victim {
+        Victim::Stale(_) => match Guard::of(dir, PATIENCE) {
+            Ok(Some(guard)) => Some(guard),
+            Ok(None) | Err(_) => return Ok(Seized::Held),
+        },
+        Victim::Anybody => match Guard::of(dir, MUCH_PATIENCE) {
+            Ok(None) => return Ok(Seized::Held),
+            // Where there is no guard, nobody breaks a lock unless by hand.
+            guard => guard.ok().flatten(),
+        },
     };
     if !seen.is_at(dir, name) {
         return Ok(Seized::Gone);
@@ -402,7 +430,11 @@ fn tidy(dir: &File) -> io::Result<()> {
         }
         if let Some(left) = Seen::at(dir, &name)? {
             match left.kind() {
-                FileType::Directory => super::mkdir::remove_all(dir, &name)?,
+                FileType::Directory if super::mkdir::is_no_more(dir, &name)? => {
+                    super::mkdir::remove_all(dir, &name)?;
+                }
+                // Somebody put more into it.
+                FileType::Directory => {}
                 // One with another name says who made that.
                 FileType::RegularFile if left.stat.st_nlink > 1 => {}
                 _ => unlinkat(dir, &name, AtFlags::empty())?,
@@ -410,6 +442,38 @@ fn tidy(dir: &File) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a lock that was to be removed was still there.
+fn removed(clear: io::Result<()>) -> io::Result<bool> {
+    match clear {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Removes a lock of ours where somebody might be breaking it at this moment: looks at it once
+/// more when it has lost its name. Answers `false` if it had been broken.
+fn withdraw<F: Form>(form: &F, dir: &File, name: &OsStr, made: &Made) -> io::Result<bool> {
+    let aside = Claim::mine().unique_name();
+    match renameat(dir, name, dir, &aside) {
+        Ok(()) => {}
+        Err(Errno::NOENT) => return Ok(false),
+        Err(e) => return Err(e.into()),
+    }
+    match Seen::glance(dir, &aside)? {
+        Some(seen) if form.is(dir, &aside, &seen, made) => {
+            // Nobody is in the way of others by what is left of it.
+            let _ = form.clear(dir, &aside, &seen, Some(made));
+            Ok(true)
+        }
+        _ => {
+            // If somebody has taken its place, whoever made it learns that it is lost.
+            let _ = sys::rename_new(dir, &aside, name);
+            Ok(false)
+        }
+    }
 }
 
 /// Removes somebody else's lock, of whatever form.
@@ -431,22 +495,38 @@ fn parts(site: &Site) -> io::Result<(&File, &Name)> {
 struct Guard<'a>(&'a File);
 
 impl<'a> Guard<'a> {
-    /// None where somebody has it for long, or where directories cannot be locked.
-    fn of(dir: &'a File) -> Option<Self> {
-        /// Those who have it need some microseconds. Somebody else may lock the directory for as
-        /// long as he likes, and shall not hold us up.
-        const TRIES: usize = 200;
-        for _ in 0..TRIES {
+    /// None where somebody has it for longer than `patience`; an error where directories cannot be
+    /// locked.
+    fn of(dir: &'a File, patience: Duration) -> io::Result<Option<Self>> {
+        /// How often at once. Those who have it need some microseconds, if nothing holds them up.
+        const TRIES: usize = 50;
+        const PAUSE: Duration = Duration::from_micros(200);
+        let mut until = None;
+        for tries in 1.. {
             match fs4::FileExt::try_lock(dir) {
-                Ok(()) => return Some(Self(dir)),
-                Err(fs4::TryLockError::WouldBlock) => thread::yield_now(),
+                Ok(()) => return Ok(Some(Self(dir))),
+                Err(fs4::TryLockError::WouldBlock) if tries < TRIES => thread::yield_now(),
+                Err(fs4::TryLockError::WouldBlock) => {
+                    let now = Instant::now();
+                    if now >= *until.get_or_insert(now + patience) {
+                        break;
+                    }
+                    thread::sleep(PAUSE);
+                }
                 Err(fs4::TryLockError::Error(e)) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(fs4::TryLockError::Error(_)) => return None,
+                Err(fs4::TryLockError::Error(e)) => return Err(e),
             }
         }
-        None
+        Ok(None)
     }
 }
+
+/// How long to wait for the guard. Whoever has it can be held up by the disk, or by others on his
+/// processor; but somebody else may lock the directory for as long as he likes, and shall not hold
+/// us up.
+const PATIENCE: Duration = Duration::from_millis(10);
+/// The same for a lock that is to be broken by hand, which fails without.
+const MUCH_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {

@@ -27,6 +27,11 @@ impl Form for PidFile {
         make_file(dir, name, content.as_bytes(), 0o644, claim)
     }
 
+    // A file with a number in it may be anything.
+    fn is_certain(&self) -> bool {
+        false
+    }
+
     fn claim(&self, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Claim>> {
         let Some(content) = read_file(dir, name, seen)? else {
             return Ok(None);

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, params};
 
-use super::claim::{Claim, Host};
+use super::claim::Claim;
 use super::{Found, Scheme, Want};
 use crate::Mode;
 use crate::site::{Made, Name, Place, Site};
@@ -137,8 +137,7 @@ impl Scheme for Sqlite {
         let (name, key, connection) = match parts(site) {
             // With the database went the row.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let gone = site.as_name().map(|name| name.made().take());
-                drop(gone);
+                site.as_name().map(|name| name.made().take());
                 return Ok(());
             }
             parts => parts?,
@@ -176,13 +175,9 @@ impl Scheme for Sqlite {
         let holder = holders.into_iter().find(|holder| !is_dead(holder));
         Ok(holder.map(|holder| {
             let claim = claim(&holder);
-            let host = claim.as_ref().and_then(|claim| match &claim.host {
-                Host::Named(host, _) => Some(host.to_string_lossy().into_owned()),
-                Host::Local | Host::Unknown => None,
-            });
             Found {
+                host: claim.as_ref().and_then(Claim::host),
                 pid: claim.map(|claim| claim.pid),
-                host,
                 ..Found::new(Mode::Exclusive)
             }
         }))

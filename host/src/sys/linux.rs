@@ -279,6 +279,9 @@ pub(crate) fn is_zombie(pid: u32) -> bool {
 
 /// What `/proc/<pid>/stat` says after the name of the program, which can be anything.
 fn stat_fields(pid: u32) -> Option<Vec<String>> {
+    if !numbers_are_ours() {
+        return None;
+    }
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     let fields = std::str::from_utf8(&stat[end + 1..]).ok()?;
@@ -286,8 +289,18 @@ fn stat_fields(pid: u32) -> Option<Vec<String>> {
     (!fields.is_empty()).then_some(fields)
 }
 
+/// Whether the processes in `/proc` have the numbers there that they have for this one. In a new
+/// namespace they have not until it is mounted anew.
+fn numbers_are_ours() -> bool {
+    let me = std::process::id().to_string();
+    fs::read_link("/proc/self").is_ok_and(|number| number.as_os_str() == me.as_str())
+}
+
 /// Whether a process in a namespace below this one may have this number there.
 pub(crate) fn has_inner_pid(pid: u32) -> bool {
+    if !numbers_are_ours() {
+        return true;
+    }
     let Ok(processes) = fs::read_dir("/proc") else {
         return true;
     };

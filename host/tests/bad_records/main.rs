@@ -192,7 +192,11 @@ const THINGS: &[Thing] = &[
     content!("a record of process 0", "0\nhost\n", &[]),
     content!("a record of process -1", "-1\nhost\n1\n", &[]),
     content!("a record of process 2^32 + 1", "4294967297\nhost\n", &[]),
-    content!("what a breaker leaves", "filelock/released\n", &[]),
+    content!(
+        "what a breaker leaves while it works",
+        "filelock/break\n123\n",
+        &[]
+    ),
     content!("a lease", "filelock/2\npid=1\nhost=h\nmode=lease\n", &[]),
     content!("a sentinel", "1\nfilelock-strict-v1\0\n0\n", &[]),
     content!("every byte", (0..=255).collect::<Vec<u8>>(), &[]),

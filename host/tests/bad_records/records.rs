@@ -172,8 +172,9 @@ pub(crate) fn held(record: &Record, protocol: Protocol) {
     // By hand, whoever it is.
     lock.break_lock().unwrap();
     is_taken_over(&dir, &lock, rest(protocol));
-    // It names its holder, so no protocol needs to be named. The database does.
-    if protocol != Protocol::Sqlite {
+    // It names its holder, so no protocol needs to be named. The database does; and a number alone
+    // may be anything.
+    if !matches!(protocol, Protocol::Sqlite | Protocol::PidFile) {
         record.plant(&dir, protocol);
         let broken = Engine::new().break_lock(dir.path("lock")).unwrap();
         assert_eq!(broken, protocol);
@@ -230,6 +231,15 @@ fn a_record_of_the_living_is_held() {
         let first = mine.but(|record| (record.pid, record.ticks) = (1, 0));
         held(&first, protocol);
     }
+}
+
+#[test]
+fn a_record_that_says_that_the_lock_is_released_is_taken_over() {
+    let dir = Dir::new();
+    fs::write(dir.path("lock"), "filelock/released\n").unwrap();
+    let lock = open(&dir, Protocol::Soft);
+    assert!(!lock.is_locked().unwrap());
+    is_taken_over(&dir, &lock, &[]);
 }
 
 #[test]
