@@ -433,9 +433,11 @@ async fn without_a_database_there_are_no_rows() {
     // One that is none is a fault of the host, of which the guest learns no more than that.
     fs::write(site.database(), "garbage".repeat(1000)).unwrap();
     let mut guest = site.started(site.ctx(Rights::ALL).build()).await;
-    guest.ask("open a /locks/a keep sqlite").await;
-    let reply = guest.ask("acquire a exclusive 0").await;
-    assert!(reply.starts_with("err "), "{reply}");
+    assert_eq!(guest.ask("open a /locks/a keep sqlite").await, "ok");
+    let reply = guest.ask("acquire a exclusive none").await;
+    assert_eq!(reply, "err io other");
+    let reply = guest.ask("is-locked a").await;
+    assert_eq!(reply, "err io other");
     assert!(site.names().is_empty());
 }
 

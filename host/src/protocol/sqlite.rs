@@ -262,7 +262,6 @@ fn in_database(connection: &Connection) -> impl Fn(rusqlite::Error) -> io::Error
 fn error(error: rusqlite::Error, database: &Path) -> io::Error {
     use io::ErrorKind as E;
     let kind = match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => E::InvalidData,
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => E::PermissionDenied,
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => E::ResourceBusy,
         Some(ErrorCode::DiskFull) => E::StorageFull,
