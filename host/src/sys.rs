@@ -43,6 +43,6 @@ pub(crate) use system::{
 };
 #[cfg(unix)]
 pub(crate) use system::{
-    INITIAL_PID_NAMESPACE, boot_id, exchange, give_name, has_inner_pid, is_zombie, nameless_file,
-    pid_namespace, pin, rename_new, start_ticks,
+    INITIAL_PID_NAMESPACE, boot_id, exchange, give_name, has_inner_pid, is_zombie, leads_nowhere,
+    nameless_file, pid_namespace, pin, rename_new, start_ticks,
 };

@@ -93,6 +93,11 @@ fn as_another_process() {
             // Nothing is dropped.
             std::process::exit(0);
         }
+        "once" => open(protocol, &dir)
+            .acquire(EX, STUCK)
+            .unwrap()
+            .release()
+            .unwrap(),
         "hold" => {
             let guard = open(protocol, &dir).acquire(EX, STUCK).unwrap();
             fs::write(dir.join("held"), "").unwrap();
@@ -472,6 +477,86 @@ fn nobody_is_judged_by_a_proc_of_other_numbers() {
     }
 }
 
+/// Somebody else's lock takes the place of a dead one when that is judged already.
+#[test]
+fn who_is_displaced_by_mistake_is_put_back() {
+    let dir = Dir::new();
+    let lock = dir.path("lock");
+    leave_behind(Protocol::PidFile, &dir);
+    let mut breaker = Command::new("strace");
+    breaker.args(["-f", "-o", "/dev/null", "-e", "trace=renameat2"]);
+    breaker.args(["-e", "inject=renameat2:delay_enter=1000000:when=1"]);
+    breaker.arg(std::env::current_exe().unwrap());
+    as_child(&mut breaker, "once", Protocol::PidFile, dir.0.path());
+    let mut breaker = match breaker.spawn() {
+        Ok(breaker) => Killed(breaker),
+        Err(e) => return not_tested(format_args!("no strace here: {e}")),
+    };
+    // What it is about to put in the place of the other.
+    eventually("it is about to", || listing(dir.0.path()).len() == 2);
+    let living = dir.path("living");
+    fs::write(&living, format!("{}\n", std::process::id())).unwrap();
+    let inode = fs::metadata(&living).unwrap().ino();
+    fs::rename(&living, &lock).unwrap();
+    eventually("it has found out", || listing(dir.0.path()) == ["lock"]);
+    assert_eq!(fs::metadata(&lock).unwrap().ino(), inode);
+    assert!(breaker.0.try_wait().unwrap().is_none());
+    fs::remove_file(&lock).unwrap();
+    assert!(breaker.0.wait().unwrap().success());
+}
+
+/// A process that has ended, and whose parent does not know yet.
+#[test]
+fn the_dead_of_whom_nobody_took_notice_hold_nothing() {
+    for protocol in all() {
+        let dir = Dir::new();
+        let dead = Killed(child("die", protocol, dir.0.path()).spawn().unwrap());
+        let stat = format!("/proc/{}/stat", dead.0.id());
+        eventually("its end", || {
+            fs::read_to_string(&stat).unwrap().contains(") Z ")
+        });
+        // Its other threads may be about to end.
+        let lock = open(protocol, dir.0.path());
+        lock.acquire(EX, STUCK).unwrap().release().unwrap();
+    }
+}
+
+#[test]
+fn what_the_dead_left_is_tidied_and_nothing_else() {
+    let (dir, other) = (Dir::new(), Dir::new());
+    let lock = open(Protocol::Link, dir.0.path());
+    let _guard = lock.acquire(EX, STUCK).unwrap();
+    leave_behind(Protocol::Link, &other);
+    let mark = |dir: &Dir| {
+        let names = listing(dir.0.path());
+        names.into_iter().find(|name| name != "lock.lock").unwrap()
+    };
+    let (mine, dead) = (mark(&dir), mark(&other));
+    // Names of one process differ in a number; this is one of its last digits.
+    let another = |name: &str, digit: char| {
+        let mut name = name.to_owned();
+        let at = name.find("-0").unwrap() + 60;
+        name.replace_range(at..=at, &digit.to_string());
+        name
+    };
+    let kept = [
+        another(&mine, '8'),
+        another(&mine, '9'),
+        another(&dead, '9'),
+    ];
+    fs::write(other.path(&kept[0]), "").unwrap();
+    fs::create_dir(other.path(&kept[1])).unwrap();
+    fs::create_dir(other.path(&kept[2])).unwrap();
+    fs::write(other.path(&kept[2]).join("precious"), "not empty").unwrap();
+    fs::write(other.path(&another(&dead, '7')), "").unwrap();
+    fs::create_dir(other.path(&another(&dead, '8'))).unwrap();
+    let lock = open(Protocol::Link, other.0.path());
+    lock.acquire(EX, STUCK).unwrap().release().unwrap();
+    let mut kept = kept.to_vec();
+    kept.sort();
+    assert_eq!(listing(other.0.path()), kept);
+}
+
 /// A file that its holder has marked as released, and that a breaker put back too late.
 #[test]
 fn who_says_that_he_released_holds_nothing() {
@@ -590,8 +675,9 @@ mod rows {
         let mut buffer = [MaybeUninit::uninit(); 65536];
         let mut reader = inotify::Reader::new(&notices, &mut buffer);
         let removed = std::iter::from_fn(|| reader.next().ok().map(drop)).count();
-        // Two files for each look, which is at most five times a second.
-        assert!(removed <= 12, "{removed}");
+        // Two files for each connection, of which there are some each 200 ms. If each woke the
+        // next, there would be thousands.
+        assert!(removed <= 60, "{removed}");
         let start = Instant::now();
         guard.release().unwrap();
         block_on(wait).unwrap().release().unwrap();

@@ -289,6 +289,21 @@ mod tests {
             };
             assert!(!claim.is_dead(), "{claim:?}");
         }
+        // Also where the number would count here.
+        let elsewhere = Claim {
+            host: Host::Named("elsewhere".into(), Some(sys::pid_namespace())),
+            ..gone.clone()
+        };
+        assert!(!elsewhere.is_dead());
+        // In no namespace is there anybody from before the boot.
+        let start = gone.start.expect("a start");
+        let boot = start.boot ^ 1;
+        let before = Claim {
+            host: Host::Named(host_name(), Some(1)),
+            start: Some(Start { boot, ..start }),
+            ..gone
+        };
+        assert!(before.is_dead());
     }
 
     #[test]

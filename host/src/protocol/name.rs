@@ -326,10 +326,7 @@ fn is_no_more<F: Form>(form: &F, dir: &File, name: &OsStr, seen: &Seen) -> io::R
     match seen.kind() {
         FileType::RegularFile if seen.stat.st_size == 0 => Ok(true),
         FileType::RegularFile => Ok(form.claim(dir, name, seen)?.is_some()),
-        FileType::Symlink => Ok(matches!(
-            statat(dir, name, AtFlags::empty()),
-            Err(Errno::NOENT | Errno::LOOP)
-        )),
+        FileType::Symlink => Ok(sys::leads_nowhere(dir, name)),
         FileType::Directory => super::mkdir::is_no_more(dir, name),
         _ => Ok(false),
     }
@@ -605,4 +602,51 @@ pub(super) fn names(dir: &File) -> io::Result<Vec<OsString>> {
         }
     }
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::pid_file::PidFile;
+
+    /// A directory, and in it a lock of the first that the second has taken since.
+    fn taken() -> (tempfile::TempDir, File, [Made; 2], Seen) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = sys::open_dir(folder.path()).expect("a directory");
+        let name = OsStr::new("lock");
+        let make = || PidFile.make(&dir, name, &Claim::mine()).expect("a lock");
+        let first = make();
+        let seen = Seen::at(&dir, name).expect("a look").expect("a lock");
+        unlinkat(&dir, name, AtFlags::empty()).expect("its end");
+        let made = [first, make()];
+        (folder, dir, made, seen)
+    }
+
+    fn is_there(dir: &File, made: &Made) -> bool {
+        let seen = Seen::at(dir, OsStr::new("lock")).expect("a look");
+        let others = names(dir).expect("a look");
+        others.len() == 1
+            && seen.is_some_and(|seen| PidFile.is(dir, OsStr::new("lock"), &seen, made))
+    }
+
+    #[test]
+    fn who_withdraws_too_late_puts_it_back() {
+        let (_folder, dir, [first, second], _) = taken();
+        let name = OsStr::new("lock");
+        assert!(!withdraw(&PidFile, &dir, name, &first).expect("an answer"));
+        assert!(is_there(&dir, &second));
+        assert!(withdraw(&PidFile, &dir, name, &second).expect("an answer"));
+        assert!(names(&dir).expect("a look").is_empty());
+    }
+
+    #[test]
+    fn who_breaks_too_late_leaves_it() {
+        let (_folder, dir, [_, second], seen) = taken();
+        let site = Site::name(dir.try_clone().expect("another"), "lock".into(), None);
+        let name = site.as_name().expect("a name");
+        let mine = Claim::mine();
+        let seized = seize(&PidFile, &dir, name, &seen, Victim::Anybody, &mine);
+        assert!(matches!(seized, Ok(Seized::Gone)));
+        assert!(is_there(&dir, &second));
+    }
 }

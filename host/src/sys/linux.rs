@@ -10,7 +10,10 @@ use std::ptr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD, Mode as Permissions, OFlags, linkat, openat};
+use rustix::fs::{
+    AtFlags, CWD, Mode as Permissions, OFlags, ResolveFlags, linkat, openat, openat2,
+};
+use rustix::io::Errno;
 
 use super::unix::{check, record_lock, timespec, whole_file};
 use crate::Mode;
@@ -218,6 +221,15 @@ fn decoy() -> io::Result<&'static File> {
 #[cfg(feature = "sqlite")]
 pub(crate) fn path_of(dir: &File) -> io::Result<std::path::PathBuf> {
     fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd()))
+}
+
+/// Whether a link leads to nothing, beneath its directory. One that leads out of that is nobody's
+/// lock, and who may not look there shall not learn whether there is something.
+pub(crate) fn leads_nowhere(dir: &File, link: &OsStr) -> bool {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let beneath = ResolveFlags::BENEATH;
+    let found = openat2(dir, link, flags, Permissions::empty(), beneath);
+    matches!(found, Err(Errno::NOENT | Errno::LOOP))
 }
 
 /// Keeps what has a name in a directory from being gone for good, whatever becomes of the name.

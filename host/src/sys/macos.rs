@@ -264,6 +264,14 @@ pub(crate) fn detach(file: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a link leads to nothing.
+pub(crate) fn leads_nowhere(dir: &File, link: &OsStr) -> bool {
+    use rustix::fs::{AtFlags, statat};
+    use rustix::io::Errno;
+    let found = statat(dir, link, AtFlags::empty());
+    matches!(found, Err(Errno::NOENT | Errno::LOOP))
+}
+
 /// There is no descriptor that keeps the number of whatever has a name; numbers are not used
 /// again soon here.
 pub(crate) fn pin(_: &File, _: &OsStr) -> io::Result<Option<File>> {
