@@ -11,9 +11,13 @@
 
 #[cfg(unix)]
 mod claim;
+#[cfg(unix)]
+mod entry;
 mod fcntl;
 #[cfg(unix)]
 mod flock;
+#[cfg(unix)]
+mod guard;
 #[cfg(unix)]
 mod link;
 #[cfg(unix)]

@@ -11,7 +11,8 @@ use std::io;
 use rustix::fs::{AtFlags, Mode as Permissions, OFlags, linkat, openat, statat, unlinkat};
 
 use super::claim::Claim;
-use super::name::{Form, Seen, names};
+use super::entry::{Seen, names};
+use super::name::Form;
 use crate::site::Made;
 
 #[derive(Debug)]

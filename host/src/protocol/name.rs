@@ -13,20 +13,18 @@
 //! so does a release, for the time between looking and removing. Where names cannot be
 //! exchanged, nothing is broken unless by hand.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::io;
+use std::time::Duration;
 
-use rustix::fs::{
-    AtFlags, FileType, Mode as Permissions, OFlags, Stat, openat, renameat, statat, unlinkat,
-};
+use rustix::fs::{AtFlags, FileType, renameat, unlinkat};
 use rustix::io::Errno;
 
 use super::claim::Claim;
+use super::entry::{self, Seen};
+use super::guard::{Guard, MUCH_PATIENCE, PATIENCE};
 use super::{Found, Scheme, Want};
 use crate::Mode;
 use crate::site::{Made, Name, Place, Site};
@@ -75,71 +73,6 @@ pub(super) trait Form: fmt::Debug + Send + Sync {
     /// Removes what is left where the name was taken away.
     fn forsake(&self, dir: &File, made: &Made) {
         let _ = (dir, made);
-    }
-}
-
-/// What has a name, at a time.
-#[derive(Debug)]
-pub(super) struct Seen {
-    pub(super) stat: Stat,
-    /// Keeps its number from being given to another.
-    _pin: Option<File>,
-}
-
-impl Seen {
-    /// What has the name, without following it.
-    pub(super) fn at(dir: &File, name: &OsStr) -> io::Result<Option<Self>> {
-        let pin = match sys::pin(dir, name) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(e),
-            Ok(pin) => pin,
-        };
-        let stat = match &pin {
-            Some(pin) => rustix::fs::fstat(pin),
-            None => statat(dir, name, AtFlags::SYMLINK_NOFOLLOW),
-        };
-        match stat {
-            Ok(stat) => Ok(Some(Self { stat, _pin: pin })),
-            Err(Errno::NOENT) => Ok(None),
-            Err(e) => Err(e.into()),
-        }
-    }
-
-    /// The same, to be compared with what is open here, and so keeps its number anyway. It takes
-    /// no descriptor, of which there may be none left.
-    fn glance(dir: &File, name: &OsStr) -> io::Result<Option<Self>> {
-        match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(Self { stat, _pin: None })),
-            Err(Errno::NOENT) => Ok(None),
-            Err(e) => Err(e.into()),
-        }
-    }
-
-    pub(super) fn is(&self, other: &Stat) -> bool {
-        (self.stat.st_dev, self.stat.st_ino) == (other.st_dev, other.st_ino)
-    }
-
-    /// Whether it still has the name.
-    fn is_at(&self, dir: &File, name: &OsStr) -> bool {
-        let now = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
-        now.is_ok_and(|now| self.is(&now))
-    }
-
-    pub(super) fn kind(&self) -> FileType {
-        FileType::from_raw_mode(self.stat.st_mode)
-    }
-
-    /// When it was last changed.
-    fn changed(&self) -> Option<SystemTime> {
-        #[allow(clippy::unnecessary_cast, reason = "of other widths on other systems")]
-        let (seconds, nanos) = (self.stat.st_mtime as i64, self.stat.st_mtime_nsec as u32);
-        let since = Duration::new(u64::try_from(seconds).ok()?, nanos);
-        SystemTime::UNIX_EPOCH.checked_add(since)
-    }
-
-    fn age(&self) -> Duration {
-        let age = self.changed().and_then(|changed| changed.elapsed().ok());
-        age.unwrap_or_default()
     }
 }
 
@@ -327,7 +260,7 @@ fn is_no_more<F: Form>(form: &F, dir: &File, name: &OsStr, seen: &Seen) -> io::R
         FileType::RegularFile if seen.stat.st_size == 0 => Ok(true),
         FileType::RegularFile => Ok(form.claim(dir, name, seen)?.is_some()),
         FileType::Symlink => Ok(sys::leads_nowhere(dir, name)),
-        FileType::Directory => super::mkdir::is_no_more(dir, name),
+        FileType::Directory => entry::is_bare(dir, name),
         _ => Ok(false),
     }
 }
@@ -421,14 +354,14 @@ fn seize<F: Form>(
 
 /// Removes what breakers left beside the locks of a directory who died in the midst of it.
 fn tidy(dir: &File) -> io::Result<()> {
-    for name in names(dir)? {
+    for name in entry::names(dir)? {
         if !Claim::of_own_name(&name).is_some_and(|claim| claim.is_dead()) {
             continue;
         }
         if let Some(left) = Seen::at(dir, &name)? {
             match left.kind() {
-                FileType::Directory if super::mkdir::is_no_more(dir, &name)? => {
-                    super::mkdir::remove_all(dir, &name)?;
+                FileType::Directory if entry::is_bare(dir, &name)? => {
+                    entry::remove_all(dir, &name)?;
                 }
                 // Somebody put more into it.
                 FileType::Directory => {}
@@ -477,7 +410,7 @@ fn withdraw<F: Form>(form: &F, dir: &File, name: &OsStr, made: &Made) -> io::Res
 fn remove<F: Form>(form: &F, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<()> {
     match seen.kind() {
         kind if form.is_one(kind) => form.clear(dir, name, seen, None),
-        FileType::Directory => super::mkdir::remove_all(dir, name),
+        FileType::Directory => entry::remove_all(dir, name),
         _ => Ok(unlinkat(dir, name, AtFlags::empty())?),
     }
 }
@@ -485,123 +418,6 @@ fn remove<F: Form>(form: &F, dir: &File, name: &OsStr, seen: &Seen) -> io::Resul
 fn parts(site: &Site) -> io::Result<(&File, &Name)> {
     let name = site.as_name().ok_or(io::ErrorKind::InvalidInput)?;
     Ok((&site.file, name))
-}
-
-/// Keeps other users of Locket from changing, by more than making what is not there, the
-/// locks of a directory. It is a `flock` of that.
-struct Guard<'a>(&'a File);
-
-impl<'a> Guard<'a> {
-    /// None where somebody has it for longer than `patience`; an error where directories cannot be
-    /// locked.
-    fn of(dir: &'a File, patience: Duration) -> io::Result<Option<Self>> {
-        /// How often at once. Those who have it need some microseconds, if nothing holds them up.
-        const TRIES: usize = 50;
-        const PAUSE: Duration = Duration::from_micros(200);
-        let mut until = None;
-        for tries in 1.. {
-            match fs4::FileExt::try_lock(dir) {
-                Ok(()) => return Ok(Some(Self(dir))),
-                Err(fs4::TryLockError::WouldBlock) if tries < TRIES => thread::yield_now(),
-                Err(fs4::TryLockError::WouldBlock) => {
-                    let now = Instant::now();
-                    if now >= *until.get_or_insert(now + patience) {
-                        break;
-                    }
-                    thread::sleep(PAUSE);
-                }
-                Err(fs4::TryLockError::Error(e)) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(fs4::TryLockError::Error(e)) => return Err(e),
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// How long to wait for the guard. Whoever has it can be held up by the disk, or by others on his
-/// processor; but somebody else may lock the directory for as long as he likes, and shall not hold
-/// us up.
-const PATIENCE: Duration = Duration::from_millis(10);
-/// The same for a lock that is to be broken by hand, which fails without.
-const MUCH_PATIENCE: Duration = Duration::from_secs(1);
-
-impl Drop for Guard<'_> {
-    fn drop(&mut self) {
-        let _ = fs4::FileExt::unlock(self.0);
-    }
-}
-
-/// Makes a file with a content, complete from the moment it has its name.
-pub(super) fn make_file(
-    dir: &File,
-    name: &OsStr,
-    content: &[u8],
-    permissions: u32,
-    claim: &Claim,
-) -> io::Result<Made> {
-    let permissions = Permissions::from_raw_mode(permissions as _);
-    let file = match sys::nameless_file(dir, permissions) {
-        Ok(mut file) => {
-            file.write_all(content)?;
-            match sys::give_name(&file, dir, name) {
-                Ok(()) => Some(file),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(e),
-                Err(_) => None,
-            }
-        }
-        Err(_) => None,
-    };
-    let file = match file {
-        Some(file) => file,
-        // Not possible there: made and then written, as the peers do.
-        None => {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-            let mut file = File::from(openat(dir, name, flags, permissions)?);
-            if let Err(e) = file.write_all(content) {
-                let _ = unlinkat(dir, name, AtFlags::empty());
-                return Err(e);
-            }
-            file
-        }
-    };
-    Ok(Made {
-        mark: claim.unique_name(),
-        pin: Some(file),
-    })
-}
-
-/// The content of a lock file, if it is no longer than any that a holder writes.
-pub(super) fn read_file(dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Vec<u8>>> {
-    use std::io::Read;
-    const LONGEST: u64 = 1024;
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match openat(dir, name, flags, Permissions::empty()) {
-        Ok(file) => File::from(file),
-        // Gone, or not for us to read: it says nothing.
-        Err(Errno::NOENT | Errno::LOOP | Errno::ACCESS | Errno::PERM | Errno::NXIO) => {
-            return Ok(None);
-        }
-        Err(e) => return Err(e.into()),
-    };
-    if !rustix::fs::fstat(&file).is_ok_and(|stat| seen.is(&stat)) {
-        return Ok(None);
-    }
-    let mut content = Vec::new();
-    file.take(LONGEST + 1).read_to_end(&mut content)?;
-    Ok((content.len() as u64 <= LONGEST).then_some(content))
-}
-
-/// The names in a directory.
-pub(super) fn names(dir: &File) -> io::Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(dir)? {
-        let entry = entry?;
-        let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if name != "." && name != ".." {
-            names.push(name.to_owned());
-        }
-    }
-    Ok(names)
 }
 
 #[cfg(test)]
@@ -624,7 +440,7 @@ mod tests {
 
     fn is_there(dir: &File, made: &Made) -> bool {
         let seen = Seen::at(dir, OsStr::new("lock")).expect("a look");
-        let others = names(dir).expect("a look");
+        let others = entry::names(dir).expect("a look");
         others.len() == 1
             && seen.is_some_and(|seen| PidFile.is(dir, OsStr::new("lock"), &seen, made))
     }
@@ -636,7 +452,7 @@ mod tests {
         assert!(!withdraw(&PidFile, &dir, name, &first).expect("an answer"));
         assert!(is_there(&dir, &second));
         assert!(withdraw(&PidFile, &dir, name, &second).expect("an answer"));
-        assert!(names(&dir).expect("a look").is_empty());
+        assert!(entry::names(&dir).expect("a look").is_empty());
     }
 
     #[test]

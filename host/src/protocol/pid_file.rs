@@ -10,7 +10,8 @@ use std::fs::File;
 use std::io;
 
 use super::claim::{Claim, Host, parse_pid};
-use super::name::{Form, Seen, make_file, read_file};
+use super::entry::{Seen, make_file, read_file};
+use super::name::Form;
 use crate::site::Made;
 use crate::sys::Identity;
 

@@ -12,7 +12,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 
 use super::claim::{Claim, Host, Start, parse_pid};
-use super::name::{Form, Seen, make_file, read_file};
+use super::entry::{Seen, make_file, read_file};
+use super::name::Form;
 use crate::site::Made;
 use crate::sys;
 

@@ -22,9 +22,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 use super::claim::Claim;
 use super::{Found, Scheme, Want};
 use crate::Mode;
-use crate::site::{Made, Name, Place, Site};
+use crate::site::{Made, Name, Opened, Place, Site};
 use crate::sys::{self, Identity, Sleeper};
-use crate::target::Opened;
 
 #[derive(Debug)]
 pub(crate) struct Sqlite;
