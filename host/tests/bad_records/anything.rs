@@ -205,12 +205,12 @@ fn random_bytes_are_held() {
     let alphabets: [&[u8]; 4] = [&all, b"0123456789\n", b"0123456789-.", b"1\nvm?pidns-"];
     for protocol in NAMES {
         let mut dice = Dice(0x10c4_e700_0000_0001);
-        let texts = (0..2000).map(|_| {
+        let texts = (0..1000).map(|_| {
             let alphabet = dice.pick(&alphabets);
             dice.bytes(alphabet, 40)
         });
         let taken = try_all(protocol, texts);
-        println!("{protocol}: {taken} of 2000 taken over");
+        println!("{protocol}: {taken} of 1000 taken over");
     }
 }
 
@@ -220,7 +220,7 @@ fn spoilt_records_are_held_unless_they_prove_a_death() {
     let gone = mine.but(|record| record.pid = GONE);
     for protocol in NAMES {
         let mut dice = Dice(0x10c4_e700_0000_0002);
-        let texts = (0..2000).map(|i| {
+        let texts = (0..1000).map(|i| {
             let record = if i % 2 == 0 { &mine } else { &gone };
             let text = match protocol {
                 Protocol::PidFile => format!("{}\n", record.pid),
@@ -230,7 +230,7 @@ fn spoilt_records_are_held_unless_they_prove_a_death() {
             dice.spoil(text.as_bytes())
         });
         let taken = try_all(protocol, texts);
-        println!("{protocol}: {taken} of 2000 taken over");
+        println!("{protocol}: {taken} of 1000 taken over");
         assert!(taken > 0 || protocol == Protocol::PidFile);
     }
 }

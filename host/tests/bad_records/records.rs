@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use locket::{Engine, Protocol};
@@ -29,6 +30,11 @@ pub(crate) const INITIAL_NAMESPACE: u64 = 0xefff_fffc;
 impl Record {
     /// That of this process.
     pub(crate) fn mine() -> Self {
+        static MINE: OnceLock<Record> = OnceLock::new();
+        MINE.get_or_init(Self::of_this_process).clone()
+    }
+
+    fn of_this_process() -> Self {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
         let boot = boot.trim().replace('-', "");
         let host = rustix::system::uname();
