@@ -675,7 +675,8 @@ impl LockFile {
     ///
     /// # Errors
     ///
-    /// Those of the system, with [`is_io`](Error::is_io).
+    /// Those of the system, with [`is_io`](Error::is_io); and [invalid path](Error::is_invalid_path)
+    /// where something that is no lock has the name of one.
     pub fn is_locked(&self) -> Result<bool> {
         Ok(self.holder()?.is_some())
     }

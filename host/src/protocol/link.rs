@@ -42,7 +42,7 @@ impl Form for Link {
     fn claim(&self, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Claim>> {
         // One who died while he broke it by mistake may have left his name on it.
         let claims = owners(dir, name, seen)?.into_iter().map(|(_, claim)| claim);
-        Ok(claims.max_by_key(|claim| !claim.is_dead()))
+        Ok(claims.max_by_key(|claim| !claim.is_dead(dir)))
     }
 
     // The lock first: what is left if this ends in between is in nobody's way.

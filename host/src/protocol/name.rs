@@ -186,7 +186,7 @@ impl<F: Form> Scheme for F {
         } else {
             None
         };
-        if claim.as_ref().is_some_and(Claim::is_dead) {
+        if claim.as_ref().is_some_and(|claim| claim.is_dead(dir)) {
             return Ok(None);
         }
         Ok(Some(Found {
@@ -288,7 +288,7 @@ fn seize<F: Form>(
     if let Victim::Stale(age) = victim {
         let dead = || -> io::Result<bool> {
             let claim = form.claim(dir, name, seen)?;
-            Ok(claim.is_some_and(|claim| claim.is_dead()))
+            Ok(claim.is_some_and(|claim| claim.is_dead(dir)))
         };
         let old = || age.is_some_and(|age| seen.age() >= age);
         let stale = one && (dead()? || old() && is_no_more(form, dir, name, seen)?);
@@ -355,7 +355,7 @@ fn seize<F: Form>(
 /// Removes what breakers left beside the locks of a directory who died in the midst of it.
 fn tidy(dir: &File) -> io::Result<()> {
     for name in entry::names(dir)? {
-        if !Claim::of_own_name(&name).is_some_and(|claim| claim.is_dead()) {
+        if !Claim::of_own_name(&name).is_some_and(|claim| claim.is_dead(dir)) {
             continue;
         }
         if let Some(left) = Seen::at(dir, &name)? {

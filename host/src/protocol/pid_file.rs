@@ -13,7 +13,6 @@ use super::claim::{Claim, Host, parse_pid};
 use super::entry::{Seen, make_file, read_file};
 use super::name::Form;
 use crate::site::Made;
-use crate::sys::Identity;
 
 #[derive(Debug)]
 pub(crate) struct PidFile;
@@ -42,10 +41,9 @@ impl Form for PidFile {
             .strip_suffix(b"\n")
             .and_then(|line| std::str::from_utf8(line).ok())
             .and_then(parse_pid);
-        let local = Identity::of(dir, &dir.metadata()?).is_ok_and(|id| !id.is_network(dir));
         Ok(pid.map(|pid| Claim {
             pid,
-            host: if local { Host::Local } else { Host::Unknown },
+            host: Host::Local,
             start: None,
         }))
     }

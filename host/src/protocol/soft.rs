@@ -48,7 +48,7 @@ impl Form for Soft {
 fn record(claim: &Claim) -> String {
     let (host, namespace) = match &claim.host {
         Host::Named(host, namespace) => (host.as_bytes(), *namespace),
-        Host::Local | Host::Unknown | Host::Nowhere => (&[][..], None),
+        Host::Local | Host::Nowhere => (&[][..], None),
     };
     let mut record = format!("{}\n", claim.pid);
     for byte in host {

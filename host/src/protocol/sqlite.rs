@@ -92,7 +92,7 @@ impl Scheme for Sqlite {
         {
             return Ok(true);
         }
-        if holders.iter().any(|holder| !is_dead(holder)) {
+        if holders.iter().any(|holder| !is_dead(site, holder)) {
             return Ok(false);
         }
         let mark = unique_name(&key);
@@ -171,7 +171,7 @@ impl Scheme for Sqlite {
     fn holder(&self, site: &Site) -> io::Result<Option<Found>> {
         let (_, key, connection) = parts(site)?;
         let holders = self.read(&connection, &key)?;
-        let holder = holders.into_iter().find(|holder| !is_dead(holder));
+        let holder = holders.into_iter().find(|holder| !is_dead(site, holder));
         Ok(holder.map(|holder| {
             let claim = claim(&holder);
             Found {
@@ -235,8 +235,8 @@ fn claim(holder: &str) -> Option<Claim> {
     Claim::of_name(Path::new(holder).file_name()?)
 }
 
-fn is_dead(holder: &str) -> bool {
-    claim(holder).is_some_and(|claim| claim.is_dead())
+fn is_dead(site: &Site, holder: &str) -> bool {
+    claim(holder).is_some_and(|claim| claim.is_dead(&site.file))
 }
 
 /// Whether there is no table, as before the first acquire.
