@@ -726,3 +726,22 @@ fn waits_that_are_dropped_while_the_name_comes_and_goes() {
         lock.acquire(EX, STUCK).unwrap().release().unwrap();
     }
 }
+
+/// Those who wait behind a holder whose lock was broken wait on, for whoever has it now.
+#[test]
+fn what_was_lost_is_not_handed_on() {
+    for protocol in all() {
+        let dir = Dir::new();
+        let lock = open(protocol, dir.0.path());
+        let guard = lock.acquire(EX, STUCK).unwrap();
+        let mut waiter = pending(&lock, EX);
+        let breaker = open(protocol, dir.0.path());
+        breaker.break_lock().unwrap();
+        let another = breaker.acquire(EX, STUCK).unwrap();
+        drop(guard);
+        assert!(poll(&mut waiter).is_pending(), "{protocol}");
+        assert_eq!(breaker.state(), State::Held);
+        another.release().unwrap();
+        block_on(waiter).unwrap().release().unwrap();
+    }
+}
