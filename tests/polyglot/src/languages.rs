@@ -1,6 +1,6 @@
 //! The languages, and how a guest is built in each.
 
-mod c;
+pub mod c;
 mod rust;
 
 use anyhow::{Context, Result};
