@@ -1,12 +1,11 @@
 /*
  * flock() for programs that were written for Unix, unmodified: compile them with `-I posix`, and link
- * them with this file and
+ * them with this file, which is to come before the program's own.
  *
- *     -Wl,--wrap=__wasi_path_open,--wrap=__wasi_fd_close,--wrap=__wasi_fd_renumber
- *
- * A lock is opened by path, and WASI tells no path of a descriptor. But every path goes through one
- * function of the C library when it is opened, whoever opens it, and so the linker has it call ours,
- * which remembers it.
+ * A lock is opened by path, and WASI tells no path of a descriptor. But in the C library of WASI 0.1
+ * every path that is opened, be it by open(), openat() or fopen(), goes through one function, and
+ * every descriptor that is closed through another. Each is in an object of its own in the library, so
+ * that these here take their place without a flag for the linker; they remember the paths.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,7 +13,9 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <wasi/api.h>
+#include <wasi/libc.h>
 
 #include "locket.h"
 
@@ -84,37 +85,53 @@ static char *joined(char *folder, const char *path) {
     return whole;
 }
 
-extern __typeof__(__wasi_path_open) __real___wasi_path_open, __wrap___wasi_path_open;
-extern __typeof__(__wasi_fd_close) __real___wasi_fd_close, __wrap___wasi_fd_close;
-extern __typeof__(__wasi_fd_renumber) __real___wasi_fd_renumber, __wrap___wasi_fd_renumber;
-
-__wasi_errno_t __wrap___wasi_path_open(__wasi_fd_t folder, __wasi_lookupflags_t lookup,
-                                       const char *path, __wasi_oflags_t how,
-                                       __wasi_rights_t rights, __wasi_rights_t inherited,
-                                       __wasi_fdflags_t flags, __wasi_fd_t *fd) {
-    __wasi_errno_t error =
-        __real___wasi_path_open(folder, lookup, path, how, rights, inherited, flags, fd);
-    if (error) return error;
-    file *it = place(*fd);
+/* In place of the library's, for all that opens a file. */
+int __wasilibc_nocwd_openat_nomode(int folder, const char *path, int flags) {
+    __wasi_fdstat_t of_folder;
+    __wasi_errno_t error = __wasi_fd_fdstat_get(folder, &of_folder);
+    /* What the folder allows, save for what the access mode rules out. */
+    __wasi_rights_t rights = of_folder.fs_rights_inheriting;
+    if (!(flags & O_RDONLY)) rights &= ~(__WASI_RIGHTS_FD_READ | __WASI_RIGHTS_FD_READDIR);
+    if (!(flags & O_WRONLY))
+        rights &= ~(__WASI_RIGHTS_FD_DATASYNC | __WASI_RIGHTS_FD_WRITE |
+                    __WASI_RIGHTS_FD_ALLOCATE | __WASI_RIGHTS_FD_FILESTAT_SET_SIZE);
+    __wasi_lookupflags_t lookup = flags & O_NOFOLLOW ? 0 : __WASI_LOOKUPFLAGS_SYMLINK_FOLLOW;
+    __wasi_fd_t fd;
+    if (!error)
+        error = __wasi_path_open(folder, lookup, path, (flags >> 12) & 0xfff, rights,
+                                 of_folder.fs_rights_inheriting, flags & 0xfff, &fd);
+    if (error) {
+        errno = error;
+        return -1;
+    }
+    file *it = place(fd);
     /* Without memory the file is open all the same, and cannot be locked. */
     if (it) it->path = joined(directory(folder), path);
-    return 0;
+    return fd;
 }
 
-__wasi_errno_t __wrap___wasi_fd_close(__wasi_fd_t fd) {
-    /* The lock first: natively, too, it is free once close() returns. */
+/* In place of the library's. The lock is free once this returns. */
+int close(int fd) {
     forget(fd);
-    return __real___wasi_fd_close(fd);
+    __wasi_errno_t error = __wasi_fd_close(fd);
+    if (!error) return 0;
+    errno = error;
+    return -1;
 }
 
-__wasi_errno_t __wrap___wasi_fd_renumber(__wasi_fd_t from, __wasi_fd_t to) {
-    __wasi_errno_t error = __real___wasi_fd_renumber(from, to);
-    if (error || from == to) return error;
-    file *it = find(from);
-    file moved = it ? *it : (file){0};
-    if (it) *it = (file){0};
-    file *target = place(to);
-    if (target) *target = moved;
+/* In place of the library's, which has it in one object with close(). */
+int __wasilibc_fd_renumber(int fd, int newfd) {
+    __wasi_errno_t error = __wasi_fd_renumber(fd, newfd);
+    if (error) {
+        errno = error;
+        return -1;
+    }
+    if (fd == newfd) return 0;
+    file *old = find(fd);
+    file moved = old ? *old : (file){0};
+    if (old) *old = (file){0};
+    file *new = place(newfd);
+    if (new) *new = moved;
     return 0;
 }
 
@@ -156,7 +173,7 @@ int flock(int fd, int operation) {
     static const locket_options options = {.protocol = LOCKET_PROTOCOL_FLOCK};
     file *it = find(fd);
     if (!it) {
-        errno = fcntl(fd, F_GETFD) < 0 ? EBADF : EOPNOTSUPP;
+        errno = fcntl(fd, F_GETFL) < 0 ? EBADF : EOPNOTSUPP;
         return -1;
     }
     locket_mode mode;

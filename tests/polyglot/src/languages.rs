@@ -1,6 +1,7 @@
 //! The languages, and how a guest is built in each.
 
 pub mod c;
+mod cpp;
 mod rust;
 
 use anyhow::{Context, Result};
@@ -12,7 +13,12 @@ use crate::toolchain::Toolchain;
 use crate::{alone, folder};
 
 /// Every language, one file each.
-pub const LANGUAGES: &[Language] = &[c::LANGUAGE, rust::LANGUAGE];
+#[rustfmt::skip]
+pub const LANGUAGES: &[Language] = &[
+    c::LANGUAGE,
+    cpp::LANGUAGE,
+    rust::LANGUAGE,
+];
 
 /// A language with bindings, and the test guest in it.
 #[derive(Debug)]
