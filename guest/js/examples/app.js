@@ -1,0 +1,20 @@
+// Of all instances and processes that start at the same time, one does the work.
+
+import { LockTimeoutError, withLock } from "locket";
+
+export const run = {
+  run() {
+    try {
+      withLock("/jobs/app.lock", { timeout: 0 }, work);
+    } catch (error) {
+      if (!(error instanceof LockTimeoutError)) throw error;
+      console.log("somebody else is at it");
+    }
+  },
+};
+
+function work() {
+  const start = Date.now();
+  while (Date.now() < start + 500);
+  console.log("done");
+}
