@@ -1,7 +1,12 @@
 //! The languages, and how a guest is built in each.
 
 mod c;
+mod javascript;
+pub mod python;
+pub mod python_contract;
 mod rust;
+mod starlingmonkey;
+mod typescript;
 
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -12,7 +17,14 @@ use crate::toolchain::Toolchain;
 use crate::{alone, folder};
 
 /// Every language, one file each.
-pub const LANGUAGES: &[Language] = &[c::LANGUAGE, rust::LANGUAGE];
+pub const LANGUAGES: &[Language] = &[
+    c::LANGUAGE,
+    javascript::LANGUAGE,
+    python::LANGUAGE,
+    rust::LANGUAGE,
+    starlingmonkey::LANGUAGE,
+    typescript::LANGUAGE,
+];
 
 /// A language with bindings, and the test guest in it.
 #[derive(Debug)]

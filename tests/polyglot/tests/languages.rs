@@ -33,7 +33,11 @@ macro_rules! languages {
 
 languages! {
     c
+    javascript
+    python
     rust
+    starlingmonkey
+    typescript
 }
 
 /// A host, and what is needed to start guests of one language on it.
