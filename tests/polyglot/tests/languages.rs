@@ -210,8 +210,8 @@ async fn chooses_a_protocol(stage: &Stage) -> Result {
             ("open m /locks/m mkdir", "ok"),
             ("open s /locks/s sqlite", "err not-supported"),
             ("acquire f exclusive 0", "ok"),
-            ("acquire m exclusive 0", "ok"),
             ("acquire m shared 0", "err not-supported"),
+            ("acquire m exclusive 0", "ok"),
         ],
     )
     .await?;
@@ -245,10 +245,18 @@ async fn fails_as_the_interface_says(stage: &Stage) -> Result {
     .await?;
 
     let hold = stage.host.lock("a").acquire(Mode::Exclusive, None)?;
-    let mut waits = Box::pin(guest.run("acquire a exclusive none"));
-    assert!(timeout(QUIESCENT, &mut waits).await.is_err());
-    stage.host.lock("a").cancel_waits();
-    assert_eq!(timeout(STUCK, waits).await??, "err canceled");
+    let limits = Limits::new().longest_wait(Some(QUIESCENT));
+    let hasty = stage.host.ctx().limits(limits).build();
+    let mut guest = Guest::start_with(&stage.component, &stage.host, hasty).await?;
+    dialogue(
+        &mut guest,
+        &[
+            ("open a /locks/a", "ok"),
+            ("acquire a exclusive none", "err canceled"),
+            ("acquire a exclusive 60000", "err canceled"),
+        ],
+    )
+    .await?;
     drop(hold);
 
     let nothing = LocketCtx::builder(&stage.host.locks).build();
