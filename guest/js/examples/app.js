@@ -1,6 +1,7 @@
 // Of all instances and processes that start at the same time, one does the work.
 
 import { LockTimeoutError, withLock } from "locket";
+import { getStdout } from "wasi:cli/stdout@0.2.0";
 
 export const run = {
   run() {
@@ -8,7 +9,7 @@ export const run = {
       withLock("/jobs/app.lock", { timeout: 0 }, work);
     } catch (error) {
       if (!(error instanceof LockTimeoutError)) throw error;
-      console.log("somebody else is at it");
+      print("somebody else is at it\n");
     }
   },
 };
@@ -16,5 +17,9 @@ export const run = {
 function work() {
   const start = Date.now();
   while (Date.now() < start + 500);
-  console.log("done");
+  print("done\n");
+}
+
+function print(text) {
+  getStdout().blockingWriteAndFlush(Uint8Array.from(text, (letter) => letter.charCodeAt(0)));
 }

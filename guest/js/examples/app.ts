@@ -1,6 +1,7 @@
 // Of all instances and processes that start at the same time, one does the work.
 
 import { LockFile, LockTimeoutError } from "locket";
+import { getStdout } from "wasi:cli/stdout@0.2.0";
 
 export const run = {
   run(): void {
@@ -9,7 +10,7 @@ export const run = {
       work();
     } catch (error) {
       if (!(error instanceof LockTimeoutError)) throw error;
-      console.log("somebody else is at it");
+      print("somebody else is at it\n");
     }
   },
 };
@@ -17,5 +18,9 @@ export const run = {
 function work(): void {
   const start = Date.now();
   while (Date.now() < start + 500);
-  console.log("done");
+  print("done\n");
+}
+
+function print(text: string): void {
+  getStdout().blockingWriteAndFlush(Uint8Array.from(text, (letter) => letter.charCodeAt(0)));
 }

@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from typing import Any, Callable, ClassVar, Self
+from typing import Any, Callable, ClassVar, ParamSpec, Self, TypeVar
 
 from componentize_py_types import Err
 
@@ -17,6 +17,8 @@ except ImportError as error:
 
 from ._errors import said, text
 
+P = ParamSpec("P")
+R = TypeVar("R")
 StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 _LONGEST = 0xFFFF_FFFF
@@ -86,10 +88,10 @@ class Base:
     def _error(self, code: str, reason: str | None = None) -> Exception:
         return said(self._exception(code, text(code, reason, self.path)), code, reason)
 
-    def _ask(self, function: Callable[..., Any], *arguments: object) -> Any:
+    def _ask(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the host, and raises what it has to complain about as an exception."""
         try:
-            return function(*arguments)
+            return function(*args, **kwargs)
         except Err as err:
             raise self._error(*_code_and_reason(err.value)) from None
 
@@ -151,7 +153,8 @@ def protocol_of(name: str | None) -> api.Protocol | None:
 
 def _name(case: Any) -> str:
     """The name of a case of an enum, as the interface spells it."""
-    return case.name.lower().replace("_", "-")
+    name: str = case.name
+    return name.lower().replace("_", "-")
 
 
 def _code_and_reason(error: Any) -> tuple[str, str | None]:
