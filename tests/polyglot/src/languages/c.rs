@@ -22,7 +22,7 @@ fn build(scratch: &Path) -> Result<Vec<u8>> {
     let test = ["test.c", "test_component_type.o"];
     let module = scratch.join("guest.wasm");
     run(zig("cc")?
-        .args(["--target=wasm32-wasi", "-mexec-model=reactor", "-std=c23"])
+        .args(["--target=wasm32-wasi", "-mexec-model=reactor", "-std=gnu23"])
         .args(["-Os", "-s", "-Wall", "-Wextra", "-Werror", "-I"])
         .arg(&locket)
         .arg("-I")
