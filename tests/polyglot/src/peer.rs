@@ -1,6 +1,6 @@
 //! Somebody else, whom the host plays for the guest `python-contract`.
 
-use locket::{Guard, Mode};
+use locket::{Guard, Mode, Options, Protocol};
 use locket_tests::harness::Host;
 use std::path::PathBuf;
 use std::thread;
@@ -25,9 +25,16 @@ impl Peer {
         }
     }
 
-    fn hold(&mut self, path: &str) -> Result<()> {
+    fn hold(&mut self, path: &str, as_what: &str) -> Result<()> {
         let name = path.strip_prefix("/locks/").context("not in /locks")?;
-        let lock = self.locks.open(self.directory.join(name))?;
+        let protocol = match as_what {
+            "LinkLockFile" => Protocol::Link,
+            "MkdirLockFile" => Protocol::Mkdir,
+            "SymlinkLockFile" => Protocol::Symlink,
+            _ => Protocol::Native,
+        };
+        let options = Options::new().protocol(protocol);
+        let lock = self.locks.open_with(self.directory.join(name), &options)?;
         self.hold = Some(lock.acquire(Mode::Exclusive, None)?);
         Ok(())
     }
@@ -48,9 +55,12 @@ pub(crate) fn add_to_linker<T: 'static>(
     peer: fn(&mut T) -> &mut Peer,
 ) -> Result<()> {
     let mut interface = linker.instance("locket:contract/peer@0.1.0")?;
-    interface.func_wrap("hold", move |mut store, (path,): (String,)| {
-        peer(store.data_mut()).hold(&path)
-    })?;
+    interface.func_wrap(
+        "hold",
+        move |mut store, (path, as_what): (String, String)| {
+            peer(store.data_mut()).hold(&path, &as_what)
+        },
+    )?;
     interface.func_wrap("release", move |mut store, (after,)| {
         peer(store.data_mut()).release(after);
         Ok(())

@@ -91,21 +91,21 @@ class LockFile(unittest.TestCase):
         self.assertRaises(locket.LockError, lock.release)
 
     def test_a_released_lock_is_acquired_by_whoever_waits_for_ever(self):
-        peer.hold(self.path)
+        peer.hold(self.path, "lock_file")
         peer.release(after=0.3)
         lock = locket.lock_file(self.path)
         self.assert_lasts(0.25, lock.acquire)
         lock.release()
 
     def test_a_released_lock_is_acquired_by_whoever_waits_for_a_time(self):
-        peer.hold(self.path)
+        peer.hold(self.path, "lock_file")
         peer.release(after=0.3)
         lock = locket.lock_file(self.path, timeout=30, retry_period=0.01)
         self.assert_lasts(0.25, lock.acquire)
         lock.release()
 
     def test_without_time_a_lock_of_somebody_else_is_an_error(self):
-        peer.hold(self.path)
+        peer.hold(self.path, "lock_file")
         for timeout in 0, -1:
             lock = locket.lock_file(self.path, timeout=timeout)
             self.assert_lasts(0, lambda: self.assertRaises(locket.LockError, lock.acquire))
@@ -113,7 +113,7 @@ class LockFile(unittest.TestCase):
         self.assert_free()
 
     def test_a_timeout_runs_out(self):
-        peer.hold(self.path)
+        peer.hold(self.path, "lock_file")
         lock = locket.lock_file(self.path, timeout=0.3)
         self.assert_lasts(0.3, lambda: self.assertRaises(locket.LockError, lock.acquire))
         self.assert_held()

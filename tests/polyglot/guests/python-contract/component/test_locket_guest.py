@@ -18,7 +18,7 @@ class Guest(unittest.TestCase):
         ):
             with reader, locket.lock_file(PATH, timeout=0, shared=True):
                 self.assertRaises(locket.AlreadyLocked, locket.lock_file(PATH, timeout=0).acquire)
-        peer.hold(PATH)
+        peer.hold(PATH, "LockFile")
         self.assertRaises(locket.AlreadyLocked, reader.acquire)
         peer.release()
 

@@ -1,4 +1,4 @@
-"""Somebody else: another process, which holds the lock of both libraries."""
+"""Somebody else: another process."""
 
 import subprocess
 import sys
@@ -10,12 +10,12 @@ FOLDER = tempfile.mkdtemp()
 _process: subprocess.Popen[str] | None = None
 
 
-def hold(path: str) -> None:
+def hold(path: str, as_what: str) -> None:
     global _process
     if _process:
         _process.wait()
     _process = subprocess.Popen(
-        [sys.executable, __file__, path],
+        [sys.executable, __file__, path, as_what],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -31,12 +31,15 @@ def release(after: float = 0) -> None:
         _process.wait()
 
 
-def main(path: str) -> None:
+def main(path: str, as_what: str) -> None:
     import locket
     import lockfile
+    from lockfile import linklockfile, mkdirlockfile, symlinklockfile
 
+    modules = locket, lockfile, linklockfile, mkdirlockfile, symlinklockfile
+    [lock] = {getattr(module, as_what) for module in modules if hasattr(module, as_what)}
     try:
-        with locket.lock_file(path), lockfile.LockFile(path):
+        with lock(path):
             print("held", flush=True)
             time.sleep(float(sys.stdin.readline()))
     except lockfile.NotLocked:
@@ -44,4 +47,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
