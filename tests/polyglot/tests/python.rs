@@ -7,7 +7,7 @@ use locket_tests::harness::Host;
 use polyglot::host::{Guest, component};
 use polyglot::languages::python::COMPONENTIZE_PY;
 use polyglot::languages::python_contract::{LANGUAGE as CONTRACT, TESTS};
-use polyglot::root;
+use polyglot::{Language, root};
 use std::process::Command;
 
 type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -45,5 +45,22 @@ async fn the_package_keeps_the_promises_of_the_libraries() -> Result {
         println!("{printed}");
         assert!(printed.ends_with("\nOK"), "{suite}:\n{printed}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn to_break_locks_takes_an_import_of_its_own() -> Result {
+    let python = Language::named("python").expect("a language");
+    if !python.is_ready() {
+        return Ok(());
+    }
+    let host = Host::new();
+    let mut guest = Guest::start(&component(&python.built()?.path)?, &host).await?;
+    assert_eq!(guest.run("open a /locks/a").await?, "ok");
+    assert_eq!(
+        guest.run("break-lock a").await?,
+        "err other this component cannot break lock '/locks/a': \
+         its world does not `import locket:lock/admin@0.1.0`"
+    );
     Ok(())
 }

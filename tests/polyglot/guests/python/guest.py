@@ -77,6 +77,11 @@ def count(name: str, times: str) -> None:
             counter.write(counter.read() + 1)
 
 
+def break_lock(name: str) -> None:
+    """Not a command of the world, but see tests/python.rs."""
+    locket.LockFile(locks[name].path).break_lock()
+
+
 def seconds(timeout: str) -> float | None:
     if timeout == "none":
         return None
