@@ -2,7 +2,12 @@
 
 pub mod c;
 mod cpp;
+mod javascript;
+pub mod python;
+pub mod python_contract;
 mod rust;
+mod starlingmonkey;
+mod typescript;
 
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -17,7 +22,11 @@ use crate::{alone, folder};
 pub const LANGUAGES: &[Language] = &[
     c::LANGUAGE,
     cpp::LANGUAGE,
+    javascript::LANGUAGE,
+    python::LANGUAGE,
     rust::LANGUAGE,
+    starlingmonkey::LANGUAGE,
+    typescript::LANGUAGE,
 ];
 
 /// A language with bindings, and the test guest in it.

@@ -34,7 +34,11 @@ macro_rules! languages {
 languages! {
     c
     cpp
+    javascript
+    python
     rust
+    starlingmonkey
+    typescript
 }
 
 #[test]
