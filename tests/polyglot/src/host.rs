@@ -82,13 +82,21 @@ pub fn component(path: &Path) -> Result<Component> {
     Component::from_file(runtime(), path)
 }
 
-fn linker() -> &'static Linker<State> {
+/// As [`component`], of one that is not in a file.
+///
+/// # Errors
+///
+/// Where it is none.
+pub fn component_of(bytes: &[u8]) -> Result<Component> {
+    Component::new(runtime(), bytes)
+}
+
+/// WASI and the counter.
+fn plain_linker() -> &'static Linker<State> {
     static LINKER: OnceLock<Linker<State>> = OnceLock::new();
     LINKER.get_or_init(|| {
         let mut linker = Linker::<State>::new(runtime());
         let added = p2::add_to_linker_async(&mut linker)
-            .and_then(|()| locket::component::p2::add_to_linker_async(&mut linker))
-            .and_then(|()| locket::component::admin::add_to_linker(&mut linker))
             .and_then(|()| peer::add_to_linker(&mut linker, |state| &mut state.peer))
             .and_then(|()| {
                 let mut counter = linker.instance("locket:test/counter@0.1.0")?;
@@ -99,6 +107,18 @@ fn linker() -> &'static Linker<State> {
                     store.data_mut().counter.write(value)
                 })
             });
+        added.expect("the interfaces do not collide");
+        linker
+    })
+}
+
+/// The same with locks.
+fn linker() -> &'static Linker<State> {
+    static LINKER: OnceLock<Linker<State>> = OnceLock::new();
+    LINKER.get_or_init(|| {
+        let mut linker = plain_linker().clone();
+        let added = locket::component::p2::add_to_linker_async(&mut linker)
+            .and_then(|()| locket::component::admin::add_to_linker(&mut linker));
         added.expect("the interfaces do not collide");
         linker
     })
@@ -127,8 +147,33 @@ impl Guest {
     ///
     /// As [`start`](Self::start).
     pub async fn start_with(component: &Component, host: &Host, locket: LocketCtx) -> Result<Self> {
+        Self::instantiate(component, host, linker(), locket, &[]).await
+    }
+
+    /// Starts a guest on a host that has WASI and no locks, in an environment.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_without_locks(
+        component: &Component,
+        host: &Host,
+        environment: &[(&str, &str)],
+    ) -> wasmtime::Result<Self> {
+        let nothing = LocketCtx::builder(&host.locks).build();
+        Self::instantiate(component, host, plain_linker(), nothing, environment).await
+    }
+
+    async fn instantiate(
+        component: &Component,
+        host: &Host,
+        linker: &Linker<State>,
+        locket: LocketCtx,
+        environment: &[(&str, &str)],
+    ) -> wasmtime::Result<Self> {
         let wasi = WasiCtx::builder()
             .inherit_stderr()
+            .envs(environment)
             .preopened_dir(host.dir.path(), "/locks", FsPerms::ReadWrite)?
             .build();
         let counter = Counter {
@@ -144,7 +189,7 @@ impl Guest {
             peer: Peer::new(host),
         };
         let mut store = Store::new(runtime(), state);
-        let instance = linker().instantiate_async(&mut store, component).await?;
+        let instance = linker.instantiate_async(&mut store, component).await?;
         let run = instance.get_typed_func(&mut store, "run")?;
         Ok(Self { store, run })
     }

@@ -2,12 +2,16 @@
 
 pub mod c;
 mod cpp;
+mod go;
 mod javascript;
+mod provider;
 pub mod python;
 pub mod python_contract;
 mod rust;
 mod starlingmonkey;
 mod typescript;
+
+pub use provider::PROVIDER;
 
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -15,13 +19,14 @@ use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use crate::toolchain::Toolchain;
-use crate::{alone, folder};
+use crate::{alone, component, folder};
 
 /// Every language, one file each.
 #[rustfmt::skip]
 pub const LANGUAGES: &[Language] = &[
     c::LANGUAGE,
     cpp::LANGUAGE,
+    go::LANGUAGE,
     javascript::LANGUAGE,
     python::LANGUAGE,
     rust::LANGUAGE,
@@ -108,6 +113,16 @@ impl Language {
             let time = Duration::from_secs_f64(time);
             Ok(Built { path, time })
         })?
+    }
+
+    /// The guest with the provider plugged in.
+    ///
+    /// # Errors
+    ///
+    /// Where one of them does not build.
+    pub fn plugged(&self) -> Result<Vec<u8>> {
+        let built = |language: &Self| Ok::<_, anyhow::Error>(fs::read(language.built()?.path)?);
+        component::plug(built(self)?, built(&PROVIDER)?)
     }
 
     /// What tells this guest from those of other sources, or built by other versions.

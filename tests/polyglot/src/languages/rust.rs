@@ -27,7 +27,7 @@ pub(super) const LANGUAGE: Language = Language {
 };
 
 /// Not of a registry, so it is only looked for.
-const RUST: Toolchain = Toolchain {
+pub(super) const RUST: Toolchain = Toolchain {
     name: "rust",
     packages: &[],
     install: |_, _| Rust::find().map(drop),
