@@ -22,7 +22,7 @@ extern "C" {
 #endif
 
 /* A handle on the lock of one file. All zeros: closed. Not to be copied. */
-typedef struct locket {
+typedef struct locket_handle {
     int32_t handle;
 } locket_t;
 
@@ -116,9 +116,16 @@ locket_error locket_release(locket_t *lock);
 /* Whether anybody holds the lock, this component included. */
 locket_error locket_is_locked(const locket_t *lock, bool *is_locked);
 
+typedef enum locket_hold_state {
+    LOCKET_UNLOCKED,  /* Not held. */
+    LOCKET_HELD,      /* Held. */
+    LOCKET_UNCERTAIN, /* Cannot be told. */
+    LOCKET_LOST,      /* Was held, was not released, and is held no more. */
+} locket_hold_state;
+
 /* What this component knows of its own hold. */
 typedef struct locket_state {
-    enum { LOCKET_UNLOCKED, LOCKET_HELD, LOCKET_UNCERTAIN, LOCKET_LOST } is;
+    locket_hold_state is;
     locket_error lost; /* If lost: one of LOCKET_LOST_…. */
     bool has_token;    /* If held: whether there is a fencing token. */
     uint64_t token;

@@ -23,9 +23,9 @@ use crate::gap::Gap;
 use crate::protocol::Want;
 use crate::queue::{Entered, Failure, LockQueue, Means, OwnerId, Party, Ticket, Turn};
 use crate::registry::Registry;
-use crate::site::Site;
+use crate::site::{Opened, Site};
 use crate::sync::{Bed, Mutex, lock};
-use crate::target::{Opened, TRIES, Target};
+use crate::target::{TRIES, Target};
 use crate::waiter::{Helpers, KernelWait};
 use crate::watch::Watcher;
 use crate::{Guarantee, Holder, LostReason, Mode, OnRelease, Protocol, Scope, State, sys};
@@ -316,8 +316,9 @@ impl Engine {
     }
 
     /// Takes the lock of the file at `path` away from whoever holds it, in whatever protocol it
-    /// is held, and tells which that was. A lock that does not name its holder is left alone: that
-    /// takes [`LockFile::break_lock`] with the right protocol.
+    /// is held, and tells which that was. A lock that does not name its holder is left alone, and
+    /// so is a file with no more than a number in it, which may be anything: that takes
+    /// [`LockFile::break_lock`] with the right protocol.
     ///
     /// # Errors
     ///
@@ -348,14 +349,22 @@ pub(crate) fn break_any(
     open: impl Fn(Protocol) -> Result<LockFile>,
 ) -> Result<Protocol> {
     let (mut free, mut held, mut nothing) = (None, None, None);
+    let mut locked = false;
     for &protocol in Protocol::ALL {
+        // What the kernel locks is a file of somebody's, whatever is in it.
+        if locked && matches!(protocol, Protocol::PidFile | Protocol::Soft) {
+            continue;
+        }
         match open(protocol).and_then(|lock| lock.break_if(true)) {
             Ok(true) => return Ok(protocol),
             Ok(false) => free = Some(Error::new(Kind::NotLocked, path)),
             // There is no such file or database, or it is something else.
             Err(e) if e.is_not_found() || e.is_invalid_path() => _ = nothing.get_or_insert(e),
             Err(e) if e.is_unsupported() && protocol.is_name() => {}
-            Err(e) => _ = held.get_or_insert(e),
+            Err(e) => {
+                locked |= e.is_unsupported();
+                held.get_or_insert(e);
+            }
         }
     }
     let error = held.or(free).or(nothing);
@@ -666,7 +675,8 @@ impl LockFile {
     ///
     /// # Errors
     ///
-    /// Those of the system, with [`is_io`](Error::is_io).
+    /// Those of the system, with [`is_io`](Error::is_io); and [invalid path](Error::is_invalid_path)
+    /// where something that is no lock has the name of one.
     pub fn is_locked(&self) -> Result<bool> {
         Ok(self.holder()?.is_some())
     }
@@ -755,7 +765,9 @@ impl LockFile {
         }
     }
 
-    fn break_if(&self, certain: bool) -> Result<bool> {
+    /// Answers `false` where nobody holds it; if it must be `certain`, also where it does not say
+    /// who does.
+    pub(crate) fn break_if(&self, certain: bool) -> Result<bool> {
         let handle = &self.handle;
         let Some(queue) = handle.current()? else {
             return Ok(false);
@@ -1162,8 +1174,11 @@ fn failed(handle: &Handle, failure: Failure) -> Result<()> {
         Failure::Stale => {
             let before = handle.queue();
             handle.reopen()?;
-            // A granted directory that was removed can be opened again for all that.
-            if Arc::ptr_eq(&before, &handle.queue()) {
+            // A granted directory that was removed can be opened again for all that. A database that
+            // was removed is another now, and may have the number of the first.
+            let site = before.site();
+            let row = site.as_name().is_some_and(|name| name.database.is_some());
+            if !row && Arc::ptr_eq(&before, &handle.queue()) {
                 return Err(handle.error(Kind::NotFound));
             }
             Ok(())

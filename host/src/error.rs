@@ -177,8 +177,8 @@ impl fmt::Display for Error {
             Kind::Io => write!(f, "cannot lock `{path}`"),
         }?;
         match &self.source {
-            // The sentence above says all that these say.
-            Some(_) if self.kind == Kind::NotFound => Ok(()),
+            // The sentence above says all that the system says.
+            Some(source) if self.kind == Kind::NotFound && source.get_ref().is_none() => Ok(()),
             Some(source) => write!(f, ": {source}"),
             None => Ok(()),
         }

@@ -11,9 +11,13 @@
 
 #[cfg(unix)]
 mod claim;
+#[cfg(unix)]
+mod entry;
 mod fcntl;
 #[cfg(unix)]
 mod flock;
+#[cfg(unix)]
+mod guard;
 #[cfg(unix)]
 mod link;
 #[cfg(unix)]
@@ -133,7 +137,9 @@ protocols! {
     /// makes it.
     Mkdir = "mkdir";
     /// The file itself, which must not exist while the lock is free, with the holder's process
-    /// identifier in it, as pylockfile's `PIDLockFile` makes it.
+    /// identifier in it, as pylockfile's `PIDLockFile` makes it. Never for a path at which there may
+    /// be a file of another kind: one with nothing in it but the number of a process that is gone is
+    /// taken for a lock that was left behind, and removed.
     PidFile = "pid-file";
     /// The file itself, which must not exist while the lock is free, with a record of the holder in
     /// it, as filelock's `SoftFileLock` makes it and judges it.

@@ -40,9 +40,9 @@ use hashlink::{DefaultHashBuilder, LinkedHashMap};
 use crate::deadline::{Alarm, Clock};
 use crate::gap::{self, Gap};
 use crate::protocol::{Found, Want};
-use crate::site::Site;
+use crate::site::{Opened, Site};
 use crate::sync::{Mutex, MutexGuard, Woken, lock};
-use crate::target::{Identity, Opened, Target, reopen};
+use crate::target::{Identity, Target, reopen};
 use crate::waiter::{Helpers, KernelWait, Outcome};
 use crate::watch::{Interest, Watch, Watcher};
 use crate::{LostReason, Mode, Protocol, sys};
@@ -804,7 +804,10 @@ impl LockQueue {
     /// Something became of the name that is the lock.
     fn notice(self: &Arc<Self>) {
         let _ = self.change(|state| {
-            if state.held.is_some() && !state.is_held() {
+            if state.held.is_none() || state.is_held() {
+                state.doubt = None;
+            } else if state.doubt.is_none() {
+                // Not put off by what others do with the name in the meantime.
                 let again = self.call(Self::lose_if_gone);
                 let at = Instant::now() + DOUBT;
                 state.doubt = self.means.clock.wake_at(at, again).ok();
@@ -839,6 +842,13 @@ impl LockQueue {
         let _ = self.change(|state| {
             if let Sent::Resting(_) = state.sent {
                 state.sent = Sent::Nobody;
+                // What was told of the name during the rest is not told again.
+                if state
+                    .head()
+                    .is_some_and(|head| head.want.protocol.is_name())
+                {
+                    state.try_for_head(self);
+                }
             }
         });
     }
@@ -982,8 +992,9 @@ impl State {
         let mut given_back = Ok(());
         loop {
             let head = self.head();
-            // A rest comes before the next wait.
-            let long = self.held.is_some() && head.is_some() && self.long(queue);
+            // A rest comes before the next wait, and after a grant: else there might never be one.
+            let granted = self.held.is_some_and(|held| held.handed > 0);
+            let long = granted && head.is_some() && self.long(queue);
             if (long || !self.sent.serves(head))
                 && let Sent::Waiting { wait, by } = mem::take(&mut self.sent)
             {

@@ -8,8 +8,9 @@ use std::sync::{Arc, Weak};
 use hashlink::DefaultHashBuilder;
 
 use crate::queue::{LockQueue, Means, OwnerId, Ticket};
+use crate::site::Opened;
 use crate::sync::{Mutex, lock};
-use crate::target::{Identity, Opened};
+use crate::target::Identity;
 
 #[derive(Debug)]
 pub(crate) struct Registry {

@@ -10,14 +10,27 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use crate::sync::{Mutex, MutexGuard, lock};
+use crate::sys::Identity;
 
-/// An open lock, and what this engine holds of it.
+/// What a lock is kept on, open, and what this engine holds there.
 #[derive(Debug)]
 pub(crate) struct Site {
     /// The lock file. Where the lock is a name, the directory that the name is in.
     pub(crate) file: File,
     /// Boxed, since most locks have none.
     name: Option<Box<Name>>,
+}
+
+/// An open lock.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) site: Site,
+    /// Whether the file may be written to.
+    pub(crate) writable: bool,
+    /// That of the file of the site; of a row that of its database.
+    pub(crate) identity: Identity,
+    /// Whether it lies on a network file system.
+    pub(crate) network: bool,
 }
 
 /// Where a protocol keeps the lock of a file.

@@ -34,6 +34,8 @@ compile_error!("locket knows the locks of Linux, macOS and Windows");
 
 #[cfg(all(unix, feature = "sqlite"))]
 pub(crate) use system::path_of;
+#[cfg(feature = "sandbox")]
+pub(crate) use system::read_dir;
 pub(crate) use system::{
     Bell, Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Recall, Signal, Sleeper, Thread, detach,
     fork_generation, has_name, holder, keep_signals_away, kind_of, open_dir, remove, reopen,
@@ -41,6 +43,6 @@ pub(crate) use system::{
 };
 #[cfg(unix)]
 pub(crate) use system::{
-    INITIAL_PID_NAMESPACE, boot_id, exchange, give_name, has_inner_pid, is_zombie, nameless_file,
-    pid_namespace, pin, rename_new, start_ticks,
+    INITIAL_PID_NAMESPACE, boot_id, exchange, give_name, has_inner_pid, is_zombie, leads_nowhere,
+    nameless_file, pid_namespace, pin, rename_new, start_ticks,
 };

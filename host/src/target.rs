@@ -15,7 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::Protocol;
-use crate::site::{Place, Site};
+use crate::site::{Opened, Place, Site};
 use crate::sys::{self, NO_LINK, OPEN_FLAGS, OpenOptionsExt as _};
 
 pub(crate) use crate::sys::{Identity, reopen};
@@ -39,18 +39,6 @@ enum Base {
     /// A granted directory; the path leads nowhere but beneath it.
     #[cfg(feature = "sandbox")]
     Beneath(std::sync::Arc<cap_std::fs::Dir>),
-}
-
-/// An open lock.
-#[derive(Debug)]
-pub(crate) struct Opened {
-    pub(crate) site: Site,
-    /// Whether the file may be written to.
-    pub(crate) writable: bool,
-    /// That of the file of the site; of a row that of its database.
-    pub(crate) identity: Identity,
-    /// Whether it lies on a network file system.
-    pub(crate) network: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -169,8 +157,9 @@ impl Target {
             Base::Ambient => sys::open_dir(&self.path),
             #[cfg(feature = "sandbox")]
             Base::Beneath(dir) => {
+                // Good for resolution, and for nothing that needs more than a path.
                 let dir = dir.open_dir(&self.path).map_err(escape)?;
-                Ok(dir.into_std_file())
+                sys::read_dir(dir.into_std_file())
             }
         }
     }

@@ -49,7 +49,7 @@ enum Key {
 pub(crate) struct Interest {
     /// The name that may come to stand for something else or nothing.
     pub(crate) name: OsString,
-    /// Whether also to watch what is written to it, and to others whose names begin with it.
+    /// Whether it is a database: also to watch what is written to it and to its journal.
     pub(crate) content: bool,
     /// Called each time, and now and then for no reason.
     pub(crate) waker: Waker,
@@ -282,7 +282,15 @@ mod system {
             return all.map(|interest| interest.waker.clone()).collect();
         }
         let concerns = |interest: &&Interest| match name {
-            Some(name) if interest.content => name.as_bytes().starts_with(interest.name.as_bytes()),
+            Some(name) if interest.content => {
+                let name = name.as_bytes();
+                match name.strip_prefix(interest.name.as_bytes()) {
+                    Some(b"" | b"-journal") => true,
+                    // Made and removed by whoever looks, and so by those whom this would wake.
+                    Some(b"-wal") => events.contains(ReadFlags::MODIFY),
+                    _ => false,
+                }
+            }
             Some(name) => name == interest.name,
             // The directory itself.
             None => true,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use locket_tests::process::{Dir, Process, QUIESCENT, can_trace, eventually, kernel_waiters, peer};
 
@@ -98,6 +98,53 @@ fn waiting_makes_no_system_call() {
             "{acquire}: {}",
             std::fs::read_to_string(&trace).unwrap()
         );
+        assert_eq!(holder.ask("release"), "ok");
+        assert_eq!(waiter.answer(), "ok");
+        assert!(waiter.finish());
+    }
+}
+
+/// For a lock that is a name somebody has to look now and then, since nobody tells of a holder on
+/// another host. That is seldom, however the holder is doing.
+#[test]
+fn waiting_for_a_name_is_to_look_a_few_times_a_second() {
+    /// The shortest time from one look to the next.
+    const PAUSE: Duration = Duration::from_millis(200);
+    if !can_trace() {
+        return;
+    }
+    for protocol in ["link", "mkdir"] {
+        let dir = Dir::new();
+        let trace = dir.path().join("trace");
+        let mut holder = dir.peer_with(&["--protocol", protocol]);
+        assert_eq!(holder.ask("acquire exclusive none"), "ok");
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-o"]).arg(&trace).arg(peer());
+        strace.args(["--protocol", protocol]);
+        let mut waiter = Process::spawn(strace.arg(dir.lock()));
+        waiter.send("acquire exclusive none");
+        let trace = || std::fs::read_to_string(&trace).unwrap_or_default();
+        eventually("it waits", || trace().contains("pidfd_open"));
+        // To make a try, and to find out who holds it.
+        let looks = || {
+            trace()
+                .lines()
+                .filter(|line| line.contains("O_PATH"))
+                .count()
+                / 2
+        };
+        let (start, before) = (Instant::now(), looks());
+        assert_eq!(waiter.answer_within(10 * PAUSE), None);
+        let (looks, most) = (
+            looks() - before,
+            start.elapsed().div_duration_f64(PAUSE) + 1.0,
+        );
+        assert!(
+            (looks as f64) <= most,
+            "{protocol}: {looks} times\n{}",
+            trace()
+        );
+        assert!(looks > 0, "{protocol}: never");
         assert_eq!(holder.ask("release"), "ok");
         assert_eq!(waiter.answer(), "ok");
         assert!(waiter.finish());

@@ -21,7 +21,8 @@ Examples:
 
 Exit status: 0, 1 nobody holds it, 66 what is there is no lock, 69 a lock of the kernel is held")]
 pub(crate) struct Break {
-    /// The protocol of the lock; by default every one in which the lock names its holder
+    /// The protocol of the lock; by default every one in which the lock says beyond doubt who
+    /// holds it, which is neither `pid-file` nor `sqlite`
     #[arg(long, value_name = "PROTOCOL", value_parser = protocol())]
     protocol: Option<Protocol>,
 
@@ -44,8 +45,13 @@ impl Break {
                 Ok(0)
             }
             Err(e) if e.is_not_locked() => {
+                let hint = if self.protocol.is_none() {
+                    " that says who holds it; `--protocol` looks for one that does not"
+                } else {
+                    ""
+                };
                 say(format_args!(
-                    "nobody holds a lock of `{}`",
+                    "there is no lock of `{}`{hint}",
                     self.path.display()
                 ));
                 Ok(exit::FAILURE)

@@ -6,16 +6,17 @@
 //! anybody can write it; so a claim is never more than a reason to leave a lock alone.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 // Constant, and so none of the model checker's business.
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-use crate::sys;
+use crate::sys::{self, Identity};
 
 /// What a lock says of the process that made it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -32,10 +33,10 @@ pub(super) struct Claim {
 pub(super) enum Host {
     /// On the host whose file system this is, in whatever namespace.
     Local,
-    /// On a file system that hosts share, anywhere.
-    Unknown,
     /// On the host of this name; in that namespace, if the claim says.
     Named(OsString, Option<u64>),
+    /// Nowhere any more: it has said itself that it released the lock.
+    Nowhere,
 }
 
 /// The start of a process.
@@ -65,9 +66,12 @@ impl Claim {
     pub(super) fn mine() -> Self {
         static MINE: Mutex<Option<Claim>> = Mutex::new(None);
         let pid = process::id();
-        let mut mine = MINE.lock().unwrap_or_else(PoisonError::into_inner);
-        // A child process after a fork has another number.
-        if let Some(mine) = mine.as_ref().filter(|mine| mine.pid == pid) {
+        // In a child process after a fork it stays locked by a thread that is not there.
+        let mut mine = MINE.try_lock().ok();
+        // A child process has another number.
+        if let Some(Some(mine)) = mine.as_deref()
+            && mine.pid == pid
+        {
             return mine.clone();
         }
         let claim = Self {
@@ -75,7 +79,18 @@ impl Claim {
             host: Host::Named(host_name(), Some(sys::pid_namespace())),
             start: start_of(pid),
         };
-        mine.insert(claim).clone()
+        if let Some(mine) = &mut mine {
+            **mine = Some(claim.clone());
+        }
+        claim
+    }
+
+    /// The name of the host, if it says.
+    pub(super) fn host(&self) -> Option<String> {
+        match &self.host {
+            Host::Named(host, _) => Some(host.to_string_lossy().into_owned()),
+            Host::Local | Host::Nowhere => None,
+        }
     }
 
     /// Whether the number is one of a process of this namespace, or was.
@@ -83,24 +98,28 @@ impl Claim {
         let namespace = match &self.host {
             Host::Named(host, namespace) if *host == host_name() => *namespace,
             Host::Local => None,
-            Host::Named(..) | Host::Unknown => return false,
+            Host::Named(..) | Host::Nowhere => return false,
         };
         namespace.unwrap_or(sys::INITIAL_PID_NAMESPACE) == sys::pid_namespace()
     }
 
-    /// Whether the process that made it is gone, beyond doubt.
-    pub(super) fn is_dead(&self) -> bool {
+    /// Whether the process that made it, in this directory, is gone, beyond doubt.
+    pub(super) fn is_dead(&self, dir: &File) -> bool {
         let namespace = match &self.host {
+            Host::Nowhere => return true,
             Host::Named(host, namespace) if *host == host_name() => *namespace,
             Host::Local => None,
-            Host::Named(..) | Host::Unknown => return false,
+            Host::Named(..) => return false,
         };
         let boot = sys::boot_id();
-        if let Some(start) = self.start
-            && start.boot != 0
-            && boot != 0
-            && start.boot != boot
-        {
+        let then = self.start.map_or(0, |start| start.boot);
+        let known = boot != 0 && then != 0;
+        // Hosts that share a directory can have one name, and then nothing but the boot tells whether
+        // it is this one.
+        if is_shared(dir) && !(known && then == boot) {
+            return false;
+        }
+        if known && then != boot {
             return true;
         }
         if !(self.is_here() && self.is_gone()) {
@@ -136,11 +155,14 @@ impl Claim {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let (host, namespace) = match &self.host {
             Host::Named(host, namespace) => (host.clone(), namespace.unwrap_or_default()),
-            Host::Local | Host::Unknown => (OsString::new(), 0),
+            Host::Local | Host::Nowhere => (OsString::new(), 0),
         };
         let Start { boot, ticks } = self.start.unwrap_or(Start { boot: 0, ticks: 0 });
         let (pid, next) = (self.pid, NEXT.fetch_add(1, Ordering::Relaxed));
-        let mut name = host;
+        // Systems let a host be called so; a file cannot be.
+        let host = host.into_vec().into_iter();
+        let host = host.map(|byte| if byte == b'/' { b'_' } else { byte });
+        let mut name = OsString::from_vec(host.collect());
         name.push(format!(
             ".{pid}-0{boot:039}{namespace:010}{next:010}{ticks}"
         ));
@@ -175,26 +197,24 @@ impl Claim {
             let start = Start { boot, ticks };
             (Some(namespace), (ticks != 0).then_some(start))
         } else {
-            digits(0..number.len())?;
+            // Half of one of ours looks like this, but for its beginning.
+            let hash = digits(0..number.len())?;
+            if hash.is_empty() || hash.starts_with('0') && hash != "0" {
+                return None;
+            }
             (None, None)
         };
-        // The identifier of the thread, if the name has one.
-        let host = match host.iter().rposition(|b| *b == b'-') {
-            Some(dash) if !ours && host[dash + 1..].iter().all(u8::is_ascii_hexdigit) => {
-                let whole = host_name();
-                if whole.as_bytes() == host {
-                    host
-                } else {
-                    &host[..dash]
-                }
-            }
-            _ => host,
+        let is_thread = |id: &[u8]| !id.is_empty() && id.iter().all(u8::is_ascii_hexdigit);
+        // Behind the host there may be the identifier of a thread, and hosts can be called so.
+        let me = host_name();
+        let thread = host
+            .strip_prefix(me.as_bytes())
+            .and_then(|rest| rest.strip_prefix(b"-"));
+        let host = match thread {
+            Some(thread) if !ours && is_thread(thread) => Host::Local,
+            _ => Host::Named(OsStr::from_bytes(host).to_owned(), namespace),
         };
-        Some(Self {
-            pid,
-            host: Host::Named(OsStr::from_bytes(host).to_owned(), namespace),
-            start,
-        })
+        Some(Self { pid, host, start })
     }
 }
 
@@ -208,6 +228,12 @@ impl Claim {
             start: None,
         })
     }
+}
+
+/// Whether other hosts may have the directory, too.
+fn is_shared(dir: &File) -> bool {
+    let identity = dir.metadata().and_then(|data| Identity::of(dir, &data));
+    identity.map_or(true, |identity| identity.is_network(dir))
 }
 
 /// The start of a living process.
@@ -228,10 +254,14 @@ pub(super) fn parse_pid(text: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
+    fn dir() -> File {
+        sys::open_dir(&std::env::temp_dir()).expect("a directory")
+    }
+
     #[test]
     fn a_living_process_is_not_dead() {
         let mine = Claim::mine();
-        assert!(!mine.is_dead());
+        assert!(!mine.is_dead(&dir()));
         let read = Claim::of_name(&mine.unique_name()).expect("a claim");
         assert_eq!(read, mine);
         assert_ne!(mine.unique_name(), mine.unique_name());
@@ -243,11 +273,11 @@ mod tests {
         let start = claim.start.expect("a start");
         let ticks = start.ticks + 1;
         claim.start = Some(Start { ticks, ..start });
-        assert!(claim.is_dead());
+        assert!(claim.is_dead(&dir()));
         // So is one of an earlier boot.
         let boot = start.boot ^ 1;
         claim.start = Some(Start { boot, ..start });
-        assert!(claim.is_dead());
+        assert!(claim.is_dead(&dir()));
     }
 
     #[test]
@@ -256,17 +286,32 @@ mod tests {
             pid: i32::MAX.unsigned_abs(),
             ..Claim::mine()
         };
-        assert!(gone.is_dead());
+        assert!(gone.is_dead(&dir()));
         let elsewhere = Host::Named("elsewhere".into(), None);
         let container = Host::Named(host_name(), Some(1));
-        for host in [elsewhere, container, Host::Unknown] {
+        for host in [elsewhere, container] {
             let claim = Claim {
                 host,
                 start: None,
                 ..gone.clone()
             };
-            assert!(!claim.is_dead(), "{claim:?}");
+            assert!(!claim.is_dead(&dir()), "{claim:?}");
         }
+        // Also where the number would count here.
+        let elsewhere = Claim {
+            host: Host::Named("elsewhere".into(), Some(sys::pid_namespace())),
+            ..gone.clone()
+        };
+        assert!(!elsewhere.is_dead(&dir()));
+        // In no namespace is there anybody from before the boot.
+        let start = gone.start.expect("a start");
+        let boot = start.boot ^ 1;
+        let before = Claim {
+            host: Host::Named(host_name(), Some(1)),
+            start: Some(Start { boot, ..start }),
+            ..gone
+        };
+        assert!(before.is_dead(&dir()));
     }
 
     #[test]
@@ -276,6 +321,8 @@ mod tests {
         assert_eq!(pid_of("vm-5bbccb80.14277-1299480933727220916"), Some(14277));
         for unclear in [
             "vm-5bbccb80.142774976789965273491598",
+            "vm.14277-",
+            "vm.14277-0123",
             "vm.0-1",
             "vm.-1-1",
             "vm.4294967296-1",

@@ -11,7 +11,8 @@ use std::io;
 use rustix::fs::{AtFlags, Mode as Permissions, OFlags, linkat, openat, statat, unlinkat};
 
 use super::claim::Claim;
-use super::name::{Form, Seen, names};
+use super::entry::{Seen, names};
+use super::name::Form;
 use crate::site::Made;
 
 #[derive(Debug)]
@@ -39,7 +40,9 @@ impl Form for Link {
     }
 
     fn claim(&self, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Claim>> {
-        Ok(owners(dir, name, seen)?.pop().map(|(_, claim)| claim))
+        // One who died while he broke it by mistake may have left his name on it.
+        let claims = owners(dir, name, seen)?.into_iter().map(|(_, claim)| claim);
+        Ok(claims.max_by_key(|claim| !claim.is_dead(dir)))
     }
 
     // The lock first: what is left if this ends in between is in nobody's way.

@@ -8,12 +8,12 @@ use std::fs::File;
 use std::io;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode as Permissions, OFlags, mkdirat, openat, statat, unlinkat,
+    AtFlags, FileType, Mode as Permissions, OFlags, mkdirat, openat, renameat, unlinkat,
 };
-use rustix::io::Errno;
 
 use super::claim::Claim;
-use super::name::{Form, Seen, names};
+use super::entry::{Seen, names, open, remove_all};
+use super::name::Form;
 use crate::site::Made;
 use crate::sys;
 
@@ -55,8 +55,19 @@ impl Form for Mkdir {
         }
     }
 
-    fn clear(&self, dir: &File, name: &OsStr, _: &Seen, _: Option<&Made>) -> io::Result<()> {
-        remove_all(dir, name)
+    fn clear(&self, dir: &File, name: &OsStr, _: &Seen, made: Option<&Made>) -> io::Result<()> {
+        let Some(Made { mark, pin }) = made else {
+            return remove_all(dir, name);
+        };
+        // In one step: who dies between two leaves no empty directory, of which nobody could tell
+        // whose it is.
+        renameat(dir, name, dir, mark)?;
+        if let Some(lock) = pin {
+            let _ = unlinkat(lock, mark, AtFlags::empty());
+        }
+        // Stays there if somebody has put more into it.
+        let _ = unlinkat(dir, mark, AtFlags::REMOVEDIR);
+        Ok(())
     }
 }
 
@@ -65,7 +76,8 @@ fn build(dir: &File, name: &OsStr, claim: &Claim) -> io::Result<Made> {
     let mark = claim.unique_name();
     mkdirat(dir, name, Permissions::from_raw_mode(0o777))?;
     let fill = || -> io::Result<File> {
-        let lock = open(dir, name)?.ok_or(io::ErrorKind::NotFound)?;
+        // The umask can keep its owner out.
+        let lock = open(dir, name)?.ok_or(io::ErrorKind::PermissionDenied)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         openat(&lock, &mark, flags, Permissions::from_raw_mode(0o666))?;
         Ok(lock)
@@ -80,40 +92,4 @@ fn build(dir: &File, name: &OsStr, claim: &Claim) -> io::Result<Made> {
             Err(e)
         }
     }
-}
-
-fn open(dir: &File, name: &OsStr) -> io::Result<Option<File>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match openat(dir, name, flags, Permissions::empty()) {
-        Ok(lock) => Ok(Some(File::from(lock))),
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => Ok(None),
-        Err(e) => Err(e.into()),
-    }
-}
-
-/// Whether a directory has nothing in it, but possibly one empty file.
-pub(super) fn is_no_more(dir: &File, name: &OsStr) -> io::Result<bool> {
-    let Some(lock) = open(dir, name)? else {
-        return Ok(false);
-    };
-    Ok(match names(&lock)?.as_slice() {
-        [] => true,
-        [file] => statat(&lock, file, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
-            FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size == 0
-        }),
-        _ => false,
-    })
-}
-
-/// Removes a directory and the files in it, and never a directory in that.
-pub(super) fn remove_all(dir: &File, name: &OsStr) -> io::Result<()> {
-    if let Some(lock) = open(dir, name)? {
-        for file in names(&lock)? {
-            match unlinkat(&lock, &file, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
-    }
-    Ok(unlinkat(dir, name, AtFlags::REMOVEDIR)?)
 }

@@ -13,18 +13,18 @@
 //! so does a release, for the time between looking and removing. Where names cannot be
 //! exchanged, nothing is broken unless by hand.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::thread;
-use std::time::{Duration, SystemTime};
+use std::io;
+use std::time::Duration;
 
-use rustix::fs::{AtFlags, FileType, Mode as Permissions, OFlags, Stat, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, renameat, unlinkat};
 use rustix::io::Errno;
 
-use super::claim::{Claim, Host};
+use super::claim::Claim;
+use super::entry::{self, Seen};
+use super::guard::{Guard, MUCH_PATIENCE, PATIENCE};
 use super::{Found, Scheme, Want};
 use crate::Mode;
 use crate::site::{Made, Name, Place, Site};
@@ -44,6 +44,11 @@ pub(super) trait Form: fmt::Debug + Send + Sync {
 
     /// Who made what has the name, as far as it says.
     fn claim(&self, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Claim>>;
+
+    /// Whether what says who made it is a lock beyond doubt.
+    fn is_certain(&self) -> bool {
+        true
+    }
 
     /// Whether what has the name is a lock of this form.
     fn is_one(&self, kind: FileType) -> bool {
@@ -68,61 +73,6 @@ pub(super) trait Form: fmt::Debug + Send + Sync {
     /// Removes what is left where the name was taken away.
     fn forsake(&self, dir: &File, made: &Made) {
         let _ = (dir, made);
-    }
-}
-
-/// What has a name, at a time.
-#[derive(Debug)]
-pub(super) struct Seen {
-    pub(super) stat: Stat,
-    /// Keeps its number from being given to another.
-    _pin: Option<File>,
-}
-
-impl Seen {
-    /// What has the name, without following it.
-    pub(super) fn at(dir: &File, name: &OsStr) -> io::Result<Option<Self>> {
-        let pin = match sys::pin(dir, name) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(e),
-            Ok(pin) => pin,
-        };
-        let stat = match &pin {
-            Some(pin) => rustix::fs::fstat(pin),
-            None => statat(dir, name, AtFlags::SYMLINK_NOFOLLOW),
-        };
-        match stat {
-            Ok(stat) => Ok(Some(Self { stat, _pin: pin })),
-            Err(Errno::NOENT) => Ok(None),
-            Err(e) => Err(e.into()),
-        }
-    }
-
-    pub(super) fn is(&self, other: &Stat) -> bool {
-        (self.stat.st_dev, self.stat.st_ino) == (other.st_dev, other.st_ino)
-    }
-
-    /// Whether it still has the name.
-    fn is_at(&self, dir: &File, name: &OsStr) -> bool {
-        let now = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
-        now.is_ok_and(|now| self.is(&now))
-    }
-
-    pub(super) fn kind(&self) -> FileType {
-        FileType::from_raw_mode(self.stat.st_mode)
-    }
-
-    /// When it was last changed.
-    fn changed(&self) -> Option<SystemTime> {
-        #[allow(clippy::unnecessary_cast, reason = "of other widths on other systems")]
-        let (seconds, nanos) = (self.stat.st_mtime as i64, self.stat.st_mtime_nsec as u32);
-        let since = Duration::new(u64::try_from(seconds).ok()?, nanos);
-        SystemTime::UNIX_EPOCH.checked_add(since)
-    }
-
-    fn age(&self) -> Duration {
-        let age = self.changed().and_then(|changed| changed.elapsed().ok());
-        age.unwrap_or_default()
     }
 }
 
@@ -158,10 +108,7 @@ impl<F: Form> Scheme for F {
         for _ in 0..TRIES {
             let made = match Seen::at(dir, name.name())? {
                 None => self.make(dir, name.name(), &claim),
-                Some(seen) if !is_lock(self, seen.kind()) => {
-                    let other = "what has the name of the lock is none";
-                    return Err(io::Error::new(io::ErrorKind::InvalidInput, other));
-                }
+                Some(seen) if !is_lock(self, seen.kind()) => return Err(no_lock()),
                 Some(seen) if is_mine(&seen) => return Ok(true),
                 Some(seen) => {
                     let stale = Victim::Stale(want.stale_after);
@@ -192,13 +139,17 @@ impl<F: Form> Scheme for F {
         let (dir, name) = parts(site)?;
         let mut made = name.made();
         let Some(mine) = &*made else { return Ok(()) };
-        let _guard = Guard::of(dir);
-        match Seen::at(dir, name.name())? {
-            // What could not be removed is known to be ours the next time.
-            Some(seen) if self.is(dir, name.name(), &seen, mine) => {
-                self.clear(dir, name.name(), &seen, Some(mine))?;
-            }
-            _ => self.forsake(dir, mine),
+        let guard = Guard::of(dir, PATIENCE).ok().flatten();
+        // What could not be removed is known to be ours the next time.
+        let removed = match Seen::glance(dir, name.name())? {
+            Some(seen) if self.is(dir, name.name(), &seen, mine) => match guard {
+                Some(_) => removed(self.clear(dir, name.name(), &seen, Some(mine)))?,
+                None => withdraw(self, dir, name.name(), mine)?,
+            },
+            _ => false,
+        };
+        if !removed {
+            self.forsake(dir, mine);
         }
         *made = None;
         Ok(())
@@ -210,14 +161,14 @@ impl<F: Form> Scheme for F {
         };
         let made = name.made();
         let Some(made) = &*made else { return false };
-        let held = || match Seen::at(dir, name.name()) {
+        let held = || match Seen::glance(dir, name.name()) {
             Ok(seen) => seen.is_some_and(|seen| self.is(dir, name.name(), &seen, made)),
             // Nothing is known of it.
             Err(_) => true,
         };
         // Somebody who breaks it by mistake puts it back under the guard.
         held() || {
-            let _guard = Guard::of(dir);
+            let _guard = Guard::of(dir, PATIENCE);
             held()
         }
     }
@@ -228,24 +179,20 @@ impl<F: Form> Scheme for F {
             return Ok(None);
         };
         if !is_lock(self, seen.kind()) {
-            return Ok(None);
+            return Err(no_lock());
         }
         let claim = if self.is_one(seen.kind()) {
             self.claim(dir, name.name(), &seen)?
         } else {
             None
         };
-        if claim.as_ref().is_some_and(Claim::is_dead) {
+        if claim.as_ref().is_some_and(|claim| claim.is_dead(dir)) {
             return Ok(None);
         }
-        let host = claim.as_ref().and_then(|claim| match &claim.host {
-            Host::Named(host, _) => Some(host.to_string_lossy().into_owned()),
-            Host::Local | Host::Unknown => None,
-        });
         Ok(Some(Found {
             mode: Mode::Exclusive,
+            host: claim.as_ref().and_then(Claim::host),
             pid: claim.map(|claim| claim.pid),
-            host,
             since: seen.changed(),
         }))
     }
@@ -268,10 +215,16 @@ impl<F: Form> Scheme for F {
             one.then(|| self.claim(dir, name.name(), &seen))
                 .map_or(Ok(None), |claim| claim)
         };
-        if !is_lock(self, seen.kind()) || certain && claim()?.is_none() {
+        if certain && !(self.is_certain() && claim()?.is_some()) {
             return Ok(false);
         }
+        if !is_lock(self, seen.kind()) {
+            return Err(no_lock());
+        }
         if !is_no_more(self, dir, name.name(), &seen)? {
+            if !seen.is_at(dir, name.name()) {
+                return Ok(true);
+            }
             let more = "what is there holds more than a lock; remove it by hand if nobody needs it";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, more));
         }
@@ -296,16 +249,18 @@ fn is_lock<F: Form>(form: &F, kind: FileType) -> bool {
         || beside && matches!(kind, FileType::RegularFile | FileType::Directory)
 }
 
+fn no_lock() -> io::Error {
+    let other = "what has the name of the lock is none";
+    io::Error::new(io::ErrorKind::InvalidInput, other)
+}
+
 /// Whether what has the name is no more than a lock, so that nothing else goes with it.
 fn is_no_more<F: Form>(form: &F, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<bool> {
     match seen.kind() {
         FileType::RegularFile if seen.stat.st_size == 0 => Ok(true),
         FileType::RegularFile => Ok(form.claim(dir, name, seen)?.is_some()),
-        FileType::Symlink => Ok(matches!(
-            statat(dir, name, AtFlags::empty()),
-            Err(Errno::NOENT | Errno::LOOP)
-        )),
-        FileType::Directory => super::mkdir::is_no_more(dir, name),
+        FileType::Symlink => Ok(sys::leads_nowhere(dir, name)),
+        FileType::Directory => entry::is_bare(dir, name),
         _ => Ok(false),
     }
 }
@@ -333,7 +288,7 @@ fn seize<F: Form>(
     if let Victim::Stale(age) = victim {
         let dead = || -> io::Result<bool> {
             let claim = form.claim(dir, name, seen)?;
-            Ok(claim.is_some_and(|claim| claim.is_dead()))
+            Ok(claim.is_some_and(|claim| claim.is_dead(dir)))
         };
         let old = || age.is_some_and(|age| seen.age() >= age);
         let stale = one && (dead()? || old() && is_no_more(form, dir, name, seen)?);
@@ -341,8 +296,16 @@ fn seize<F: Form>(
             return Ok(Seized::Held);
         }
     }
-    let Some(_guard) = Guard::of(dir) else {
-        return Ok(Seized::Held);
+    let _guard = match victim {
+        Victim::Stale(_) => match Guard::of(dir, PATIENCE) {
+            Ok(Some(guard)) => Some(guard),
+            Ok(None) | Err(_) => return Ok(Seized::Held),
+        },
+        Victim::Anybody => match Guard::of(dir, MUCH_PATIENCE) {
+            Ok(None) => return Ok(Seized::Held),
+            // Where there is no guard, nobody breaks a lock unless by hand.
+            guard => guard.ok().flatten(),
+        },
     };
     if !seen.is_at(dir, name) {
         return Ok(Seized::Gone);
@@ -391,13 +354,17 @@ fn seize<F: Form>(
 
 /// Removes what breakers left beside the locks of a directory who died in the midst of it.
 fn tidy(dir: &File) -> io::Result<()> {
-    for name in names(dir)? {
-        if !Claim::of_own_name(&name).is_some_and(|claim| claim.is_dead()) {
+    for name in entry::names(dir)? {
+        if !Claim::of_own_name(&name).is_some_and(|claim| claim.is_dead(dir)) {
             continue;
         }
         if let Some(left) = Seen::at(dir, &name)? {
             match left.kind() {
-                FileType::Directory => super::mkdir::remove_all(dir, &name)?,
+                FileType::Directory if entry::is_bare(dir, &name)? => {
+                    entry::remove_all(dir, &name)?;
+                }
+                // Somebody put more into it.
+                FileType::Directory => {}
                 // One with another name says who made that.
                 FileType::RegularFile if left.stat.st_nlink > 1 => {}
                 _ => unlinkat(dir, &name, AtFlags::empty())?,
@@ -407,11 +374,43 @@ fn tidy(dir: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a lock that was to be removed was still there.
+fn removed(clear: io::Result<()>) -> io::Result<bool> {
+    match clear {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Removes a lock of ours where somebody might be breaking it at this moment: looks at it once
+/// more when it has lost its name. Answers `false` if it had been broken.
+fn withdraw<F: Form>(form: &F, dir: &File, name: &OsStr, made: &Made) -> io::Result<bool> {
+    let aside = Claim::mine().unique_name();
+    match renameat(dir, name, dir, &aside) {
+        Ok(()) => {}
+        Err(Errno::NOENT) => return Ok(false),
+        Err(e) => return Err(e.into()),
+    }
+    match Seen::glance(dir, &aside)? {
+        Some(seen) if form.is(dir, &aside, &seen, made) => {
+            // Nobody is in the way of others by what is left of it.
+            let _ = form.clear(dir, &aside, &seen, Some(made));
+            Ok(true)
+        }
+        _ => {
+            // If somebody has taken its place, whoever made it learns that it is lost.
+            let _ = sys::rename_new(dir, &aside, name);
+            Ok(false)
+        }
+    }
+}
+
 /// Removes somebody else's lock, of whatever form.
 fn remove<F: Form>(form: &F, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<()> {
     match seen.kind() {
         kind if form.is_one(kind) => form.clear(dir, name, seen, None),
-        FileType::Directory => super::mkdir::remove_all(dir, name),
+        FileType::Directory => entry::remove_all(dir, name),
         _ => Ok(unlinkat(dir, name, AtFlags::empty())?),
     }
 }
@@ -421,103 +420,49 @@ fn parts(site: &Site) -> io::Result<(&File, &Name)> {
     Ok((&site.file, name))
 }
 
-/// Keeps other users of Locket from changing, by more than making what is not there, the
-/// locks of a directory. It is a `flock` of that.
-struct Guard<'a>(&'a File);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::pid_file::PidFile;
 
-impl<'a> Guard<'a> {
-    /// None where somebody has it for long, or where directories cannot be locked.
-    fn of(dir: &'a File) -> Option<Self> {
-        /// Those who have it need some microseconds. Somebody else may lock the directory for as
-        /// long as he likes, and shall not hold us up.
-        const TRIES: usize = 200;
-        for _ in 0..TRIES {
-            match fs4::FileExt::try_lock(dir) {
-                Ok(()) => return Some(Self(dir)),
-                Err(fs4::TryLockError::WouldBlock) => thread::yield_now(),
-                Err(fs4::TryLockError::Error(e)) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(fs4::TryLockError::Error(_)) => return None,
-            }
-        }
-        None
+    /// A directory, and in it a lock of the first that the second has taken since.
+    fn taken() -> (tempfile::TempDir, File, [Made; 2], Seen) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = sys::open_dir(folder.path()).expect("a directory");
+        let name = OsStr::new("lock");
+        let make = || PidFile.make(&dir, name, &Claim::mine()).expect("a lock");
+        let first = make();
+        let seen = Seen::at(&dir, name).expect("a look").expect("a lock");
+        unlinkat(&dir, name, AtFlags::empty()).expect("its end");
+        let made = [first, make()];
+        (folder, dir, made, seen)
     }
-}
 
-impl Drop for Guard<'_> {
-    fn drop(&mut self) {
-        let _ = fs4::FileExt::unlock(self.0);
+    fn is_there(dir: &File, made: &Made) -> bool {
+        let seen = Seen::at(dir, OsStr::new("lock")).expect("a look");
+        let others = entry::names(dir).expect("a look");
+        others.len() == 1
+            && seen.is_some_and(|seen| PidFile.is(dir, OsStr::new("lock"), &seen, made))
     }
-}
 
-/// Makes a file with a content, complete from the moment it has its name.
-pub(super) fn make_file(
-    dir: &File,
-    name: &OsStr,
-    content: &[u8],
-    permissions: u32,
-    claim: &Claim,
-) -> io::Result<Made> {
-    let permissions = Permissions::from_raw_mode(permissions as _);
-    let file = match sys::nameless_file(dir, permissions) {
-        Ok(mut file) => {
-            file.write_all(content)?;
-            match sys::give_name(&file, dir, name) {
-                Ok(()) => Some(file),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(e),
-                Err(_) => None,
-            }
-        }
-        Err(_) => None,
-    };
-    let file = match file {
-        Some(file) => file,
-        // Not possible there: made and then written, as the peers do.
-        None => {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-            let mut file = File::from(openat(dir, name, flags, permissions)?);
-            if let Err(e) = file.write_all(content) {
-                let _ = unlinkat(dir, name, AtFlags::empty());
-                return Err(e);
-            }
-            file
-        }
-    };
-    Ok(Made {
-        mark: claim.unique_name(),
-        pin: Some(file),
-    })
-}
-
-/// The content of a lock file, if it is no longer than any that a holder writes.
-pub(super) fn read_file(dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Vec<u8>>> {
-    use std::io::Read;
-    const LONGEST: u64 = 1024;
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match openat(dir, name, flags, Permissions::empty()) {
-        Ok(file) => File::from(file),
-        // Gone, or not for us to read: it says nothing.
-        Err(Errno::NOENT | Errno::LOOP | Errno::ACCESS | Errno::PERM | Errno::NXIO) => {
-            return Ok(None);
-        }
-        Err(e) => return Err(e.into()),
-    };
-    if !rustix::fs::fstat(&file).is_ok_and(|stat| seen.is(&stat)) {
-        return Ok(None);
+    #[test]
+    fn who_withdraws_too_late_puts_it_back() {
+        let (_folder, dir, [first, second], _) = taken();
+        let name = OsStr::new("lock");
+        assert!(!withdraw(&PidFile, &dir, name, &first).expect("an answer"));
+        assert!(is_there(&dir, &second));
+        assert!(withdraw(&PidFile, &dir, name, &second).expect("an answer"));
+        assert!(entry::names(&dir).expect("a look").is_empty());
     }
-    let mut content = Vec::new();
-    file.take(LONGEST + 1).read_to_end(&mut content)?;
-    Ok((content.len() as u64 <= LONGEST).then_some(content))
-}
 
-/// The names in a directory.
-pub(super) fn names(dir: &File) -> io::Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(dir)? {
-        let entry = entry?;
-        let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if name != "." && name != ".." {
-            names.push(name.to_owned());
-        }
+    #[test]
+    fn who_breaks_too_late_leaves_it() {
+        let (_folder, dir, [_, second], seen) = taken();
+        let site = Site::name(dir.try_clone().expect("another"), "lock".into(), None);
+        let name = site.as_name().expect("a name");
+        let mine = Claim::mine();
+        let seized = seize(&PidFile, &dir, name, &seen, Victim::Anybody, &mine);
+        assert!(matches!(seized, Ok(Seized::Gone)));
+        assert!(is_there(&dir, &second));
     }
-    Ok(names)
 }

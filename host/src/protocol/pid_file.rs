@@ -10,9 +10,9 @@ use std::fs::File;
 use std::io;
 
 use super::claim::{Claim, Host, parse_pid};
-use super::name::{Form, Seen, make_file, read_file};
+use super::entry::{Seen, make_file, read_file};
+use super::name::Form;
 use crate::site::Made;
-use crate::sys::Identity;
 
 #[derive(Debug)]
 pub(crate) struct PidFile;
@@ -27,6 +27,11 @@ impl Form for PidFile {
         make_file(dir, name, content.as_bytes(), 0o644, claim)
     }
 
+    // A file with a number in it may be anything.
+    fn is_certain(&self) -> bool {
+        false
+    }
+
     fn claim(&self, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Claim>> {
         let Some(content) = read_file(dir, name, seen)? else {
             return Ok(None);
@@ -36,10 +41,9 @@ impl Form for PidFile {
             .strip_suffix(b"\n")
             .and_then(|line| std::str::from_utf8(line).ok())
             .and_then(parse_pid);
-        let local = Identity::of(dir, &dir.metadata()?).is_ok_and(|id| !id.is_network(dir));
         Ok(pid.map(|pid| Claim {
             pid,
-            host: if local { Host::Local } else { Host::Unknown },
+            host: Host::Local,
             start: None,
         }))
     }

@@ -12,7 +12,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 
 use super::claim::{Claim, Host, Start, parse_pid};
-use super::name::{Form, Seen, make_file, read_file};
+use super::entry::{Seen, make_file, read_file};
+use super::name::Form;
 use crate::site::Made;
 use crate::sys;
 
@@ -36,7 +37,6 @@ impl Form for Soft {
     /// A breaker of filelock's may be about to put the file back. This word lets everybody take
     /// it for what it is.
     fn forsake(&self, _: &File, made: &Made) {
-        const RELEASED: &[u8] = b"filelock/released\n";
         if let Some(file) = &made.pin
             && file.write_all_at(RELEASED, 0).is_ok()
         {
@@ -48,7 +48,7 @@ impl Form for Soft {
 fn record(claim: &Claim) -> String {
     let (host, namespace) = match &claim.host {
         Host::Named(host, namespace) => (host.as_bytes(), *namespace),
-        Host::Local | Host::Unknown => (&[][..], None),
+        Host::Local | Host::Nowhere => (&[][..], None),
     };
     let mut record = format!("{}\n", claim.pid);
     for byte in host {
@@ -73,7 +73,16 @@ fn record(claim: &Claim) -> String {
 
 const MARK: &str = "?pidns-";
 
+const RELEASED: &[u8] = b"filelock/released\n";
+
 fn parse(content: &[u8]) -> Option<Claim> {
+    if content == RELEASED {
+        return Some(Claim {
+            pid: 0,
+            host: Host::Nowhere,
+            start: None,
+        });
+    }
     let content = std::str::from_utf8(content).ok()?.strip_suffix('\n')?;
     let lines: Vec<_> = content.split('\n').collect();
     let (pid, host, start) = match lines.as_slice() {
@@ -197,7 +206,7 @@ mod tests {
 
     #[test]
     fn what_is_no_record_says_nothing() {
-        let bad: [&[u8]; 12] = [
+        let bad: [&[u8]; 11] = [
             b"",
             b"\n",
             b"123\n",
@@ -209,7 +218,6 @@ mod tests {
             b"1\nvm\nx\n",
             b"1\nv m\n",
             b"\xff\n\xff\n",
-            b"filelock/released\n",
         ];
         for content in bad {
             assert_eq!(parse(content), None, "{content:?}");

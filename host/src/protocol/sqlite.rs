@@ -12,18 +12,18 @@
 //! as any transaction does.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, params};
 
-use super::claim::{Claim, Host};
+use super::claim::Claim;
 use super::{Found, Scheme, Want};
 use crate::Mode;
-use crate::site::{Made, Name, Place, Site};
+use crate::site::{Made, Name, Opened, Place, Site};
 use crate::sys::{self, Identity, Sleeper};
-use crate::target::Opened;
 
 #[derive(Debug)]
 pub(crate) struct Sqlite;
@@ -63,8 +63,10 @@ fn connect(database: &Path, create: bool) -> io::Result<Connection> {
     };
     open().map_err(|e| match std::fs::metadata(database) {
         // SQLite knows no more than that it cannot.
-        Err(file) if !create || database.parent().is_some_and(|dir| !dir.exists()) => file,
-        _ => error(e),
+        Err(file) if !create || database.parent().is_some_and(|dir| !dir.exists()) => {
+            about(file.kind(), &file, database)
+        }
+        _ => error(e, database),
     })
 }
 
@@ -90,7 +92,7 @@ impl Scheme for Sqlite {
         {
             return Ok(true);
         }
-        if holders.iter().any(|holder| !is_dead(holder)) {
+        if holders.iter().any(|holder| !is_dead(site, holder)) {
             return Ok(false);
         }
         let mark = unique_name(&key);
@@ -122,7 +124,7 @@ impl Scheme for Sqlite {
             }
             Ok(false) => Ok(false),
             Err(e) if is_busy(&e) => Ok(false),
-            Err(e) => Err(error(e)),
+            Err(e) => Err(in_database(&connection)(e)),
         }
     }
 
@@ -131,15 +133,24 @@ impl Scheme for Sqlite {
     }
 
     fn unlock(&self, site: &Site) -> io::Result<()> {
-        let (name, key, connection) = parts(site)?;
+        let (name, key, connection) = match parts(site) {
+            // With the database went the row.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                site.as_name().map(|name| name.made().take());
+                return Ok(());
+            }
+            parts => parts?,
+        };
         let mut made = name.made();
         if let Some(Made { mark, .. }) = &*made {
-            connection.busy_timeout(RELEASE).map_err(error)?;
+            connection
+                .busy_timeout(RELEASE)
+                .map_err(in_database(&connection))?;
             let delete = "delete from locks where lock_file = ? and unique_name = ?";
             let mark = mark.to_string_lossy();
             connection
                 .execute(delete, params![key, mark])
-                .map_err(error)?;
+                .map_err(in_database(&connection))?;
             *made = None;
         }
         Ok(())
@@ -153,23 +164,19 @@ impl Scheme for Sqlite {
             let Some(made) = &*made else { return Ok(false) };
             Ok(holders.iter().any(|holder| *made.mark == **holder))
         };
-        // Where it cannot be read, nothing is known of it.
-        held().unwrap_or(true)
+        // Where it is there and cannot be read, nothing is known of it.
+        held().unwrap_or_else(|e| e.kind() != io::ErrorKind::NotFound)
     }
 
     fn holder(&self, site: &Site) -> io::Result<Option<Found>> {
         let (_, key, connection) = parts(site)?;
         let holders = self.read(&connection, &key)?;
-        let holder = holders.into_iter().find(|holder| !is_dead(holder));
+        let holder = holders.into_iter().find(|holder| !is_dead(site, holder));
         Ok(holder.map(|holder| {
             let claim = claim(&holder);
-            let host = claim.as_ref().and_then(|claim| match &claim.host {
-                Host::Named(host, _) => Some(host.to_string_lossy().into_owned()),
-                Host::Local | Host::Unknown => None,
-            });
             Found {
+                host: claim.as_ref().and_then(Claim::host),
                 pid: claim.map(|claim| claim.pid),
-                host,
                 ..Found::new(Mode::Exclusive)
             }
         }))
@@ -184,9 +191,13 @@ impl Scheme for Sqlite {
     // A row of that table is nothing else.
     fn break_lock(&self, site: &Site, _: bool) -> io::Result<bool> {
         let (_, key, connection) = parts(site)?;
-        connection.busy_timeout(RELEASE).map_err(error)?;
-        let broken = connection.execute("delete from locks where lock_file = ?", [key]);
-        Ok(broken.map_err(error)? > 0)
+        connection
+            .busy_timeout(RELEASE)
+            .map_err(in_database(&connection))?;
+        match connection.execute("delete from locks where lock_file = ?", [key]) {
+            Err(e) if is_without_table(&e) => Ok(false),
+            broken => Ok(broken.map_err(in_database(&connection))? > 0),
+        }
     }
 }
 
@@ -200,13 +211,8 @@ impl Sqlite {
             rows.collect()
         };
         match read() {
-            // Before the first acquire there is no table.
-            Err(rusqlite::Error::SqliteFailure(e, Some(what)))
-                if e.code == ErrorCode::Unknown && what.starts_with("no such table") =>
-            {
-                Ok(Vec::new())
-            }
-            read => read.map_err(error),
+            Err(e) if is_without_table(&e) => Ok(Vec::new()),
+            read => read.map_err(in_database(connection)),
         }
     }
 }
@@ -229,8 +235,14 @@ fn claim(holder: &str) -> Option<Claim> {
     Claim::of_name(Path::new(holder).file_name()?)
 }
 
-fn is_dead(holder: &str) -> bool {
-    claim(holder).is_some_and(|claim| claim.is_dead())
+fn is_dead(site: &Site, holder: &str) -> bool {
+    claim(holder).is_some_and(|claim| claim.is_dead(&site.file))
+}
+
+/// Whether there is no table, as before the first acquire.
+fn is_without_table(error: &rusqlite::Error) -> bool {
+    matches!(error, rusqlite::Error::SqliteFailure(e, Some(what))
+        if e.code == ErrorCode::Unknown && what.starts_with("no such table"))
 }
 
 fn is_busy(error: &rusqlite::Error) -> bool {
@@ -241,14 +253,23 @@ fn is_busy(error: &rusqlite::Error) -> bool {
     )
 }
 
-fn error(error: rusqlite::Error) -> io::Error {
+/// What went wrong in the database that is open.
+fn in_database(connection: &Connection) -> impl Fn(rusqlite::Error) -> io::Error {
+    |e| error(e, Path::new(connection.path().unwrap_or_default()))
+}
+
+fn error(error: rusqlite::Error, database: &Path) -> io::Error {
     use io::ErrorKind as E;
     let kind = match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => E::InvalidData,
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => E::PermissionDenied,
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => E::ResourceBusy,
         Some(ErrorCode::DiskFull) => E::StorageFull,
         _ => E::Other,
     };
-    io::Error::new(kind, error)
+    about(kind, &error, database)
+}
+
+/// The path of the lock is in every message, and that is another file.
+fn about(kind: io::ErrorKind, what: &dyn fmt::Display, database: &Path) -> io::Error {
+    io::Error::new(kind, format!("{}: {what}", database.display()))
 }

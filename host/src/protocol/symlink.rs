@@ -9,7 +9,8 @@ use rustix::fs::{FileType, readlinkat, symlinkat};
 use rustix::io::Errno;
 
 use super::claim::Claim;
-use super::name::{Form, Seen};
+use super::entry::Seen;
+use super::name::Form;
 use crate::site::Made;
 
 #[derive(Debug)]

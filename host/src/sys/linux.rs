@@ -10,12 +10,17 @@ use std::ptr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD, Mode as Permissions, OFlags, linkat, openat};
+use rustix::fs::{
+    AtFlags, CWD, Mode as Permissions, OFlags, ResolveFlags, linkat, openat, openat2,
+};
+use rustix::io::Errno;
 
 use super::unix::{check, record_lock, timespec, whole_file};
 use crate::Mode;
 use crate::deadline::{Clock, Deadline};
 
+#[cfg(feature = "sandbox")]
+pub(crate) use super::unix::read_dir;
 pub(crate) use super::unix::{
     Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, exchange, fork_generation, has_name,
     holder, keep_signals_away, kind_of, open_dir, remove, rename_new, try_lock, unlock,
@@ -218,6 +223,15 @@ pub(crate) fn path_of(dir: &File) -> io::Result<std::path::PathBuf> {
     fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd()))
 }
 
+/// Whether a link leads to nothing, beneath its directory. One that leads out of that is nobody's
+/// lock, and who may not look there shall not learn whether there is something.
+pub(crate) fn leads_nowhere(dir: &File, link: &OsStr) -> bool {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let beneath = ResolveFlags::BENEATH;
+    let found = openat2(dir, link, flags, Permissions::empty(), beneath);
+    matches!(found, Err(Errno::NOENT | Errno::LOOP))
+}
+
 /// Keeps what has a name in a directory from being gone for good, whatever becomes of the name.
 pub(crate) fn pin(dir: &File, name: &OsStr) -> io::Result<Option<File>> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -277,6 +291,9 @@ pub(crate) fn is_zombie(pid: u32) -> bool {
 
 /// What `/proc/<pid>/stat` says after the name of the program, which can be anything.
 fn stat_fields(pid: u32) -> Option<Vec<String>> {
+    if !numbers_are_ours() {
+        return None;
+    }
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     let fields = std::str::from_utf8(&stat[end + 1..]).ok()?;
@@ -284,8 +301,18 @@ fn stat_fields(pid: u32) -> Option<Vec<String>> {
     (!fields.is_empty()).then_some(fields)
 }
 
+/// Whether the processes in `/proc` have the numbers there that they have for this one. In a new
+/// namespace they have not until it is mounted anew.
+fn numbers_are_ours() -> bool {
+    let me = std::process::id().to_string();
+    fs::read_link("/proc/self").is_ok_and(|number| number.as_os_str() == me.as_str())
+}
+
 /// Whether a process in a namespace below this one may have this number there.
 pub(crate) fn has_inner_pid(pid: u32) -> bool {
+    if !numbers_are_ours() {
+        return true;
+    }
     let Ok(processes) = fs::read_dir("/proc") else {
         return true;
     };

@@ -17,6 +17,8 @@ use crate::Mode;
 use crate::deadline::{self, Clock, Deadline};
 use crate::sync::{Mutex, lock};
 
+#[cfg(feature = "sandbox")]
+pub(crate) use super::unix::read_dir;
 pub(crate) use super::unix::{
     Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, exchange, fork_generation, has_name,
     holder, keep_signals_away, kind_of, open_dir, remove, rename_new, try_lock, unlock,
@@ -260,6 +262,14 @@ pub(crate) fn detach(file: &File) -> io::Result<()> {
     // nobody uses, and no lock.
     rustix::io::fcntl_setfd(file, rustix::io::FdFlags::CLOEXEC)?;
     Ok(())
+}
+
+/// Whether a link leads to nothing.
+pub(crate) fn leads_nowhere(dir: &File, link: &OsStr) -> bool {
+    use rustix::fs::{AtFlags, statat};
+    use rustix::io::Errno;
+    let found = statat(dir, link, AtFlags::empty());
+    matches!(found, Err(Errno::NOENT | Errno::LOOP))
 }
 
 /// There is no descriptor that keeps the number of whatever has a name; numbers are not used

@@ -94,6 +94,18 @@ pub(crate) fn open_dir(path: &Path) -> io::Result<File> {
     }
 }
 
+/// A directory that may have been opened for the names in it alone, so that it can also be locked and
+/// read, if it may be read.
+#[cfg(feature = "sandbox")]
+pub(crate) fn read_dir(dir: File) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags, openat};
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
+    match openat(&dir, ".", flags, Mode::empty()) {
+        Err(Errno::ACCESS) => Ok(dir),
+        read => Ok(read?.into()),
+    }
+}
+
 /// Exchanges what two names in a directory stand for, in one step.
 pub(crate) fn exchange(dir: &File, one: &OsStr, other: &OsStr) -> io::Result<()> {
     Ok(renameat_with(dir, one, dir, other, RenameFlags::EXCHANGE)?)

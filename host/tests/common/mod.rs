@@ -186,3 +186,28 @@ pub(crate) fn removes_open_files(dir: &Dir) -> bool {
     }
     gone
 }
+
+/// Runs `test` while nobody may make or remove anything in the directory, in a thread without the
+/// privileges of root, whom permissions do not concern.
+#[cfg(target_os = "linux")]
+pub(crate) fn without_privileges<R: Send>(dir: &Dir, test: impl FnOnce() -> R + Send) -> R {
+    use std::os::unix::fs::PermissionsExt;
+    let nobody = rustix::process::Uid::from_raw(65534);
+    let permit = |mode| {
+        let permissions = PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(dir.0.path(), permissions).unwrap();
+    };
+    permit(0o555);
+    let outcome = thread::scope(|scope| {
+        let test = || {
+            if rustix::process::geteuid().is_root() {
+                // Of this thread alone: the system call is below the C library, which would tell all.
+                rustix::thread::set_thread_uid(nobody).unwrap();
+            }
+            test()
+        };
+        scope.spawn(test).join()
+    });
+    permit(0o755);
+    outcome.unwrap()
+}

@@ -11,12 +11,14 @@ use wasmtime::{Cache, CacheConfig, Config, Engine, Result, Store};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView, p2};
 
 use crate::folder;
+use crate::peer::{self, Peer};
 
 struct State {
     wasi: WasiCtx,
     locket: LocketCtx,
     table: ResourceTable,
     counter: Counter,
+    peer: Peer,
 }
 
 impl WasiView for State {
@@ -94,15 +96,17 @@ fn plain_linker() -> &'static Linker<State> {
     static LINKER: OnceLock<Linker<State>> = OnceLock::new();
     LINKER.get_or_init(|| {
         let mut linker = Linker::<State>::new(runtime());
-        let added = p2::add_to_linker_async(&mut linker).and_then(|()| {
-            let mut counter = linker.instance("locket:test/counter@0.1.0")?;
-            counter.func_wrap("read", |mut store, ()| {
-                Ok((store.data_mut().counter.read()?,))
-            })?;
-            counter.func_wrap("write", |mut store, (value,)| {
-                store.data_mut().counter.write(value)
-            })
-        });
+        let added = p2::add_to_linker_async(&mut linker)
+            .and_then(|()| peer::add_to_linker(&mut linker, |state| &mut state.peer))
+            .and_then(|()| {
+                let mut counter = linker.instance("locket:test/counter@0.1.0")?;
+                counter.func_wrap("read", |mut store, ()| {
+                    Ok((store.data_mut().counter.read()?,))
+                })?;
+                counter.func_wrap("write", |mut store, (value,)| {
+                    store.data_mut().counter.write(value)
+                })
+            });
         added.expect("the interfaces do not collide");
         linker
     })
@@ -113,7 +117,8 @@ fn linker() -> &'static Linker<State> {
     static LINKER: OnceLock<Linker<State>> = OnceLock::new();
     LINKER.get_or_init(|| {
         let mut linker = plain_linker().clone();
-        let added = locket::component::p2::add_to_linker_async(&mut linker);
+        let added = locket::component::p2::add_to_linker_async(&mut linker)
+            .and_then(|()| locket::component::admin::add_to_linker(&mut linker));
         added.expect("the interfaces do not collide");
         linker
     })
@@ -181,6 +186,7 @@ impl Guest {
             locket,
             table: ResourceTable::new(),
             counter,
+            peer: Peer::new(host),
         };
         let mut store = Store::new(runtime(), state);
         let instance = linker.instantiate_async(&mut store, component).await?;

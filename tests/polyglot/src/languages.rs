@@ -1,9 +1,15 @@
 //! The languages, and how a guest is built in each.
 
-mod c;
+pub mod c;
+mod cpp;
 mod go;
+mod javascript;
 mod provider;
+pub mod python;
+pub mod python_contract;
 mod rust;
+mod starlingmonkey;
+mod typescript;
 
 pub use provider::PROVIDER;
 
@@ -16,7 +22,17 @@ use crate::toolchain::Toolchain;
 use crate::{alone, component, folder};
 
 /// Every language, one file each.
-pub const LANGUAGES: &[Language] = &[c::LANGUAGE, go::LANGUAGE, rust::LANGUAGE];
+#[rustfmt::skip]
+pub const LANGUAGES: &[Language] = &[
+    c::LANGUAGE,
+    cpp::LANGUAGE,
+    go::LANGUAGE,
+    javascript::LANGUAGE,
+    python::LANGUAGE,
+    rust::LANGUAGE,
+    starlingmonkey::LANGUAGE,
+    typescript::LANGUAGE,
+];
 
 /// A language with bindings, and the test guest in it.
 #[derive(Debug)]

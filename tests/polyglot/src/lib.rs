@@ -9,6 +9,7 @@ pub mod bindings;
 pub mod component;
 pub mod host;
 pub mod languages;
+mod peer;
 pub mod toolchain;
 
 pub use build_guests::root;

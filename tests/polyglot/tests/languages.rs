@@ -5,8 +5,8 @@ use locket::component::LocketCtx;
 use locket::sandbox::{Limits, Rights};
 use locket::{Mode, Options, Protocol};
 use locket_tests::harness::{AT_ONCE, Host, QUIESCENT, STUCK};
-use polyglot::Language;
 use polyglot::host::{Guest, component};
+use polyglot::{Language, bindings};
 use std::fs;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
@@ -33,8 +33,22 @@ macro_rules! languages {
 
 languages! {
     c
+    cpp
     go
+    javascript
+    python
     rust
+    starlingmonkey
+    typescript
+}
+
+#[test]
+fn generated_bindings_are_fresh() -> Result {
+    for (path, generated) in bindings::generated()? {
+        let is_fresh = fs::read(&path)? == generated;
+        assert!(is_fresh, "{}: run `{}`", path.display(), bindings::GENERATE);
+    }
+    Ok(())
 }
 
 /// A host, and what is needed to start guests of one language on it.

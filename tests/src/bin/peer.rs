@@ -1,11 +1,11 @@
 //! A native process with one lock, driven line by line: each command on standard input gets one
-//! line of answer. `peer PATH [--protocol P] [--remove] [--pinned]`
+//! line of answer. `peer PATH [--protocol P] [--database PATH] [--remove] [--pinned] [--threaded]`
 //!
 //! A lock that cannot be opened is told as `err KIND MESSAGE` at once.
 //!
 //! `acquire MODE none|MS`, `acquire-async MODE none|MS`, `with`, `release`, `let-go` (drops the guards),
-//! `state`, `is-locked`,
-//! and `by-path`, which opens the lock anew, acquires it and lets go of everything
+//! `state`, `is-locked`, `holder` (its process, or `unknown`, and whether it is this one; or `none`),
+//! `break`, and `by-path`, which opens the lock anew, acquires it and lets go of everything
 
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
@@ -25,6 +25,10 @@ struct Args {
     remove: bool,
     #[arg(long)]
     pinned: bool,
+    #[arg(long)]
+    threaded: bool,
+    #[arg(long)]
+    database: Option<PathBuf>,
 }
 
 struct Peer {
@@ -42,10 +46,14 @@ fn main() -> Result<()> {
     } else {
         OnRelease::Keep
     };
-    let options = Options::new()
+    let mut options = Options::new()
         .protocol(args.protocol)
         .on_release(on_release)
-        .pinned(args.pinned);
+        .pinned(args.pinned)
+        .threaded(args.threaded);
+    if let Some(database) = args.database {
+        options = options.database(database);
+    }
     let engine = Engine::new();
     let lock = match engine.open_with(&args.path, &options) {
         Ok(lock) => lock,
@@ -107,6 +115,18 @@ impl Peer {
             }
             ["state"] => format!("ok {:?}", lock.state()),
             ["is-locked"] => format!("ok {}", lock.is_locked()?),
+            ["holder"] => match lock.holder()? {
+                None => "ok none".into(),
+                Some(holder) => {
+                    let pid = holder.pid.map(|pid| pid.to_string());
+                    let pid = pid.as_deref().unwrap_or("unknown");
+                    format!("ok {pid} {}", holder.is_self)
+                }
+            },
+            ["break"] => {
+                lock.break_lock()?;
+                "ok".into()
+            }
             _ => bail!("unknown command: {command}"),
         })
     }
@@ -138,6 +158,9 @@ fn name(error: &locket::Error) -> &'static str {
         (error.is_lost(), "lost"),
         (error.is_denied(), "denied"),
         (error.is_not_found(), "not-found"),
+        (error.is_invalid_path(), "invalid-path"),
+        (error.is_unsupported(), "unsupported"),
+        (error.is_canceled(), "canceled"),
         (error.is_io(), "io"),
     ];
     names

@@ -1,0 +1,236 @@
+//! Anything at all: random bytes, and records with a few of them changed.
+
+use std::os::unix::ffi::OsStrExt;
+
+use locket::Protocol;
+
+use crate::common::*;
+use crate::records::*;
+use crate::*;
+
+/// Numbers that are the same each time.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn roll(&mut self, below: usize) -> usize {
+        // xorshift64*
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let product = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d);
+        (product >> 33) as usize % below
+    }
+
+    pub(crate) fn pick<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.roll(all.len())]
+    }
+
+    pub(crate) fn bytes(&mut self, alphabet: &[u8], most: usize) -> Vec<u8> {
+        (0..self.roll(most + 1))
+            .map(|_| self.pick(alphabet))
+            .collect()
+    }
+
+    /// `text` with a few bytes of it changed, removed, doubled or cut off.
+    pub(crate) fn spoil(&mut self, text: &[u8]) -> Vec<u8> {
+        let mut text = text.to_vec();
+        for _ in 0..self.roll(4) {
+            if text.is_empty() {
+                break;
+            }
+            let at = self.roll(text.len());
+            match self.roll(6) {
+                0 => text[at] = self.roll(256) as u8,
+                1 => text[at] = self.pick(b"0123456789"),
+                2 => _ = text.remove(at),
+                3 => text.insert(at, text[at]),
+                4 => text.insert(at, self.pick(b"0123456789-.?\n")),
+                _ => text.truncate(at),
+            }
+        }
+        text
+    }
+}
+
+/// What the rules say of a record, as it is read here. None where it may be dead and may not, since
+/// processes come and go.
+pub(crate) fn is_dead(protocol: Protocol, text: &[u8]) -> Option<bool> {
+    let mine = Record::mine();
+    let Some((record, judged)) = read(protocol, text) else {
+        return Some(false);
+    };
+    if record.host != mine.host {
+        return Some(false);
+    }
+    let known = |boot| boot != 0 && record.ticks != 0;
+    if known(record.boot) && record.boot != mine.boot {
+        return Some(true);
+    }
+    if record.namespace != mine.namespace || !judged {
+        return Some(false);
+    }
+    let start = start(record.pid);
+    // A thread has no such folder in the list, but has a number.
+    match start {
+        None => None,
+        Some(ticks) => Some(record.ticks != 0 && ticks != record.ticks),
+    }
+}
+
+/// Reads a record, and whether one of this host may be judged by the number of its process.
+pub(crate) fn read(protocol: Protocol, text: &[u8]) -> Option<(Record, bool)> {
+    let text = std::str::from_utf8(text).ok()?;
+    let pid = |digits: &str| {
+        let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let pid = plain.then(|| digits.parse::<i32>().ok()).flatten()?;
+        u32::try_from(pid).ok().filter(|pid| *pid > 0)
+    };
+    let mine = Record::mine();
+    let plain = |host: &str, pid| Record {
+        host: host.into(),
+        pid,
+        boot: 0,
+        namespace: INITIAL_NAMESPACE,
+        ticks: 0,
+    };
+    match protocol {
+        Protocol::PidFile => Some((plain(&mine.host, pid(text.strip_suffix('\n')?)?), true)),
+        Protocol::Soft => {
+            let lines: Vec<_> = text.strip_suffix('\n')?.split('\n').collect();
+            let (number, host) = (pid(lines.first()?)?, *lines.get(1)?);
+            // A host that is written in any other way is another.
+            let mut record = plain(host, number);
+            let ours = mine.text();
+            if ours.lines().nth(1) == Some(host) {
+                record.host.clone_from(&mine.host);
+                record.namespace = mine.namespace;
+            }
+            match lines.len() {
+                2 => {}
+                3 if !lines[2].is_empty() && lines[2].bytes().all(|b| b.is_ascii_digit()) => {
+                    let digits = lines[2].trim_start_matches('0');
+                    // More than 192 bits are none.
+                    let most = decimal(u128::MAX, u64::MAX);
+                    if (digits.len(), digits) > (most.len(), &most) {
+                        return None;
+                    }
+                    // The one number that proves nothing is our own.
+                    record.boot = mine.boot;
+                    record.ticks = mine.ticks;
+                    if digits != decimal(mine.boot, mine.ticks) {
+                        record.ticks += 1;
+                    }
+                }
+                _ => return None,
+            }
+            Some((record, true))
+        }
+        _ => {
+            let (host, rest) = text.rsplit_once('.')?;
+            let Some((number, tail)) = rest.split_once('-') else {
+                let mkdir = protocol == Protocol::Mkdir;
+                return mkdir.then(|| pid(rest).map(|pid| (plain(host, pid), true)))?;
+            };
+            let number = pid(number)?;
+            if tail.is_empty() || !tail.bytes().all(|byte| byte.is_ascii_digit()) {
+                return None;
+            }
+            if tail.starts_with('0') && tail != "0" && tail.len() <= 60 {
+                return None;
+            }
+            if !tail.starts_with('0') || tail == "0" {
+                let thread = host.rsplit_once('-').filter(|(_, thread)| {
+                    host != mine.host
+                        && !thread.is_empty()
+                        && thread.bytes().all(|b| b.is_ascii_hexdigit())
+                });
+                let host = thread.map_or(host, |(host, _)| host);
+                return Some((plain(host, number), true));
+            }
+            let record = Record {
+                host: host.into(),
+                pid: number,
+                boot: tail[1..40].parse().ok()?,
+                namespace: tail[40..50].parse().ok()?,
+                ticks: tail[60..].parse().ok()?,
+            };
+            Some((record, true))
+        }
+    }
+}
+
+/// Tries every text as that of a lock; how many of them were taken over.
+pub(crate) fn try_all(protocol: Protocol, texts: impl Iterator<Item = Vec<u8>>) -> usize {
+    let dir = Dir::new();
+    let lock = open(&dir, protocol);
+    let place = place(&dir, protocol);
+    let mut taken = 0;
+    for text in texts {
+        let content = matches!(protocol, Protocol::PidFile | Protocol::Soft);
+        // Not every text can be a name.
+        let name = text.len() < 256 && text != b"." && text != b".." && !text.is_empty();
+        if !content && (!name || text.contains(&0) || text.contains(&b'/')) {
+            continue;
+        }
+        plant(&dir, protocol, &text);
+        let before = snapshot(dir.0.path());
+        let dead = is_dead(protocol, &text);
+        let shown = text.escape_ascii();
+        match lock.try_acquire(EX).unwrap() {
+            Some(guard) => {
+                // It may have lived until just now: numbers and ticks that are made up can be somebody's.
+                let alive = dead == Some(false) && is_dead(protocol, &text) == Some(false);
+                assert!(!alive, "{protocol}: taken from {shown}");
+                guard.release().unwrap();
+                assert!(snapshot(dir.0.path()).is_empty(), "{protocol}: {shown}");
+                taken += 1;
+            }
+            None => {
+                assert_ne!(dead, Some(true), "{protocol}: left to {shown}");
+                assert!(lock.is_locked().unwrap(), "{protocol}: {shown}");
+                assert_eq!(snapshot(dir.0.path()), before, "{protocol}: {shown}");
+                remove(&place);
+                if protocol == Protocol::Link {
+                    remove(&dir.0.path().join(std::ffi::OsStr::from_bytes(&text)));
+                }
+            }
+        }
+    }
+    taken
+}
+
+#[test]
+fn random_bytes_are_held() {
+    let all: Vec<u8> = (0..=255).collect();
+    let alphabets: [&[u8]; 4] = [&all, b"0123456789\n", b"0123456789-.", b"1\nvm?pidns-"];
+    for protocol in NAMES {
+        let mut dice = Dice(0x10c4_e700_0000_0001);
+        let texts = (0..1000).map(|_| {
+            let alphabet = dice.pick(&alphabets);
+            dice.bytes(alphabet, 40)
+        });
+        let taken = try_all(protocol, texts);
+        println!("{protocol}: {taken} of 1000 taken over");
+    }
+}
+
+#[test]
+fn spoilt_records_are_held_unless_they_prove_a_death() {
+    let mine = Record::mine();
+    let gone = mine.but(|record| record.pid = GONE);
+    for protocol in NAMES {
+        let mut dice = Dice(0x10c4_e700_0000_0002);
+        let texts = (0..1000).map(|i| {
+            let record = if i % 2 == 0 { &mine } else { &gone };
+            let text = match protocol {
+                Protocol::PidFile => format!("{}\n", record.pid),
+                Protocol::Soft => record.text(),
+                _ => record.name(),
+            };
+            dice.spoil(text.as_bytes())
+        });
+        let taken = try_all(protocol, texts);
+        println!("{protocol}: {taken} of 1000 taken over");
+        assert!(taken > 0 || protocol == Protocol::PidFile);
+    }
+}
