@@ -122,6 +122,7 @@ async fn guests_of_every_language_lock_where_the_host_has_no_locks() -> Result {
         let Some(stage) = Stage::of(language)? else {
             continue;
         };
+        println!("{}", language.name);
         let mut guest = stage.guest().await?;
         let mut other = stage.guest().await?;
         dialogue(
@@ -167,7 +168,12 @@ async fn guests_of_every_language_lock_where_the_host_has_no_locks() -> Result {
                 // It holds nothing, so this releases nothing.
                 ("drop b", "ok"),
                 ("state a", "ok held"),
-                ("drop a", "ok"),
+                ("release a", "ok"),
+                ("open d /locks/d", "ok"),
+                ("acquire d exclusive 0", "ok"),
+                ("drop d", "ok"),
+                ("open d /locks/d", "ok"),
+                ("is-locked d", "ok false"),
             ],
         )
         .await?;

@@ -97,6 +97,7 @@ func obey(command string) (string, error) {
 		return state(lock)
 	case "drop":
 		lock.Close()
+		delete(locks, name)
 		return "", nil
 	case "scoped":
 		timeout, err := parse(rest)
