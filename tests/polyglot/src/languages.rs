@@ -1,8 +1,10 @@
 //! The languages, and how a guest is built in each.
 
+mod assemblyscript;
 pub mod c;
 mod cpp;
 mod rust;
+mod zig;
 
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -15,9 +17,11 @@ use crate::{alone, folder};
 /// Every language, one file each.
 #[rustfmt::skip]
 pub const LANGUAGES: &[Language] = &[
+    assemblyscript::LANGUAGE,
     c::LANGUAGE,
     cpp::LANGUAGE,
     rust::LANGUAGE,
+    zig::LANGUAGE,
 ];
 
 /// A language with bindings, and the test guest in it.

@@ -32,9 +32,11 @@ macro_rules! languages {
 }
 
 languages! {
+    assemblyscript
     c
     cpp
     rust
+    zig
 }
 
 #[test]
