@@ -57,7 +57,7 @@ function failure(payload: usize): string | null {
 
 /** How the host gets memory for strings. To be exported by the component. */
 export function cabi_realloc(old: usize, oldSize: usize, align: usize, size: usize): usize {
-  return heap.realloc(old, size);
+  return old ? heap.realloc(old, size) : heap.alloc(size);
 }
 
 export enum Mode { Exclusive, Shared }
@@ -72,7 +72,7 @@ export const FOREVER: i64 = -1;
 export class LockFile {
   private handle: i32 = 0;
   /** Why it could not be opened; null where it was. */
-  readonly failure: string | null = null;
+  readonly failure: string | null;
 
   /** Opens the lock of the file at `path`, and creates the file where it is missing and may be
    * created. Does not acquire it. */
