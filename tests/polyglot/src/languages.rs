@@ -1,6 +1,6 @@
 //! The languages, and how a guest is built in each.
 
-mod c;
+pub mod c;
 mod javascript;
 pub mod python;
 pub mod python_contract;
