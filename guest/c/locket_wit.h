@@ -344,13 +344,13 @@ extern bool locket_lock_api_method_lock_file_release(locket_lock_api_borrow_lock
 // Whether anybody holds the lock, this guest included. True or false now,
 // not a moment later.
 // 
-// Fails with `access-denied` or `io`.
+// Fails with `access-denied`, `invalid-path` or `io`.
 extern bool locket_lock_api_method_lock_file_is_locked(locket_lock_api_borrow_lock_file_t self, bool *ret, locket_lock_api_error_t *err);
 // What this guest knows of its own hold. Does no input or output.
 extern void locket_lock_api_method_lock_file_state(locket_lock_api_borrow_lock_file_t self, locket_lock_api_state_t *ret);
 // One of those who hold the lock now; none where nobody does.
 // 
-// Fails with `access-denied` or `io`.
+// Fails with `access-denied`, `invalid-path` or `io`.
 extern bool locket_lock_api_method_lock_file_holder(locket_lock_api_borrow_lock_file_t self, locket_lock_api_option_holder_t *ret, locket_lock_api_error_t *err);
 // What the lock is worth.
 extern void locket_lock_api_method_lock_file_guarantee(locket_lock_api_borrow_lock_file_t self, locket_lock_api_guarantee_t *ret);

@@ -229,8 +229,10 @@ impl Lock {
 
     /// Who holds it now, if anybody does.
     pub(crate) fn holder(&self) -> Result<Option<Option<Mark>>, Error> {
-        let seen = self.look()?.filter(|seen| self.form.takes(seen.kind));
-        Ok(seen.map(|seen| seen.mark))
+        match self.look()? {
+            Some(seen) if !self.form.takes(seen.kind) => Err(Error::InvalidPath),
+            seen => Ok(seen.map(|seen| seen.mark)),
+        }
     }
 
     /// The mark of what this instance holds, or has lost without a release.

@@ -474,6 +474,7 @@ async fn it_fails_as_the_interface_says() -> Result {
             ("acquire x shared 0", "err not-supported"),
             ("open f /locks/folder soft", "ok"),
             ("acquire f exclusive 0", "err invalid-path"),
+            ("is-locked f", "err invalid-path"),
         ],
     )
     .await?;
