@@ -1,4 +1,4 @@
-/// Locks as C++ has them, on locket.h: for C++23, with or without exceptions.
+/// Locks as C++ has them, on locket.h: for C++23, without exceptions as well.
 ///
 ///     auto lock = locket::lock_file::open("/jobs/app.lock");
 ///     if (!lock) return report(lock.error().message());
@@ -6,8 +6,7 @@
 ///     if (!guard) return report(guard.error().message());
 ///     // Alone on this host, until `guard` goes out of scope.
 ///
-/// Calls return std::expected. Where exceptions are on, `lock_file::open(path).value()` throws what
-/// it says, std::bad_expected_access<locket::error>, and a guard releases on its way.
+/// Calls return std::expected.
 #ifndef LOCKET_HPP
 #define LOCKET_HPP
 

@@ -1,5 +1,6 @@
 //! The languages, and how a guest is built in each.
 
+mod assemblyscript;
 pub mod c;
 mod cpp;
 mod go;
@@ -10,6 +11,7 @@ pub mod python_contract;
 mod rust;
 mod starlingmonkey;
 mod typescript;
+mod zig;
 
 pub use provider::PROVIDER;
 
@@ -24,6 +26,7 @@ use crate::{alone, component, folder};
 /// Every language, one file each.
 #[rustfmt::skip]
 pub const LANGUAGES: &[Language] = &[
+    assemblyscript::LANGUAGE,
     c::LANGUAGE,
     cpp::LANGUAGE,
     go::LANGUAGE,
@@ -32,6 +35,7 @@ pub const LANGUAGES: &[Language] = &[
     rust::LANGUAGE,
     starlingmonkey::LANGUAGE,
     typescript::LANGUAGE,
+    zig::LANGUAGE,
 ];
 
 /// A language with bindings, and the test guest in it.

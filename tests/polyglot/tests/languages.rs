@@ -32,6 +32,7 @@ macro_rules! languages {
 }
 
 languages! {
+    assemblyscript
     c
     cpp
     go
@@ -40,6 +41,7 @@ languages! {
     rust
     starlingmonkey
     typescript
+    zig
 }
 
 #[test]
@@ -364,6 +366,7 @@ async fn survives_bad_input(stage: &Stage) -> Result {
 async fn disposes(stage: &Stage) -> Result {
     let few = stage.host.ctx().limits(Limits::new().handles(2)).build();
     let mut guest = Guest::start_with(&stage.component, &stage.host, few).await?;
+    let mut before = None;
     for _ in 0..100 {
         dialogue(
             &mut guest,
@@ -374,6 +377,9 @@ async fn disposes(stage: &Stage) -> Result {
             ],
         )
         .await?;
+        // From the first time on, in which a runtime may still set itself up.
+        let resources = guest.resources();
+        assert_eq!(resources, *before.get_or_insert(resources));
     }
     assert!(stage.host.is_free("a"));
     dialogue(&mut guest, &[("release a", "err closed")]).await

@@ -1,4 +1,4 @@
-//! Programs in C that were written for Unix and call flock(): as they are, they are components, and
+//! Programs in C. Those that were written for Unix and call flock() are components as they are, and
 //! lock with and against native programs.
 
 use locket_tests::process::{Dir, Process, tool};
@@ -101,6 +101,29 @@ fn flock_does_in_a_component_what_it_does_in_a_native_program() -> Result {
         let output = program.output()?;
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{program:?}: {errors}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_example_counts() -> Result {
+    if !Language::named("c").expect("C").is_ready() {
+        return Ok(());
+    }
+    let dir = Dir::new();
+    let component = dir.path().join("job.wasm");
+    program(&polyglot::root().join("guest/c/examples/job.c"), &component)?;
+    for count in 1..=2 {
+        let grant = format!("{}::/jobs", dir.path().display());
+        let mut run = Command::new(tool());
+        assert!(
+            run.args(["run", "--dir", &grant])
+                .arg(&component)
+                .status()?
+                .success()
+        );
+        let counted = std::fs::read_to_string(dir.path().join("count"))?;
+        assert_eq!(counted, format!("{count}\n"));
     }
     Ok(())
 }
