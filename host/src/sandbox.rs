@@ -18,7 +18,8 @@
 //! A guest may use every [`Protocol`]. One whose lock [is a name](Protocol::is_name) takes the rights
 //! to create and to hold exclusively; what it makes says which process of which host this is, for
 //! those who may read the directory. To a guest that is granted the same directory's files that
-//! may be more than it should know.
+//! may be more than it should know; and if it may write there, it can make a lock that claims to be
+//! some process's, and learn from whether it is taken over whether there is such a process.
 //!
 //! # Limits
 //!
@@ -400,7 +401,8 @@ impl Sandbox {
     ///
     /// [Denied](Error::is_denied) outside of every grant, whatever exists there, where neither
     /// mode is granted, and without the rights to create and to hold exclusively for
-    /// [`OnRelease::Remove`] and for a protocol whose lock [is a name](Protocol::is_name); [invalid path](Error::is_invalid_path);
+    /// [`OnRelease::Remove`] and for a protocol whose lock [is a name](Protocol::is_name);
+    /// [invalid path](Error::is_invalid_path);
     /// [not found](Error::is_not_found); [limit exceeded](Error::is_limit_exceeded); or
     /// [another error](Error::is_io) of the system.
     pub fn open(

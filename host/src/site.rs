@@ -60,7 +60,7 @@ pub(crate) struct Name {
 /// What was made to take a lock.
 #[derive(Debug)]
 pub(crate) struct Made {
-    /// Who made it, in words that nobody used before.
+    /// Who made it, in words that nobody used before; empty where the pin tells it from others.
     pub(crate) mark: OsString,
     /// Keeps the number of the thing that was made from being given to another.
     pub(crate) pin: Option<File>,

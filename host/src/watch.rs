@@ -1,9 +1,10 @@
 //! Watching directories for the sake of locks that are names in them, and processes that hold them.
 //!
 //! An engine has one notification descriptor of the system, with one watch for each directory, and
-//! one thread that waits for it and for the ends of processes, as long as a directory is watched. Where there are no notifications (other
-//! systems than Linux, the limit of the user, no `/proc`) watching fails, and tries are made
-//! by the clock alone. Network file systems do not tell what other hosts do; the clock finds out.
+//! one thread that waits for it and for the ends of processes, as long as a directory is watched.
+//! Where there are no notifications (other systems than Linux, the limit of the user, no `/proc`)
+//! watching fails, and tries are made by the clock alone. Network file systems do not tell what
+//! other hosts do; the clock finds out.
 
 use std::ffi::OsString;
 use std::fs::File;

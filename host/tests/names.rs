@@ -15,15 +15,6 @@ use std::time::{Duration, Instant};
 use common::*;
 use locket::{Engine, LockFile, LostReason, Options, Protocol, State};
 
-/// The protocols whose lock is a name in a directory.
-const NAMES: [Protocol; 5] = [
-    Protocol::Link,
-    Protocol::Symlink,
-    Protocol::Mkdir,
-    Protocol::PidFile,
-    Protocol::Soft,
-];
-
 /// Those, and the one that is a row, where it is there.
 fn all() -> impl Iterator<Item = Protocol> {
     let row = cfg!(feature = "sqlite").then_some(Protocol::Sqlite);

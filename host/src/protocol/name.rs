@@ -236,7 +236,10 @@ impl<F: Form> Scheme for F {
             }
             // Whoever was to lose it has.
             Seized::Gone => Ok(true),
-            Seized::Held => Err(io::ErrorKind::ResourceBusy.into()),
+            Seized::Held => {
+                let busy = "somebody else has the directory locked; try again";
+                Err(io::Error::new(io::ErrorKind::ResourceBusy, busy))
+            }
         }
     }
 }

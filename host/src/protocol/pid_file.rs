@@ -24,7 +24,7 @@ impl Form for PidFile {
 
     fn make(&self, dir: &File, name: &OsStr, claim: &Claim) -> io::Result<Made> {
         let content = format!("{}\n", claim.pid);
-        make_file(dir, name, content.as_bytes(), 0o644, claim)
+        make_file(dir, name, content.as_bytes(), 0o644)
     }
 
     // A file with a number in it may be anything.

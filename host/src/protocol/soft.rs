@@ -26,7 +26,7 @@ impl Form for Soft {
     }
 
     fn make(&self, dir: &File, name: &OsStr, claim: &Claim) -> io::Result<Made> {
-        make_file(dir, name, record(claim).as_bytes(), 0o644, claim)
+        make_file(dir, name, record(claim).as_bytes(), 0o644)
     }
 
     fn claim(&self, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Claim>> {

@@ -25,15 +25,6 @@ use locket::{Engine, LockFile, Options, Protocol, State};
 /// Long enough to see that it waits, short enough to do it often.
 const SHORT: Duration = Duration::from_millis(5);
 
-/// The protocols in which the lock is a name in the directory.
-const NAMES: [Protocol; 5] = [
-    Protocol::Link,
-    Protocol::Symlink,
-    Protocol::Mkdir,
-    Protocol::PidFile,
-    Protocol::Soft,
-];
-
 /// Where the lock of `lock` is.
 fn place(dir: &Dir, protocol: Protocol) -> PathBuf {
     match protocol {

@@ -380,3 +380,20 @@ fn the_dead_of_another_protocol_are_left_alone() {
         is_not_to_be_had(&dir, &open(&dir, other));
     }
 }
+
+/// Somebody who can make names in the directory must not have the engine judge as many as he likes.
+#[test]
+fn a_link_with_more_owners_than_there_can_be_is_held() {
+    let dir = Dir::new();
+    let gone = Record::mine().but(|record| record.pid = GONE);
+    gone.plant(&dir, Protocol::Link);
+    for number in 1..10 {
+        let other = gone.but(|record| record.pid = GONE - number);
+        fs::hard_link(place(&dir, Protocol::Link), dir.path(&other.name())).unwrap();
+    }
+    let lock = open(&dir, Protocol::Link);
+    assert!(lock.try_acquire(EX).unwrap().is_none());
+    fs::remove_file(dir.path(&gone.but(|record| record.pid = GONE - 1).name())).unwrap();
+    fs::remove_file(dir.path(&gone.but(|record| record.pid = GONE - 2).name())).unwrap();
+    lock.try_acquire(EX).unwrap().unwrap().release().unwrap();
+}

@@ -23,6 +23,15 @@ pub(crate) const SH: Mode = Mode::Shared;
 /// The protocols that are locks of the kernel.
 pub(crate) const KERNEL: [Protocol; 3] = [Protocol::Native, Protocol::Flock, Protocol::Fcntl];
 
+/// The protocols whose lock is a name in a directory.
+pub(crate) const NAMES: [Protocol; 5] = [
+    Protocol::Link,
+    Protocol::Symlink,
+    Protocol::Mkdir,
+    Protocol::PidFile,
+    Protocol::Soft,
+];
+
 /// Runs a test for every protocol that there is here.
 pub(crate) fn each_protocol(test: impl Fn(&Options)) {
     let database = Dir::new();
