@@ -1,5 +1,9 @@
 //! The guest programs: where they are, and what they are built from.
 
+mod toolchain;
+
+pub use toolchain::{TARGET, Toolchain};
+
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -42,18 +46,36 @@ pub fn root() -> &'static Path {
         .expect("this is two folders below the repository")
 }
 
-/// The SHA-256, in hexadecimal digits, of the paths and contents of all that the
-/// guests are built from: their workspace, the crate `locket-guest` and the
-/// interface.
+/// The [`digest_of`] all that the guests are built from: their workspace, the crate
+/// `locket-guest` and the interface.
 ///
 /// # Errors
 ///
 /// Where one of the files cannot be read.
 pub fn digest() -> io::Result<String> {
+    let is_source = |path: &Path| {
+        let is = |end: &str| path.extension().is_some_and(|found| found == end);
+        SOURCES.into_iter().any(is)
+    };
+    let paths = ["guest/Cargo.toml", "guest/src", "tests/guests", "wit"];
+    digest_of(&paths, is_source)
+}
+
+/// The SHA-256, in hexadecimal digits, of the paths and contents of files. `paths`, below the
+/// repository, are files, and folders of which those are taken that `is_source` says.
+///
+/// # Errors
+///
+/// Where one of the files cannot be read.
+pub fn digest_of(paths: &[&str], is_source: impl Fn(&Path) -> bool) -> io::Result<String> {
     let root = root();
-    let mut files = vec![root.join("guest/Cargo.toml")];
-    for folder in ["guest/src", "tests/guests", "wit"] {
-        collect(&root.join(folder), &mut files)?;
+    let mut files = Vec::new();
+    for path in paths {
+        let path = root.join(path);
+        match path.is_dir() {
+            true => collect(&path, &is_source, &mut files)?,
+            false => files.push(path),
+        }
     }
     let mut files: Vec<_> = files
         .into_iter()
@@ -74,15 +96,18 @@ pub fn digest() -> io::Result<String> {
     Ok(digest)
 }
 
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+fn collect(
+    folder: &Path,
+    is_source: &impl Fn(&Path) -> bool,
+    files: &mut Vec<PathBuf>,
+) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let is_source = |end: &str| path.extension().is_some_and(|found| found == end);
         if path.is_dir() {
             if !path.ends_with("target") {
-                collect(&path, files)?;
+                collect(&path, is_source, files)?;
             }
-        } else if SOURCES.into_iter().any(is_source) {
+        } else if is_source(&path) {
             files.push(path);
         }
     }

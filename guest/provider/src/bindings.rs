@@ -1,0 +1,15 @@
+//! The generated bindings of what this component exports.
+#![allow(unsafe_code, unreachable_pub, reason = "generated code")]
+
+pub(crate) use exports::locket::lock::api;
+
+wit_bindgen::generate!({
+    path: "wit",
+    world: "provider",
+    additional_derives: [PartialEq, Eq],
+});
+
+#[cfg(target_arch = "wasm32")]
+export!(Provider with_types_in self);
+#[cfg(target_arch = "wasm32")]
+use crate::Provider;

@@ -1,0 +1,154 @@
+//! File locks for WebAssembly components on hosts that have none.
+//!
+//! A component that exports `locket:lock/api` and keeps its locks as names in the directories that
+//! the host opened for it. It is plugged into a guest that imports the interface; the two then run
+//! where WASI 0.2 does. The README says what that is worth, and with whom the locks are shared.
+
+#![cfg_attr(target_arch = "wasm32", no_std)]
+#![cfg_attr(
+    not(any(target_arch = "wasm32", test)),
+    allow(dead_code, reason = "only a component exports something")
+)]
+
+extern crate alloc;
+
+mod bindings;
+mod error;
+mod instance;
+mod lock;
+mod mark;
+mod path;
+mod stale;
+mod time;
+
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+#[cfg(target_arch = "wasm32")]
+use freestanding as _;
+
+use bindings::api::{
+    Error, Grant, Guarantee, Guard, GuestGuard, GuestLockFile, Holder, Milliseconds, Mode,
+    OnRelease, Options, Scope, State,
+};
+use lock::{Attempt, Form, Lock};
+use time::{Backoff, Deadline};
+use wasip2::filesystem::preopens;
+
+struct Provider;
+
+impl bindings::api::Guest for Provider {
+    type LockFile = Handle;
+    type Guard = NoGuard;
+}
+
+/// One handle of the guest on the lock of a file.
+struct Handle {
+    path: String,
+    number: u64,
+    lock: Rc<Lock>,
+}
+
+impl GuestLockFile for Handle {
+    fn open(path: String) -> Result<bindings::api::LockFile, Error> {
+        let options = Options {
+            protocol: None,
+            on_release: OnRelease::Keep,
+        };
+        Self::open_with(path, options)
+    }
+
+    fn open_with(path: String, options: Options) -> Result<bindings::api::LockFile, Error> {
+        instance::refresh();
+        let form = Form::of(&options)?;
+        let (mut roots, names): (Vec<_>, Vec<_>) = preopens::get_directories().into_iter().unzip();
+        let place = path::resolve(&path, &names)?;
+        let root = roots.swap_remove(place.root);
+        let lock = Lock::new(root, place, form, stale::after()?)?;
+        Ok(bindings::api::LockFile::new(Self {
+            lock: instance::join(lock),
+            number: instance::number(),
+            path,
+        }))
+    }
+
+    fn path(&self) -> String {
+        self.path.clone()
+    }
+
+    fn acquire(&self, mode: Mode, timeout: Option<Milliseconds>) -> Result<Grant, Error> {
+        if mode == Mode::Shared {
+            return Err(Error::NotSupported);
+        }
+        let deadline = timeout.map(Deadline::after);
+        let mut backoff = Backoff::new(time::monotonic());
+        loop {
+            instance::refresh();
+            let mark = instance::mark();
+            match self.lock.attempt(self.number, mark, instance::is_ours)? {
+                Attempt::Granted => return Ok(self.lock.grant(self.lock.stale_after())),
+                Attempt::HeldByUs if timeout != Some(0) => return Err(Error::Deadlock),
+                Attempt::HeldByUs | Attempt::HeldByAnother => {}
+            }
+            let left = deadline.as_ref().map(Deadline::left);
+            match left {
+                Some(None) if timeout == Some(0) => return Err(Error::WouldBlock),
+                Some(None) => return Err(Error::Timeout),
+                left => backoff.sleep(left.flatten()),
+            }
+        }
+    }
+
+    fn release(&self) -> Result<(), Error> {
+        instance::refresh();
+        self.lock.release()
+    }
+
+    fn is_locked(&self) -> Result<bool, Error> {
+        instance::refresh();
+        Ok(self.lock.holder()?.is_some())
+    }
+
+    fn state(&self) -> State {
+        self.lock.state()
+    }
+
+    fn holder(&self) -> Result<Option<Holder>, Error> {
+        instance::refresh();
+        let holder = self.lock.holder()?;
+        Ok(holder.map(|mark| Holder {
+            label: None,
+            mode: Some(Mode::Exclusive),
+            is_self: mark.is_some_and(|mark| instance::is_ours(&mark)),
+        }))
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee {
+            scope: Scope::Host,
+            ttl: self.lock.stale_after().map(time::millis),
+            fifo: false,
+            fencing: false,
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.lock.release_of(self.number);
+    }
+}
+
+/// A guard. There is none: what makes them are interfaces that this component does not export.
+enum NoGuard {}
+
+impl GuestGuard for NoGuard {
+    fn grant(&self) -> Grant {
+        match *self {}
+    }
+
+    fn release(this: Guard) -> Result<(), Error> {
+        match *this.get::<Self>() {}
+    }
+}

@@ -1,0 +1,57 @@
+"""File locks for WebAssembly components, shared with every other component and native process of
+the host.
+
+Two libraries are taken up here, and what uses them moves into a component by a change of its
+imports: :func:`lock_file` is that of locket.py, and everything else that of pylockfile.
+"""
+
+from ._errors import (
+    AlreadyLocked,
+    Error,
+    LockError,
+    LockFailed,
+    LockTimeout,
+    NotLocked,
+    NotMyLock,
+    UnlockError,
+)
+from ._lock_file import Lock, lock_file
+from ._pylockfile import (
+    FileLock,
+    LinkFileLock,
+    LinkLockFile,
+    LockBase,
+    LockFile,
+    MkdirFileLock,
+    MkdirLockFile,
+    PIDLockFile,
+    SQLiteFileLock,
+    SQLiteLockFile,
+    SymlinkLockFile,
+    locked,
+)
+
+__all__ = [
+    "AlreadyLocked",
+    "Error",
+    "FileLock",
+    "LinkFileLock",
+    "LinkLockFile",
+    "Lock",
+    "LockBase",
+    "LockError",
+    "LockFailed",
+    "LockFile",
+    "LockTimeout",
+    "MkdirFileLock",
+    "MkdirLockFile",
+    "NotLocked",
+    "NotMyLock",
+    "PIDLockFile",
+    "SQLiteFileLock",
+    "SQLiteLockFile",
+    "SymlinkLockFile",
+    "UnlockError",
+    "lock_file",
+    "locked",
+]

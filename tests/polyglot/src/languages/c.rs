@@ -1,0 +1,95 @@
+//! C, by Zig.
+
+use anyhow::Result;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::Language;
+use crate::toolchain::{ZIG, zig};
+use crate::{bindings, component, root, run};
+
+pub(super) const LANGUAGE: Language = Language {
+    name: "c",
+    sources: &["guest/c", "tests/polyglot/guests/c"],
+    toolchains: &[&ZIG],
+    build,
+};
+
+fn build(scratch: &Path) -> Result<Vec<u8>> {
+    let objects = objects(scratch)?;
+    let module = scratch.join("guest.wasm");
+    run(cc("cc")?
+        .args(["-std=gnu23", "-mexec-model=reactor", "-I"])
+        .arg(scratch)
+        .arg(root().join("tests/polyglot/guests/c/guest.c"))
+        .args(objects)
+        .arg("-o")
+        .arg(&module))?;
+    component::new(&fs::read(module)?)
+}
+
+/// A compiler of C or C++ for components.
+pub(super) fn cc(compiler: &str) -> Result<Command> {
+    let mut cc = zig(compiler)?;
+    cc.args(["--target=wasm32-wasi", "-Os", "-s"])
+        .args(["-Wall", "-Wextra", "-Werror", "-I"])
+        .arg(root().join("guest/c"));
+    Ok(cc)
+}
+
+/// Compiles the bindings, and generates and compiles those of the test world with its header, into
+/// the scratch folder. What a guest is linked with.
+pub(super) fn objects(scratch: &Path) -> Result<Vec<PathBuf>> {
+    bindings::of_test_world(scratch)?;
+    let locket = root().join("guest/c");
+    let sources = [
+        locket.join("locket.c"),
+        locket.join("locket_wit.c"),
+        scratch.join("test.c"),
+    ];
+    let mut objects = vec![
+        locket.join("locket_wit_component_type.o"),
+        scratch.join("test_component_type.o"),
+    ];
+    for source in sources {
+        let name = source.file_name().expect("a file");
+        let object = scratch.join(name).with_extension("o");
+        run(cc("cc")?
+            .args(["-std=gnu23", "-c"])
+            .arg(&source)
+            .arg("-o")
+            .arg(&object))?;
+        objects.push(object);
+    }
+    Ok(objects)
+}
+
+/// Builds the component of a program for Unix that calls flock().
+///
+/// # Errors
+///
+/// Where it does not build.
+pub fn program(source: &Path, component: &Path) -> Result<()> {
+    let locket = root().join("guest/c");
+    let module = component.with_extension("core.wasm");
+    let bindings = ["locket.c", "locket_wit.c", "locket_wit_component_type.o"];
+    run(cc("cc")?
+        .args(["-std=gnu23", "-I"])
+        .arg(locket.join("posix"))
+        .args([&locket.join("flock.c"), source])
+        .args(bindings.map(|file| locket.join(file)))
+        .arg("-o")
+        .arg(&module))?;
+    fs::write(component, component::new(&fs::read(module)?)?)?;
+    Ok(())
+}
+
+/// Builds the same program for this machine.
+///
+/// # Errors
+///
+/// Where it does not build.
+pub fn native_program(source: &Path, program: &Path) -> Result<()> {
+    run(zig("cc")?.arg(source).arg("-o").arg(program))
+}

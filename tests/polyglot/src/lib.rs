@@ -1,0 +1,61 @@
+//! Locks in every language: builds a test guest in each as a component, and hosts it.
+//!
+//! The guests, in `guests/`, implement the world `polyglot` on the bindings of their language, which
+//! are in `guest/` at the root of the repository. Toolchains are installed at fixed versions into the
+//! folder `polyglot` of cargo's target folder, as are the components; what was installed, built or
+//! compiled once is used again until something of it changes.
+
+pub mod bindings;
+pub mod component;
+pub mod host;
+pub mod languages;
+mod peer;
+pub mod toolchain;
+
+pub use build_guests::root;
+pub use languages::{LANGUAGES, Language, PROVIDER};
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::{env, fs, io};
+
+/// The folder of all that is installed and built.
+pub fn folder() -> &'static PathBuf {
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+        let program = env::current_exe().expect("the path of this program");
+        let target = program
+            .ancestors()
+            .find(|folder| folder.join("CACHEDIR.TAG").exists())
+            .expect("cargo marks its target folder, in which this program is");
+        target.join("polyglot")
+    });
+    &FOLDER
+}
+
+/// Runs `f` alone, of all processes of this machine that do `what`.
+pub(crate) fn alone<R>(what: &str, f: impl FnOnce() -> R) -> anyhow::Result<R> {
+    fs::create_dir_all(folder())?;
+    let lock = locket::Engine::new().open(folder().join(what).with_extension("lock"))?;
+    let _guard = lock.acquire(locket::Mode::Exclusive, None)?;
+    Ok(f())
+}
+
+/// Runs a command, and fails where it does.
+///
+/// # Errors
+///
+/// Where it cannot be started or fails; with its output.
+pub fn run(command: &mut std::process::Command) -> anyhow::Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => anyhow::anyhow!("{program} is not installed"),
+        _ => anyhow::anyhow!("{program}: {error}"),
+    })?;
+    anyhow::ensure!(
+        output.status.success(),
+        "{program} failed:\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}

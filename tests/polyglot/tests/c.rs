@@ -1,0 +1,129 @@
+//! Programs in C. Those that were written for Unix and call flock() are components as they are, and
+//! lock with and against native programs.
+
+use locket_tests::process::{Dir, Process, tool};
+use polyglot::Language;
+use polyglot::languages::c::{native_program, program};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+
+/// A program in both forms. None where there is no compiler.
+struct Program {
+    built: tempfile::TempDir,
+}
+
+impl Program {
+    fn build(source: &str) -> Result<Option<Self>> {
+        if !Language::named("c").expect("C").is_ready() {
+            return Ok(None);
+        }
+        let source = polyglot::root().join(source);
+        let this = Self {
+            built: tempfile::tempdir()?,
+        };
+        program(&source, &this.component())?;
+        native_program(&source, &this.native())?;
+        Ok(Some(this))
+    }
+
+    fn component(&self) -> PathBuf {
+        self.built.path().join("program.wasm")
+    }
+
+    fn native(&self) -> PathBuf {
+        self.built.path().join("program")
+    }
+
+    /// The program with a path below `dir` as its argument: as a component, then native.
+    fn both(&self, dir: &Path, below: &str) -> [Command; 2] {
+        let mut component = Command::new(tool());
+        component
+            .arg("run")
+            .arg("--dir")
+            .arg(format!("{}::/run", dir.display()))
+            .arg(self.component())
+            .arg(format!("/run/{below}"));
+        let mut native = Command::new(self.native());
+        native.arg(dir.join(below));
+        [component, native]
+    }
+}
+
+#[test]
+fn a_daemon_for_any_unix_runs_once_whatever_it_is() -> Result {
+    let Some(daemon) = Program::build("guest/c/examples/daemon.c")? else {
+        return Ok(());
+    };
+    let dir = Dir::new();
+    let flock = |path: &Path| {
+        let got = Command::new("flock")
+            .arg("-n")
+            .arg(path)
+            .arg("true")
+            .status();
+        got.expect("flock(1) is installed").success()
+    };
+    for mut first in daemon.both(dir.path(), "lock") {
+        let mut first = Process::spawn(&mut first);
+        assert_eq!(first.answer(), "running");
+        assert!(!flock(&dir.lock()), "flock(1) got in");
+        for mut second in daemon.both(dir.path(), "lock") {
+            let output = second.stdin(Stdio::null()).output()?;
+            assert_eq!(output.stdout, b"already running\n", "{output:?}");
+            assert_eq!(output.status.code(), Some(1));
+        }
+        assert!(first.finish());
+        assert!(flock(&dir.lock()), "it is not free");
+    }
+
+    let mut holder = Process::spawn(
+        Command::new("flock")
+            .arg(dir.lock())
+            .args(["-c", "echo held; cat"]),
+    );
+    assert_eq!(holder.answer(), "held");
+    for mut daemon in daemon.both(dir.path(), "lock") {
+        let output = daemon.stdin(Stdio::null()).output()?;
+        assert_eq!(output.stdout, b"already running\n", "{output:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn flock_does_in_a_component_what_it_does_in_a_native_program() -> Result {
+    let Some(program) = Program::build("tests/polyglot/guests/c/flock.c")? else {
+        return Ok(());
+    };
+    let dir = Dir::new();
+    for mut program in program.both(dir.path(), "") {
+        let output = program.output()?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program:?}: {errors}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_example_counts() -> Result {
+    if !Language::named("c").expect("C").is_ready() {
+        return Ok(());
+    }
+    let dir = Dir::new();
+    let component = dir.path().join("job.wasm");
+    program(&polyglot::root().join("guest/c/examples/job.c"), &component)?;
+    for count in 1..=2 {
+        let grant = format!("{}::/jobs", dir.path().display());
+        let mut run = Command::new(tool());
+        assert!(
+            run.args(["run", "--dir", &grant])
+                .arg(&component)
+                .status()?
+                .success()
+        );
+        let counted = std::fs::read_to_string(dir.path().join("count"))?;
+        assert_eq!(counted, format!("{count}\n"));
+    }
+    Ok(())
+}
