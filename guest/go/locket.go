@@ -28,6 +28,7 @@
 package locket
 
 import (
+	"errors"
 	"math"
 	"time"
 
@@ -154,13 +155,16 @@ func (l *Lock) Release() error {
 	if l.raw == nil {
 		return l.closed()
 	}
-	if holding[l]--; holding[l] <= 0 {
-		delete(holding, l)
-	}
+	var err error
 	if result := l.raw.Release(); result.IsErr() {
-		return failure(l.path, result.Err())
+		err = failure(l.path, result.Err())
 	}
-	return nil
+	if err == nil || errors.Is(err, ErrLost) {
+		if holding[l]--; holding[l] <= 0 {
+			delete(holding, l)
+		}
+	}
+	return err
 }
 
 // Close releases what was acquired through this handle, and ends its use. To close it again does

@@ -13,6 +13,7 @@ mod starlingmonkey;
 mod typescript;
 mod zig;
 
+pub use javascript::JCO;
 pub use provider::PROVIDER;
 
 use anyhow::{Context, Result};

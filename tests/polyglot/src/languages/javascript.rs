@@ -22,8 +22,9 @@ const COMPONENTIZE_QJS: Toolchain = Toolchain {
     install: toolchain::npm,
 };
 
-/// What makes components of TypeScript, and of JavaScript on StarlingMonkey.
-pub(super) const JCO: Toolchain = Toolchain {
+/// What makes components of TypeScript, and of JavaScript on StarlingMonkey; and what Node runs of
+/// components.
+pub const JCO: Toolchain = Toolchain {
     name: "jco",
     packages: &[
         "@bytecodealliance/componentize-js@0.23.0",
