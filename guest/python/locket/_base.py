@@ -93,7 +93,10 @@ class Base:
         try:
             return function(*args, **kwargs)
         except Err as err:
-            raise self._error(*_code_and_reason(err.value)) from None
+            # What raised it has it in a variable: through that circle it would keep this lock alive,
+            # and held, until the next collection of garbage.
+            failed = err.with_traceback(None).value
+        raise self._error(*_code_and_reason(failed))
 
     def _path(self) -> str:
         """The path as the host wants it."""

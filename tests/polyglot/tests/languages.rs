@@ -373,15 +373,17 @@ async fn disposes(stage: &Stage) -> Result {
             &[
                 ("open a /locks/a", "ok"),
                 ("acquire a exclusive 0", "ok"),
+                // What an error leaves behind must not keep the lock.
+                ("acquire a exclusive 0", "err would-block"),
                 ("drop a", "ok"),
             ],
         )
         .await?;
+        assert!(stage.host.is_free("a"));
         // From the first time on, in which a runtime may still set itself up.
         let resources = guest.resources();
         assert_eq!(resources, *before.get_or_insert(resources));
     }
-    assert!(stage.host.is_free("a"));
     dialogue(&mut guest, &[("release a", "err closed")]).await
 }
 
