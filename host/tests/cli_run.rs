@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use locket::{Engine, Mode};
+use locket::{Engine, Mode, Options, Protocol};
 
 struct Dir(tempfile::TempDir);
 
@@ -254,4 +254,62 @@ fn arguments_and_environment_arrive() {
         &[],
     );
     assert_fails(&output, 64, &["NAME=VALUE"]);
+}
+
+/// Breaks the lock `/locks/app.lock`, and fails where that does.
+const BREAKER: &str = r#"(component
+  (import "locket:lock/api@0.1.0" (instance $api
+    (type $reason' (enum "expired" "broken" "disconnected" "io"))
+    (export "lost-reason" (type $reason (eq $reason')))
+    (type $kind' (enum
+      "no-space" "quota" "read-only" "stale" "too-many-files" "too-many-locks" "other"))
+    (export "io-kind" (type $kind (eq $kind')))
+    (type $error' (variant
+      (case "would-block") (case "timeout") (case "not-locked") (case "not-owner")
+      (case "deadlock") (case "access-denied") (case "no-entry") (case "invalid-path")
+      (case "limit-exceeded") (case "not-supported") (case "unavailable")
+      (case "lost" $reason) (case "canceled") (case "io" $kind) (case "other" (option string))))
+    (export "error" (type $error (eq $error')))))
+  (alias export $api "error" (type $error))
+  (import "locket:lock/admin@0.1.0" (instance $admin
+    (alias outer 1 $error (type $error))
+    (export "break-lock" (func (param "path" string) (result (result (error $error)))))))
+  (core module $memory
+    (memory (export "memory") 1)
+    (data (i32.const 0) "/locks/app.lock")
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) unreachable))
+  (core instance $memory (instantiate $memory))
+  (alias core export $memory "memory" (core memory $m))
+  (alias core export $memory "realloc" (core func $realloc))
+  (core func $break
+    (canon lower (func $admin "break-lock") (memory $m) (realloc (func $realloc))))
+  (core module $main
+    (import "" "memory" (memory 1))
+    (import "" "break" (func $break (param i32 i32 i32)))
+    (func (export "run") (result i32)
+      (call $break (i32.const 0) (i32.const 15) (i32.const 64))
+      (i32.load8_u (i32.const 64))))
+  (core instance $main (instantiate $main (with "" (instance
+    (export "memory" (memory $m))
+    (export "break" (func $break))))))
+  (func $run (result (result)) (canon lift (core func $main "run")))
+  (instance $run (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $run)))"#;
+
+#[test]
+fn locks_are_broken_only_where_that_is_allowed() {
+    let dir = Dir::new();
+    let breaker = dir.component(BREAKER);
+    let options = Options::new().protocol(Protocol::Link);
+    let lock = Engine::new()
+        .open_with(dir.path("app.lock"), &options)
+        .unwrap();
+    let guard = lock.acquire(Mode::Exclusive, None).unwrap();
+    let grant = format!("{}::/locks", dir.path("").display());
+    let asked = ["--lock-dir", &grant, "--protocol", "link"];
+    assert_eq!(run(&asked, &breaker, &[]).status.code(), Some(1));
+    assert!(dir.path("app.lock.lock").exists());
+    let output = run(&[&asked[..], &["--allow-break"]].concat(), &breaker, &[]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(guard.release().unwrap_err().is_lost());
 }

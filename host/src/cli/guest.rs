@@ -93,6 +93,8 @@ impl Program {
         p3::add_to_linker(&mut linker)?;
         locket::component::p2::add_to_linker_async(&mut linker)?;
         locket::component::p3::add_to_linker(&mut linker)?;
+        // Does nothing without the right to break locks.
+        locket::component::admin::add_to_linker(&mut linker)?;
 
         let exports = |version: &str| {
             let name = format!("wasi:cli/run@{version}");

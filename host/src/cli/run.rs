@@ -45,6 +45,10 @@ pub(crate) struct Run {
     #[arg(long = "lock-dir", value_name = "HOST[::GUEST]", value_parser = Grant::parse)]
     lock_dirs: Vec<Grant>,
 
+    /// Let the component take locks in those directories away from others, by the interface `admin`
+    #[arg(long)]
+    allow_break: bool,
+
     /// Set an environment variable, for example `--env LEVEL=debug`; none is inherited
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = variable)]
     envs: Vec<(String, String)>,
@@ -173,9 +177,13 @@ impl Run {
             wasi.preopened_dir(&dir.host, &dir.guest, FsPerms::ReadWrite)
                 .map_err(|e| dir.error(e))?;
         }
+        let rights = match self.allow_break {
+            true => Rights::ALL,
+            false => Rights::READ_WRITE,
+        };
         for dir in self.dirs.iter().chain(&self.lock_dirs) {
             locks = locks
-                .grant_dir(&dir.host, &dir.guest, Rights::READ_WRITE)
+                .grant_dir(&dir.host, &dir.guest, rights)
                 .map_err(|e| dir.error(e))?;
         }
         Ok(State::new(wasi.build(), locks.build()))
