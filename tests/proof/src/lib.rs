@@ -4,5 +4,8 @@
 //! counts how often a promise was broken. What is done by chance follows from a seed; a run says its
 //! seed, and can be done again with it.
 
+pub mod history;
+pub mod journal;
+pub mod object;
 pub mod stage;
 mod stages;
