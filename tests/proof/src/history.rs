@@ -51,6 +51,15 @@ pub enum End {
     },
 }
 
+impl End {
+    /// When the participant left, was told that it had lost the lock, or was killed.
+    pub fn at(&self) -> Time {
+        match self {
+            Self::Left { at, .. } | Self::Lost { at } | Self::CutOff { at } => *at,
+        }
+    }
+}
+
 /// What came of an attempt to get a lock.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
@@ -236,6 +245,16 @@ impl History {
         self.attempts.iter().filter(entered).count()
     }
 
+    /// How often a lock went from one participant to another.
+    pub fn hand_offs(&self) -> u64 {
+        let locks = self.by_lock().into_values();
+        let between = locks.map(|stays| {
+            let other = |pair: &&[Stay<'_>]| pair[0].attempt.who != pair[1].attempt.who;
+            stays.windows(2).filter(other).count() as u64
+        });
+        between.sum()
+    }
+
     /// Everything that breaks a promise; `remains` is the protected object of each lock.
     pub fn check(&self, remains: &HashMap<String, Remains>) -> Vec<Violation> {
         let mut violations = self.violations.clone();
@@ -347,13 +366,15 @@ impl Stay<'_> {
         self.attempt.mode == Mode::Exclusive
     }
 
-    /// The break that may have ended it.
+    /// The first break that may have ended it, once it was granted: which is before it was entered,
+    /// and nobody knows for how long.
     fn broken_by<'b>(&self, breaks: &[&'b Break]) -> Option<&'b Break> {
         let End::Lost { at } = self.section.end else {
             return None;
         };
-        let may = |b: &&&Break| b.between[1] >= self.section.enter && b.between[0] <= at;
-        breaks.iter().copied().find(|b| may(&b))
+        let may = |b: &&&Break| b.between[1] >= self.attempt.asked && b.between[0] <= at;
+        let breaks = breaks.iter().filter(may).copied();
+        breaks.min_by_key(|b| b.between[0])
     }
 
     fn lost_for_nothing(&self, breaks: &[&Break]) -> Option<Violation> {
@@ -364,14 +385,14 @@ impl Stay<'_> {
         })
     }
 
-    /// Until when it held the lock for certain.
-    fn held_until(&self, breaks: &[&Break]) -> Time {
-        match self.section.end {
+    /// Until when it held the lock for certain; none where it may have been broken before it was entered.
+    fn held_until(&self, breaks: &[&Break]) -> Option<Time> {
+        let until = match self.section.end {
             End::Left { at, .. } | End::CutOff { at } => at,
-            End::Lost { at } => self
-                .broken_by(breaks)
-                .map_or(at, |b| b.between[0].max(self.section.enter)),
-        }
+            End::Lost { at } => self.broken_by(breaks).map_or(at, |b| b.between[0]),
+        };
+        let cut_off = matches!(self.section.end, End::CutOff { .. });
+        (cut_off || until >= self.section.enter).then_some(until)
     }
 }
 
@@ -381,24 +402,26 @@ fn overlaps(stays: &[Stay<'_>], breaks: &[&Break]) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut longest: [Option<(Time, &Stay<'_>)>; 2] = [None, None];
     for stay in stays {
+        let Some(end) = stay.held_until(breaks) else {
+            continue;
+        };
         let others = if stay.is_exclusive() {
             &longest[..]
         } else {
             &longest[..1]
         };
         let other = others.iter().flatten().max_by_key(|(end, _)| *end);
-        if let Some((end, other)) = other
-            && *end > stay.section.enter
+        if let Some((until, other)) = other
+            && *until > stay.section.enter
         {
             let (one, two) = (other.attempt, stay.attempt);
             violations.push(Violation {
                 kind: Kind::Overlap,
-                text: format!("until {end}: {one:?}; and {two:?}"),
+                text: format!("until {until}: {one:?}; and {two:?}"),
             });
         }
         let longest = &mut longest[usize::from(!stay.is_exclusive())];
-        let end = stay.held_until(breaks);
-        if longest.is_none_or(|(longest, _)| end > longest) {
+        if longest.is_none_or(|(until, _)| end > until) {
             *longest = Some((end, stay));
         }
     }
@@ -947,6 +970,11 @@ mod tests {
             kinds.map(|violation| violation.kind).collect::<Vec<_>>()
         };
         assert_eq!(history(std::slice::from_ref(&lost), 5), []);
+        assert_eq!(
+            history(std::slice::from_ref(&lost), 1),
+            [],
+            "before it was entered"
+        );
         assert_eq!(history(std::slice::from_ref(&lost), 7), [Kind::Overlap]);
         assert_eq!(
             history(std::slice::from_ref(&lost), 20),

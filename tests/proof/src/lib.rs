@@ -4,8 +4,13 @@
 //! counts how often a promise was broken. What is done by chance follows from a seed; a run says its
 //! seed, and can be done again with it.
 
+pub mod crew;
+#[cfg(feature = "components")]
+mod guest;
 pub mod history;
 pub mod journal;
 pub mod object;
+pub mod participant;
+pub mod plan;
 pub mod stage;
 mod stages;

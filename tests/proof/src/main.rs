@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use proof::participant::Role;
 use proof::stage::{Context, Report, STAGES, Stage};
 
 /// Proof under faults, and against attackers
@@ -34,6 +35,12 @@ enum Command {
     },
     /// Says what the stages do
     List,
+    /// A process that takes part in a stage
+    #[command(hide = true)]
+    Participant {
+        /// As JSON
+        role: String,
+    },
 }
 
 fn stage() -> clap::builder::PossibleValuesParser {
@@ -54,6 +61,18 @@ fn main() -> ExitCode {
                 println!("{:<16} {}", stage.name, stage.what);
             }
             ExitCode::SUCCESS
+        }
+        Command::Participant { role } => participate(&role),
+    }
+}
+
+fn participate(role: &str) -> ExitCode {
+    let role: Role = serde_json::from_str(role).expect("a role");
+    match role.play() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -6,9 +6,15 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use crate::stages::{hand_off, killed, mixed, stopped};
+
 /// Every stage, in the order in which they run.
 #[rustfmt::skip]
 pub const STAGES: &[Stage] = &[
+    Stage { name: "mixed", what: "everybody at once, in every protocol", run: mixed::run },
+    Stage { name: "killed", what: "processes are killed all the time", run: killed::run },
+    Stage { name: "stopped", what: "processes are stopped for a while", run: stopped::run },
+    Stage { name: "hand-off", what: "from one to the next, without delay", run: hand_off::run },
 ];
 
 /// One way to find out whether the promises are kept.
@@ -40,6 +46,21 @@ impl Context {
             rng = fastrand::Rng::with_seed(rng.u64(..));
         }
         rng
+    }
+
+    /// Lets some time pass and shows it. In it does `step` over and over, which is to take its time.
+    pub fn pass(
+        &self,
+        time: Duration,
+        mut step: impl FnMut() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let start = Instant::now();
+        self.progress.set_length(time.as_secs());
+        while start.elapsed() < time {
+            step()?;
+            self.progress.set_position(start.elapsed().as_secs());
+        }
+        Ok(())
     }
 }
 
