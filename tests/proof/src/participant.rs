@@ -236,6 +236,7 @@ impl<'a> Worker<'a> {
             }
             let step = self.way.adapt(step);
             sections += u64::from(self.take_turn(number, &step)?);
+            pass(step.rest);
         }
         Ok(())
     }
@@ -293,11 +294,7 @@ impl<'a> Worker<'a> {
     /// Does what the lock is for.
     fn touch(&mut self, number: u64, step: &Step) -> io::Result<[u64; 2]> {
         let object = &mut self.objects[step.lock];
-        let meanwhile = || {
-            if !step.hold.is_zero() {
-                thread::sleep(step.hold);
-            }
-        };
+        let meanwhile = || pass(step.hold);
         match step.mode {
             Mode::Exclusive => object.add(&self.who, number, meanwhile),
             Mode::Shared => object.look(meanwhile),
@@ -330,6 +327,12 @@ impl<'a> Worker<'a> {
             Err(e) => bail!("{} could not break a lock: {e}", self.who),
         }
         Ok(())
+    }
+}
+
+fn pass(time: Duration) {
+    if !time.is_zero() {
+        thread::sleep(time);
     }
 }
 

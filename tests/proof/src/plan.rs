@@ -114,6 +114,9 @@ pub struct Traffic {
     pub lasting: u8,
     /// How long those last at most, and timeouts are.
     pub longest: Duration,
+    /// How long a participant leaves the locks alone after each section, at most. A kernel's lock is
+    /// not handed over: who asks again at once mostly has it before somebody else has woken up.
+    pub rest: Duration,
     /// After how many sections a participant is done; none: when it is told to.
     pub sections: Option<u64>,
 }
@@ -149,6 +152,8 @@ pub struct Step {
     pub patience: Patience,
     /// How long to hold it.
     pub hold: Duration,
+    /// How long to leave the locks alone afterwards.
+    pub rest: Duration,
     /// To let go by dropping the guard, which does not say how it went.
     pub by_drop: bool,
     /// To break the lock instead, if it is one that is broken.
@@ -176,7 +181,11 @@ impl<'a> Plan<'a> {
     }
 
     fn time(&mut self) -> Duration {
-        self.traffic.longest.mul_f64(self.chance.f64())
+        self.part_of(self.traffic.longest)
+    }
+
+    fn part_of(&mut self, time: Duration) -> Duration {
+        time.mul_f64(self.chance.f64())
     }
 }
 
@@ -211,6 +220,7 @@ impl Iterator for Plan<'_> {
             },
             patience,
             hold,
+            rest: self.part_of(traffic.rest),
             by_drop: self.chance.bool() && !kind.broken,
             breaks: self.in_a_hundred(20) && kind.broken,
         })
@@ -230,6 +240,7 @@ mod tests {
             abandoned: 10,
             lasting: 10,
             longest: Duration::from_millis(5),
+            rest: Duration::ZERO,
             sections: None,
         };
         let steps = |seed| Plan::new(seed, &traffic).take(1000).collect::<Vec<_>>();

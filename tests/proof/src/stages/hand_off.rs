@@ -16,6 +16,10 @@ use crate::stage::{Context, Outcome};
 /// milliseconds where a name is what is waited for; the rest is for a busy machine.
 const TURN: Duration = Duration::from_secs(1);
 
+/// How long a turn lasts at most, and how long he who had it lets others go first.
+const HOLD: Duration = Duration::from_micros(200);
+const REST: Duration = Duration::from_micros(100);
+
 /// Two processes, and how often each of them gets the lock.
 const PING_PONG: [(Protocol, Kind, u64); 6] = [
     (Protocol::Native, Kind::Blocking, 5000),
@@ -47,8 +51,9 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
             shared: 0,
             limited: 0,
             abandoned: 0,
-            lasting: 0,
-            longest: Duration::ZERO,
+            lasting: 100,
+            longest: HOLD,
+            rest: REST,
             sections: Some(*turns),
         };
         let mut crew = Crew::new()?;

@@ -110,6 +110,7 @@ impl Scene {
             abandoned: 5,
             lasting: 50,
             longest: Duration::from_millis(10),
+            rest: Duration::ZERO,
             sections: None,
         };
         let mut scene = Self {

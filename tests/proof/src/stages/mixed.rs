@@ -47,6 +47,7 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
         abandoned: 5,
         lasting: 5,
         longest: Duration::from_millis(5),
+        rest: Duration::ZERO,
         sections: None,
     };
     for (number, takes_part) in PROCESSES.iter().enumerate() {

@@ -46,6 +46,7 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
         abandoned: 5,
         lasting: 50,
         longest: Duration::from_millis(50),
+        rest: Duration::ZERO,
         sections: None,
     };
     let mut crew = Crew::new()?;
