@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use tempfile::TempDir;
 
-use crate::history::{History, Violation};
+use crate::history::{History, Outcome as Answer, Violation};
 use crate::journal::{self, Time, now};
 use crate::object::{Object, Remains};
 use crate::participant::{Kind, Role};
@@ -35,6 +35,7 @@ pub struct Crew {
     kills: HashMap<String, Time>,
     /// What went wrong with the processes themselves.
     failures: Vec<String>,
+    patience: Duration,
 }
 
 /// A process that takes part.
@@ -66,7 +67,8 @@ pub struct Past {
     pub history: History,
     /// What their locks protected.
     pub remains: HashMap<String, Remains>,
-    failures: Vec<String>,
+    /// What went wrong with the processes themselves: those that failed, and those that got stuck.
+    pub failures: Vec<String>,
     dir: TempDir,
 }
 
@@ -85,6 +87,7 @@ impl Crew {
             members: Vec::new(),
             kills: HashMap::new(),
             failures: Vec::new(),
+            patience: STUCK,
         })
     }
 
@@ -95,6 +98,11 @@ impl Crew {
     /// As [`of`](Self::of).
     pub fn new() -> Result<Self> {
         Self::of(std::env::current_exe()?)
+    }
+
+    /// Takes everybody for stuck when nobody gets anywhere for this long.
+    pub fn be_patient_for(&mut self, time: Duration) {
+        self.patience = time;
     }
 
     /// Where everything is.
@@ -266,7 +274,7 @@ impl Crew {
             let now = self.written()?;
             if now != size {
                 (size, since) = (now, Instant::now());
-            } else if since.elapsed() > STUCK {
+            } else if since.elapsed() > self.patience {
                 self.report_stuck();
             }
             // Only the system knows when one of them ends.
@@ -406,6 +414,15 @@ impl Past {
         outcome.did("sections", self.history.sections() as u64);
         for (kind, sections) in self.sections_by_kind() {
             outcome.did(&format!("by {kind}"), sections);
+        }
+        for attempt in &self.history.attempts {
+            if let Answer::GaveUp(why, _) = attempt.outcome {
+                outcome.did(&format!("answers of {why}"), 1);
+            }
+        }
+        let breaks = self.history.breaks.len();
+        if breaks > 0 {
+            outcome.did("breaks", breaks as u64);
         }
         let violations = self.violations();
         let more = violations.len().saturating_sub(MOST);

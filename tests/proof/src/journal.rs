@@ -4,6 +4,7 @@
 //! at any moment and the others know how far it came. All times are nanoseconds of the clock that
 //! runs since boot, which is one clock for all processes.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -41,6 +42,16 @@ pub enum Why {
     Timeout,
     /// The participant dropped the future.
     Abandoned,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WouldBlock => "would block",
+            Self::Timeout => "timeout",
+            Self::Abandoned => "abandoned",
+        })
+    }
 }
 
 /// A line of a journal.

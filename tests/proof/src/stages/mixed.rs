@@ -1,13 +1,15 @@
 //! Everybody at once: processes with threads, tasks and component instances, and programs of others,
 //! in every protocol. No section overlaps another that excludes it, and nothing gets lost.
 
+use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
 use locket::Protocol;
 
-use crate::crew::{Crew, Foreign};
+use crate::crew::{Crew, Foreign, process};
+use crate::history::Attempt;
 use crate::participant::Kind;
 use crate::plan::{Lock, Traffic};
 use crate::stage::{Context, Outcome};
@@ -77,6 +79,15 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
         "violations in a section, at most, to 95 %",
         format!("{:.1e}", 3.0 / sections as f64),
     );
+    for lock in &traffic.locks {
+        let mut holders = BTreeSet::new();
+        let entered = |attempt: &&Attempt| attempt.lock == lock.name && attempt.section().is_some();
+        let entered = past.history.attempts.iter().filter(entered);
+        holders.extend(entered.map(|attempt| process(&attempt.who)));
+        outcome.must(holders.len() > 1, || {
+            format!("{} shows nothing, held by {holders:?}", lock.name)
+        });
+    }
     past.tell(&mut outcome);
     Ok(outcome)
 }
