@@ -158,7 +158,7 @@ impl Crew {
             .into();
         let mut command = Command::new("python3");
         command
-            .args(["-c", include_str!("participant.py")])
+            .args(["-I", "-S", "-c", include_str!("participant.py")])
             .arg(role.to_string());
         self.spawn(name, &mut command)
     }

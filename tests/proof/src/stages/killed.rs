@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use locket::{Engine, Mode, Protocol};
 
 use crate::crew::{Crew, Foreign, Past};
@@ -24,6 +24,10 @@ const WORKERS: [Kind; 4] = [Kind::Blocking, Kind::Blocking, Kind::Task, Kind::Ta
 /// What programs of others lock with, and which lock. One that makes a directory is not among them:
 /// killed between making it and naming itself in it, it leaves a lock of which nothing is proven.
 const FOREIGN: [(&str, &str); 3] = [("flock", "native"), ("lockf", "fcntl"), ("link", "link")];
+
+/// In how many of a hundred kills they are among the victims. To start another takes them as long as
+/// ten processes of ours, and what is measured is not that.
+const FOREIGN_KILLS: u8 = 10;
 
 /// After a kill the next owner has the lock within this, 99 times of a hundred.
 const NEXT_OWNER: Duration = Duration::from_millis(100);
@@ -151,23 +155,35 @@ impl Scene {
 
     /// Kills a process, and starts another in its place; whether it was one that held a lock.
     fn kill(&mut self) -> Result<bool> {
-        let holder = match self.chance.bool() {
-            true => self
+        let spared = self.chance.u8(0..100) >= FOREIGN_KILLS;
+        let candidates = |crew: &Crew, member| !(spared && function(crew.name(member)).is_some());
+        let mut holder = None;
+        if self.chance.bool() {
+            holder = self
                 .crew
-                .any_holder(&self.traffic.locks, &mut self.chance)?,
-            false => None,
-        };
-        let size = self.crew.size();
-        let victim = holder.unwrap_or_else(|| self.chance.usize(..size));
-        let name = self.crew.name(victim).to_owned();
+                .any_holder(&self.traffic.locks, &mut self.chance)?
+                .filter(|holder| candidates(&self.crew, *holder));
+        }
+        let anybody = 0..self.crew.size();
+        let victim = holder.or_else(|| {
+            let all: Vec<_> = anybody
+                .filter(|member| candidates(&self.crew, *member))
+                .collect();
+            self.chance.choice(all)
+        });
+        let victim = victim.context("nobody is left to kill")?;
+        let replaced = function(self.crew.name(victim));
         self.crew.kill(victim)?;
-        match FOREIGN
-            .iter()
-            .find(|(function, _)| name.starts_with(function))
-        {
+        match replaced {
             Some((function, lock)) => self.start_foreign(function, lock)?,
             None => self.start()?,
         }
         Ok(holder.is_some())
     }
+}
+
+/// What a process of this name locks with, and which lock, if it is a program of others.
+fn function(name: &str) -> Option<(&'static str, &'static str)> {
+    let mut all = FOREIGN.into_iter();
+    all.find(|(function, _)| name.starts_with(function))
 }
