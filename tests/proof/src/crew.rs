@@ -69,6 +69,9 @@ pub struct Past {
     pub remains: HashMap<String, Remains>,
     /// What went wrong with the processes themselves: those that failed, and those that got stuck.
     pub failures: Vec<String>,
+    /// When the last of them ended, and how long after they were told to, if they were.
+    over: Instant,
+    dismissed: Option<Duration>,
     dir: TempDir,
 }
 
@@ -177,7 +180,8 @@ impl Crew {
         self.dir.path().join(format!("{name}.errors"))
     }
 
-    /// A process that is about to write to what one of these locks protects; the lock is any.
+    /// A process that is about to write to what one of these locks protects; the lock is any, and the
+    /// process one of a name that `may` be chosen.
     ///
     /// # Errors
     ///
@@ -186,16 +190,15 @@ impl Crew {
         &self,
         locks: &[Lock],
         chance: &mut fastrand::Rng,
+        may: impl Fn(&str) -> bool,
     ) -> io::Result<Option<usize>> {
         let first = chance.usize(..locks.len());
         for lock in locks.iter().cycle().skip(first).take(locks.len()) {
             let object = Object::open(&self.table.objects(), &lock.name)?;
-            let writer = object.writer()?;
-            let is = |member: &Member| {
-                writer
-                    .as_deref()
-                    .is_some_and(|who| process(who) == member.name)
+            let Some(writer) = object.writer()?.filter(|who| may(process(who))) else {
+                continue;
             };
+            let is = |member: &Member| member.name == process(&writer);
             if let Some(holder) = self.members.iter().position(is) {
                 return Ok(Some(holder));
             }
@@ -208,12 +211,13 @@ impl Crew {
         &self.members[member].name
     }
 
-    /// Kills a process, and waits for its end. It is not a member any more.
+    /// Kills a process, and waits for its end. It is not a member any more. Answers how long the system
+    /// took to end it.
     ///
     /// # Errors
     ///
     /// Where it cannot be.
-    pub fn kill(&mut self, member: usize) -> Result<()> {
+    pub fn kill(&mut self, member: usize) -> Result<Duration> {
         let mut member = self.members.swap_remove(member);
         let at = now();
         member.child.kill()?;
@@ -223,7 +227,7 @@ impl Crew {
             self.failures.push(text);
         }
         self.kills.insert(member.name.clone(), at);
-        Ok(())
+        Ok(Duration::from_nanos(now() - at))
     }
 
     /// Stops a process, until it is told to [continue](Self::resume).
@@ -258,7 +262,10 @@ impl Crew {
         for member in &mut self.members {
             member.child.stdin = None;
         }
-        self.wait()
+        let start = Instant::now();
+        let mut past = self.wait()?;
+        past.dismissed = Some(past.over - start);
+        Ok(past)
     }
 
     /// Waits until everybody has come to an end. Where that does not happen, and nothing else, tells
@@ -340,6 +347,7 @@ impl Crew {
     }
 
     fn read(self) -> Result<Past> {
+        let over = Instant::now();
         let mut history = History::default();
         for file in fs::read_dir(self.table.journals())? {
             let file = file?;
@@ -359,6 +367,8 @@ impl Crew {
             history,
             remains,
             failures: self.failures,
+            over,
+            dismissed: None,
             dir: self.dir,
         })
     }
@@ -423,6 +433,9 @@ impl Past {
         let breaks = self.history.breaks.len();
         if breaks > 0 {
             outcome.did("breaks", breaks as u64);
+        }
+        if let Some(dismissed) = self.dismissed {
+            outcome.measured("everybody ends within", format_args!("{dismissed:.1?}"));
         }
         let violations = self.violations();
         let more = violations.len().saturating_sub(MOST);

@@ -57,7 +57,7 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
     context.pass(TIME, || {
         thread::sleep(BETWEEN);
         let victim = match chance.bool() {
-            true => crew.any_holder(&traffic.locks, &mut chance)?,
+            true => crew.any_holder(&traffic.locks, &mut chance, |_| true)?,
             false => None,
         };
         let victim = victim.unwrap_or_else(|| chance.usize(..PROCESSES));
