@@ -433,6 +433,7 @@ impl Past {
         let breaks = self.history.breaks.len();
         if breaks > 0 {
             outcome.did("breaks", breaks as u64);
+            outcome.did("holders told of one", self.history.losses());
         }
         if let Some(dismissed) = self.dismissed {
             outcome.measured("everybody ends within", format_args!("{dismissed:.1?}"));

@@ -245,6 +245,13 @@ impl History {
         self.attempts.iter().filter(entered).count()
     }
 
+    /// How many sections ended with the lock taken away.
+    pub fn losses(&self) -> u64 {
+        let ends = self.attempts.iter().filter_map(Attempt::section);
+        let lost = ends.filter(|section| matches!(section.end, End::Lost { .. }));
+        lost.count() as u64
+    }
+
     /// How often a lock went from one participant to another.
     pub fn hand_offs(&self) -> u64 {
         let locks = self.by_lock().into_values();
