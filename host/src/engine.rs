@@ -1186,6 +1186,7 @@ fn failed(handle: &Handle, failure: Failure) -> Result<()> {
         Failure::WouldBlock => Err(handle.error(Kind::WouldBlock)),
         Failure::TimedOut => Err(handle.error(Kind::Timeout)),
         Failure::Canceled => Err(handle.error(Kind::Canceled)),
+        Failure::Broken => Ok(()),
         Failure::Io(e) => Err(handle.os(e)),
     }
 }

@@ -307,6 +307,8 @@ pub(crate) enum Failure {
     Canceled,
     /// The file behind this queue is gone: open it anew.
     Stale,
+    /// The lock was granted, and broken before anybody knew: nothing is lost, so get in line anew.
+    Broken,
     Io(io::Error),
 }
 
@@ -671,7 +673,16 @@ impl LockQueue {
     ) -> io::Result<bool> {
         let held: Vec<_> = self.state().holds.iter().map(|hold| hold.ticket).collect();
         if !held.is_empty() {
-            self.revoke(Some(LostReason::Broken), |ticket, _| held.contains(&ticket));
+            let _ = self.change(|state| {
+                let (broken, kept): (VecDeque<_>, _) = mem::take(&mut state.holds)
+                    .into_iter()
+                    .partition(|hold| held.contains(&hold.ticket));
+                state.holds = kept;
+                let untold = broken.iter().filter(|hold| !hold.told);
+                let untold = untold.map(|hold| (hold.ticket, Failure::Broken));
+                state.failed.extend(untold);
+                state.lose(broken, LostReason::Broken);
+            });
             return Ok(true);
         }
         if !protocol.is_name() {

@@ -796,3 +796,17 @@ fn a_slow_waker_keeps_no_other_file_waiting() {
     finish.send(()).unwrap();
     drop(slow);
 }
+
+#[test]
+fn a_break_does_not_end_the_wait_of_who_was_just_granted_the_lock() {
+    let dir = Dir::new();
+    let engine = Engine::new();
+    let lock = dir.lock(&engine);
+    let guard = lock.acquire(EX, None).unwrap();
+    let mut next = pending(&lock, EX);
+    drop(guard);
+    assert_eq!(lock.state(), State::Held, "it is granted");
+    lock.break_lock().unwrap();
+    ready(&mut next).release().unwrap();
+    assert!(lock.release().unwrap_err().is_not_locked());
+}

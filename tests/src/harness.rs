@@ -103,6 +103,20 @@ pub fn linker() -> &'static Linker<State> {
     })
 }
 
+/// A store whose guest finds `dir` as `/locks`, and may write everything in it.
+pub fn store_in(dir: &Path, locket: LocketCtx, wasi: &mut WasiCtxBuilder) -> Store<State> {
+    wasi.preopened_dir(dir, "/locks", FsPerms::ReadWrite)
+        .expect("a directory");
+    let state = State {
+        wasi: wasi.build(),
+        locket,
+        table: ResourceTable::new(),
+    };
+    let mut store = Store::new(runtime(), state);
+    store.set_epoch_deadline(1 << 60);
+    store
+}
+
 /// A directory of lock files, and the engine that keeps them.
 pub struct Host {
     /// The directory; guests know it as `/locks`.
@@ -159,16 +173,7 @@ impl Host {
 
     /// A store with a context of the test's own.
     pub fn store_with(&self, locket: LocketCtx, wasi: &mut WasiCtxBuilder) -> Store<State> {
-        wasi.preopened_dir(self.dir.path(), "/locks", FsPerms::ReadWrite)
-            .expect("a directory");
-        let state = State {
-            wasi: wasi.build(),
-            locket,
-            table: ResourceTable::new(),
-        };
-        let mut store = Store::new(runtime(), state);
-        store.set_epoch_deadline(1 << 60);
-        store
+        store_in(self.dir.path(), locket, wasi)
     }
 
     /// Starts the guest `remote`.

@@ -1,0 +1,156 @@
+//! Runs the stages and says what came of them.
+
+use std::io::{IsTerminal as _, stdout};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use proof::participant::Role;
+use proof::stage::{Context, Report, STAGES, Stage};
+
+/// Proof under faults, and against attackers
+#[derive(Parser)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the stages; fails where a promise is broken
+    Run {
+        /// [default: all of them]
+        #[arg(value_parser = stage())]
+        stages: Vec<String>,
+        /// What chance follows from [default: by chance]
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Again and again for so many hours, each time with the next seed
+        #[arg(long, value_name = "HOURS")]
+        soak: Option<f64>,
+        /// A line of JSON for each stage in place of the table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Says what the stages do
+    List,
+    /// A process that takes part in a stage
+    #[command(hide = true)]
+    Participant {
+        /// As JSON
+        role: String,
+    },
+}
+
+fn stage() -> clap::builder::PossibleValuesParser {
+    let names = STAGES.iter().map(|stage| stage.name);
+    names.collect::<Vec<_>>().into()
+}
+
+fn main() -> ExitCode {
+    match Args::parse().command {
+        Command::Run {
+            stages,
+            seed,
+            soak,
+            json,
+        } => run(&stages, seed, soak, json),
+        Command::List => {
+            for stage in STAGES {
+                println!("{:<16} {}", stage.name, stage.what);
+            }
+            ExitCode::SUCCESS
+        }
+        Command::Participant { role } => participate(&role),
+    }
+}
+
+fn participate(role: &str) -> ExitCode {
+    let role: Role = serde_json::from_str(role).expect("a role");
+    match role.play() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(names: &[String], seed: Option<u64>, soak: Option<f64>, json: bool) -> ExitCode {
+    let asked = |stage: &&Stage| names.is_empty() || names.iter().any(|name| name == stage.name);
+    let stages: Vec<_> = STAGES.iter().filter(asked).collect();
+    let first = seed.unwrap_or_else(|| fastrand::u64(..));
+    let end = soak.map(|hours| Instant::now() + Duration::from_secs_f64(hours * 3600.0));
+    let mut failed = 0;
+    for round in 0.. {
+        let seed = first.wrapping_add(round);
+        if !json {
+            println!("seed {seed}");
+            println!(
+                "{:<16}{:>8}{:>12}  amounts, and figures",
+                "stage", "time", "violations"
+            );
+        }
+        for stage in &stages {
+            let report = report(stage, seed);
+            failed += report.outcome.violations.len();
+            match json {
+                true => println!("{}", serde_json::to_string(&report).expect("plain data")),
+                false => print(&report),
+            }
+        }
+        if end.is_none_or(|end| Instant::now() >= end) {
+            break;
+        }
+    }
+    match failed {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn report(stage: &Stage, seed: u64) -> Report {
+    let progress = if stdout().is_terminal() {
+        let style =
+            ProgressStyle::with_template("{prefix:<16} {elapsed:>4} {wide_bar} {pos}/{len} {msg}");
+        let bar = ProgressBar::new(0).with_prefix(stage.name);
+        bar.with_style(style.expect("a valid template"))
+    } else {
+        ProgressBar::hidden()
+    };
+    let report = stage.report(&Context {
+        seed,
+        progress: progress.clone(),
+    });
+    progress.finish_and_clear();
+    report
+}
+
+fn print(report: &Report) {
+    let outcome = &report.outcome;
+    let amounts = outcome
+        .amounts
+        .iter()
+        .map(|(what, times)| format!("{times} {what}"));
+    let figures = outcome
+        .figures
+        .iter()
+        .map(|(what, figure)| format!("{what} {figure}"));
+    let done = amounts.chain(figures).collect::<Vec<_>>().join(", ");
+    let (name, seconds) = (report.stage, report.seconds);
+    println!(
+        "{name:<16}{seconds:>6.1} s{:>12}  {done}",
+        outcome.violations.len()
+    );
+    for omitted in &outcome.omitted {
+        println!("  NOT DONE: {omitted}");
+    }
+    for violation in &outcome.violations {
+        println!("  VIOLATION: {violation}");
+        println!(
+            "  again: cargo run -p proof -- run {name} --seed {}",
+            report.seed
+        );
+    }
+}

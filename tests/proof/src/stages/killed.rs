@@ -1,0 +1,213 @@
+//! Processes are killed all the time, every other time one that holds a lock. Whoever waits gets it at
+//! once, nobody enters too early, and in the end nothing is left locked.
+
+use std::collections::{BTreeMap, HashMap};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use locket::{Engine, Mode, Protocol};
+
+use crate::crew::{Crew, Foreign, Past};
+use crate::participant::Kind;
+use crate::plan::{Lock, Traffic};
+use crate::stage::{Context, Outcome, percentile};
+
+/// How long it goes on, and the time between two kills.
+const TIME: Duration = Duration::from_secs(65);
+const BETWEEN: Duration = Duration::from_millis(50);
+
+/// How many processes there are at a time, and the workers of each.
+const PROCESSES: usize = 5;
+const WORKERS: [Kind; 4] = [Kind::Blocking, Kind::Blocking, Kind::Task, Kind::Task];
+
+/// Who takes part besides. A program of others that makes a directory does not: killed between making
+/// it and naming itself in it, it leaves a lock of which nothing is proven.
+const OTHERS: &[Part] = &[
+    #[cfg(feature = "components")]
+    Part::Guests,
+    Part::Foreign("flock", "native"),
+    Part::Foreign("lockf", "fcntl"),
+    Part::Foreign("link", "link"),
+];
+
+/// In how many of a hundred kills one of them is the victim. To start another takes as long as ten
+/// processes with threads and tasks, and what is measured is not that.
+const OTHERS_KILLED: u8 = 4;
+
+/// After a kill the next owner has the lock within this, 99 times of a hundred, and within what the
+/// system itself takes to end a process, which is little unless the machine is busy with something else.
+const NEXT_OWNER: Duration = Duration::from_millis(100);
+
+/// How long a lock may be free at most while somebody waits for it, on a busy machine.
+const TURN: Duration = Duration::from_secs(1);
+
+/// What gives a lock back whose holder died, and so how fast it is.
+fn family(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Sqlite => "in a database",
+        protocol if protocol.is_name() => "by name",
+        _ => "in the kernel",
+    }
+}
+
+pub(crate) fn run(context: &Context) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let mut scene = Scene::set(context)?;
+    let (mut kills, mut ends) = ([0, 0], Vec::new());
+    let mut next = Instant::now();
+    context.pass(TIME, || {
+        next += BETWEEN;
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+        let (aimed, end) = scene.kill()?;
+        kills[usize::from(aimed)] += 1;
+        ends.push(end);
+        Ok(())
+    })?;
+    let (table, locks) = (scene.crew.table().clone(), scene.traffic.locks.clone());
+    let past = scene.crew.dismiss()?;
+    outcome.did("kills", kills.iter().sum());
+    outcome.did("of them of a holder", kills[1]);
+    let end = figures(&mut outcome, "end of the killed", &mut ends);
+    measure(&past, &locks, NEXT_OWNER + end, &mut outcome);
+    for lock in &locks {
+        let opened = Engine::new().open_with(table.lock(lock), &lock.options(&table))?;
+        let free = opened.try_acquire(Mode::Exclusive);
+        outcome.must(matches!(free, Ok(Some(_))), || {
+            let holder = opened.holder();
+            format!("{} is left locked: {free:?}, {holder:?}", lock.name)
+        });
+    }
+    past.tell(&mut outcome);
+    Ok(outcome)
+}
+
+/// How long it took until a killed holder's lock was somebody else's, who was waiting.
+fn measure(past: &Past, locks: &[Lock], limit: Duration, outcome: &mut Outcome) {
+    let mut families: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    let all = past.history.turns();
+    if let Some(last) = all.iter().max_by_key(|turn| turn.idle) {
+        let idle = last.idle;
+        outcome.measured(
+            "free while somebody waits, at most",
+            format_args!("{idle:.1?}"),
+        );
+        outcome.must(idle <= TURN, || format!("a turn is late: {last:?}"));
+    }
+    for turn in all {
+        let lock = locks.iter().find(|lock| lock.name == turn.lock);
+        if let (Some(lock), Some(_), Some(_)) = (lock, &turn.after_kill_of, turn.next.section()) {
+            families
+                .entry(family(lock.protocol()))
+                .or_default()
+                .push(turn);
+        }
+    }
+    for (family, turns) in families {
+        let mut times: Vec<_> = turns.iter().map(|turn| turn.idle).collect();
+        outcome.did(&format!("locks taken over {family}"), turns.len() as u64);
+        figures(outcome, &format!("next owner {family}"), &mut times);
+        let late: Vec<_> = turns.iter().filter(|turn| turn.idle > limit).collect();
+        outcome.must(late.len() <= turns.len().div_ceil(100), || {
+            format!("{family} the next owner comes after more than {limit:.1?}: {late:?}")
+        });
+    }
+}
+
+/// Tells the median, the 99th percentile and the most; answers the second.
+fn figures(outcome: &mut Outcome, what: &str, times: &mut [Duration]) -> Duration {
+    let [half, most, longest] =
+        [50, 99, 100].map(|percent| percentile(times, percent).unwrap_or_default());
+    outcome.measured(
+        &format!("{what} at 50 %, 99 %, most"),
+        format_args!("{half:.1?}, {most:.1?}, {longest:.1?}"),
+    );
+    most
+}
+
+/// Who takes part, in a process.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    /// Threads and tasks.
+    Native,
+    /// Component instances.
+    #[cfg(feature = "components")]
+    Guests,
+    /// Python, with what it locks with, and which lock.
+    Foreign(&'static str, &'static str),
+}
+
+struct Scene {
+    crew: Crew,
+    parts: HashMap<String, Part>,
+    traffic: Traffic,
+    chance: fastrand::Rng,
+}
+
+impl Scene {
+    fn set(context: &Context) -> Result<Self> {
+        let traffic = Traffic {
+            locks: Protocol::ALL.iter().copied().map(Lock::of).collect(),
+            shared: 20,
+            limited: 10,
+            abandoned: 5,
+            lasting: 50,
+            longest: Duration::from_millis(10),
+            rest: Duration::ZERO,
+            sections: None,
+        };
+        let mut scene = Self {
+            crew: Crew::new()?,
+            parts: HashMap::new(),
+            traffic,
+            chance: context.chance(0),
+        };
+        for part in [Part::Native; PROCESSES].iter().chain(OTHERS) {
+            scene.start(*part)?;
+        }
+        Ok(scene)
+    }
+
+    fn start(&mut self, part: Part) -> Result<()> {
+        let (name, seed) = (format!("p{}", self.parts.len()), self.chance.u64(..));
+        let (crew, traffic) = (&mut self.crew, &self.traffic);
+        match part {
+            Part::Native => crew.start(&name, seed, &WORKERS, traffic)?,
+            #[cfg(feature = "components")]
+            Part::Guests => crew.start(&name, seed, &[Kind::Guest; 2], traffic)?,
+            Part::Foreign(function, lock) => {
+                let foreign = Foreign {
+                    function,
+                    locks: vec![lock.to_owned()],
+                    shared: 0,
+                    lasting: traffic.lasting,
+                    longest: traffic.longest.as_secs_f64(),
+                };
+                crew.start_foreign(&name, seed, &foreign)?;
+            }
+        }
+        self.parts.insert(name, part);
+        Ok(())
+    }
+
+    /// Kills a process, and starts another in its place; whether it was one that held a lock,
+    /// and how long its end took.
+    fn kill(&mut self) -> Result<(bool, Duration)> {
+        let others = self.chance.u8(0..100) < OTHERS_KILLED;
+        let parts = &self.parts;
+        let may_die = |name: &str| (parts[name] != Part::Native) == others;
+        let holder = match self.chance.bool() {
+            true => self
+                .crew
+                .any_holder(&self.traffic.locks, &mut self.chance, may_die)?,
+            false => None,
+        };
+        let anybody = (0..self.crew.size()).filter(|member| may_die(self.crew.name(*member)));
+        let victim = holder.or_else(|| self.chance.choice(anybody.collect::<Vec<_>>()));
+        let victim = victim.context("nobody is left to kill")?;
+        let part = parts[self.crew.name(victim)];
+        let end = self.crew.kill(victim)?;
+        self.start(part)?;
+        Ok((holder.is_some(), end))
+    }
+}
