@@ -796,3 +796,25 @@ fn a_slow_waker_keeps_no_other_file_waiting() {
     finish.send(()).unwrap();
     drop(slow);
 }
+
+/// What ends a thread's wait in the kernel comes before that begins, and has to come again.
+#[test]
+#[cfg(unix)]
+fn a_timeout_that_is_over_before_the_wait_begins_ends_it() {
+    each_kernel_protocol(|options| {
+        let dir = Dir::new();
+        let open = || Engine::new().open_with(dir.path("lock"), options).unwrap();
+        let _guard = open().acquire(EX, STUCK).unwrap();
+        let lock = open();
+        let (done, told) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            for _ in 0..100 {
+                let result = lock.acquire(EX, Duration::from_nanos(1));
+                done.send(result.is_err_and(|e| e.is_timeout())).unwrap();
+            }
+        });
+        for _ in 0..100 {
+            assert!(told.recv_timeout(STUCK).expect("the end of the wait"));
+        }
+    });
+}

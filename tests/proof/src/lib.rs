@@ -4,5 +4,7 @@
 //! counts how often a promise was broken. What is done by chance follows from a seed; a run says its
 //! seed, and can be done again with it.
 
+pub mod cargo;
+pub mod mutations;
 pub mod stage;
 mod stages;

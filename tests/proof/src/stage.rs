@@ -6,9 +6,13 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use crate::stages;
+
 /// Every stage, in the order in which they run.
 #[rustfmt::skip]
 pub const STAGES: &[Stage] = &[
+    Stage { name: "interleavings", what: "the queue in every order of a few threads, and in many of many", run: stages::interleavings::stage },
+    Stage { name: "model", what: "20,000 histories of calls, each answer held against a model", run: stages::model::stage },
 ];
 
 /// One way to find out whether the promises are kept.

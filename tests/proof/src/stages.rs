@@ -1,1 +1,4 @@
 //! The stages, one file each.
+
+pub(crate) mod interleavings;
+pub(crate) mod model;
