@@ -42,12 +42,15 @@ impl Ran {
         before.filter_map(|pair| pair[0].parse().ok()).collect()
     }
 
-    /// What it printed from the first panic on, or else last, without what is of no use.
+    /// What it printed from the first panic on, and last; without what is of no use.
     pub fn failure(&self) -> String {
-        const MOST: usize = 4000;
-        let start = self.output.find("panicked at");
-        let start = start.unwrap_or_else(|| self.output.len().saturating_sub(MOST));
-        self.output.chars().skip(start).take(MOST).collect()
+        const MOST: usize = 2000;
+        let end = |text: &str| text.floor_char_boundary(text.len().min(MOST));
+        let start = self.output.find("panicked at").unwrap_or_default();
+        let first = &self.output[start..];
+        let (first, rest) = first.split_at(end(first));
+        let last = rest.ceil_char_boundary(rest.len().saturating_sub(MOST));
+        format!("{first}\n…\n{}", &rest[last..])
     }
 }
 

@@ -11,6 +11,7 @@ use crate::stages;
 /// Every stage, in the order in which they run.
 #[rustfmt::skip]
 pub const STAGES: &[Stage] = &[
+    Stage { name: "fuzz", what: "paths of guests, records of holders and sequences of calls, by libFuzzer", run: stages::fuzz::stage },
     Stage { name: "interleavings", what: "the queue in every order of a few threads, and in many of many", run: stages::interleavings::stage },
     Stage { name: "model", what: "20,000 histories of calls, each answer held against a model", run: stages::model::stage },
 ];

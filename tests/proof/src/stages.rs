@@ -1,4 +1,5 @@
 //! The stages, one file each.
 
+pub(crate) mod fuzz;
 pub(crate) mod interleavings;
 pub(crate) mod model;
