@@ -74,6 +74,8 @@ impl Maze {
         let came = match lock {
             Err(e) => refused(&e, path),
             Ok(lock) => match lock.acquire(Mode::Exclusive, std::time::Duration::ZERO) {
+                // What has the name of such a lock and cannot be read is held.
+                Err(e) if e.is_would_block() && protocol.is_name() => Came::Refused,
                 Err(e) => refused(&e, path),
                 Ok(_hold) => {
                     let outside = self.outside.try_acquire(Mode::Exclusive);

@@ -57,7 +57,9 @@ fn fuzz(target: &str, seed: u32) -> anyhow::Result<Command> {
     if known.exists() {
         fuzz.arg(known);
     }
-    fuzz.arg("--").arg(format!("-seed={seed}"));
+    // Short input calls nothing.
+    fuzz.args(["--", "-len_control=0", "-max_len=512"]);
+    fuzz.arg(format!("-seed={seed}"));
     fuzz.arg(format!("-max_total_time={SECONDS}"))
         .arg("-timeout=60");
     // Coverage takes a compiler that has unstable options.
