@@ -122,7 +122,7 @@ impl Clock {
             let now = Instant::now();
             let rest = match due.wakers.first_entry() {
                 // In a model no time passes, so any moment may be the one.
-                Some(first) if cfg!(loom) || first.key().0 <= now => {
+                Some(first) if cfg!(any(loom, shuttle)) || first.key().0 <= now => {
                     let waker = first.remove();
                     drop(due);
                     waker.wake();
@@ -130,7 +130,7 @@ impl Clock {
                     continue;
                 }
                 Some(first) => first.key().0 - now,
-                None if cfg!(loom) => {
+                None if cfg!(any(loom, shuttle)) => {
                     due.running = false;
                     return;
                 }

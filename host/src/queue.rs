@@ -1218,3 +1218,64 @@ impl Wake for Call {
         }
     }
 }
+
+#[cfg(all(test, target_os = "linux", not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+
+    /// A queue of an engine of its own for a file, of which `limit` helpers may wait.
+    fn queue(path: &std::path::Path, limit: usize) -> Arc<LockQueue> {
+        let means = Means {
+            clock: Arc::new(Clock::new(sys::keep_signals_away)),
+            helpers: Arc::new(Helpers::new(limit)),
+            watcher: Arc::new(Watcher::default()),
+            hand_off_limit: 0,
+            hand_off_time: Duration::ZERO,
+            gap: None,
+            signal: None,
+            swept: AtomicUsize::new(0),
+            epoch: Instant::now(),
+        };
+        let target = Target::ambient(path, true).expect("a path");
+        let opened = target.open().expect("a file");
+        Arc::new(LockQueue::new(opened, Arc::new(means)))
+    }
+
+    #[test]
+    fn the_error_of_a_helper_is_told_to_whom_it_waits_for() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("lock");
+        let want = Want {
+            mode: Mode::Exclusive,
+            protocol: Protocol::Flock,
+            stale_after: None,
+        };
+        let party = Party {
+            owner: OwnerId::PROCESS,
+            handle: 1,
+        };
+        let (holder, waiter) = (queue(&path, 0), queue(&path, 1));
+        let held = holder.enter(want, party, None, false, true);
+        let Entered::Granted(held) = held else {
+            panic!("{held:?}");
+        };
+        let entered = waiter.enter(want, party, None, true, false);
+        let Entered::Queued(ticket) = entered else {
+            panic!("{entered:?}");
+        };
+        let wait = match &waiter.state().sent {
+            Sent::Waiting { wait, by: None } => Arc::clone(wait),
+            sent => panic!("{sent:?}"),
+        };
+        let error = io::Error::from_raw_os_error(libc::ENOLCK);
+        waiter.settle(&wait, Outcome::Failed(error)).wake();
+        let turn = waiter.turn(ticket, Waker::noop());
+        let Turn::Failed(Failure::Io(error)) = turn else {
+            panic!("{turn:?}");
+        };
+        assert_eq!(error.raw_os_error(), Some(libc::ENOLCK));
+        // The real one goes on waiting for nobody, and gives back what it gets.
+        let released = holder.release(held, None, false);
+        assert!(matches!(released, Ok(Some(Ok(())))));
+    }
+}

@@ -1,20 +1,26 @@
 //! What threads share and wait with: the standard library, or under `--cfg loom` the model checker
-//! that runs a test through every interleaving of them.
+//! that runs a test through every interleaving of them, or under `--cfg shuttle` the one that does so
+//! by chance.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::thread;
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(loom)]
 pub(crate) use loom::thread;
+
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
+#[cfg(shuttle)]
+pub(crate) use shuttle::thread;
 
 /// Those whom a change concerns, to be woken once no mutex is held.
 #[derive(Debug, Default)]

@@ -120,7 +120,7 @@ impl KernelWait {
     fn sleep(&self, sleeper: &sys::Sleeper) -> io::Result<()> {
         let scheme = self.want.protocol.scheme();
         // A model checker has one thread for all of them, which must not block.
-        if cfg!(loom) {
+        if cfg!(any(loom, shuttle)) {
             while !scheme.try_lock(&self.site, self.want)? {
                 thread::yield_now();
             }
@@ -277,7 +277,7 @@ impl Helpers {
         job
     }
 
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     fn idle<'a>(&'a self, pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {
         let work = self
             .work
@@ -286,7 +286,7 @@ impl Helpers {
     }
 
     /// There is no time in a model; a thread without work ends.
-    #[cfg(loom)]
+    #[cfg(any(loom, shuttle))]
     #[expect(clippy::unused_self, reason = "as above")]
     fn idle<'a>(&'a self, pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {
         let _ = IDLE;

@@ -810,3 +810,25 @@ fn a_break_does_not_end_the_wait_of_who_was_just_granted_the_lock() {
     ready(&mut next).release().unwrap();
     assert!(lock.release().unwrap_err().is_not_locked());
 }
+
+/// What ends a thread's wait in the kernel comes before that begins, and has to come again.
+#[test]
+#[cfg(unix)]
+fn a_timeout_that_is_over_before_the_wait_begins_ends_it() {
+    each_kernel_protocol(|options| {
+        let dir = Dir::new();
+        let open = || Engine::new().open_with(dir.path("lock"), options).unwrap();
+        let _guard = open().acquire(EX, STUCK).unwrap();
+        let lock = open();
+        let (done, told) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            for _ in 0..100 {
+                let result = lock.acquire(EX, Duration::from_nanos(1));
+                done.send(result.is_err_and(|e| e.is_timeout())).unwrap();
+            }
+        });
+        for _ in 0..100 {
+            assert!(told.recv_timeout(STUCK).expect("the end of the wait"));
+        }
+    });
+}

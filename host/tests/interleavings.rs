@@ -1,23 +1,29 @@
-//! Every order in which a few threads can get at one queue: granted, timed out, called off, dropped.
+//! The orders in which a few threads can get at one queue: granted, timed out, called off, dropped.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p locket --no-default-features --test interleavings`
+//! `RUSTFLAGS="--cfg shuttle" cargo test -p locket --no-default-features --test interleavings`
 //!
-//! A model checker runs each test once for every interleaving of its threads at their mutexes,
-//! with at most so many preemptions where it would take too long otherwise. The locks are real; what waits for one in the kernel tries it
-//! in a loop instead, since all threads of the model share one of the system's. Time does not
-//! pass: a timeout may run out at any moment. A lost wake-up is a deadlock, which the checker
-//! finds; a double grant is a writer who is not alone.
-#![cfg(loom)]
+//! The first model checker runs each test once for every interleaving of its threads at their mutexes,
+//! with at most so many preemptions where it would take too long otherwise. The second goes through
+//! as many as `SHUTTLE_SCHEDULES` says, by chance, with more threads too, and says by which seed. The
+//! locks are real; what waits for one in the kernel tries it in a loop instead, since all threads of
+//! the model share one of the system's. Time does not pass: a timeout may run out at any moment. A
+//! lost wake-up is a deadlock, which the checker finds; a double grant is a writer who is not alone.
+#![cfg(any(loom, shuttle))]
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use checker::sync::atomic::AtomicUsize;
+use checker::sync::atomic::Ordering::SeqCst;
+use checker::thread;
 use locket::{Engine, Guard, LockFile, Mode};
-use loom::sync::atomic::AtomicUsize;
-use loom::sync::atomic::Ordering::SeqCst;
-use loom::thread;
+#[cfg(loom)]
+use loom as checker;
+#[cfg(shuttle)]
+use shuttle as checker;
 
 const EX: Mode = Mode::Exclusive;
 const SH: Mode = Mode::Shared;
@@ -67,15 +73,13 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Checks `run` in every interleaving. Afterwards the lock can be had.
+/// Checks `run` in every interleaving, or in many. Afterwards the lock can be had.
 fn model(preemptions: impl Into<Option<usize>>, run: impl Fn(&Arc<World>) + Send + Sync + 'static) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lock");
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = preemptions.into();
     let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counter = Arc::clone(&count);
-    builder.check(move || {
+    check(preemptions.into(), move || {
         counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         // Does the same whatever time it is, and comes to the end of a hand-off.
         let engine = Engine::builder().hand_off(1, Duration::MAX).build();
@@ -94,7 +98,31 @@ fn model(preemptions: impl Into<Option<usize>>, run: impl Fn(&Arc<World>) + Send
     );
 }
 
-fn spawn(world: &Arc<World>, run: impl FnOnce(&World) + 'static) -> thread::JoinHandle<()> {
+#[cfg(loom)]
+fn check(preemptions: Option<usize>, run: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = preemptions;
+    builder.check(run);
+}
+
+/// A schedule that fails is printed, and can be run again by [`shuttle::replay`].
+#[cfg(shuttle)]
+fn check(_: Option<usize>, run: impl Fn() + Send + Sync + 'static) {
+    use shuttle::scheduler::RandomScheduler;
+    let number = |name| {
+        std::env::var(name)
+            .ok()
+            .map(|n| n.parse().expect("a number"))
+    };
+    let schedules = number("SHUTTLE_SCHEDULES").unwrap_or(1000);
+    let scheduler = match number("SHUTTLE_SEED") {
+        Some(seed) => RandomScheduler::new_from_seed(seed as u64, schedules),
+        None => RandomScheduler::new(schedules),
+    };
+    shuttle::Runner::new(scheduler, shuttle::Config::new()).run(run);
+}
+
+fn spawn(world: &Arc<World>, run: impl FnOnce(&World) + Send + 'static) -> thread::JoinHandle<()> {
     let world = Arc::clone(world);
     thread::spawn(move || run(&world))
 }
@@ -204,5 +232,38 @@ fn a_lock_is_released_by_its_guard_or_its_handle_and_never_twice() {
         drop(guard);
         other.join().unwrap();
         through.join().unwrap();
+    });
+}
+
+/// More than can be gone through in every order.
+#[cfg(shuttle)]
+#[test]
+fn many_threads_and_tasks_take_turns() {
+    model(None, |world| {
+        let guard = world.lock.acquire(EX, None).unwrap();
+        let mut threads = Vec::new();
+        for _ in 0..2 {
+            threads.push(spawn(world, World::acquire));
+            threads.push(spawn(world, |world| {
+                let guard = block_on(world.lock.acquire_async(SH, None)).unwrap();
+                world.read(&guard);
+            }));
+            threads.push(spawn(world, |world| {
+                match block_on(world.lock.acquire_async(EX, SOME_TIME)) {
+                    Ok(guard) => world.write(&guard),
+                    Err(e) => assert!(e.is_timeout(), "{e}"),
+                }
+            }));
+            threads.push(spawn(world, |world| {
+                let mut acquire = world.lock.acquire_async(EX, None);
+                let _ =
+                    std::pin::Pin::new(&mut acquire).poll(&mut Context::from_waker(Waker::noop()));
+            }));
+        }
+        world.write(&guard);
+        drop(guard);
+        for thread in threads {
+            thread.join().unwrap();
+        }
     });
 }

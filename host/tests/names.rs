@@ -736,3 +736,64 @@ fn what_was_lost_is_not_handed_on() {
         block_on(waiter).unwrap().release().unwrap();
     }
 }
+
+/// Age alone proves nothing: not that of the lock, nor that of its holder.
+#[test]
+fn a_lock_that_is_old_is_its_holders() {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+    for protocol in NAMES {
+        println!("protocol {protocol}");
+        let dir = Dir::new();
+        let guard = open(protocol, dir.0.path()).acquire(EX, STUCK).unwrap();
+        let long_ago = Timespec {
+            tv_sec: 1_000_000_000,
+            tv_nsec: 0,
+        };
+        let times = Timestamps {
+            last_access: long_ago,
+            last_modification: long_ago,
+        };
+        let name = name(protocol, &dir);
+        rustix::fs::utimensat(CWD, &name, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+        let other = open(protocol, dir.0.path());
+        assert!(other.try_acquire(EX).unwrap().is_none());
+        assert!(other.is_locked().unwrap());
+        guard.release().unwrap();
+    }
+}
+
+/// A number that nobody has out here, and somebody has in a namespace in which he may have written it.
+#[test]
+fn who_has_the_number_in_a_namespace_below_may_be_the_holder() {
+    let dir = Dir::new();
+    let free = |pid: &u32| !Path::new(&format!("/proc/{pid}")).exists();
+    let pid = (20_000..30_000).find(free).unwrap();
+    let script = "echo $(($0 - 1)) > /proc/sys/kernel/ns_last_pid; \
+                  sleep 1000 & echo $! > \"$1\"; wait";
+    let mut inner = Command::new("unshare");
+    inner.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+    inner.args(["sh", "-c", script, &pid.to_string()]);
+    inner.arg(dir.path("told")).stdin(Stdio::null());
+    let Ok(inner) = inner.spawn() else {
+        return not_tested(format_args!("no namespaces here"));
+    };
+    let mut inner = Killed(inner);
+    let told = || fs::read_to_string(dir.path("told")).unwrap_or_default();
+    eventually("it runs", || {
+        told().ends_with('\n') || inner.0.try_wait().unwrap().is_some()
+    });
+    if told().trim() != pid.to_string() {
+        return not_tested(format_args!(
+            "no numbers of one's choice here: {:?}",
+            told()
+        ));
+    }
+    fs::write(dir.path("lock"), format!("{pid}\n")).unwrap();
+    let lock = open(Protocol::PidFile, dir.0.path());
+    assert!(lock.try_acquire(EX).unwrap().is_none());
+    assert!(lock.is_locked().unwrap());
+    drop(inner);
+    eventually("it is proven dead", || {
+        lock.try_acquire(EX).unwrap().is_some()
+    });
+}

@@ -425,6 +425,8 @@ fn parts(site: &Site) -> io::Result<(&File, &Name)> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
     use crate::protocol::pid_file::PidFile;
 
@@ -467,5 +469,48 @@ mod tests {
         let seized = seize(&PidFile, &dir, name, &seen, Victim::Anybody, &mine);
         assert!(matches!(seized, Ok(Seized::Gone)));
         assert!(is_there(&dir, &second));
+    }
+
+    /// A form whose lock is broken and taken by somebody else right after the first look at it.
+    #[derive(Debug, Default)]
+    struct Broken(AtomicBool);
+
+    impl Form for Broken {
+        fn suffix(&self) -> &'static str {
+            PidFile.suffix()
+        }
+
+        fn make(&self, dir: &File, name: &OsStr, claim: &Claim) -> io::Result<Made> {
+            PidFile.make(dir, name, claim)
+        }
+
+        fn claim(&self, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Claim>> {
+            PidFile.claim(dir, name, seen)
+        }
+
+        fn is(&self, dir: &File, name: &OsStr, seen: &Seen, made: &Made) -> bool {
+            let is = PidFile.is(dir, name, seen, made);
+            if !self.0.swap(true, Ordering::SeqCst) {
+                unlinkat(dir, name, AtFlags::empty()).expect("its end");
+                PidFile.make(dir, name, &Claim::mine()).expect("a lock");
+            }
+            is
+        }
+    }
+
+    /// Whoever releases without the guard may be looking at a lock that is broken meanwhile.
+    #[test]
+    fn a_release_without_the_guard_spares_the_next_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = sys::open_dir(folder.path()).expect("a directory");
+        let stranger = sys::open_dir(folder.path()).expect("a directory");
+        fs4::FileExt::lock(&stranger).expect("its lock");
+        let name = OsStr::new("lock");
+        let made = PidFile.make(&dir, name, &Claim::mine()).expect("a lock");
+        let site = Site::name(dir, name.into(), None);
+        *site.as_name().expect("a name").made() = Some(made);
+        Broken::default().unlock(&site).expect("a release");
+        let names = entry::names(&site.file).expect("a look");
+        assert_eq!(names, [name], "the next one's lock is gone");
     }
 }

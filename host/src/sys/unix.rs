@@ -269,7 +269,7 @@ impl Signal {
 /// queue.
 pub(crate) fn keep_signals_away() {
     // A model has one thread of the system for all of its own.
-    if cfg!(loom) {
+    if cfg!(any(loom, shuttle)) {
         return;
     }
     let faults = [

@@ -4,9 +4,9 @@ use std::os::unix::ffi::OsStrExt;
 
 use locket::Protocol;
 
-use crate::common::*;
-use crate::records::*;
-use crate::*;
+use super::common::*;
+use super::records::*;
+use super::*;
 
 /// Numbers that are the same each time.
 pub(crate) struct Dice(pub(crate) u64);
@@ -55,6 +55,10 @@ impl Dice {
 /// What the rules say of a record, as it is read here. None where it may be dead and may not, since
 /// processes come and go.
 pub(crate) fn is_dead(protocol: Protocol, text: &[u8]) -> Option<bool> {
+    // Its holder's own word.
+    if protocol == Protocol::Soft && text == b"filelock/released\n" {
+        return Some(true);
+    }
     let mine = Record::mine();
     let Some((record, judged)) = read(protocol, text) else {
         return Some(false);
@@ -163,40 +167,79 @@ pub(crate) fn read(protocol: Protocol, text: &[u8]) -> Option<(Record, bool)> {
 pub(crate) fn try_all(protocol: Protocol, texts: impl Iterator<Item = Vec<u8>>) -> usize {
     let dir = Dir::new();
     let lock = open(&dir, protocol);
-    let place = place(&dir, protocol);
-    let mut taken = 0;
-    for text in texts {
-        let content = matches!(protocol, Protocol::PidFile | Protocol::Soft);
-        // Not every text can be a name.
-        let name = text.len() < 256 && text != b"." && text != b".." && !text.is_empty();
-        if !content && (!name || text.contains(&0) || text.contains(&b'/')) {
-            continue;
+    texts
+        .filter(|text| try_one(&dir, &lock, text) == Some(true))
+        .count()
+}
+
+/// A directory for a lock, in which nothing is.
+pub(crate) struct Place {
+    pub(crate) dir: Dir,
+    pub(crate) lock: LockFile,
+}
+
+impl Place {
+    /// One in each protocol whose lock is a name.
+    pub(crate) fn all() -> Vec<Self> {
+        let one = |protocol| {
+            let dir = Dir::new();
+            let lock = open(&dir, protocol);
+            Self { dir, lock }
+        };
+        NAMES.map(one).into()
+    }
+}
+
+/// Tries a text as that of the lock of a directory with nothing in it. Whether it was taken over; none
+/// if it cannot be the text of one.
+pub(crate) fn try_one(dir: &Dir, lock: &LockFile, text: &[u8]) -> Option<bool> {
+    let protocol = lock.protocol();
+    let content = matches!(protocol, Protocol::PidFile | Protocol::Soft);
+    // Not every text can be a name.
+    let name = text.len() < 256 && text != b"." && text != b".." && !text.is_empty();
+    let taken_by_lock = protocol == Protocol::Link && text == b"lock.lock";
+    if !content && (!name || text.contains(&0) || text.contains(&b'/') || taken_by_lock) {
+        return None;
+    }
+    plant(dir, protocol, text);
+    let before = snapshot(dir.0.path());
+    let dead = is_dead(protocol, text);
+    let shown = text.escape_ascii();
+    match lock.try_acquire(EX).unwrap() {
+        Some(guard) => {
+            // It may have lived until just now: numbers and ticks that are made up can be somebody's.
+            let alive = dead == Some(false) && is_dead(protocol, text) == Some(false);
+            assert!(!alive, "{protocol}: taken from {shown}");
+            guard.release().unwrap();
+            assert!(snapshot(dir.0.path()).is_empty(), "{protocol}: {shown}");
+            Some(true)
         }
-        plant(&dir, protocol, &text);
-        let before = snapshot(dir.0.path());
-        let dead = is_dead(protocol, &text);
-        let shown = text.escape_ascii();
-        match lock.try_acquire(EX).unwrap() {
-            Some(guard) => {
-                // It may have lived until just now: numbers and ticks that are made up can be somebody's.
-                let alive = dead == Some(false) && is_dead(protocol, &text) == Some(false);
-                assert!(!alive, "{protocol}: taken from {shown}");
-                guard.release().unwrap();
-                assert!(snapshot(dir.0.path()).is_empty(), "{protocol}: {shown}");
-                taken += 1;
+        None => {
+            assert_ne!(dead, Some(true), "{protocol}: left to {shown}");
+            assert!(lock.is_locked().unwrap(), "{protocol}: {shown}");
+            assert_eq!(snapshot(dir.0.path()), before, "{protocol}: {shown}");
+            remove(&place(dir, protocol));
+            if protocol == Protocol::Link {
+                remove(&dir.0.path().join(std::ffi::OsStr::from_bytes(text)));
             }
-            None => {
-                assert_ne!(dead, Some(true), "{protocol}: left to {shown}");
-                assert!(lock.is_locked().unwrap(), "{protocol}: {shown}");
-                assert_eq!(snapshot(dir.0.path()), before, "{protocol}: {shown}");
-                remove(&place);
-                if protocol == Protocol::Link {
-                    remove(&dir.0.path().join(std::ffi::OsStr::from_bytes(&text)));
-                }
-            }
+            Some(false)
         }
     }
-    taken
+}
+
+/// What the fuzzer has found, and where it begins: the first byte chooses the protocol.
+#[test]
+fn the_corpus_is_held_unless_it_proves_a_death() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/records");
+    let places = Place::all();
+    let mut texts = 0;
+    for entry in fs::read_dir(corpus).unwrap() {
+        let text = fs::read(entry.unwrap().path()).unwrap();
+        let (first, text) = text.split_first().unwrap();
+        let Place { dir, lock } = &places[usize::from(*first) % places.len()];
+        texts += usize::from(try_one(dir, lock, text).is_some());
+    }
+    assert!(texts >= 5);
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 
-use crate::anything::{Dice, is_dead};
-use crate::records::*;
-use crate::*;
+use super::anything::{Dice, is_dead};
+use super::records::*;
+use super::*;
 
 fn connect(dir: &Dir) -> Connection {
     let database = Connection::open(dir.path("locks.db")).unwrap();

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use locket::{Engine, LockFile, Options, Protocol};
 
-use crate::common::*;
-use crate::records::{rest, sees_everybody, telling};
-use crate::*;
+use super::common::*;
+use super::records::{rest, sees_everybody, telling};
+use super::*;
 
 /// The process that other tests start, and kill: it holds the lock that its environment names.
 #[test]

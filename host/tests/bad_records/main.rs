@@ -4,7 +4,7 @@
 //! that is lost. And the dead are displaced at once.
 #![cfg(target_os = "linux")]
 
-mod anything;
+pub(crate) mod anything;
 #[path = "../common/mod.rs"]
 mod common;
 #[cfg(feature = "sqlite")]

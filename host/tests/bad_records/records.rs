@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use locket::{Engine, Protocol};
 
-use crate::common::*;
-use crate::*;
+use super::common::*;
+use super::*;
 
 /// Who holds a lock, as it is written.
 #[derive(Clone, Debug)]

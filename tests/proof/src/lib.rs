@@ -10,11 +10,13 @@
 //! [object](object::Object) that two at once would spoil. In the end it is all put together into a
 //! [history](history::History), which tells exactly whether any two held a lock at once.
 
+pub mod cargo;
 pub mod crew;
 #[cfg(feature = "components")]
 mod guest;
 pub mod history;
 pub mod journal;
+pub mod mutations;
 pub mod object;
 pub mod participant;
 pub mod plan;

@@ -6,15 +6,18 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use crate::stages::{hand_off, killed, mixed, stopped};
+use crate::stages;
 
 /// Every stage, in the order in which they run.
 #[rustfmt::skip]
 pub const STAGES: &[Stage] = &[
-    Stage { name: "mixed", what: "everybody at once, in every protocol", run: mixed::run },
-    Stage { name: "killed", what: "processes are killed all the time", run: killed::run },
-    Stage { name: "stopped", what: "processes are stopped for a while", run: stopped::run },
-    Stage { name: "hand-off", what: "from one to the next, without delay", run: hand_off::run },
+    Stage { name: "mixed", what: "everybody at once, in every protocol", run: stages::mixed::run },
+    Stage { name: "killed", what: "processes are killed all the time", run: stages::killed::run },
+    Stage { name: "stopped", what: "processes are stopped for a while", run: stages::stopped::run },
+    Stage { name: "hand-off", what: "from one to the next, without delay", run: stages::hand_off::run },
+    Stage { name: "fuzz", what: "paths of guests, records of holders and sequences of calls, by libFuzzer", run: stages::fuzz::run },
+    Stage { name: "interleavings", what: "the queue in every order of a few threads, and in many of many", run: stages::interleavings::run },
+    Stage { name: "model", what: "20,000 histories of calls, each answer held against a model", run: stages::model::run },
 ];
 
 /// One way to find out whether the promises are kept.

@@ -1,0 +1,120 @@
+//! Guests of a sandbox, without a runtime: where their paths lead, and what they may use. The
+//! workspace's tests have components.
+#![cfg(all(target_os = "linux", feature = "sandbox"))]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::mpsc;
+use std::thread;
+
+use common::*;
+use locket::sandbox::{Limits, Lock, Rights, Sandbox};
+use locket::{Engine, OnRelease, Protocol, Result};
+
+fn guest(engine: &Engine, dir: &Dir, limits: Limits) -> Sandbox {
+    let mut guest = Sandbox::new(engine, None, Protocol::Native, limits);
+    guest
+        .grant_dir(dir.0.path(), "/jobs", Rights::READ_WRITE)
+        .unwrap();
+    guest
+}
+
+fn open(guest: &Sandbox, path: &str) -> Result<Lock> {
+    guest.open(path, None, OnRelease::Keep)
+}
+
+#[test]
+fn what_is_given_back_counts_no_more() {
+    let dir = Dir::new();
+    let limits = Limits::new().handles(2).held(1).waiters(1);
+    let guest = guest(&Engine::new(), &dir, limits);
+    let stranger = dir.lock(&Engine::new()).acquire(EX, STUCK).unwrap();
+    // One more time than each limit allows.
+    for _ in 0..3 {
+        let one = open(&guest, "/jobs/one").unwrap();
+        let other = open(&guest, "/jobs/lock").unwrap();
+        let more = open(&guest, "/jobs/one").unwrap_err();
+        assert!(more.is_limit_exceeded(), "{more}");
+        let waits = other.acquire_async(EX, None).unwrap();
+        let mut waits = std::pin::pin!(waits);
+        assert!(poll(&mut waits.as_mut()).is_pending());
+        let more = other.acquire(EX, STUCK).unwrap_err();
+        assert!(more.is_limit_exceeded(), "{more}");
+        let hold = one.acquire(EX, STUCK).unwrap();
+        let more = one.acquire(SH, STUCK).unwrap_err();
+        assert!(more.is_limit_exceeded(), "{more}");
+        hold.release().unwrap();
+    }
+    drop(stranger);
+}
+
+#[test]
+fn a_grant_ends_where_its_name_does() {
+    let dir = Dir::new();
+    let guest = guest(&Engine::new(), &dir, Limits::new());
+    assert!(open(&guest, "/jobs/lock").is_ok());
+    for outside in ["/jobsworth/lock", "/job/lock", "/lock", "lock"] {
+        assert!(open(&guest, outside).unwrap_err().is_denied(), "{outside}");
+    }
+}
+
+#[test]
+fn no_link_leads_out() {
+    let (dir, outside) = (Dir::new(), Dir::new());
+    fs::write(outside.path("there"), "").unwrap();
+    symlink(outside.path("there"), dir.path("to_file")).unwrap();
+    symlink(outside.path("missing"), dir.path("to_nothing")).unwrap();
+    symlink(outside.0.path(), dir.path("to_folder")).unwrap();
+    symlink(dir.path("in_grant"), dir.path("absolute")).unwrap();
+    let guest = guest(&Engine::new(), &dir, Limits::new());
+    for path in [
+        "to_file",
+        "to_nothing",
+        "to_folder/there",
+        "to_folder/new",
+        "absolute",
+        "../there",
+        "a/../../there",
+    ] {
+        let error = open(&guest, &format!("/jobs/{path}")).unwrap_err();
+        assert!(error.is_invalid_path() || error.is_not_found(), "{error}");
+    }
+    let names = fs::read_dir(outside.0.path()).unwrap();
+    assert_eq!(names.count(), 1);
+    assert!(!dir.path("in_grant").exists());
+}
+
+#[test]
+fn guests_that_wait_for_each_other_learn_it() {
+    let dir = Dir::new();
+    let engine = Engine::new();
+    let guests = [(); 2].map(|()| guest(&engine, &dir, Limits::new()));
+    let [first, second] = guests.each_ref().map(|guest| {
+        let open = |path| open(guest, path).unwrap();
+        [open("/jobs/one"), open("/jobs/two")]
+    });
+    let one = first[0].acquire(EX, STUCK).unwrap();
+    let two = second[1].acquire(EX, STUCK).unwrap();
+    let (done, told) = mpsc::channel();
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| {
+            let waited = second[0].acquire(EX, STUCK).map(drop);
+            done.send(()).unwrap();
+            waited
+        });
+        eventually("the first wait", || {
+            format!("{:?}", second[0]).contains("waiting: 1")
+        });
+        // Itself, and around the corner.
+        for lock in &first {
+            let hopeless = lock.acquire(EX, STUCK).unwrap_err();
+            assert!(hopeless.is_deadlock(), "{hopeless}");
+        }
+        assert!(told.try_recv().is_err());
+        one.release().unwrap();
+        waits.join().unwrap().unwrap();
+    });
+    two.release().unwrap();
+}

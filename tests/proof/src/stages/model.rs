@@ -1,0 +1,34 @@
+//! Histories of calls by chance, each answer held against a model: those of `host/tests/model`.
+
+use std::thread;
+
+use crate::cargo::{cargo, complete};
+use crate::stage::{Context, Outcome};
+
+/// How many each of so many processes goes through.
+const HISTORIES: u32 = 10_000;
+const PROCESSES: u64 = 2;
+
+pub(crate) fn run(context: &Context) -> anyhow::Result<Outcome> {
+    let seeds = (0..PROCESSES).map(|process| context.chance(process).u64(..));
+    let test = |seed: u64| {
+        let mut test = cargo(["test", "-p", "locket", "--no-default-features"]);
+        test.args(["--features", "sqlite", "--test", "model"]);
+        test.args(["every_answer_is_the_models", "--", "--exact", "--nocapture"]);
+        test.env("PROPTEST_CASES", HISTORIES.to_string());
+        test.env("PROPTEST_RNG_SEED", seed.to_string());
+        test
+    };
+    let tests = seeds.map(|seed| (seed, thread::spawn(move || complete(&mut test(seed)))));
+    let tests: Vec<_> = tests.collect();
+    let mut outcome = Outcome::default();
+    for (seed, test) in tests {
+        let ran = test.join().expect("a thread that does not panic")?;
+        outcome.did("histories", ran.numbers("histories").iter().sum());
+        outcome.did("calls", ran.numbers("calls").iter().sum());
+        outcome.must(ran.success(), || {
+            format!("with PROPTEST_RNG_SEED={seed}: {}", ran.failure())
+        });
+    }
+    Ok(outcome)
+}
