@@ -8,6 +8,8 @@ mod javascript;
 mod provider;
 pub mod python;
 pub mod python_contract;
+pub mod python_polls;
+pub mod python_tasks;
 mod rust;
 mod starlingmonkey;
 mod typescript;
