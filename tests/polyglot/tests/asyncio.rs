@@ -56,12 +56,12 @@ impl Case {
         Ok(said??)
     }
 
-    /// Whether nobody has or awaits a lock, although the guest is still there. The loop of asyncio
-    /// has to let go of all that it had of the host as well.
-    fn is_left_alone(&mut self, name: &str) -> bool {
-        waiters(&self.host.lock(name)) == 0
-            && self.host.is_free(name)
-            && self.guest.resources() == 0
+    /// Checks that nobody has or awaits a lock although the guest is still there, and that its loop
+    /// has let go of all that it had of the host.
+    fn assert_left_alone(&mut self, name: &str) {
+        assert_eq!(waiters(&self.host.lock(name)), 0, "waits for {name}");
+        assert!(self.host.is_free(name), "holds {name}");
+        assert_eq!(self.guest.resources(), 0, "resources");
     }
 }
 
@@ -76,7 +76,8 @@ async fn several_locks_are_awaited_at_once() -> Result {
             .run_and_release("join /locks/a /locks/b", "b", held)
             .await?;
         assert_eq!(said, "held=True,True", "{}", language.name);
-        assert!(case.is_left_alone("a") && case.is_left_alone("b"));
+        case.assert_left_alone("a");
+        case.assert_left_alone("b");
     }
     Ok(())
 }
@@ -92,7 +93,7 @@ async fn a_lock_that_loses_a_race_with_a_timer_is_awaited_no_more() -> Result {
         assert_eq!(said, "timer held=False", "{}", language.name);
         assert_eq!(waiters(&case.host.lock("a")), 0, "{}", language.name);
         held.release()?;
-        assert!(case.is_left_alone("a"), "{}", language.name);
+        case.assert_left_alone("a");
     }
     Ok(())
 }
@@ -124,7 +125,7 @@ async fn a_task_that_is_cancelled_leaves_nothing_held() -> Result {
     );
     assert_eq!(waiters(&case.host.lock("a")), 0);
     held.release()?;
-    assert!(case.is_left_alone("a"));
+    case.assert_left_alone("a");
     Ok(())
 }
 
@@ -138,14 +139,14 @@ async fn in_wasi_0_3_a_cancelled_task_gives_back_what_it_is_granted() -> Result 
         .run_and_release("cancel /locks/a none", "a", held)
         .await?;
     assert_eq!(said, "cancelled held=False");
-    assert!(case.is_left_alone("a"));
+    case.assert_left_alone("a");
     let held = case.hold("a")?;
     assert_eq!(
         case.run("cancel /locks/a 0.02").await?,
         "cancelled held=False"
     );
     held.release()?;
-    assert!(case.is_left_alone("a"));
+    case.assert_left_alone("a");
     Ok(())
 }
 
@@ -161,7 +162,7 @@ async fn two_tasks_of_an_instance_hand_a_lock_over() -> Result {
             "{}",
             language.name
         );
-        assert!(case.is_left_alone("a"), "{}", language.name);
+        case.assert_left_alone("a");
     }
     Ok(())
 }
@@ -174,7 +175,7 @@ async fn every_way_out_of_async_with_releases() -> Result {
         };
         let said = case.run("scoped /locks/a none").await?;
         assert_eq!(said, "KeyError held=False", "{}", language.name);
-        assert!(case.is_left_alone("a"), "{}", language.name);
+        case.assert_left_alone("a");
         let _held = case.hold("a")?;
         let said = case.run("scoped /locks/a 0").await?;
         assert_eq!(said, "AlreadyLocked held=False", "{}", language.name);

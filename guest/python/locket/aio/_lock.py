@@ -45,7 +45,7 @@ class Lock(BlockingLock):
         try:
             guard = await wait(self._handle(), self._mode(), to_millis(self.timeout))
         except Err as err:
-            # See `_ask`.
+            # See `Base._ask`.
             failed = err.with_traceback(None).value
         else:
             self._guards.append(guard)

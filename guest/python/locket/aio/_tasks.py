@@ -22,8 +22,10 @@ async def wait(lock: api.LockFile, mode: api.Mode, timeout: int | None) -> api.G
             canceled = True
     if not canceled:
         return call.result()
-    if call.exception() is None:
+    if error := call.exception():
+        # See `Base._ask`: it would keep the lock alive.
+        error.with_traceback(None)
+    else:
         with call.result():
             pass
-    # Not the one that was caught: what it has of this function would keep the lock alive.
     raise asyncio.CancelledError
