@@ -41,6 +41,13 @@ pub const LANGUAGES: &[Language] = &[
     zig::LANGUAGE,
 ];
 
+/// The test guests in other worlds than `polyglot`, one file each.
+pub const OTHERS: &[Language] = &[
+    python_contract::LANGUAGE,
+    python_polls::LANGUAGE,
+    python_tasks::LANGUAGE,
+];
+
 /// A language with bindings, and the test guest in it.
 #[derive(Debug)]
 pub struct Language {
