@@ -130,6 +130,19 @@ async fn a_task_that_is_cancelled_leaves_nothing_held() -> Result {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_timeout_of_asyncio_ends_a_wait() -> Result {
+    let Some(mut case) = Case::new(POLLS).await? else {
+        return Ok(());
+    };
+    let held = case.hold("a")?;
+    let said = case.run("impatient /locks/a 0.02").await?;
+    assert_eq!(said, "TimeoutError held=False");
+    held.release()?;
+    case.assert_left_alone("a");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_wasi_0_3_a_cancelled_task_gives_back_what_it_is_granted() -> Result {
     let Some(mut case) = Case::new(TASKS).await? else {
         return Ok(());

@@ -6,6 +6,7 @@
 | ``race PATH TIMEOUT SECONDS`` | awaits a lock and a time; cancels the lock if it loses | the winner, and whether the lock is held |
 | ``handover PATH`` | one task acquires, another waits for it to release | the events in their order |
 | ``cancel PATH TIMEOUT`` | begins to acquire, and cancels that | ``cancelled``, and whether the lock is held |
+| ``impatient PATH SECONDS`` | awaits a lock within ``asyncio.timeout`` | ``TimeoutError``, and whether the lock is held |
 | ``scoped PATH TIMEOUT`` | fails in ``async with`` | the error that arrived outside, and whether the lock is held |
 
 A TIMEOUT is in seconds, or ``none``.
@@ -29,6 +30,8 @@ async def run(command: str, sleep: Sleep) -> str:
             return await handover(path, sleep)
         case ["cancel", path, timeout]:
             return await cancel(lock(path, timeout))
+        case ["impatient", path, seconds]:
+            return await impatient(locket.aio.lock_file(path), float(seconds))
         case ["scoped", path, timeout]:
             return await scoped(lock(path, timeout))
     raise ValueError(command)
@@ -82,6 +85,14 @@ async def cancel(lock: locket.aio.Lock) -> str:
     except asyncio.CancelledError:
         return f"cancelled held={lock.i_am_locking()}"
     return "acquired"
+
+
+async def impatient(lock: locket.aio.Lock, seconds: float) -> str:
+    try:
+        async with asyncio.timeout(seconds), lock:
+            return "acquired"
+    except TimeoutError:
+        return f"TimeoutError held={lock.i_am_locking()}"
 
 
 async def scoped(lock: locket.aio.Lock) -> str:
