@@ -1,6 +1,7 @@
 #include "locket.h"
 
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "locket_wit.h"
@@ -151,6 +152,43 @@ locket_state locket_get_state(const locket_t *lock) {
         break;
     }
     return state;
+}
+
+locket_error locket_get_holder(const locket_t *lock, locket_holder *holder) {
+    *holder = (locket_holder){0};
+    if (!lock->handle) return LOCKET_CLOSED;
+    locket_lock_api_option_holder_t found;
+    wit_error error;
+    if (!locket_lock_api_method_lock_file_holder(borrowed(lock), &found, &error))
+        return translated(&error);
+    if (!found.is_some) return LOCKET_OK;
+    const locket_wit_string_t *label = &found.val.label.val;
+    *holder = (locket_holder){
+        .is_held = true,
+        .is_self = found.val.is_self,
+        .has_mode = found.val.mode.is_some,
+        .mode = found.val.mode.is_some ? (locket_mode)found.val.mode.val : LOCKET_EXCLUSIVE,
+        .label = found.val.label.is_some ? strndup((const char *)label->ptr, label->len) : NULL,
+    };
+    locket_lock_api_option_holder_free(&found);
+    return LOCKET_OK;
+}
+
+void locket_holder_free(locket_holder *holder) {
+    free(holder->label);
+    *holder = (locket_holder){0};
+}
+
+locket_error locket_get_guarantee(const locket_t *lock, locket_guarantee *guarantee) {
+    *guarantee = (locket_guarantee){.ttl = LOCKET_FOREVER};
+    if (!lock->handle) return LOCKET_CLOSED;
+    locket_lock_api_guarantee_t found;
+    locket_lock_api_method_lock_file_guarantee(borrowed(lock), &found);
+    guarantee->scope = (locket_scope)found.scope;
+    guarantee->fifo = found.fifo;
+    guarantee->fencing = found.fencing;
+    if (found.ttl.is_some) guarantee->ttl = found.ttl.val;
+    return LOCKET_OK;
 }
 
 locket_guard locket_hold(locket_t *lock, locket_mode mode, int64_t timeout) {

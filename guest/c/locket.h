@@ -135,6 +135,39 @@ typedef struct locket_state {
 /* Does no input or output. A closed handle is unlocked. */
 locket_state locket_get_state(const locket_t *lock);
 
+/* One of those who hold a lock. */
+typedef struct locket_holder {
+    bool is_held;  /* Whether anybody does. If not, the rest is zeros. */
+    bool is_self;  /* Whether it is this component. */
+    bool has_mode; /* Whether the system tells the mode. */
+    locket_mode mode;
+    char *label; /* The name that the host gave to the holder; NULL for foreign processes. */
+} locket_holder;
+
+/* Finds one of those who hold the lock now. What was found takes locket_holder_free. */
+locket_error locket_get_holder(const locket_t *lock, locket_holder *holder);
+
+/* Frees the label, and makes it all zeros. */
+void locket_holder_free(locket_holder *holder);
+
+/* Whom a lock excludes. */
+typedef enum locket_scope {
+    LOCKET_SCOPE_HOST,                /* Everybody on this host. */
+    LOCKET_SCOPE_CLUSTER_FILE_SYSTEM, /* Everybody who mounts this cluster file system. */
+    LOCKET_SCOPE_CLUSTER,             /* Every client of one lock server. */
+} locket_scope;
+
+/* What a lock is worth. */
+typedef struct locket_guarantee {
+    locket_scope scope;
+    bool fifo;    /* Whether grants follow the order of arrival, as far as wit/lock.wit says. */
+    bool fencing; /* Whether grants carry a fencing token. */
+    int64_t ttl;  /* Milliseconds after which a hold can be lost without a release, or FOREVER. */
+} locket_guarantee;
+
+/* Does no input or output. */
+locket_error locket_get_guarantee(const locket_t *lock, locket_guarantee *guarantee);
+
 /* A hold that ends with a scope:
  *
  *     LOCKET_SCOPED locket_guard guard = locket_hold(&lock, LOCKET_EXCLUSIVE, 30000);

@@ -96,7 +96,7 @@ class Base:
             # What raised it has it in a variable: through that circle it would keep this lock alive,
             # and held, until the next collection of garbage.
             failed = err.with_traceback(None).value
-        raise self._error(*_code_and_reason(failed))
+        raise self._error(*code_and_reason(failed))
 
     def _path(self) -> str:
         """The path as the host wants it."""
@@ -123,9 +123,11 @@ class Base:
             raise
         return True
 
+    def _mode(self) -> api.Mode:
+        return api.Mode.SHARED if self.shared else api.Mode.EXCLUSIVE
+
     def _wait(self, timeout: float | None) -> api.Grant:
-        mode = api.Mode.SHARED if self.shared else api.Mode.EXCLUSIVE
-        return self._ask(self._handle().acquire, mode, to_millis(timeout))
+        return self._ask(self._handle().acquire, self._mode(), to_millis(timeout))
 
 
 def to_millis(timeout: float | None) -> int | None:
@@ -160,7 +162,7 @@ def _name(case: Any) -> str:
     return name.lower().replace("_", "-")
 
 
-def _code_and_reason(error: Any) -> tuple[str, str | None]:
+def code_and_reason(error: Any) -> tuple[str, str | None]:
     """The name of an error, as the interface spells it, and what came with it."""
     camel = type(error).__name__.removeprefix("Error_")
     code = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", camel).lower()

@@ -8,7 +8,7 @@ use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 use wasmtime::component::{Component, Linker, ResourceTable, TypedFunc};
 use wasmtime::{Cache, CacheConfig, Config, Engine, Result, Store};
-use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView, p2};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView, p2, p3};
 
 use crate::folder;
 use crate::peer::{self, Peer};
@@ -97,6 +97,7 @@ fn plain_linker() -> &'static Linker<State> {
     LINKER.get_or_init(|| {
         let mut linker = Linker::<State>::new(runtime());
         let added = p2::add_to_linker_async(&mut linker)
+            .and_then(|()| p3::add_to_linker(&mut linker))
             .and_then(|()| peer::add_to_linker(&mut linker, |state| &mut state.peer))
             .and_then(|()| {
                 let mut counter = linker.instance("locket:test/counter@0.1.0")?;
@@ -118,6 +119,7 @@ fn linker() -> &'static Linker<State> {
     LINKER.get_or_init(|| {
         let mut linker = plain_linker().clone();
         let added = locket::component::p2::add_to_linker_async(&mut linker)
+            .and_then(|()| locket::component::p3::add_to_linker(&mut linker))
             .and_then(|()| locket::component::admin::add_to_linker(&mut linker));
         added.expect("the interfaces do not collide");
         linker

@@ -8,6 +8,8 @@ mod javascript;
 mod provider;
 pub mod python;
 pub mod python_contract;
+pub mod python_polls;
+pub mod python_tasks;
 mod rust;
 mod starlingmonkey;
 mod typescript;
@@ -37,6 +39,13 @@ pub const LANGUAGES: &[Language] = &[
     starlingmonkey::LANGUAGE,
     typescript::LANGUAGE,
     zig::LANGUAGE,
+];
+
+/// The test guests in other worlds than `polyglot`, one file each.
+pub const OTHERS: &[Language] = &[
+    python_contract::LANGUAGE,
+    python_polls::LANGUAGE,
+    python_tasks::LANGUAGE,
 ];
 
 /// A language with bindings, and the test guest in it.

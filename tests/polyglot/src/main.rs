@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 use locket_tests::harness::Host;
 use polyglot::host::{Guest, component};
+use polyglot::languages::OTHERS;
 use polyglot::{LANGUAGES, Language, bindings};
 use std::fs;
 use std::io::{self, BufRead as _};
@@ -76,7 +77,7 @@ fn main() -> Result {
 fn build(names: &[String]) -> Result {
     let asked = |language: &&Language| names.is_empty() || names.iter().any(|n| n == language.name);
     println!("language        bytes  seconds  component");
-    for language in LANGUAGES.iter().filter(asked) {
+    for language in LANGUAGES.iter().chain(OTHERS).filter(asked) {
         if language.is_ready() {
             let built = language.built()?;
             // For the tests, which are stopped if they take long.

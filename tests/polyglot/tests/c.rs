@@ -1,8 +1,10 @@
 //! Programs in C. Those that were written for Unix and call flock() are components as they are, and
 //! lock with and against native programs.
 
+use locket_tests::harness::Host;
 use locket_tests::process::{Dir, Process, tool};
 use polyglot::Language;
+use polyglot::host::{Guest, component};
 use polyglot::languages::c::{native_program, program};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -49,6 +51,34 @@ impl Program {
         native.arg(dir.join(below));
         [component, native]
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_holds_a_lock_and_what_it_is_worth_are_told() -> Result {
+    let c = Language::named("c").expect("C");
+    if !c.is_ready() {
+        return Ok(());
+    }
+    let component = component(&c.built()?.path)?;
+    let host = Host::new();
+    let start = async |label| {
+        let ctx = host.ctx().label(label).build();
+        Guest::start_with(&component, &host, ctx).await
+    };
+    let (mut one, mut two) = (start("one").await?, start("two").await?);
+    for guest in [&mut one, &mut two] {
+        assert_eq!(guest.run("open a /locks/a").await?, "ok");
+    }
+    assert_eq!(one.run("holder a").await?, "ok none");
+    assert_eq!(one.run("acquire a shared 0").await?, "ok");
+    assert_eq!(one.run("holder a").await?, "ok self shared one");
+    assert_eq!(two.run("holder a").await?, "ok other shared one");
+    assert_eq!(one.run("release a").await?, "ok");
+    let worth = "ok scope=0 fifo=1 fencing=0 ttl=-1";
+    assert_eq!(one.run("guarantee a").await?, worth);
+    assert_eq!(one.run("drop a").await?, "ok");
+    assert_eq!(one.run("holder a").await?, "err closed");
+    Ok(())
 }
 
 #[test]

@@ -110,6 +110,28 @@ static locket_error obey(char *command, const char **result) {
         *result = state.is == LOCKET_LOST ? locket_error_name(state.lost) : names[state.is];
         return LOCKET_OK;
     }
+    if (!strcmp(verb, "holder")) {
+        static char found[64];
+        locket_holder holder;
+        locket_error error = locket_get_holder(lock, &holder);
+        static const char *const modes[] = {"exclusive", "shared"};
+        const char *mode = holder.has_mode ? modes[holder.mode] : "-";
+        if (holder.is_held)
+            snprintf(found, sizeof found, "%s %s %s", holder.is_self ? "self" : "other", mode,
+                     holder.label ? holder.label : "-");
+        *result = holder.is_held ? found : "none";
+        locket_holder_free(&holder);
+        return error;
+    }
+    if (!strcmp(verb, "guarantee")) {
+        static char found[64];
+        locket_guarantee guarantee;
+        locket_error error = locket_get_guarantee(lock, &guarantee);
+        snprintf(found, sizeof found, "scope=%d fifo=%d fencing=%d ttl=%lld", guarantee.scope,
+                 guarantee.fifo, guarantee.fencing, (long long)guarantee.ttl);
+        *result = found;
+        return error;
+    }
     if (!strcmp(verb, "acquire")) {
         locket_mode mode = strcmp(word(&command), "shared") ? LOCKET_EXCLUSIVE : LOCKET_SHARED;
         return parse(command, &timeout) ? locket_acquire(lock, mode, timeout) : LOCKET_OTHER;
@@ -129,7 +151,7 @@ void exports_test_run(test_string_t *command, test_string_t *reply) {
     const char *result = "";
     locket_error error = obey(line, &result);
     free(line);
-    char answer[64];
+    char answer[96];
     if (error) snprintf(answer, sizeof answer, "err %s", locket_error_name(error));
     else snprintf(answer, sizeof answer, "ok%s%s", *result ? " " : "", result);
     test_string_dup(reply, answer);

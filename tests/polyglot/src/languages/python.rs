@@ -64,3 +64,14 @@ pub(super) fn componentize(
     run(command.env_remove("VIRTUAL_ENV"))?;
     Ok(fs::read(component)?)
 }
+
+/// Where the guests are that wait in tasks.
+pub(super) const TASKS: &str = "tests/polyglot/guests/python-asyncio";
+
+/// Makes a component of the one of those in the world of this name.
+pub(super) fn tasks(world: &str, scratch: &Path) -> Result<Vec<u8>> {
+    let wit = root().join(TASKS).join("world.wit");
+    let app = format!("{TASKS}/{world}");
+    let world = format!("locket:asyncio/{world}@0.1.0");
+    componentize(&wit, &world, "app", &[TASKS, &app], scratch)
+}
