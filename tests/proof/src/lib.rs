@@ -4,5 +4,14 @@
 //! counts how often a promise was broken. What is done by chance follows from a seed; a run says its
 //! seed, and can be done again with it.
 
+#[cfg(feature = "components")]
+pub mod attacker;
+#[cfg(feature = "components")]
+pub mod bystander;
+#[cfg(feature = "components")]
+pub mod canary;
+#[cfg(feature = "components")]
+pub mod secrets;
 pub mod stage;
 mod stages;
+pub mod usage;

@@ -9,6 +9,10 @@ use serde::Serialize;
 /// Every stage, in the order in which they run.
 #[rustfmt::skip]
 pub const STAGES: &[Stage] = &[
+    #[cfg(feature = "components")]
+    Stage { name: "attackers", what: "guests that mean harm", run: crate::stages::attackers::run },
+    #[cfg(feature = "components")]
+    Stage { name: "leaks", what: "every way in which a guest can end", run: crate::stages::leaks::run },
 ];
 
 /// One way to find out whether the promises are kept.
@@ -54,6 +58,8 @@ pub struct Outcome {
     pub violations: Vec<String>,
     /// What could not be done here, and why.
     pub omitted: Vec<String>,
+    /// What it consists of, where that is worth a table of its own.
+    pub parts: Vec<Report>,
 }
 
 impl Outcome {
@@ -68,6 +74,17 @@ impl Outcome {
     /// Says what was measured.
     pub fn measured(&mut self, what: &str, figure: impl Display) {
         self.figures.push((what.to_owned(), figure.to_string()));
+    }
+
+    /// Takes over what came of a part.
+    pub fn take(&mut self, mut part: Report) {
+        let said_by = |what: String| format!("{}: {what}", part.stage);
+        let broken = std::mem::take(&mut part.outcome.violations);
+        part.broken = broken.len();
+        self.violations.extend(broken.into_iter().map(said_by));
+        let omitted = std::mem::take(&mut part.outcome.omitted);
+        self.omitted.extend(omitted.into_iter().map(said_by));
+        self.parts.push(part);
     }
 
     /// Says that a promise was broken, unless it was kept.
@@ -94,6 +111,8 @@ pub struct Report {
     pub seed: u64,
     /// How long it took, in seconds.
     pub seconds: f64,
+    /// How many promises were broken.
+    pub broken: usize,
     /// What came of it.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -116,6 +135,7 @@ impl Stage {
             stage: self.name,
             seed: context.seed,
             seconds: start.elapsed().as_secs_f64(),
+            broken: outcome.violations.len(),
             outcome,
         }
     }
