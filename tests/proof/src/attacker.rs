@@ -59,8 +59,6 @@ pub enum Call {
     AcquireAsync,
     /// `api-async.lost`, without waiting for the answer: lock; the subtask.
     LostAsync,
-    /// Cancels a subtask and drops it.
-    Cancel,
     /// `admin.break-lock` of the path that was named.
     Break,
     /// Traps.
@@ -75,7 +73,7 @@ pub enum Call {
 
 impl Call {
     /// All that name a handle, and return.
-    pub const WITH_HANDLE: [Self; 21] = [
+    pub const WITH_HANDLE: [Self; 20] = [
         Self::Path,
         Self::Acquire,
         Self::Release,
@@ -96,8 +94,41 @@ impl Call {
         Self::PollableDrop,
         Self::AcquireAsync,
         Self::LostAsync,
-        Self::Cancel,
     ];
+
+    /// What the first argument of those is a handle of.
+    pub fn takes(self) -> Kind {
+        match self {
+            Self::GuardGrant | Self::GuardRelease | Self::GuardDrop => Kind::Guard,
+            Self::Subscribe | Self::Finish | Self::Abandon => Kind::Pending,
+            Self::Ready | Self::PollableDrop => Kind::Pollable,
+            _ => Kind::Lock,
+        }
+    }
+
+    /// What the answer is a handle of.
+    pub fn makes(self) -> Option<Kind> {
+        match self {
+            Self::Open => Some(Kind::Lock),
+            Self::Start => Some(Kind::Pending),
+            Self::Finish | Self::AcquireAsync => Some(Kind::Guard),
+            Self::Subscribe | Self::Lost => Some(Kind::Pollable),
+            _ => None,
+        }
+    }
+}
+
+/// What a handle can be of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// `lock-file`
+    Lock,
+    /// `guard`
+    Guard,
+    /// `pending`
+    Pending,
+    /// `pollable`
+    Pollable,
 }
 
 /// Errors by their number in the interface.
@@ -168,6 +199,7 @@ pub struct Attacker {
     name: TypedFunc<(Vec<u8>,), ()>,
     call: TypedFunc<Words, (i32,)>,
     storm: TypedFunc<Storm, (Vec<u32>,)>,
+    cancel: TypedFunc<(u32,), ()>,
     seen: TypedFunc<(), (Vec<u8>,)>,
 }
 
@@ -209,6 +241,9 @@ impl Attacker {
             name: instance.get_typed_func(&mut store, "name").map_err(trap)?,
             call: instance.get_typed_func(&mut store, "call").map_err(trap)?,
             storm: instance.get_typed_func(&mut store, "storm").map_err(trap)?,
+            cancel: instance
+                .get_typed_func(&mut store, "cancel")
+                .map_err(trap)?,
             seen: instance.get_typed_func(&mut store, "seen").map_err(trap)?,
             store,
         })
@@ -255,6 +290,16 @@ impl Attacker {
             .await
             .map_err(trap)?;
         Ok(Tally(counts))
+    }
+
+    /// Cancels a subtask that goes on, and waits until it is.
+    ///
+    /// # Errors
+    ///
+    /// The trap.
+    pub async fn cancel(&mut self, subtask: u32) -> Result<()> {
+        let cancelled = self.cancel.call_async(&mut self.store, (subtask,));
+        cancelled.await.map_err(trap)
     }
 
     /// Opens the lock of a path.

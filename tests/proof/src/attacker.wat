@@ -129,6 +129,7 @@
   (core func $lost-async (canon lower (func $async "lost") async (memory $m)))
   (core func $cancel (canon subtask.cancel))
   (core func $subtask-drop (canon subtask.drop))
+  (core func $return (canon task.return))
   (core func $break (canon lower (func $admin "break-lock") (memory $m) (realloc (func $realloc))))
 
   (core module $main
@@ -157,6 +158,7 @@
     (import "" "lost-async" (func $lost-async (param i32 i32) (result i32)))
     (import "" "cancel" (func $cancel (param i32) (result i32)))
     (import "" "subtask-drop" (func $subtask-drop (param i32)))
+    (import "" "return" (func $return))
     (import "" "break" (func $break (param i32 i32 i32)))
 
     (global $path-length (mut i32) (i32.const 0))
@@ -165,7 +167,7 @@
     (table funcref (elem
       $do-open $do-path $do-acquire $do-release $do-is-locked $do-state $do-holder $do-guarantee
       $do-close $do-guard-grant $do-guard-release $do-guard-drop $do-start $do-subscribe $do-finish
-      $do-abandon $do-lost $do-ready $do-pollable-drop $do-acquire-async $do-lost-async $do-cancel
+      $do-abandon $do-lost $do-ready $do-pollable-drop $do-acquire-async $do-lost-async
       $do-break $do-trap $do-spin $do-begin-and-abandon $do-open-and-close))
 
     ;; The answer of a result at 256, whose value or error begins so many bytes behind.
@@ -255,10 +257,6 @@
       (call $answer (i32.const 4)))
     (func $do-lost-async (type $call)
       (i32.shr_u (call $lost-async (local.get 0) (i32.const 256)) (i32.const 4)))
-    (func $do-cancel (type $call)
-      (drop (call $cancel (local.get 0)))
-      (call $subtask-drop (local.get 0))
-      (i32.const 0))
     (func $do-break (type $call)
       (call $break (i32.const 65536) (global.get $path-length) (i32.const 256))
       (call $done))
@@ -282,6 +280,12 @@
       (global.set $path-length (local.get $length)))
     (func (export "call") (param $call i32) (param i32 i32 i32 i32) (result i32)
       (call_indirect (type $call) (local.get 1) (local.get 2) (local.get 3) (local.get 4) (local.get $call)))
+    (func (export "cancel") (param $subtask i32) (result i32)
+      (drop (call $cancel (local.get $subtask)))
+      (call $subtask-drop (local.get $subtask))
+      (call $return)
+      (i32.const 0))
+    (func (export "callback") (param i32 i32 i32) (result i32) unreachable)
     (func (export "storm") (param $call i32) (param i32 i32 i32 i32) (param $times i32) (result i32)
       (local $answer i32)
       (memory.fill (i32.const 0) (i32.const 0) (i32.const 72))
@@ -333,13 +337,17 @@
     (export "lost-async" (func $lost-async))
     (export "cancel" (func $cancel))
     (export "subtask-drop" (func $subtask-drop))
+    (export "return" (func $return))
     (export "break" (func $break))))))
+  (alias core export $main "callback" (core func $callback))
   (alias core export $main "forget" (core func $forget))
 
   (func (export "name") (param "path" (list u8))
     (canon lift (core func $main "name") (memory $m) (realloc (func $from-test))))
   (func (export "call") (param "call" u32) (param "a" u32) (param "b" u32) (param "c" u32) (param "d" u32) (result s32)
     (canon lift (core func $main "call")))
+  (func (export "cancel") async (param "subtask" u32)
+    (canon lift (core func $main "cancel") async (callback (func $callback))))
   (func (export "storm") (param "call" u32) (param "a" u32) (param "b" u32) (param "c" u32) (param "d" u32) (param "times" u32) (result (list u32))
     (canon lift (core func $main "storm") (memory $m)))
   (func (export "seen") (result (list u8))

@@ -116,7 +116,7 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
 }
 
 /// Runs guests on a thread or two of their own.
-fn in_runtime<T>(threads: usize, guests: impl Future<Output = Result<T>>) -> Result<T> {
+pub(super) fn in_runtime<T>(threads: usize, guests: impl Future<Output = Result<T>>) -> Result<T> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(threads).enable_all().build()?;
     runtime.block_on(guests)
@@ -130,8 +130,8 @@ fn millis(time: Option<Duration>) -> String {
     )
 }
 
-/// The value of a number, by chance, of one of these.
-fn one_of<T: Copy>(chance: &mut fastrand::Rng, of: &[T]) -> T {
+/// One of these.
+pub(super) fn one_of<T: Copy>(chance: &mut fastrand::Rng, of: &[T]) -> T {
     of[chance.usize(..of.len())]
 }
 
@@ -152,7 +152,10 @@ const UNDISTURBED: Duration = Duration::from_millis(50);
 
 /// How long a guest had to wait normally, and while others attacked.
 fn compare(outcome: &mut Outcome, mut normal: Vec<Duration>, mut attacked: Vec<Duration>) {
-    outcome.did("acquires of another", (normal.len() + attacked.len()) as u64);
+    outcome.did(
+        "acquires of another",
+        (normal.len() + attacked.len()) as u64,
+    );
     let normal = percentile(&mut normal, 99);
     outcome.measured("99 % of those normally within", millis(normal));
     let disturbed = percentile(&mut attacked, 99);

@@ -7,7 +7,7 @@ use anyhow::Result;
 use locket_tests::harness::Host;
 
 use super::{in_runtime, one_of, renew};
-use crate::attacker::{Answer, Attacker, Call, EXCLUSIVE, FOR_EVER, ONE_TRY};
+use crate::attacker::{Answer, Attacker, Call, EXCLUSIVE, FOR_EVER, Kind, ONE_TRY};
 use crate::stage::{Context, Outcome};
 
 /// How many calls.
@@ -73,15 +73,14 @@ async fn handles(context: &Context) -> Result<Outcome> {
         let mut guest = Attacker::new(&others.host).await?;
         let mut known = own_handles(&mut guest, &mut chance).await?;
         for _ in 0..SPREE {
-            let call = one_of(&mut chance, &Call::WITH_HANDLE);
-            let handle = number(&mut chance, &known);
+            let (call, handle) = case(&mut chance, &known);
             // For a moment at most, so that whoever waits comes back.
             let terms = [handle, chance.u32(..2), ONE_TRY[0], chance.u32(..2)];
             cases += 1;
             let result = guest.call(call, terms).await;
             count.add(&result);
             match result {
-                Ok(Ok(new)) => known.push(new),
+                Ok(Ok(new)) => known.extend(call.makes().map(|kind| (kind, new))),
                 Ok(Err(_)) => {}
                 Err(_) => break,
             }
@@ -124,30 +123,31 @@ impl Counts {
 }
 
 /// A few handles to begin with, of the lock that others hold and of another one.
-async fn own_handles(guest: &mut Attacker, chance: &mut fastrand::Rng) -> Result<Vec<u32>> {
+async fn own_handles(guest: &mut Attacker, chance: &mut fastrand::Rng) -> Result<Vec<(Kind, u32)>> {
     let mut known = Vec::new();
-    if chance.bool() {
-        known.push(guest.open("/locks/held").await?);
-    }
-    if chance.bool() {
-        let own = guest.open("/locks/own").await?;
-        known.push(own);
-        let terms = [own, chance.u32(..2), ONE_TRY[0], ONE_TRY[1]];
-        known.extend(guest.call(Call::Start, terms).await?);
+    for path in ["/locks/held", "/locks/own"] {
+        if chance.bool() {
+            known.push((Kind::Lock, guest.open(path).await?));
+        }
     }
     Ok(known)
 }
 
-/// One that is known, or near one, or any.
-fn number(chance: &mut fastrand::Rng, known: &[u32]) -> u32 {
-    match chance.u8(..8) {
-        0..4 if !known.is_empty() => one_of(chance, known),
-        0..6 => chance.u32(..12),
-        6 => one_of(
-            chance,
-            &[u32::MAX, i32::MAX as u32, 1 << 28, 1 << 30, 1 << 31],
-        ),
-        _ => chance.u32(..),
+/// A call, with a handle that is the guest's (half of them, of whatever kind, and perhaps dropped by
+/// now), near one, or anything.
+fn case(chance: &mut fastrand::Rng, known: &[(Kind, u32)]) -> (Call, u32) {
+    let call = one_of(chance, &Call::WITH_HANDLE);
+    match chance.u8(..16) {
+        0..8 if !known.is_empty() => {
+            let (kind, handle) = one_of(chance, known);
+            let fits = |call: &Call| call.takes() == kind;
+            let calls: Vec<_> = Call::WITH_HANDLE.into_iter().filter(fits).collect();
+            (one_of(chance, &calls), handle)
+        }
+        8..10 if !known.is_empty() => (call, one_of(chance, known).1),
+        10..14 => (call, chance.u32(..12)),
+        14 => (call, one_of(chance, &[u32::MAX, 1 << 28, 1 << 30, 1 << 31])),
+        _ => (call, chance.u32(..)),
     }
 }
 

@@ -101,7 +101,8 @@ async fn endless(outcome: &mut Outcome, way: Way, spins: bool) -> Result<Duratio
     let start = Instant::now();
     let lock = guest.open("/locks/a").await?;
     take(&mut guest, lock, way).await?;
-    let spinning = spins.then(|| {
+    let mut idle = Some(guest);
+    let spinning = idle.take_if(|_| spins).map(|mut guest| {
         thread::spawn(move || {
             let spun = in_runtime(1, async { Ok(guest.call(Call::Spin, [0; 4]).await) });
             (guest, spun)

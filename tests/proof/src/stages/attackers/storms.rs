@@ -15,7 +15,7 @@ use crate::bystander::beside;
 use crate::stage::{Context, Outcome};
 
 /// For how long.
-const WHILE: Duration = Duration::from_secs(5);
+const WHILE: Duration = Duration::from_secs(4);
 
 /// How many guests do it.
 const ATTACKERS: usize = 2;
@@ -35,7 +35,10 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
     outcome.did("acquires begun and abandoned", elsewhere? + begun?);
     compare(&mut outcome, normal, attacked);
     let time = in_runtime(1, never_polled())?;
-    outcome.measured("behind 16 held for 100 ms and never polled", millis(Some(time)));
+    outcome.measured(
+        "behind 16 held for 100 ms and never polled",
+        millis(Some(time)),
+    );
     let longest = LONGEST_HOLD * WAITS + Duration::from_secs(1);
     outcome.must(time < longest, || {
         format!("behind guests that never poll: {time:?}")
@@ -58,7 +61,12 @@ fn storm(host: &Host, path: &str) -> Result<u64> {
     Ok(begun.into_inner())
 }
 
-async fn begin_and_abandon(host: &Host, path: &str, stop: &AtomicBool, begun: &AtomicU64) -> Result<()> {
+async fn begin_and_abandon(
+    host: &Host,
+    path: &str,
+    stop: &AtomicBool,
+    begun: &AtomicU64,
+) -> Result<()> {
     const AT_ONCE: u32 = 100;
     let mut guest = Attacker::new(host).await?;
     let lock = guest.open(path).await?;
