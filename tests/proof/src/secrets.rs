@@ -25,8 +25,8 @@ const TEXTS: [&str; 14] = [
 ];
 
 impl Secrets {
-    /// Those of this host and process, and these.
-    pub fn and(more: impl IntoIterator<Item = String>) -> Self {
+    /// Those of this host and process, and some more.
+    pub fn with(more: impl IntoIterator<Item = String>) -> Self {
         let mut secrets: Vec<String> = TEXTS.map(str::to_owned).into();
         secrets.push(std::process::id().to_string());
         secrets.push(std::env::temp_dir().display().to_string());
@@ -34,8 +34,8 @@ impl Secrets {
         secrets.push(host.trim().to_owned());
         secrets.extend(user());
         secrets.extend(more);
-        // Of three characters, something may be by chance.
-        secrets.retain(|secret| secret.len() > 3);
+        // Two characters may be there by chance.
+        secrets.retain(|secret| secret.len() > 2);
         Self(secrets)
     }
 
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn what_is_told_is_found() {
-        let secrets = Secrets::and(["/srv/jobs".to_owned()]);
+        let secrets = Secrets::with(["/srv/jobs".to_owned()]);
         assert!(secrets.found_in(b"\0\x01would-block guest").is_empty());
         let process = std::process::id().to_string();
         for told in [&*process, "/srv/jobs/a", "Permission denied (os error 13)"] {

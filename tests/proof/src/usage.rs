@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 
 /// What this process uses at one time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     /// Open descriptors.
     pub descriptors: usize,

@@ -167,3 +167,21 @@ fn compare(outcome: &mut Outcome, mut normal: Vec<Duration>, mut attacked: Vec<D
         format!("another waited {disturbed:?} under attack, and {normal:?} normally")
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_held_up_is_noticed() {
+        let (quick, slow) = (Duration::from_micros(10), Duration::from_millis(100));
+        for (attacked, kept) in [(quick, true), (slow, false)] {
+            let mut outcome = Outcome::default();
+            compare(&mut outcome, vec![quick; 100], vec![attacked; 100]);
+            assert_eq!(outcome.violations.is_empty(), kept, "{outcome:?}");
+        }
+        let mut outcome = Outcome::default();
+        compare(&mut outcome, vec![quick], Vec::new());
+        assert!(!outcome.violations.is_empty(), "nothing was measured");
+    }
+}

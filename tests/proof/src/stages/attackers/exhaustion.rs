@@ -52,16 +52,7 @@ struct Attack<'a> {
 }
 
 async fn attack(host: &Host) -> Result<Outcome> {
-    let now = Usage {
-        descriptors: 0,
-        threads: 0,
-        memory: 0,
-    };
-    let mut attack = Attack {
-        host,
-        outcome: Outcome::default(),
-        most: now,
-    };
+    let mut attack = Attack::new(host);
     attack.handles().await?;
     attack.holds().await?;
     attack.waits().await?;
@@ -75,7 +66,15 @@ async fn attack(host: &Host) -> Result<Outcome> {
     Ok(outcome)
 }
 
-impl Attack<'_> {
+impl<'a> Attack<'a> {
+    fn new(host: &'a Host) -> Self {
+        Self {
+            host,
+            outcome: Outcome::default(),
+            most: Usage::default(),
+        }
+    }
+
     async fn handles(&mut self) -> Result<()> {
         let mut guest = Attacker::new(self.host).await?;
         guest.name("/locks/a").await?;
@@ -253,4 +252,30 @@ async fn wait_in_line(host: &Host) -> Result<Outcome> {
     }
     outcome.measured("all served in", millis(Some(start.elapsed())));
     Ok(outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use locket::sandbox::Limits;
+
+    #[test]
+    fn a_guest_that_gets_more_than_its_share_is_noticed() {
+        let host = Host::new();
+        let more = Limits::new().handles(HANDLES as usize + 40);
+        for (limits, noticed) in [(Limits::new(), false), (more, true)] {
+            let ctx = host.ctx().limits(limits).build();
+            let mut attack = Attack::new(&host);
+            let tried = async {
+                let mut guest = Attacker::with(&host, ctx).await?;
+                guest.name("/locks/a").await?;
+                let times = 2 * HANDLES;
+                attack
+                    .storm("opens", guest, Call::Open, DEFAULT, times, HANDLES)
+                    .await
+            };
+            in_runtime(1, tried).unwrap();
+            assert_eq!(!attack.outcome.violations.is_empty(), noticed);
+        }
+    }
 }

@@ -8,7 +8,7 @@ use crate::stage::{Context, Outcome};
 
 pub(super) fn run(_: &Context) -> Result<Outcome> {
     let mut outcome = Outcome::default();
-    let secrets = Secrets::and([env!("CARGO_MANIFEST_DIR").to_owned()]);
+    let secrets = Secrets::with([env!("CARGO_MANIFEST_DIR").to_owned()]);
     let seen = seen();
     let text = b"guest";
     let labels = seen

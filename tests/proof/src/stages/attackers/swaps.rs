@@ -179,3 +179,35 @@ async fn acquire_name(
     let _ = guest.call(Call::Close, [lock, 0, 0, 0]).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use locket_tests::harness::Host;
+
+    #[test]
+    fn a_lock_that_somebody_holds_is_an_escape() {
+        let host = Host::new();
+        let _outside = host.foreign("a").acquire(Mode::Exclusive, None).unwrap();
+        for (path, escapes) in [("/locks/a", 2), ("/locks/b", 0)] {
+            let mut outcome = Outcome::default();
+            let tried = async {
+                let mut guest = Attacker::new(&host).await?;
+                guest.name(path).await?;
+                acquire(&mut guest, path, 0, &mut outcome).await
+            };
+            in_runtime(1, tried).unwrap();
+            assert_eq!(outcome.violations.len(), escapes, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn what_comes_about_outside_is_seen() {
+        let trap = set_up().unwrap();
+        let before = trap.canary().unwrap();
+        fs::write(trap.host.path("dir/new"), "").unwrap();
+        assert_eq!(trap.canary().unwrap(), before);
+        fs::write(trap.host.path("link-to-dir/new"), "").unwrap();
+        assert_ne!(trap.canary().unwrap(), before);
+    }
+}
