@@ -169,10 +169,16 @@ pub const EXCLUSIVE: u32 = 0;
 /// A protocol for [`Call::Open`] that the host chooses, and a lock file that stays.
 pub const DEFAULT: [u32; 4] = [0, 0, 0, 0];
 
-/// What the runtime says: as a rule, that the guest has trapped. Put into words when it is read,
-/// since that takes longer than the trap.
+/// What the runtime says: as a rule, that the guest has trapped.
 #[derive(Debug)]
-struct Ended(wasmtime::Error);
+pub struct Ended(wasmtime::Error);
+
+impl Ended {
+    /// Which trap it was, if it was one.
+    pub fn trap(&self) -> Option<Trap> {
+        self.0.downcast_ref().copied()
+    }
+}
 
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -181,13 +187,6 @@ impl fmt::Display for Ended {
 }
 
 impl std::error::Error for Ended {}
-
-fn trap(error: wasmtime::Error) -> anyhow::Error {
-    match error.downcast_ref::<Trap>() {
-        Some(trap) => (*trap).into(),
-        None => Ended(error).into(),
-    }
-}
 
 type Words = (u32, u32, u32, u32, u32);
 type Storm = (u32, u32, u32, u32, u32, u32);
@@ -236,15 +235,17 @@ impl Attacker {
         let instance = compiled()
             .instantiate_async(&mut store)
             .await
-            .map_err(trap)?;
+            .map_err(Ended)?;
         Ok(Self {
-            name: instance.get_typed_func(&mut store, "name").map_err(trap)?,
-            call: instance.get_typed_func(&mut store, "call").map_err(trap)?,
-            storm: instance.get_typed_func(&mut store, "storm").map_err(trap)?,
+            name: instance.get_typed_func(&mut store, "name").map_err(Ended)?,
+            call: instance.get_typed_func(&mut store, "call").map_err(Ended)?,
+            storm: instance
+                .get_typed_func(&mut store, "storm")
+                .map_err(Ended)?,
             cancel: instance
                 .get_typed_func(&mut store, "cancel")
-                .map_err(trap)?,
-            seen: instance.get_typed_func(&mut store, "seen").map_err(trap)?,
+                .map_err(Ended)?,
+            seen: instance.get_typed_func(&mut store, "seen").map_err(Ended)?,
             store,
         })
     }
@@ -254,11 +255,11 @@ impl Attacker {
     /// # Errors
     ///
     /// Where the guest has trapped.
-    pub async fn name(&mut self, path: impl AsRef<[u8]>) -> Result<()> {
+    pub async fn name(&mut self, path: impl AsRef<[u8]>) -> Result<(), Ended> {
         self.name
             .call_async(&mut self.store, (path.as_ref().to_owned(),))
             .await
-            .map_err(trap)
+            .map_err(Ended)
     }
 
     /// Does something.
@@ -266,13 +267,13 @@ impl Attacker {
     /// # Errors
     ///
     /// The trap.
-    pub async fn call(&mut self, call: Call, [a, b, c, d]: [u32; 4]) -> Result<Answer> {
+    pub async fn call(&mut self, call: Call, [a, b, c, d]: [u32; 4]) -> Result<Answer, Ended> {
         let words = (call as u32, a, b, c, d);
         let (number,) = self
             .call
             .call_async(&mut self.store, words)
             .await
-            .map_err(trap)?;
+            .map_err(Ended)?;
         Ok(answer(number))
     }
 
@@ -282,13 +283,18 @@ impl Attacker {
     /// # Errors
     ///
     /// The trap.
-    pub async fn storm(&mut self, call: Call, [a, b, c, d]: [u32; 4], times: u32) -> Result<Tally> {
+    pub async fn storm(
+        &mut self,
+        call: Call,
+        [a, b, c, d]: [u32; 4],
+        times: u32,
+    ) -> Result<Tally, Ended> {
         let words = (call as u32, a, b, c, d, times);
         let (counts,) = self
             .storm
             .call_async(&mut self.store, words)
             .await
-            .map_err(trap)?;
+            .map_err(Ended)?;
         Ok(Tally(counts))
     }
 
@@ -297,9 +303,9 @@ impl Attacker {
     /// # Errors
     ///
     /// The trap.
-    pub async fn cancel(&mut self, subtask: u32) -> Result<()> {
+    pub async fn cancel(&mut self, subtask: u32) -> Result<(), Ended> {
         let cancelled = self.cancel.call_async(&mut self.store, (subtask,));
-        cancelled.await.map_err(trap)
+        cancelled.await.map_err(Ended)
     }
 
     /// Opens the lock of a path.
@@ -318,7 +324,7 @@ impl Attacker {
     /// # Errors
     ///
     /// The trap.
-    pub async fn acquire(&mut self, lock: u32, timeout: [u32; 2]) -> Result<Answer> {
+    pub async fn acquire(&mut self, lock: u32, timeout: [u32; 2]) -> Result<Answer, Ended> {
         self.call(Call::Acquire, [lock, EXCLUSIVE, timeout[0], timeout[1]])
             .await
     }
@@ -341,12 +347,12 @@ impl Attacker {
     /// # Errors
     ///
     /// Where the guest has trapped.
-    pub async fn keep_what_it_saw(&mut self) -> Result<()> {
+    pub async fn keep_what_it_saw(&mut self) -> Result<(), Ended> {
         let (bytes,) = self
             .seen
             .call_async(&mut self.store, ())
             .await
-            .map_err(trap)?;
+            .map_err(Ended)?;
         let mut all = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
         all.extend_from_slice(&bytes);
         Ok(())

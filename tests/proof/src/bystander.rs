@@ -2,25 +2,34 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use locket_tests::harness::Host;
 use tokio::runtime;
-use tokio::time::interval;
+use tokio::time::{Instant, sleep_until};
 
 use crate::attacker::{Attacker, Call, FOR_EVER};
 
 /// From one acquire to the next.
 const PACE: Duration = Duration::from_millis(1);
 
-/// Acquires and releases the lock of a path about a thousand times a second for as long as something
-/// takes; how long each acquire took, and what that came to.
+/// How it fared.
+#[derive(Debug, Default)]
+pub struct Waits {
+    /// How long each acquire took.
+    pub acquires: Vec<Duration>,
+    /// How late it was woken each time by a clock, which says how busy the machine was.
+    pub late: Vec<Duration>,
+}
+
+/// Acquires and releases the lock of a path nearly a thousand times a second for as long as something
+/// takes; how it fared, and what that came to.
 ///
 /// # Errors
 ///
 /// Where one was refused.
-pub fn beside<T>(host: &Host, path: &str, act: impl FnOnce() -> T) -> Result<(Vec<Duration>, T)> {
+pub fn beside<T>(host: &Host, path: &str, act: impl FnOnce() -> T) -> Result<(Waits, T)> {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let guest = scope.spawn(|| {
@@ -36,16 +45,17 @@ pub fn beside<T>(host: &Host, path: &str, act: impl FnOnce() -> T) -> Result<(Ve
     })
 }
 
-async fn acquire_until(host: &Host, path: &str, stop: &AtomicBool) -> Result<Vec<Duration>> {
+async fn acquire_until(host: &Host, path: &str, stop: &AtomicBool) -> Result<Waits> {
     let mut guest = Attacker::new(host).await?;
     let lock = guest.open(path).await?;
-    let mut waits = Vec::new();
-    let mut pace = interval(PACE);
+    let mut waits = Waits::default();
     while !stop.load(Relaxed) {
-        pace.tick().await;
+        let due = Instant::now() + PACE;
+        sleep_until(due).await;
+        waits.late.push(due.elapsed());
         let start = Instant::now();
         let granted = guest.acquire(lock, FOR_EVER).await?;
-        waits.push(start.elapsed());
+        waits.acquires.push(start.elapsed());
         let released = guest.call(Call::Release, [lock, 0, 0, 0]).await?;
         granted
             .and(released)

@@ -101,10 +101,8 @@ mod tests {
         fs::write(path("let-be"), "").unwrap();
         fs::remove_file(path("let-be")).unwrap();
         let modified = |time| {
-            File::open(path("deep"))
-                .unwrap()
-                .set_modified(time)
-                .unwrap()
+            let dir = File::open(path("deep")).unwrap();
+            dir.set_modified(time).unwrap();
         };
         let old = fs::metadata(path("deep")).unwrap().modified().unwrap();
         assert_eq!(changes(), "");

@@ -8,7 +8,7 @@ use locket_tests::harness::{Host, STUCK};
 use tokio::time::timeout;
 
 use super::{in_runtime, one_of, renew};
-use crate::attacker::{Answer, Attacker, Call, EXCLUSIVE, FOR_EVER, Kind, ONE_TRY};
+use crate::attacker::{Answer, Attacker, Call, EXCLUSIVE, Ended, FOR_EVER, Kind, ONE_TRY};
 use crate::stage::{Context, Outcome};
 
 /// How many calls.
@@ -122,7 +122,7 @@ struct Counts {
 }
 
 impl Counts {
-    fn add(&mut self, result: &Result<Answer>) {
+    fn add(&mut self, result: &Result<Answer, Ended>) {
         *match result {
             Ok(Ok(_)) => &mut self.succeeded,
             Ok(Err(_)) => &mut self.failed,

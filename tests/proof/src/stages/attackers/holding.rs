@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use wasmtime::Trap;
 
 use super::{in_runtime, millis};
-use crate::attacker::{Answer, Attacker, Call, EXCLUSIVE, FOR_EVER};
+use crate::attacker::{Answer, Attacker, Call, EXCLUSIVE, Ended, FOR_EVER};
 use crate::stage::{Context, Outcome, percentile};
 
 /// For how long the host lets a guest hold a lock.
@@ -124,9 +124,8 @@ async fn endless(outcome: &mut Outcome, way: Way, spins: bool) -> Result<Duratio
         runtime().increment_epoch();
         let (_, spun) = thread.join().expect("it does not panic");
         let end = spun?;
-        let interrupted = end
-            .as_ref()
-            .is_err_and(|error| error.downcast_ref() == Some(&Trap::Interrupt));
+        let trap = end.as_ref().err().and_then(Ended::trap);
+        let interrupted = trap == Some(Trap::Interrupt);
         outcome.must(interrupted, || format!("the loop ended by {end:?}"));
     }
     Ok(time)

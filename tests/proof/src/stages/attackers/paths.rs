@@ -9,7 +9,7 @@ use locket::Engine;
 use locket_tests::harness::Host;
 
 use super::{in_runtime, one_of, renew, touch};
-use crate::attacker::Attacker;
+use crate::attacker::{Answer, Attacker, Call, ONE_TRY};
 use crate::canary::Canary;
 use crate::stage::{Context, Outcome};
 
@@ -204,11 +204,25 @@ const PIECES: &[&str] = &[
 ];
 
 fn made_up(chance: &mut fastrand::Rng) -> String {
-    let pieces = (0..chance.usize(1..12)).map(|_| match chance.u8(..8) {
+    let pieces = (0..chance.usize(1..12)).map(|_| match chance.u8(..16) {
         0 => chance.char(..).to_string(),
+        // Around the length of the longest name.
+        1 => "x".repeat(chance.usize(..300)),
         _ => one_of(chance, PIECES).to_owned(),
     });
     pieces.collect()
+}
+
+/// Opens the path that was named, acquires its lock, and closes it.
+async fn acquire(guest: &mut Attacker, options: [u32; 3]) -> Result<Answer> {
+    let [chosen, protocol, on_release] = options;
+    let opened = guest
+        .call(Call::Open, [chosen, protocol, on_release, 0])
+        .await?;
+    let Ok(lock) = opened else { return Ok(opened) };
+    let granted = guest.acquire(lock, ONE_TRY).await?;
+    let closed = guest.call(Call::Close, [lock, 0, 0, 0]).await?;
+    Ok(granted.and(closed))
 }
 
 /// Where the guest has a directory from which links lead out, and what lies beside it.
@@ -294,10 +308,19 @@ async fn paths(context: &Context) -> Result<Outcome> {
     let mut chance = context.chance(0);
     for _ in 0..RANDOM {
         let path = made_up(&mut chance);
-        let error = touch(&mut guest, &path).await?;
+        guest.name(&path).await?;
+        // Mostly the default.
+        let protocol = [
+            u32::from(chance.u8(..4) == 0),
+            chance.u32(..8),
+            chance.u32(..2),
+        ];
+        let error = acquire(&mut guest, protocol).await?.err();
         opened += u64::from(error.is_none());
         let typed = error.is_none_or(|error| TYPED.contains(&error));
-        outcome.must(typed, || format!("{path:?} came to {error:?}"));
+        outcome.must(typed, || {
+            format!("{path:?}, {protocol:?}, came to {error:?}")
+        });
     }
     outcome.did("random strings", RANDOM);
     outcome.must(opened > 0, || "no random string led to a file".to_owned());
