@@ -89,11 +89,11 @@
     (alias outer 1 $error (type $error))
     (export "break-lock" (func (param "path" string) (result (result (error $error)))))))
 
-  ;; 0: the tallies of a storm; 256: what a call returns; 4096 to 64 KiB: strings from the host;
-  ;; from 64 KiB on, 2 MiB: what the command line of the test would be.
+  ;; 0: the tallies of a storm; 256: what a call returns; 512 to 64 KiB: strings from the host;
+  ;; from 64 KiB on, 2 MiB: the path that it was told.
   (core module $memory
     (memory (export "memory") 40)
-    (global $next (export "next") (mut i32) (i32.const 4096))
+    (global $next (export "next") (mut i32) (i32.const 512))
     (func (export "from-host") (param i32 i32 i32 i32) (result i32)
       (local $at i32)
       (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
@@ -306,7 +306,7 @@
     (func (export "seen") (result i32)
       (i32.store (i32.const 72) (i32.const 256))
       (i32.store (i32.const 76) (i32.sub (global.get $next) (i32.const 256)))
-      (global.set $next (i32.const 4096))
+      (global.set $next (i32.const 512))
       (i32.const 72))
     ;; What was seen is not shown again.
     (func (export "forget") (param i32)

@@ -140,3 +140,25 @@ impl Stage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_part_broke_the_whole_broke() {
+        let part = Stage {
+            name: "part",
+            what: "breaks a promise",
+            run: |_| anyhow::bail!("no reason"),
+        };
+        let context = Context {
+            seed: 0,
+            progress: ProgressBar::hidden(),
+        };
+        let mut whole = Outcome::default();
+        whole.take(part.report(&context));
+        assert_eq!(whole.violations, ["part: could not be done: no reason"]);
+        assert_eq!(whole.parts[0].broken, 1);
+    }
+}

@@ -4,7 +4,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use locket_tests::harness::Host;
+use locket::LockFile;
+use locket_tests::harness::{Host, STUCK, waiters};
+use tokio::time::timeout;
 
 use crate::attacker::{Attacker, Call, DEFAULT};
 use crate::bystander::Waits;
@@ -142,6 +144,31 @@ async fn renew(host: &Host, guest: &mut Attacker) -> Result<()> {
     Ok(())
 }
 
+/// Comes back once somebody is in line for a lock.
+async fn is_awaited(lock: &LockFile) -> Result<()> {
+    let in_line = async {
+        while waiters(lock) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    Ok(timeout(STUCK, in_line).await?)
+}
+
+/// Asks all there is to know about a lock.
+async fn ask(guest: &mut Attacker, lock: u32) -> Result<()> {
+    for question in [
+        Call::Holder,
+        Call::IsLocked,
+        Call::State,
+        Call::Guarantee,
+        Call::Path,
+    ] {
+        // What is seen counts, not what is answered.
+        let _ = guest.call(question, [lock, 0, 0, 0]).await?;
+    }
+    Ok(guest.keep_what_it_saw().await?)
+}
+
 /// Opens a path and closes what comes of it: the error, if it was one of the interface.
 async fn touch(guest: &mut Attacker, path: impl AsRef<[u8]>) -> Result<Option<&'static str>> {
     guest.name(path).await?;
@@ -150,7 +177,7 @@ async fn touch(guest: &mut Attacker, path: impl AsRef<[u8]>) -> Result<Option<&'
 
 /// What 99 % of the waits of a guest may take: they take microseconds, but a wait ends with a wake-up,
 /// and that takes as long as the machine is busy.
-const UNDISTURBED: Duration = Duration::from_millis(50);
+const UNDISTURBED: Duration = Duration::from_millis(250);
 
 /// How long a guest had to wait normally, and while others attacked.
 fn compare(outcome: &mut Outcome, mut normal: Waits, mut attacked: Waits) {
@@ -179,7 +206,7 @@ mod tests {
             late: times.iter().map(|_| Duration::from_micros(10)).collect(),
         };
         let quick = || waits(&[Duration::from_micros(10); 100]);
-        let slow = || waits(&[Duration::from_millis(100); 100]);
+        let slow = || waits(&[Duration::from_secs(1); 100]);
         for (attacked, kept) in [(quick(), true), (slow(), false), (waits(&[]), false)] {
             let mut outcome = Outcome::default();
             compare(&mut outcome, quick(), attacked);

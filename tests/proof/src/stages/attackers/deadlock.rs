@@ -1,13 +1,14 @@
-//! Guests that hold a lock each and want that of the next: the last one to ask is told.
+//! Guests that hold a lock each and want that of the next: one of them is told, and lets go.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use locket_tests::harness::{Host, STUCK, waiters};
+use locket_tests::harness::{Host, STUCK};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{in_runtime, millis};
-use crate::attacker::{Attacker, FOR_EVER};
+use super::{in_runtime, is_awaited, millis};
+use crate::attacker::{Attacker, Ended, FOR_EVER};
 use crate::stage::{Context, Outcome, percentile};
 
 /// Circles of each size.
@@ -35,52 +36,44 @@ async fn circles() -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// How long it takes until the guest is told that closes the circle.
+/// How long it takes until one is told, from when the last one asks.
 async fn circle(outcome: &mut Outcome, size: usize) -> Result<Duration> {
     let host = Host::new();
-    let mut waiting = Vec::new();
-    let mut last = None;
+    let mut guests = Vec::new();
     for number in 0..size {
         let mut guest = Attacker::new(&host).await?;
         guest.hold(&format!("/locks/{number}")).await?;
-        let next = (number + 1) % size;
-        let wanted = guest.open(&format!("/locks/{next}")).await?;
-        if next == 0 {
-            last = Some((guest, wanted));
-        } else {
-            waiting.push((guest, wanted));
+        let next = guest
+            .open(&format!("/locks/{}", (number + 1) % size))
+            .await?;
+        guests.push((guest, next));
+    }
+    let mut asking = JoinSet::new();
+    let mut start = Instant::now();
+    for (number, (mut guest, next)) in guests.into_iter().enumerate() {
+        start = Instant::now();
+        asking.spawn(async move {
+            let answer = guest.acquire(next, FOR_EVER).await?;
+            // Dropping its store frees what the one before it waits for.
+            let told = Instant::now();
+            guest.keep_what_it_saw().await?;
+            Ok::<_, Ended>((answer, told))
+        });
+        if number + 1 < size {
+            is_awaited(&host.lock(&(number + 1).to_string())).await?;
         }
     }
-    let mut tasks = Vec::new();
-    for (number, (mut guest, wanted)) in waiting.into_iter().enumerate() {
-        tasks.push(tokio::spawn(async move {
-            let answer = guest.acquire(wanted, FOR_EVER).await;
-            // The lock that the next one waits for is free once this store is dropped.
-            drop(guest);
-            answer
-        }));
-        let lock = host.lock(&(number + 1).to_string());
-        let in_line = async {
-            while waiters(&lock) == 0 {
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(STUCK, in_line).await?;
+    let mut told = Vec::new();
+    while let Some(asked) = timeout(STUCK, asking.join_next()).await? {
+        match asked?? {
+            (Ok(_), _) => {}
+            (Err("deadlock"), at) => told.push(at),
+            (answer, _) => outcome.must(false, || format!("{size} in a circle: {answer:?}")),
+        }
     }
-    let (mut guest, wanted) = last.expect("somebody closes the circle");
-    let start = Instant::now();
-    let answer = timeout(STUCK, guest.acquire(wanted, FOR_EVER)).await??;
-    let time = start.elapsed();
-    outcome.must(answer == Err("deadlock"), || {
-        format!("{size} in a circle: {answer:?}")
+    outcome.must(told.len() == 1, || {
+        format!("{size} in a circle: {} were told", told.len())
     });
-    guest.keep_what_it_saw().await?;
-    drop(guest);
-    for task in tasks {
-        let answer = timeout(STUCK, task).await???;
-        outcome.must(answer.is_ok(), || {
-            format!("{size} in a circle: another got {answer:?}")
-        });
-    }
-    Ok(time)
+    let told = told.first().map(|at| at.saturating_duration_since(start));
+    Ok(told.unwrap_or_default())
 }

@@ -9,7 +9,7 @@ use locket_tests::harness::{Host, STUCK, descriptors, engine_threads, eventually
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{compare, in_runtime, millis};
+use super::{ask, compare, in_runtime, millis};
 use crate::attacker::{Attacker, Call, DEFAULT, EXCLUSIVE, FOR_EVER, ONE_TRY};
 use crate::bystander::beside;
 use crate::stage::{Context, Outcome};
@@ -108,6 +108,7 @@ impl<'a> Attack<'a> {
         for call in [Call::Start, Call::AcquireAsync] {
             let mut guest = Attacker::new(self.host).await?;
             let lock = guest.open("/locks/busy-0").await?;
+            ask(&mut guest, lock).await?;
             let terms = [lock, EXCLUSIVE, FOR_EVER[0], FOR_EVER[1]];
             self.storm("waits", guest, call, terms, SELDOM, HANDLES - 1)
                 .await?;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use locket_tests::harness::{Host, STUCK};
 use tokio::time::timeout;
 
-use super::{in_runtime, one_of, renew};
+use super::{ask, in_runtime, one_of, renew};
 use crate::attacker::{Answer, Attacker, Call, EXCLUSIVE, Ended, FOR_EVER, Kind, ONE_TRY};
 use crate::stage::{Context, Outcome};
 
@@ -181,6 +181,7 @@ async fn used_after_drop(host: &Host, outcome: &mut Outcome) -> Result<()> {
 async fn wrong_holder(others: &mut Others, outcome: &mut Outcome) -> Result<()> {
     let mut guest = Attacker::new(&others.host).await?;
     let lock = guest.open("/locks/held").await?;
+    ask(&mut guest, lock).await?;
     let storm = guest.storm(Call::Release, [lock, 0, 0, 0], 10_000).await?;
     let refused = storm.failed_with("not-owner");
     outcome.must(refused == storm.all(), || {

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use locket::sandbox::Limits;
-use locket_tests::harness::{Host, STUCK, runtime, waiters};
+use locket_tests::harness::{Host, STUCK, runtime};
 use tokio::task::{JoinHandle, spawn};
 use tokio::time::timeout;
 use wasmtime::Trap;
 
-use super::{in_runtime, millis};
+use super::{in_runtime, is_awaited, millis};
 use crate::attacker::{Answer, Attacker, Call, EXCLUSIVE, Ended, FOR_EVER};
 use crate::stage::{Context, Outcome, percentile};
 
@@ -82,16 +82,6 @@ async fn next(host: &Host) -> Result<JoinHandle<Result<(Instant, Answer)>>> {
     }))
 }
 
-async fn is_awaited(host: &Host) -> Result<()> {
-    let lock = host.lock("a");
-    let in_line = async {
-        while waiters(&lock) == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    Ok(timeout(STUCK, in_line).await?)
-}
-
 /// How long a guest held the lock that would hold it for ever.
 async fn endless(outcome: &mut Outcome, way: Way, spins: bool) -> Result<Duration> {
     let host = Host::new();
@@ -153,7 +143,7 @@ async fn trap(outcome: &mut Outcome) -> Result<Duration> {
     let mut guest = Attacker::new(&host).await?;
     guest.hold("/locks/a").await?;
     let next = next(&host).await?;
-    is_awaited(&host).await?;
+    is_awaited(&host.lock("a")).await?;
     let start = Instant::now();
     let result = guest.call(Call::Trap, [0; 4]).await;
     outcome.must(result.is_err(), || format!("a trap was {result:?}"));
