@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 
 use anyhow::Result;
 use locket::{Engine, Mode, Options, Protocol};
-use locket_tests::harness::Host;
+use locket_tests::harness::{Host, STUCK, eventually, waiters};
 
 use crate::stage::{Context, Outcome};
 
@@ -29,25 +30,29 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// A child that is started while a lock is held and another waits for it, and outlives the hold.
+/// A child that is started while a lock is held, and while another waits for it who gets it although
+/// the child lives.
 fn child(outcome: &mut Outcome, protocol: Protocol) -> Result<()> {
     let host = Host::new();
     let path = host.path("lock");
     let options = Options::new().protocol(protocol);
-    let open = |engine: &Engine| engine.open_with(&path, &options);
-    let held = open(&host.locks)?.acquire(Mode::Exclusive, None)?;
-    let child = Sleeper::spawn()?;
-    let inherited = child.descriptors(host.dir.path())?;
-    outcome.must(inherited == 0, || {
-        format!("{protocol:?}: a child inherited {inherited}")
-    });
-    held.release()?;
-    let next = open(&Engine::new())?.try_acquire(Mode::Exclusive)?;
-    outcome.must(next.is_some(), || {
-        format!("{protocol:?}: a child keeps the lock")
-    });
-    outcome.did("children", 1);
-    Ok(())
+    let held = host.locks.open_with(&path, &options)?;
+    let held = held.acquire(Mode::Exclusive, None)?;
+    let next = Engine::new().open_with(&path, &options)?;
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| next.acquire(Mode::Exclusive, STUCK).map(drop));
+        eventually("another waits", || waiters(&next) == 1);
+        let child = Sleeper::spawn()?;
+        let inherited = child.descriptors(host.dir.path())?;
+        outcome.must(inherited == 0, || {
+            format!("{protocol:?}: a child inherited {inherited}")
+        });
+        held.release()?;
+        let granted = waiting.join().expect("it does not panic");
+        outcome.must(granted.is_ok(), || format!("{protocol:?}: {granted:?}"));
+        outcome.did("children", 1);
+        Ok(())
+    })
 }
 
 /// A process that waits for the end of its input; it ends when dropped.

@@ -188,6 +188,12 @@ async fn wrong_holder(others: &mut Others, outcome: &mut Outcome) -> Result<()> 
         format!("releases of a stranger: {storm:?}")
     });
     outcome.did("releases of a stranger", storm.all().into());
+    let storm = guest.storm(Call::Break, [0; 4], 1_000).await?;
+    let refused = storm.failed_with("access-denied");
+    outcome.must(refused == storm.all(), || {
+        format!("breaks of a stranger: {storm:?}")
+    });
+    outcome.did("breaks of a stranger", storm.all().into());
     let lost = others.lost().await?;
     outcome.must(lost.is_none(), || {
         format!("{lost:?} after a stranger's releases")
