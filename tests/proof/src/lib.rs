@@ -10,6 +10,12 @@
 //! [object](object::Object) that two at once would spoil. In the end it is all put together into a
 //! [history](history::History), which tells exactly whether any two held a lock at once.
 
+#[cfg(feature = "components")]
+pub mod attacker;
+#[cfg(feature = "components")]
+pub mod bystander;
+#[cfg(feature = "components")]
+pub mod canary;
 pub mod cargo;
 pub mod crew;
 #[cfg(feature = "components")]
@@ -20,5 +26,8 @@ pub mod mutations;
 pub mod object;
 pub mod participant;
 pub mod plan;
+#[cfg(feature = "components")]
+pub mod secrets;
 pub mod stage;
 mod stages;
+pub mod usage;

@@ -182,7 +182,8 @@ fn report(stage: &Stage, seed: u64) -> Report {
     report
 }
 
-fn print(report: &Report) {
+/// A line of the table.
+fn line(report: &Report, indent: &str) {
     let outcome = &report.outcome;
     let amounts = outcome
         .amounts
@@ -193,11 +194,19 @@ fn print(report: &Report) {
         .iter()
         .map(|(what, figure)| format!("{what} {figure}"));
     let done = amounts.chain(figures).collect::<Vec<_>>().join(", ");
-    let (name, seconds) = (report.stage, report.seconds);
+    let name = format!("{indent}{}", report.stage);
     println!(
-        "{name:<16}{seconds:>6.1} s{:>12}  {done}",
-        outcome.violations.len()
+        "{name:<16}{:>6.1} s{:>12}  {done}",
+        report.seconds, report.broken
     );
+}
+
+fn print(report: &Report) {
+    line(report, "");
+    let (outcome, name) = (&report.outcome, report.stage);
+    for part in &outcome.parts {
+        line(part, "  ");
+    }
     for omitted in &outcome.omitted {
         println!("  NOT DONE: {omitted}");
     }

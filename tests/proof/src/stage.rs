@@ -18,6 +18,10 @@ pub const STAGES: &[Stage] = &[
     Stage { name: "fuzz", what: "paths of guests, records of holders and sequences of calls, by libFuzzer", run: stages::fuzz::run },
     Stage { name: "interleavings", what: "the queue in every order of a few threads, and in many of many", run: stages::interleavings::run },
     Stage { name: "model", what: "20,000 histories of calls, each answer held against a model", run: stages::model::run },
+    #[cfg(feature = "components")]
+    Stage { name: "attackers", what: "guests that mean harm", run: stages::attackers::run },
+    #[cfg(feature = "components")]
+    Stage { name: "leaks", what: "every way in which a guest can end", run: stages::leaks::run },
 ];
 
 /// One way to find out whether the promises are kept.
@@ -78,6 +82,8 @@ pub struct Outcome {
     pub violations: Vec<String>,
     /// What could not be done here, and why.
     pub omitted: Vec<String>,
+    /// What it consists of, where that is worth a table of its own.
+    pub parts: Vec<Report>,
 }
 
 impl Outcome {
@@ -92,6 +98,17 @@ impl Outcome {
     /// Says what was measured.
     pub fn measured(&mut self, what: &str, figure: impl Display) {
         self.figures.push((what.to_owned(), figure.to_string()));
+    }
+
+    /// Takes over what came of a part.
+    pub fn take(&mut self, mut part: Report) {
+        let said_by = |what: String| format!("{}: {what}", part.stage);
+        let broken = std::mem::take(&mut part.outcome.violations);
+        part.broken = broken.len();
+        self.violations.extend(broken.into_iter().map(said_by));
+        let omitted = std::mem::take(&mut part.outcome.omitted);
+        self.omitted.extend(omitted.into_iter().map(said_by));
+        self.parts.push(part);
     }
 
     /// Says that a promise was broken, unless it was kept.
@@ -118,6 +135,8 @@ pub struct Report {
     pub seed: u64,
     /// How long it took, in seconds.
     pub seconds: f64,
+    /// How many promises were broken.
+    pub broken: usize,
     /// What came of it.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -140,7 +159,30 @@ impl Stage {
             stage: self.name,
             seed: context.seed,
             seconds: start.elapsed().as_secs_f64(),
+            broken: outcome.violations.len(),
             outcome,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_part_broke_the_whole_broke() {
+        let part = Stage {
+            name: "part",
+            what: "breaks a promise",
+            run: |_| anyhow::bail!("no reason"),
+        };
+        let context = Context {
+            seed: 0,
+            progress: ProgressBar::hidden(),
+        };
+        let mut whole = Outcome::default();
+        whole.take(part.report(&context));
+        assert_eq!(whole.violations, ["part: could not be done: no reason"]);
+        assert_eq!(whole.parts[0].broken, 1);
     }
 }

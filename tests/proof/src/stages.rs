@@ -1,9 +1,13 @@
 //! The stages, one file each.
 
+#[cfg(feature = "components")]
+pub(crate) mod attackers;
 pub(crate) mod fuzz;
 pub(crate) mod hand_off;
 pub(crate) mod interleavings;
 pub(crate) mod killed;
+#[cfg(feature = "components")]
+pub(crate) mod leaks;
 pub(crate) mod mixed;
 pub(crate) mod model;
 pub(crate) mod stopped;

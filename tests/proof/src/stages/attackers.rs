@@ -1,0 +1,216 @@
+//! Guests that mean harm: a part for each threat.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+use locket::LockFile;
+use locket_tests::harness::{Host, STUCK, waiters};
+use tokio::time::timeout;
+
+use crate::attacker::{Attacker, Call, DEFAULT};
+use crate::bystander::Waits;
+use crate::stage::{Context, Outcome, Stage, percentile};
+
+mod children;
+mod deadlock;
+mod exhaustion;
+mod files;
+mod handles;
+mod holding;
+mod paths;
+mod secrets;
+mod special;
+mod storms;
+mod swaps;
+
+/// Takes long and is not measured, so that others can go on beside it.
+const SWAPS: Stage = Stage {
+    name: "swaps",
+    what: "what a path leads to is exchanged while it is opened",
+    run: swaps::run,
+};
+
+/// What is not disturbed by that.
+const PARTS: &[Stage] = &[
+    Stage {
+        name: "paths",
+        what: "paths that lead out of the grant, and random ones",
+        run: paths::run,
+    },
+    Stage {
+        name: "files",
+        what: "foreign files under the names of lock files",
+        run: files::run,
+    },
+    Stage {
+        name: "special files",
+        what: "pipes, sockets, devices and directories",
+        run: special::run,
+    },
+    Stage {
+        name: "handles",
+        what: "forged handles, dropped ones, and those of others",
+        run: handles::run,
+    },
+    Stage {
+        name: "children",
+        what: "processes started while a lock is held",
+        run: children::run,
+    },
+];
+
+/// What is measured, and so has the machine for itself.
+const MEASURED: &[Stage] = &[
+    Stage {
+        name: "exhaustion",
+        what: "more of everything than there is",
+        run: exhaustion::run,
+    },
+    Stage {
+        name: "waiting",
+        what: "a thousand guests wait for one lock",
+        run: exhaustion::crowd,
+    },
+    Stage {
+        name: "holding",
+        what: "holds without end, and traps",
+        run: holding::run,
+    },
+    Stage {
+        name: "storms",
+        what: "acquires that are begun and abandoned",
+        run: storms::run,
+    },
+    Stage {
+        name: "deadlock",
+        what: "guests that wait for one another in a circle",
+        run: deadlock::run,
+    },
+];
+
+/// What the guests of all the others got to see.
+const SECRETS: Stage = Stage {
+    name: "secrets",
+    what: "what is the host's in the bytes that guests saw",
+    run: secrets::run,
+};
+
+pub(crate) fn run(context: &Context) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let parts = PARTS.len() + MEASURED.len() + 2;
+    context.progress.set_length(parts as u64);
+    let report = |stage: &Stage| {
+        context.progress.set_message(stage.name);
+        let report = stage.report(context);
+        context.progress.inc(1);
+        report
+    };
+    thread::scope(|scope| {
+        let swaps = scope.spawn(|| report(&SWAPS));
+        PARTS.iter().for_each(|part| outcome.take(report(part)));
+        outcome.take(swaps.join().expect("a part does not panic"));
+    });
+    for part in MEASURED.iter().chain([&SECRETS]) {
+        outcome.take(report(part));
+    }
+    outcome.did("threats", parts as u64);
+    Ok(outcome)
+}
+
+/// Runs guests on a thread or two of their own.
+pub(super) fn in_runtime<T>(threads: usize, guests: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(threads).enable_all().build()?;
+    runtime.block_on(guests)
+}
+
+/// In milliseconds.
+fn millis(time: Option<Duration>) -> String {
+    time.map_or_else(
+        || "none".to_owned(),
+        |time| format!("{:.2} ms", time.as_secs_f64() * 1e3),
+    )
+}
+
+/// One of these.
+pub(super) fn one_of<T: Copy>(chance: &mut fastrand::Rng, of: &[T]) -> T {
+    of[chance.usize(..of.len())]
+}
+
+/// A guest that has trapped is of no use any more: another one in its place.
+async fn renew(host: &Host, guest: &mut Attacker) -> Result<()> {
+    *guest = Attacker::new(host).await?;
+    Ok(())
+}
+
+/// Comes back once somebody is in line for a lock.
+async fn is_awaited(lock: &LockFile) -> Result<()> {
+    let in_line = async {
+        while waiters(lock) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    Ok(timeout(STUCK, in_line).await?)
+}
+
+/// Asks all there is to know about a lock.
+async fn ask(guest: &mut Attacker, lock: u32) -> Result<()> {
+    for question in [
+        Call::Holder,
+        Call::IsLocked,
+        Call::State,
+        Call::Guarantee,
+        Call::Path,
+    ] {
+        // What is seen counts, not what is answered.
+        let _ = guest.call(question, [lock, 0, 0, 0]).await?;
+    }
+    Ok(guest.keep_what_it_saw().await?)
+}
+
+/// Opens a path and closes what comes of it: the error, if it was one of the interface.
+async fn touch(guest: &mut Attacker, path: impl AsRef<[u8]>) -> Result<Option<&'static str>> {
+    guest.name(path).await?;
+    Ok(guest.call(Call::OpenAndClose, DEFAULT).await?.err())
+}
+
+/// What 99 % of the waits of a guest may take: they take microseconds, but a wait ends with a wake-up,
+/// and that takes as long as the machine is busy.
+const UNDISTURBED: Duration = Duration::from_millis(250);
+
+/// How long a guest had to wait normally, and while others attacked.
+fn compare(outcome: &mut Outcome, mut normal: Waits, mut attacked: Waits) {
+    let acquires = normal.acquires.len() + attacked.acquires.len();
+    outcome.did("acquires of another", acquires as u64);
+    let normal = percentile(&mut normal.acquires, 99);
+    outcome.measured("99 % of those normally within", millis(normal));
+    let disturbed = percentile(&mut attacked.acquires, 99);
+    outcome.measured("under attack", millis(disturbed));
+    let late = percentile(&mut attacked.late, 99);
+    outcome.measured("where a clock was late by", millis(late));
+    let most = normal.max(late).map(|normal| UNDISTURBED.max(normal * 2));
+    outcome.must(disturbed.is_some() && disturbed <= most, || {
+        format!("another waited {disturbed:?} under attack, and {normal:?} normally")
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_held_up_is_noticed() {
+        let waits = |times: &[Duration]| Waits {
+            acquires: times.to_vec(),
+            late: times.iter().map(|_| Duration::from_micros(10)).collect(),
+        };
+        let quick = || waits(&[Duration::from_micros(10); 100]);
+        let slow = || waits(&[Duration::from_secs(1); 100]);
+        for (attacked, kept) in [(quick(), true), (slow(), false), (waits(&[]), false)] {
+            let mut outcome = Outcome::default();
+            compare(&mut outcome, quick(), attacked);
+            assert_eq!(outcome.violations.is_empty(), kept, "{outcome:?}");
+        }
+    }
+}

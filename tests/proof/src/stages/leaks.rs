@@ -1,0 +1,417 @@
+//! Every way in which a guest can end, thousands of times over: whatever it used is given back.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, ensure};
+use locket::component::LocketView as _;
+use locket::sandbox::Limits;
+use locket::{Guard, LockFile, Mode};
+use locket_tests::harness::{
+    Guest, Host, STUCK, component, descriptors, engine_threads, eventually, runtime, waiters,
+};
+
+use super::attackers::{in_runtime, one_of};
+use crate::attacker::{Attacker, Call, EXCLUSIVE, FOR_EVER};
+use crate::stage::{Context, Outcome};
+use crate::usage::{Usage, bytes};
+
+/// How many guests end.
+const CYCLES: u64 = 20_000;
+
+/// How many end before it is looked at what is used: by then whatever is kept has been allocated.
+const WARM_UP: u64 = 5_000;
+
+/// By how much the memory may have grown afterwards, since an allocator cannot give back what lies
+/// between what is in use. If every guest left a hundred bytes behind, it would be more.
+const GROWTH: u64 = 1 << 20;
+
+/// Ways for a guest to end, or for what it has. Most with the lock held.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Way {
+    /// It releases and closes, and could go on.
+    Return,
+    /// It closes the handle through which it holds.
+    Close,
+    /// Its store is dropped with everything in it.
+    Drop,
+    /// It traps.
+    Trap,
+    /// Its epoch ends.
+    Epoch,
+    /// It calls `exit`.
+    Exit,
+    /// It is a task that is aborted.
+    Abort,
+    /// It waits, and the future of its call is dropped.
+    DropWaiting,
+    /// It waits, and is a task that is aborted.
+    AbortWaiting,
+    /// It drops a pending acquire that waits.
+    Abandon,
+    /// It drops a pending acquire that was granted, and not looked at.
+    AbandonGranted,
+    /// It drops a guard.
+    DropGuard,
+    /// Its store is dropped with pending acquires, pollables and subtasks.
+    DropPending,
+    /// It cancels an acquire of WASI 0.3.
+    Cancel,
+    /// It releases a lock file that is removed then.
+    Remove,
+    /// It traps with a lock file that is removed on release.
+    TrapRemoving,
+    /// It traps with a lock that is a name.
+    TrapNamed,
+    /// The host lets it hold no longer.
+    Expire,
+    /// The host takes all its locks away.
+    ReleaseAll,
+}
+
+const WAYS: [Way; 19] = [
+    Way::Return,
+    Way::Close,
+    Way::Drop,
+    Way::Trap,
+    Way::Epoch,
+    Way::Exit,
+    Way::Abort,
+    Way::DropWaiting,
+    Way::AbortWaiting,
+    Way::Abandon,
+    Way::AbandonGranted,
+    Way::DropGuard,
+    Way::DropPending,
+    Way::Cancel,
+    Way::Remove,
+    Way::TrapRemoving,
+    Way::TrapNamed,
+    Way::Expire,
+    Way::ReleaseAll,
+];
+
+pub(crate) fn run(context: &Context) -> Result<Outcome> {
+    in_runtime(1, leaks(context))
+}
+
+async fn leaks(context: &Context) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let mut chance = context.chance(0);
+    let mut place = Place::new().await?;
+    context.progress.set_length(WARM_UP + CYCLES);
+    place.ends(context, &mut chance, WARM_UP).await?;
+    let before = place.rest()?;
+    let names = place.names()?;
+    let ways = place.ends(context, &mut chance, CYCLES).await?;
+    let after = place.rest()?;
+    outcome.did("guests", CYCLES);
+    outcome.did("ways to end", ways.len() as u64);
+    outcome.must(ways.len() == WAYS.len(), || format!("only {ways:?}"));
+    let now = place.names()?;
+    outcome.must(now == names, || {
+        format!("there were {names:?}, and are {now:?}")
+    });
+    outcome.violations.extend(leaked(before, after));
+    outcome.measured("descriptors", after.descriptors);
+    outcome.measured("threads", after.threads);
+    outcome.measured("memory", bytes(after.memory));
+    let growth = after.memory.saturating_sub(before.memory);
+    outcome.measured("growth", bytes(growth));
+    Ok(outcome)
+}
+
+/// What was not given back.
+fn leaked(before: Usage, after: Usage) -> Option<String> {
+    let kept = after.descriptors == before.descriptors
+        && after.threads == before.threads
+        && after.memory <= before.memory + GROWTH;
+    (!kept).then(|| format!("{before:?} before, {after:?} afterwards"))
+}
+
+/// Where guests end: the lock `a`, which somebody else has in the same engine and in another one.
+struct Place {
+    host: Host,
+    near: LockFile,
+    far: LockFile,
+    /// Lives on, where only what it has comes to an end.
+    resident: Attacker,
+    resources: usize,
+}
+
+impl Place {
+    async fn new() -> Result<Self> {
+        let host = Host::new();
+        let mut resident = Attacker::new(&host).await?;
+        Ok(Self {
+            near: host.lock("a"),
+            far: host.foreign("a"),
+            resources: resident.store.data_mut().resources(),
+            resident,
+            host,
+        })
+    }
+
+    /// Once nothing goes on any more.
+    fn rest(&self) -> Result<Usage> {
+        eventually("the threads end", || engine_threads() == 0);
+        // Those of `near` and `far`, and that with which the engine has waited, kept for the next wait.
+        eventually("the descriptors are closed", || {
+            descriptors(self.host.dir.path()) == 3
+        });
+        Ok(Usage::now()?)
+    }
+
+    fn names(&self) -> Result<BTreeSet<String>> {
+        let entries = fs::read_dir(self.host.dir.path())?;
+        let name = |entry: std::io::Result<fs::DirEntry>| {
+            Ok(entry?.file_name().to_string_lossy().into_owned())
+        };
+        entries.map(name).collect()
+    }
+
+    /// So many guests end, in these ways.
+    async fn ends(
+        &mut self,
+        context: &Context,
+        chance: &mut fastrand::Rng,
+        times: u64,
+    ) -> Result<BTreeSet<Way>> {
+        let mut ways = BTreeSet::new();
+        for _ in 0..times {
+            let way = one_of(chance, &WAYS);
+            ways.insert(way);
+            let ended = self.end(way, chance).await;
+            ended.map_err(|error| error.context(format!("{way:?}")))?;
+            let left = self.nothing_is_left();
+            left.map_err(|error| error.context(format!("after {way:?}")))?;
+            context.progress.inc(1);
+        }
+        Ok(ways)
+    }
+
+    fn nothing_is_left(&mut self) -> Result<()> {
+        let waiting = waiters(&self.near);
+        ensure!(waiting == 0, "{waiting} wait");
+        self.nothing_is_held()?;
+        let left = self.resident.store.data_mut().resources();
+        ensure!(left == self.resources, "{left} resources");
+        Ok(())
+    }
+
+    async fn end(&mut self, way: Way, chance: &mut fastrand::Rng) -> Result<()> {
+        match way {
+            Way::Return | Way::Close | Way::AbandonGranted | Way::DropGuard | Way::Remove => {
+                self.give_up(way).await
+            }
+            Way::Abandon | Way::Cancel => {
+                let held = self.held(chance)?;
+                self.give_up(way).await?;
+                Ok(held.release()?)
+            }
+            Way::DropWaiting | Way::AbortWaiting | Way::DropPending => {
+                let held = self.held(chance)?;
+                self.end_waiting(way).await?;
+                Ok(held.release()?)
+            }
+            Way::Exit => self.exit().await,
+            _ => self.end_holding(way, chance).await,
+        }
+    }
+
+    /// Somebody else holds the lock, in this engine or in another one.
+    fn held(&self, chance: &mut fastrand::Rng) -> Result<Guard> {
+        let lock = if chance.bool() { &self.near } else { &self.far };
+        Ok(lock.acquire(Mode::Exclusive, STUCK)?)
+    }
+
+    /// The resident guest gives up what it has.
+    async fn give_up(&mut self, way: Way) -> Result<()> {
+        let guest = &mut self.resident;
+        let removing = u32::from(way == Way::Remove);
+        let path = if way == Way::Remove {
+            "/locks/removed"
+        } else {
+            "/locks/a"
+        };
+        guest.name(path).await?;
+        let lock = ok(guest.call(Call::Open, [0, 0, removing, 0]).await?)?;
+        let terms = [lock, EXCLUSIVE, FOR_EVER[0], FOR_EVER[1]];
+        let (take, give) = match way {
+            Way::Return | Way::Remove => (Call::Acquire, Some(Call::Release)),
+            Way::Close => (Call::Acquire, None),
+            Way::Cancel => (Call::AcquireAsync, None),
+            Way::DropGuard => (Call::Start, Some(Call::GuardDrop)),
+            _ => (Call::Start, Some(Call::Abandon)),
+        };
+        let taken = ok(guest.call(take, terms).await?)?;
+        let of = match way {
+            Way::DropGuard => {
+                let guard = ok(guest.call(Call::Finish, [taken, 0, 0, 0]).await?)?;
+                ok(guest.call(Call::Abandon, [taken, 0, 0, 0]).await?)?;
+                guard
+            }
+            Way::Return | Way::Remove => lock,
+            _ => taken,
+        };
+        if way == Way::Cancel {
+            guest.cancel(taken).await?;
+        }
+        if let Some(give) = give {
+            ok(guest.call(give, [of, 0, 0, 0]).await?)?;
+        }
+        ok(guest.call(Call::Close, [lock, 0, 0, 0]).await?)?;
+        Ok(())
+    }
+
+    /// A guest of its own ends while it waits.
+    async fn end_waiting(&self, way: Way) -> Result<()> {
+        let mut guest = Attacker::new(&self.host).await?;
+        let lock = guest.open("/locks/a").await?;
+        match way {
+            Way::DropWaiting => {
+                let mut wait = pin!(guest.acquire(lock, FOR_EVER));
+                let begun = poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx))).await;
+                ensure!(begun.is_pending(), "it does not wait");
+            }
+            Way::AbortWaiting => {
+                let task = tokio::spawn(async move { guest.acquire(lock, FOR_EVER).await });
+                while waiters(&self.near) == 0 {
+                    tokio::task::yield_now().await;
+                }
+                task.abort();
+                ensure!(
+                    task.await.is_err_and(|end| end.is_cancelled()),
+                    "it was not aborted"
+                );
+            }
+            _ => {
+                let terms = [lock, EXCLUSIVE, FOR_EVER[0], FOR_EVER[1]];
+                let pending = ok(guest.call(Call::Start, terms).await?)?;
+                ok(guest.call(Call::Subscribe, [pending, 0, 0, 0]).await?)?;
+                ok(guest.call(Call::AcquireAsync, terms).await?)?;
+                ok(guest.call(Call::Lost, [lock, 0, 0, 0]).await?)?;
+                ok(guest.call(Call::LostAsync, [lock, 0, 0, 0]).await?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A guest of its own ends with the lock held.
+    async fn end_holding(&self, way: Way, chance: &mut fastrand::Rng) -> Result<()> {
+        const LONGEST_HOLD: Duration = Duration::from_millis(2);
+        let limit = (way == Way::Expire).then_some(LONGEST_HOLD);
+        let limits = Limits::new().longest_hold(limit);
+        let mut guest = Attacker::with(&self.host, self.host.ctx().limits(limits).build()).await?;
+        let (path, options) = match way {
+            Way::TrapRemoving => ("/locks/removed", [0, 0, 1, 0]),
+            // `link` to `soft`
+            Way::TrapNamed => ("/locks/named", [1, chance.u32(3..8), 0, 0]),
+            _ => ("/locks/a", [0, 0, 0, 0]),
+        };
+        guest.name(path).await?;
+        let lock = ok(guest.call(Call::Open, options).await?)?;
+        ok(guest.acquire(lock, FOR_EVER).await?)?;
+        match way {
+            Way::Trap | Way::TrapRemoving | Way::TrapNamed => {
+                let end = guest.call(Call::Trap, [0; 4]).await;
+                ensure!(end.is_err(), "a trap was {end:?}");
+            }
+            Way::Epoch => {
+                guest.store.set_epoch_deadline(1);
+                runtime().increment_epoch();
+                let end = guest.call(Call::Spin, [0; 4]).await;
+                ensure!(end.is_err(), "a loop was {end:?}");
+            }
+            Way::Abort => {
+                let task = tokio::spawn(async move {
+                    std::future::pending::<()>().await;
+                    drop(guest);
+                });
+                tokio::task::yield_now().await;
+                task.abort();
+                ensure!(
+                    task.await.is_err_and(|end| end.is_cancelled()),
+                    "it was not aborted"
+                );
+            }
+            Way::Expire => self.far.acquire(Mode::Exclusive, STUCK)?.release()?,
+            Way::ReleaseAll => {
+                guest.store.data_mut().locket().ctx.release_all();
+                self.nothing_is_held()?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A thread that was called back from the kernel may have been granted the lock in that moment,
+    /// and lets go of it in the next.
+    fn nothing_is_held(&self) -> Result<()> {
+        Ok(self.far.acquire(Mode::Exclusive, STUCK)?.release()?)
+    }
+
+    async fn exit(&self) -> Result<()> {
+        let wasi = |wasi: &mut _| self.host.store_with(self.host.ctx().build(), wasi);
+        let mut guest = Guest::start(component("remote"), wasi).await;
+        guest.ok("open a /locks/a").await;
+        guest.ok("acquire a exclusive 0").await;
+        guest.tell("exit 3").await;
+        let end = guest.end().await;
+        ensure!(end.result.is_err(), "it goes on");
+        Ok(())
+    }
+}
+
+fn ok(answer: crate::attacker::Answer) -> Result<u32> {
+    answer.map_err(|error| anyhow!("refused: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_given_back_is_noticed() {
+        let before = Usage::now().unwrap();
+        assert_eq!(leaked(before, before), None);
+        let file = fs::File::open("/dev/null").unwrap();
+        let after = Usage::now().unwrap();
+        assert!(
+            leaked(
+                Usage {
+                    threads: before.threads,
+                    memory: 0,
+                    ..after
+                },
+                before
+            )
+            .is_some()
+        );
+        drop(file);
+        let threads = before.threads + 1;
+        assert!(leaked(before, Usage { threads, ..before }).is_some());
+        let memory = before.memory + 2 * GROWTH;
+        assert!(leaked(before, Usage { memory, ..before }).is_some());
+    }
+
+    #[test]
+    fn a_guest_that_stays_in_line_is_noticed() {
+        let left = async {
+            let mut place = Place::new().await?;
+            place.nothing_is_left()?;
+            let held = place.far.acquire(Mode::Exclusive, None)?;
+            let lock = place.resident.open("/locks/a").await?;
+            let terms = [lock, EXCLUSIVE, FOR_EVER[0], FOR_EVER[1]];
+            ok(place.resident.call(Call::Start, terms).await?)?;
+            let left = place.nothing_is_left();
+            drop(held);
+            Ok(left)
+        };
+        assert!(in_runtime(1, left).unwrap().is_err());
+    }
+}
