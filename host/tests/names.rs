@@ -541,9 +541,17 @@ fn what_the_dead_left_is_tidied_and_nothing_else() {
     fs::write(other.path(&kept[2]).join("precious"), "not empty").unwrap();
     fs::write(other.path(&another(&dead, '7')), "").unwrap();
     fs::create_dir(other.path(&another(&dead, '8'))).unwrap();
+    // Of a breaker who died with what he had broken in his hands; one has a name of its own yet.
+    let link = |one: &str, other_name: &str| {
+        fs::write(other.path(one), "").unwrap();
+        fs::hard_link(other.path(one), other.path(other_name)).unwrap();
+    };
+    link(&another(&dead, '5'), &another(&dead, '6'));
+    let linked = [another(&dead, '4'), "linked".to_owned()];
+    link(&linked[0], &linked[1]);
     let lock = open(Protocol::Link, other.0.path());
     lock.acquire(EX, STUCK).unwrap().release().unwrap();
-    let mut kept = kept.to_vec();
+    let mut kept = [&kept[..], &linked].concat();
     kept.sort();
     assert_eq!(listing(other.0.path()), kept);
 }

@@ -357,6 +357,7 @@ fn seize<F: Form>(
 
 /// Removes what breakers left beside the locks of a directory who died in the midst of it.
 fn tidy(dir: &File) -> io::Result<()> {
+    let mut linked = Vec::new();
     for name in entry::names(dir)? {
         if !Claim::of_own_name(&name).is_some_and(|claim| claim.is_dead(dir)) {
             continue;
@@ -368,10 +369,17 @@ fn tidy(dir: &File) -> io::Result<()> {
                 }
                 // Somebody put more into it.
                 FileType::Directory => {}
-                // One with another name says who made that.
-                FileType::RegularFile if left.stat.st_nlink > 1 => {}
+                FileType::RegularFile if left.stat.st_nlink > 1 => linked.push((name, left)),
                 _ => unlinkat(dir, &name, AtFlags::empty())?,
             }
+        }
+    }
+    for (name, left) in &linked {
+        let same = |(_, other): &&(_, Seen)| other.is(&left.stat);
+        let names = linked.iter().filter(same).count();
+        // One with a name of another kind says who made that.
+        if u64::try_from(names).is_ok_and(|names| names == u64::from(left.stat.st_nlink)) {
+            unlinkat(dir, name, AtFlags::empty())?;
         }
     }
     Ok(())
