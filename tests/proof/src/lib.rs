@@ -4,5 +4,10 @@
 //! counts how often a promise was broken. What is done by chance follows from a seed; a run says its
 //! seed, and can be done again with it.
 
+pub mod judge;
+pub mod scene;
 pub mod stage;
 mod stages;
+pub mod strace;
+pub mod sweep;
+pub mod victim;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use proof::stage::{Context, Report, STAGES, Stage};
+use proof::victim;
 
 /// Proof under faults, and against attackers
 #[derive(Parser)]
@@ -34,6 +35,9 @@ enum Command {
     },
     /// Says what the stages do
     List,
+    /// Goes through one operation on a lock, for those that have it fail
+    #[command(hide = true)]
+    Victim(victim::Args),
 }
 
 fn stage() -> clap::builder::PossibleValuesParser {
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
+        Command::Victim(args) => victim::main(args),
     }
 }
 

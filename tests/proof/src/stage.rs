@@ -6,9 +6,13 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use crate::stages;
+
 /// Every stage, in the order in which they run.
 #[rustfmt::skip]
 pub const STAGES: &[Stage] = &[
+    Stage { name: "errors", what: "every system call of every operation fails, in every way", run: stages::errors::run },
+    Stage { name: "kills-at-calls", what: "a process is killed at every system call of every operation", run: stages::kills_at_calls::run },
 ];
 
 /// One way to find out whether the promises are kept.

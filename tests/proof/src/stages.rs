@@ -1,1 +1,4 @@
 //! The stages, one file each.
+
+pub(crate) mod errors;
+pub(crate) mod kills_at_calls;
