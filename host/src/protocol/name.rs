@@ -379,9 +379,11 @@ fn tidy(dir: &File) -> io::Result<()> {
     }
     for (name, left) in &linked {
         let same = |(_, other): &&(_, Seen)| other.is(&left.stat);
-        let names = linked.iter().filter(same).count();
+        let names = linked.iter().filter(same).count() as u64;
+        #[allow(clippy::unnecessary_cast, reason = "of other widths on other systems")]
+        let links = left.stat.st_nlink as u64;
         // One with a name of another kind says who made that.
-        if u64::try_from(names).is_ok_and(|names| names == u64::from(left.stat.st_nlink)) {
+        if names == links {
             unlinkat(dir, name, AtFlags::empty())?;
         }
     }

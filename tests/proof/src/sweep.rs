@@ -126,6 +126,11 @@ impl Course {
         Ok(course)
     }
 
+    /// What is done in it.
+    pub fn subject(&self) -> Subject {
+        self.scene.subject
+    }
+
     /// Whether the fault occurred.
     pub fn is_struck(&self) -> bool {
         self.log.contains("(INJECTED)")
@@ -186,9 +191,8 @@ pub fn in_parallel<T: Send>(
         let workers: Vec<_> = (0..threads)
             .map(|_| scope.spawn(|| worker(&mut std::iter::from_fn(take))))
             .collect();
-        let ends = workers.into_iter().map(|worker| worker.join());
-        ends.map(|end| end.expect("a worker does not panic"))
-            .collect()
+        let mut ends = workers.into_iter().map(|worker| worker.join());
+        ends.try_for_each(|end| end.expect("a worker does not panic"))
     })
 }
 

@@ -171,7 +171,7 @@ const GRANTED: Duration = Duration::from_secs(5);
 const IN_VAIN: Duration = Duration::from_millis(15);
 
 /// How long threads may take to end that stay a second for more work.
-const ENDED: Duration = Duration::from_secs(8);
+const ENDED: Duration = Duration::from_secs(5);
 
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {

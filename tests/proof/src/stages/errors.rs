@@ -1,5 +1,6 @@
 //! Every system call of every operation fails, in every way, once and from then on.
 
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -43,29 +44,38 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Outcome> {
     points.retain(|point| !EXEMPT.contains(&point.call.as_str()));
     let (first, others) = cases(&points, &mut context.chance(0));
     let all = first.len() + others.len();
-    let must = first.len();
     let outcome = Mutex::new(Outcome::default());
-    let work = first.into_iter().chain(others).enumerate().collect();
-    in_parallel(context, work, &|cases| {
-        let mut later = Later::default();
-        for (number, (point, injection)) in cases {
-            if number >= must && start.elapsed() > LIMIT {
-                break;
-            }
-            let course = Course::begin(&program, point.subject, Some(&injection), None)?;
-            if let Some((point, injection, course)) = later.put((point, injection, course)) {
-                settle(&point, &injection, course, &mut lock(&outcome))?;
-            }
-        }
-        for (point, injection, course) in later.rest() {
-            settle(&point, &injection, course, &mut lock(&outcome))?;
-        }
-        Ok(())
-    })?;
+    sweep(&program, context, first, None, &outcome)?;
+    sweep(&program, context, others, Some(start + LIMIT), &outcome)?;
     let mut outcome = outcome.into_inner().expect("nobody panicked");
     outcome.did("system calls", points.len() as u64);
-    outcome.did("faults that there are", all as u64);
+    outcome.did("faults there are", all as u64);
     Ok(outcome)
+}
+
+/// Tries one case after another, until they are done or the time is up.
+fn sweep(
+    program: &Path,
+    context: &Context,
+    cases: Vec<Case>,
+    until: Option<Instant>,
+    outcome: &Mutex<Outcome>,
+) -> anyhow::Result<()> {
+    in_parallel(context, cases, &|cases| {
+        let mut later = Later::default();
+        while until.is_none_or(|until| Instant::now() < until)
+            && let Some((point, injection)) = cases.next()
+        {
+            let course = Course::begin(program, point.subject, Some(&injection), None)?;
+            if let Some((injection, course)) = later.put((injection, course)) {
+                settle(&injection, course, outcome)?;
+            }
+        }
+        for (injection, course) in later.rest() {
+            settle(&injection, course, outcome)?;
+        }
+        Ok(())
+    })
 }
 
 type Case = (Point, Injection);
@@ -96,30 +106,23 @@ fn cases(points: &[Point], chance: &mut fastrand::Rng) -> (Vec<Case>, Vec<Case>)
     (first, others)
 }
 
-fn settle(
-    point: &Point,
-    injection: &Injection,
-    course: Course,
-    outcome: &mut Outcome,
-) -> anyhow::Result<()> {
-    let log = tail(&course.log);
-    let struck = course.is_struck();
+/// Sees how a case ends, and judges it.
+fn settle(injection: &Injection, course: Course, outcome: &Mutex<Outcome>) -> anyhow::Result<()> {
+    let (subject, struck, log) = (course.subject(), course.is_struck(), tail(&course.log));
     let witness = course.finish()?;
-    outcome.did("done", 1);
-    outcome.did("struck", u64::from(struck));
-    let failed = witness
-        .answer
-        .as_ref()
-        .is_ok_and(|done| done.result.is_err());
+    let answer = match &witness.answer {
+        Ok(done) => format!("{:?}", done.result),
+        Err(_) => "nothing".to_owned(),
+    };
+    let failed = witness.answer.as_ref();
+    let failed = failed.is_ok_and(|done| done.result.is_err());
+    let mut outcome = lock(outcome);
+    outcome.did("operations", 1);
+    outcome.did("faults", u64::from(struck));
     outcome.did("errors answered", u64::from(failed));
-    for broken in judge(point.subject, &witness) {
-        let answer = match &witness.answer {
-            Ok(done) => format!("{:?}", done.result),
-            Err(_) => "nothing".to_owned(),
-        };
+    for broken in judge(subject, &witness) {
         outcome.violations.push(format!(
-            "{}, {injection}: {broken}\n    answered {answer}\n    {log}",
-            point.subject
+            "{subject}, {injection}: {broken}\n    answered {answer}\n    {log}"
         ));
     }
     Ok(())
