@@ -217,3 +217,129 @@ fn is_own_name(name: &str) -> bool {
     let number = number.and_then(|rest| rest.split_once("-0"));
     number.is_some_and(|(pid, _)| pid.parse::<u32>().is_ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RELEASE: Subject = Subject {
+        protocol: Protocol::Link,
+        operation: Operation::Release,
+    };
+
+    fn traces() -> Traces {
+        Traces {
+            content: None,
+            next: Ok(Duration::ZERO),
+            litter: Vec::new(),
+            litter_kept: Vec::new(),
+        }
+    }
+
+    fn own_name() -> String {
+        let host = rustix::system::uname();
+        format!("{}.4711-0123", host.nodename().to_string_lossy())
+    }
+
+    /// One that failed, while the name stayed.
+    fn witness() -> Witness {
+        let failure = Failure {
+            text: "cannot lock `/lock`: some reason".into(),
+            kind: Some("io".into()),
+            path: "/lock".into(),
+            cause: Some("some reason".into()),
+        };
+        Witness {
+            lasting: false,
+            answer: Ok(Done {
+                result: Err(failure),
+                state: Standing::Unlocked,
+            }),
+            held: Some(Ok(true)),
+            kept: None,
+            after: None,
+            complaints: String::new(),
+            traces: traces(),
+        }
+    }
+
+    #[test]
+    fn what_is_left_is_judged() {
+        assert_eq!(judge_traces(RELEASE, &traces()), [""; 0]);
+        let own = Traces {
+            litter: vec![own_name()],
+            ..traces()
+        };
+        assert_eq!(judge_traces(RELEASE, &own), [""; 0]);
+        let wrong = [
+            Traces {
+                next: Err("it is held".into()),
+                ..traces()
+            },
+            Traces {
+                litter: vec!["lock.lock".into()],
+                ..traces()
+            },
+            Traces {
+                litter_kept: vec![own_name()],
+                ..traces()
+            },
+        ];
+        for traces in wrong {
+            assert_eq!(judge_traces(RELEASE, &traces).len(), 1, "{traces:?}");
+        }
+        let kernel = Subject {
+            protocol: Protocol::Native,
+            ..RELEASE
+        };
+        let content = |content: &str| Traces {
+            content: Some(content.to_owned()),
+            ..traces()
+        };
+        assert_eq!(judge_traces(kernel, &content(CONTENT)), [""; 0]);
+        for wrong in [content(""), content("precious?"), traces()] {
+            assert_eq!(judge_traces(kernel, &wrong).len(), 1, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_may_stay_where_its_release_fails_and_not_elsewhere() {
+        assert_eq!(judge(RELEASE, &witness()), [""; 0]);
+        let kernel = Subject {
+            protocol: Protocol::Flock,
+            ..RELEASE
+        };
+        let mut stays = witness();
+        stays.traces.content = Some(CONTENT.to_owned());
+        assert_eq!(judge(kernel, &stays), ["to others it is held"]);
+        let acquire = Subject {
+            operation: Operation::Acquire,
+            ..RELEASE
+        };
+        assert_eq!(judge(acquire, &witness()), ["to others it is held"]);
+        let lasting = Witness {
+            lasting: true,
+            ..witness()
+        };
+        assert_eq!(judge(acquire, &lasting), [""; 0]);
+    }
+
+    #[test]
+    fn errors_have_a_kind_a_path_and_a_cause() {
+        let broken = |change: fn(&mut Failure)| {
+            let mut witness = witness();
+            if let Ok(Done {
+                result: Err(failure),
+                ..
+            }) = &mut witness.answer
+            {
+                change(failure);
+            }
+            judge(RELEASE, &witness).len()
+        };
+        assert_eq!(broken(|_| ()), 0);
+        assert_eq!(broken(|failure| failure.kind = None), 1);
+        assert_eq!(broken(|failure| failure.cause = None), 1);
+        assert_eq!(broken(|failure| failure.text = "failed".into()), 1);
+    }
+}

@@ -30,7 +30,7 @@ const EXEMPT: [&str; 26] = [
 ];
 
 /// How long the short form takes at most, beyond the first pass.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(45);
 
 /// Runs it: each call at least once with some error, and then with the others for as long as there
 /// is time.
