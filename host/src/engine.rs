@@ -856,7 +856,9 @@ impl Guard {
     ///
     /// [Lost](Error::is_lost) where the hold had been lost, or the lock file was removed while it
     /// was held; [not locked](Error::is_not_locked) where it was released through a [`LockFile`];
-    /// or an error of the system. The lock is free in any case.
+    /// or an error of the system. A lock of the kernel is free in any case. One that
+    /// [is a name](Protocol::is_name) may stay where it could not be removed: this engine can acquire it
+    /// again, and to others it is one that was left behind once this process has ended.
     pub fn release(mut self) -> Result<()> {
         self.released = true;
         self.handle.release(&self.queue, self.ticket)

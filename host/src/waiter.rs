@@ -38,6 +38,8 @@ struct Progress {
     thread: Option<sys::Thread>,
     over: bool,
     interrupted: bool,
+    /// Whether it was called back, and nothing kept the call from it.
+    returning: bool,
     /// The call that interrupted the thread.
     recall: Option<sys::Recall>,
 }
@@ -90,6 +92,8 @@ impl KernelWait {
                 Some(file) => scheme.unlock(&Site::file(file)),
                 None => scheme.unlock(&self.site),
             };
+        } else if let Outcome::Locked = outcome {
+            let _ = self.want.protocol.scheme().unlock(&self.site);
         }
         Outcome::Interrupted
     }
@@ -130,20 +134,26 @@ impl KernelWait {
     }
 
     /// Calls the waiter back; it reports [`Outcome::Interrupted`] within microseconds. Answers
-    /// `false` where it is about to report something else already.
+    /// `false` where it is about to report something else already, or the system refused to call
+    /// it: then it comes back no later than with the lock.
     pub(crate) fn interrupt(&self) -> bool {
         let mut progress = lock(&self.progress);
         if progress.interrupted || progress.over {
-            return progress.interrupted;
+            return progress.returning;
         }
         progress.interrupted = true;
+        progress.returning = true;
         if let Some(thread) = progress.thread {
             // The thread cannot end: it takes this mutex before it lets go of the wait.
-            let recall = self.bell.ring(thread, &self.site.file);
-            debug_assert!(recall.is_ok(), "{recall:?}");
-            progress.recall = recall.ok();
+            progress.recall = self.bell.ring(thread, &self.site.file).ok();
+            progress.returning = progress.recall.is_some();
         }
-        true
+        progress.returning
+    }
+
+    /// Whether somebody was told that it would come back at once.
+    fn is_returning(&self) -> bool {
+        lock(&self.progress).returning
     }
 }
 
@@ -244,7 +254,7 @@ impl Helpers {
         loop {
             let Job { wait, done } = job;
             let outcome = wait.run(Deadline::Never);
-            let returned = wait.local && matches!(outcome, Outcome::Interrupted);
+            let returned = wait.local && wait.is_returning();
             // Its descriptor shall not stay open for as long as this thread idles.
             drop(wait);
             // Before the outcome is told, since that can call for the next wait.

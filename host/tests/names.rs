@@ -95,6 +95,11 @@ fn as_another_process() {
             eventually("the end", || dir.join("end").exists());
             guard.release().unwrap();
         }
+        "give back" => {
+            let guard = open(protocol, &dir).acquire(EX, STUCK).unwrap();
+            let released = guard.release().map_err(|e| e.to_string());
+            fs::write(dir.join("released"), format!("{released:?}")).unwrap();
+        }
         "try" => {
             let free = open(protocol, &dir).try_acquire(EX).unwrap().is_some();
             fs::write(dir.join("free"), free.to_string()).unwrap();
@@ -496,6 +501,29 @@ fn who_is_displaced_by_mistake_is_put_back() {
     assert!(breaker.0.wait().unwrap().success());
 }
 
+/// As on a network file system whose server does not answer: the lock may be there yet.
+#[test]
+fn who_cannot_look_at_his_lock_does_not_call_it_released() {
+    let dir = Dir::new();
+    let mut holder = Command::new("strace");
+    holder.args(["-f", "-o", "/dev/null", "-e", "inject=readlinkat:error=EIO"]);
+    holder.arg(std::env::current_exe().unwrap());
+    as_child(&mut holder, "give back", Protocol::Symlink, dir.0.path());
+    match holder.status() {
+        Ok(status) => assert!(status.success()),
+        Err(e) => return not_tested(format_args!("no strace here: {e}")),
+    }
+    let released = fs::read_to_string(dir.path("released")).unwrap();
+    assert!(released.contains("Input/output error"), "{released}");
+    assert!(
+        released.contains(dir.0.path().to_str().unwrap()),
+        "{released}"
+    );
+    // Its holder is gone by now.
+    let lock = open(Protocol::Symlink, dir.0.path());
+    lock.acquire(EX, STUCK).unwrap().release().unwrap();
+}
+
 /// A process that has ended, and whose parent does not know yet.
 #[test]
 fn the_dead_of_whom_nobody_took_notice_hold_nothing() {
@@ -541,9 +569,17 @@ fn what_the_dead_left_is_tidied_and_nothing_else() {
     fs::write(other.path(&kept[2]).join("precious"), "not empty").unwrap();
     fs::write(other.path(&another(&dead, '7')), "").unwrap();
     fs::create_dir(other.path(&another(&dead, '8'))).unwrap();
+    // Of a breaker who died with what he had broken in his hands; one has a name of its own yet.
+    let link = |one: &str, other_name: &str| {
+        fs::write(other.path(one), "").unwrap();
+        fs::hard_link(other.path(one), other.path(other_name)).unwrap();
+    };
+    link(&another(&dead, '5'), &another(&dead, '6'));
+    let linked = [another(&dead, '4'), "linked".to_owned()];
+    link(&linked[0], &linked[1]);
     let lock = open(Protocol::Link, other.0.path());
     lock.acquire(EX, STUCK).unwrap().release().unwrap();
-    let mut kept = kept.to_vec();
+    let mut kept = [&kept[..], &linked].concat();
     kept.sort();
     assert_eq!(listing(other.0.path()), kept);
 }

@@ -55,12 +55,14 @@ pub(super) trait Form: fmt::Debug + Send + Sync {
         kind == FileType::RegularFile
     }
 
-    /// Whether `seen`, which has the name, is what was made.
-    fn is(&self, dir: &File, name: &OsStr, seen: &Seen, made: &Made) -> bool {
+    /// Whether `seen`, which has the name, is what was made. Fails where that is not known: it
+    /// may be.
+    fn is(&self, dir: &File, name: &OsStr, seen: &Seen, made: &Made) -> io::Result<bool> {
         let _ = (dir, name);
-        made.pin
-            .as_ref()
-            .is_some_and(|pin| rustix::fs::fstat(pin).is_ok_and(|made| seen.is(&made)))
+        match &made.pin {
+            Some(pin) => Ok(seen.is(&rustix::fs::fstat(pin)?)),
+            None => Ok(false),
+        }
     }
 
     /// Removes a lock of this form, and whatever else was made for it. `made` is there if this
@@ -103,13 +105,13 @@ impl<F: Form> Scheme for F {
         let is_mine = |seen: &Seen| {
             let made = name.made();
             made.as_ref()
-                .is_some_and(|made| self.is(dir, name.name(), seen, made))
+                .map_or(Ok(false), |made| self.is(dir, name.name(), seen, made))
         };
         for _ in 0..TRIES {
             let made = match Seen::at(dir, name.name())? {
                 None => self.make(dir, name.name(), &claim),
                 Some(seen) if !is_lock(self, seen.kind()) => return Err(no_lock()),
-                Some(seen) if is_mine(&seen) => return Ok(true),
+                Some(seen) if is_mine(&seen)? => return Ok(true),
                 Some(seen) => {
                     let stale = Victim::Stale(want.stale_after);
                     match seize(self, dir, name, &seen, stale, &claim)? {
@@ -142,7 +144,7 @@ impl<F: Form> Scheme for F {
         let guard = Guard::of(dir, PATIENCE).ok().flatten();
         // What could not be removed is known to be ours the next time.
         let removed = match Seen::glance(dir, name.name())? {
-            Some(seen) if self.is(dir, name.name(), &seen, mine) => match guard {
+            Some(seen) if self.is(dir, name.name(), &seen, mine)? => match guard {
                 Some(_) => removed(self.clear(dir, name.name(), &seen, Some(mine)))?,
                 None => withdraw(self, dir, name.name(), mine)?,
             },
@@ -161,11 +163,12 @@ impl<F: Form> Scheme for F {
         };
         let made = name.made();
         let Some(made) = &*made else { return false };
-        let held = || match Seen::glance(dir, name.name()) {
-            Ok(seen) => seen.is_some_and(|seen| self.is(dir, name.name(), &seen, made)),
-            // Nothing is known of it.
-            Err(_) => true,
+        let held = || match Seen::glance(dir, name.name())? {
+            Some(seen) => self.is(dir, name.name(), &seen, made),
+            None => Ok(false),
         };
+        // On failure nothing is known of it.
+        let held = || held().unwrap_or(true);
         // Somebody who breaks it by mistake puts it back under the guard.
         held() || {
             let _guard = Guard::of(dir, PATIENCE);
@@ -317,7 +320,7 @@ fn seize<F: Form>(
     let made = form.make(dir, &aside, mine)?;
     let undo = || -> io::Result<()> {
         match Seen::at(dir, &aside)? {
-            Some(own) if form.is(dir, &aside, &own, &made) => {
+            Some(own) if form.is(dir, &aside, &own, &made)? => {
                 form.clear(dir, &aside, &own, Some(&made))
             }
             _ => Ok(()),
@@ -357,6 +360,7 @@ fn seize<F: Form>(
 
 /// Removes what breakers left beside the locks of a directory who died in the midst of it.
 fn tidy(dir: &File) -> io::Result<()> {
+    let mut linked = Vec::new();
     for name in entry::names(dir)? {
         if !Claim::of_own_name(&name).is_some_and(|claim| claim.is_dead(dir)) {
             continue;
@@ -368,10 +372,19 @@ fn tidy(dir: &File) -> io::Result<()> {
                 }
                 // Somebody put more into it.
                 FileType::Directory => {}
-                // One with another name says who made that.
-                FileType::RegularFile if left.stat.st_nlink > 1 => {}
+                FileType::RegularFile if left.stat.st_nlink > 1 => linked.push((name, left)),
                 _ => unlinkat(dir, &name, AtFlags::empty())?,
             }
+        }
+    }
+    for (name, left) in &linked {
+        let same = |(_, other): &&(_, Seen)| other.is(&left.stat);
+        let names = linked.iter().filter(same).count() as u64;
+        #[allow(clippy::unnecessary_cast, reason = "of other widths on other systems")]
+        let links = left.stat.st_nlink as u64;
+        // One with a name of another kind says who made that.
+        if names == links {
+            unlinkat(dir, name, AtFlags::empty())?;
         }
     }
     Ok(())
@@ -395,16 +408,22 @@ fn withdraw<F: Form>(form: &F, dir: &File, name: &OsStr, made: &Made) -> io::Res
         Err(Errno::NOENT) => return Ok(false),
         Err(e) => return Err(e.into()),
     }
-    match Seen::glance(dir, &aside)? {
-        Some(seen) if form.is(dir, &aside, &seen, made) => {
+    let mine = || -> io::Result<Option<Seen>> {
+        match Seen::glance(dir, &aside)? {
+            Some(seen) if form.is(dir, &aside, &seen, made)? => Ok(Some(seen)),
+            _ => Ok(None),
+        }
+    };
+    match mine() {
+        Ok(Some(seen)) => {
             // Nobody is in the way of others by what is left of it.
             let _ = form.clear(dir, &aside, &seen, Some(made));
             Ok(true)
         }
-        _ => {
+        other => {
             // If somebody has taken its place, whoever made it learns that it is lost.
             let _ = sys::rename_new(dir, &aside, name);
-            Ok(false)
+            other.map(|_| false)
         }
     }
 }
@@ -447,7 +466,11 @@ mod tests {
         let seen = Seen::at(dir, OsStr::new("lock")).expect("a look");
         let others = entry::names(dir).expect("a look");
         others.len() == 1
-            && seen.is_some_and(|seen| PidFile.is(dir, OsStr::new("lock"), &seen, made))
+            && seen.is_some_and(|seen| {
+                PidFile
+                    .is(dir, OsStr::new("lock"), &seen, made)
+                    .expect("a look")
+            })
     }
 
     #[test]

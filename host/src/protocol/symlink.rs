@@ -32,8 +32,8 @@ impl Form for Symlink {
     }
 
     // Where it leads nobody else's does.
-    fn is(&self, dir: &File, name: &OsStr, _: &Seen, made: &Made) -> bool {
-        target(dir, name).is_ok_and(|target| target.as_ref() == Some(&made.mark))
+    fn is(&self, dir: &File, name: &OsStr, _: &Seen, made: &Made) -> io::Result<bool> {
+        Ok(target(dir, name)?.as_ref() == Some(&made.mark))
     }
 }
 

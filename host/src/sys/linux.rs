@@ -111,14 +111,15 @@ impl Bell {
     /// call.
     pub(crate) fn ring(&self, thread: Thread, file: &File) -> io::Result<Recall> {
         let kept = file.try_clone().ok();
-        detach(file)?;
+        let detached = detach(file);
         // SAFETY: both identifiers are plain numbers; the handler of the signal does nothing.
         let sent =
             unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread.0, self.signal.0) };
         if sent == -1 {
             return Err(io::Error::last_os_error());
         }
-        Ok(Recall { kept })
+        // Without it the signal alone may have done, or may be lost.
+        detached.map(|()| Recall { kept })
     }
 }
 

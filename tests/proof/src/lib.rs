@@ -22,12 +22,17 @@ pub mod crew;
 mod guest;
 pub mod history;
 pub mod journal;
+pub mod judge;
 pub mod mutations;
 pub mod object;
 pub mod participant;
 pub mod plan;
+pub mod scene;
 #[cfg(feature = "components")]
 pub mod secrets;
 pub mod stage;
 mod stages;
+pub mod strace;
+pub mod sweep;
 pub mod usage;
+pub mod victim;

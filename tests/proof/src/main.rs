@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use proof::mutations;
 use proof::participant::Role;
 use proof::stage::{Context, Report, STAGES, Stage};
+use proof::victim;
 
 /// Proof under faults, and against attackers
 #[derive(Parser)]
@@ -50,6 +51,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Goes through one operation on a lock, for those that have it fail
+    #[command(hide = true)]
+    Victim(victim::Args),
 }
 
 fn stage() -> clap::builder::PossibleValuesParser {
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
             }
         },
         Command::Participant { role } => participate(&role),
+        Command::Victim(args) => victim::main(args),
     }
 }
 

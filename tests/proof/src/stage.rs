@@ -22,6 +22,8 @@ pub const STAGES: &[Stage] = &[
     Stage { name: "attackers", what: "guests that mean harm", run: stages::attackers::run },
     #[cfg(feature = "components")]
     Stage { name: "leaks", what: "every way in which a guest can end", run: stages::leaks::run },
+    Stage { name: "errors", what: "every system call of every operation fails, in every way", run: stages::errors::run },
+    Stage { name: "kills-at-calls", what: "a process is killed at every system call of every operation", run: stages::kills_at_calls::run },
 ];
 
 /// One way to find out whether the promises are kept.
