@@ -122,7 +122,7 @@ fn locks() -> Vec<Lock> {
 
 #[cfg(feature = "components")]
 fn workers(number: usize, _: &mut Outcome) -> &'static [Kind] {
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         &WITH_GUESTS
     } else {
         &WITHOUT_GUESTS
