@@ -15,7 +15,7 @@ use crate::plan::{Lock, Traffic};
 use crate::stage::{Context, Outcome, percentile};
 
 /// How long it goes on, and the time between two kills.
-const TIME: Duration = Duration::from_secs(65);
+const TIME: Duration = Duration::from_secs(60);
 const BETWEEN: Duration = Duration::from_millis(50);
 
 /// How many processes there are at a time, and the workers of each.
