@@ -112,7 +112,8 @@ const SWEEP_EACH: Duration = Duration::from_micros(100);
 
 /// How often an acquire tries again for a lock that is a name: seldom where the system tells when to,
 /// and only to find out who has died, and what other hosts did. Each time some other length of it,
-/// up to half as long again, so that those who wait do not try at the same moment.
+/// up to half as long again, so that those who wait do not try at the same moment. The second is for
+/// where it does not tell, and for when somebody else has the directory locked.
 const BACKSTOP: Duration = Duration::from_millis(200);
 const BACKSTOP_UNWATCHED: Duration = Duration::from_millis(40);
 
@@ -158,6 +159,8 @@ struct State {
     watch: Option<io::Result<Watch>>,
     /// Tells when the process has ended that holds a lock that is a name.
     keeper: Option<(u32, Watch)>,
+    /// The last try failed for what passes soon, of which nothing tells.
+    out_of_reach: bool,
     /// Looks once more whether the lock is lost.
     doubt: Option<Alarm>,
     sent: Sent,
@@ -365,6 +368,7 @@ impl LockQueue {
                 held: None,
                 watch: None,
                 keeper: None,
+                out_of_reach: false,
                 doubt: None,
                 sent: Sent::Nobody,
                 run: gap::Run::default(),
@@ -913,13 +917,21 @@ impl State {
         }
         // Before the try, so that nothing that comes after it is missed.
         self.watch(queue);
-        let scheme = want.protocol.scheme();
-        let taken = scheme.try_lock(&self.site, want);
+        let taken = self.try_lock(want);
         let taken = taken.map_err(|e| self.failure(e))?;
         if taken {
             self.taken(queue, want).handed = 1;
         }
         Ok(taken)
+    }
+
+    /// Makes a try. A lock that is only for the moment in nobody's reach counts as held.
+    fn try_lock(&mut self, want: Want) -> io::Result<bool> {
+        let tried = want.protocol.scheme().try_lock(&self.site, want);
+        self.out_of_reach = tried
+            .as_ref()
+            .is_err_and(|e| e.kind() == io::ErrorKind::ResourceBusy && e.get_ref().is_some());
+        if self.out_of_reach { Ok(false) } else { tried }
     }
 
     /// Has changes of the lock told, if it is a name.
@@ -963,8 +975,7 @@ impl State {
             self.keeper = None;
             return;
         };
-        let scheme = head.want.protocol.scheme();
-        match scheme.try_lock(&self.site, head.want) {
+        match self.try_lock(head.want) {
             Ok(true) => {
                 self.keeper = None;
                 self.taken(queue, head.want);
@@ -1137,8 +1148,8 @@ impl State {
         self.watch_keeper(queue);
         let means = &queue.means;
         let (at, swept) = match &self.watch {
-            Some(Ok(_)) => (later(BACKSTOP), None),
-            Some(Err(_)) => (later(BACKSTOP_UNWATCHED), None),
+            Some(Ok(_)) if !self.out_of_reach => (later(BACKSTOP), None),
+            Some(_) => (later(BACKSTOP_UNWATCHED), None),
             None => (means.next_sweep(), Some(Arc::clone(means))),
         };
         match means.clock.wake_at(at, queue.call(LockQueue::sweep)) {

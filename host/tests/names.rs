@@ -540,6 +540,27 @@ fn the_dead_of_whom_nobody_took_notice_hold_nothing() {
     }
 }
 
+/// Other users of Locket have the directory locked for moments, which can last on a busy machine.
+#[test]
+fn who_finds_the_directory_locked_takes_over_soon_after() {
+    // By the clock alone it would be at least 200 ms. One round of several is not disturbed.
+    const SOON: Duration = Duration::from_millis(120);
+    let round = |_| {
+        let dir = Dir::new();
+        leave_behind(Protocol::Soft, &dir);
+        let folder = File::open(dir.0.path()).unwrap();
+        folder.lock().unwrap();
+        let lock = open(Protocol::Soft, dir.0.path());
+        let next = pending(&lock, EX);
+        drop(folder);
+        let start = Instant::now();
+        block_on(next).unwrap().release().unwrap();
+        start.elapsed()
+    };
+    let fastest = (0..10).map(round).min().unwrap();
+    assert!(fastest < SOON, "{fastest:?}");
+}
+
 #[test]
 fn what_the_dead_left_is_tidied_and_nothing_else() {
     let (dir, other) = (Dir::new(), Dir::new());

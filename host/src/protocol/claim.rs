@@ -134,15 +134,15 @@ impl Claim {
         let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else {
             return false;
         };
-        if let Err(Errno::SRCH) = test_kill_process(pid) {
-            return true;
-        }
-        if sys::is_zombie(self.pid) {
+        let is_reaped = || matches!(test_kill_process(pid), Err(Errno::SRCH));
+        if is_reaped() || sys::is_zombie(self.pid) {
             return true;
         }
         match (self.start, start_of(self.pid)) {
             (Some(then), Some(now)) => !then.is(now),
-            _ => false,
+            (None, Some(_)) => false,
+            // Its parent learns of its end when those do who wait for its lock, and may have come between.
+            (_, None) => is_reaped(),
         }
     }
 
@@ -265,6 +265,33 @@ mod tests {
         let read = Claim::of_name(&mine.unique_name()).expect("a claim");
         assert_eq!(read, mine);
         assert_ne!(mine.unique_name(), mine.unique_name());
+    }
+
+    /// Whoever waits for its lock looks when it has ended, and its parent reaps it then.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_process_that_has_ended_is_dead_while_it_is_being_reaped() {
+        use rustix::event::{PollFd, PollFlags, poll};
+        use rustix::process::{PidfdFlags, pidfd_open};
+
+        for round in 0..500 {
+            let mut child = process::Command::new("cat")
+                .stdin(process::Stdio::piped())
+                .spawn()
+                .expect("a process");
+            let claim = Claim {
+                pid: child.id(),
+                start: start_of(child.id()),
+                ..Claim::mine()
+            };
+            let end = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("a process");
+            let waiter = std::thread::spawn(move || {
+                poll(&mut [PollFd::new(&end, PollFlags::IN)], None).expect("its end");
+                claim.is_dead(&dir())
+            });
+            child.wait().expect("its end");
+            assert!(waiter.join().expect("an answer"), "round {round}");
+        }
     }
 
     #[test]

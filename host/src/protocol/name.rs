@@ -118,6 +118,7 @@ impl<F: Form> Scheme for F {
                         Seized::Mine(made) => Ok(made),
                         Seized::Gone => continue,
                         Seized::Held => return Ok(false),
+                        Seized::Busy => return Err(busy()),
                     }
                 }
             };
@@ -239,10 +240,7 @@ impl<F: Form> Scheme for F {
             }
             // Whoever was to lose it has.
             Seized::Gone => Ok(true),
-            Seized::Held => {
-                let busy = "somebody else has the directory locked; try again";
-                Err(io::Error::new(io::ErrorKind::ResourceBusy, busy))
-            }
+            Seized::Held | Seized::Busy => Err(busy()),
         }
     }
 }
@@ -253,6 +251,11 @@ fn is_lock<F: Form>(form: &F, kind: FileType) -> bool {
     form.is_one(kind)
         || kind == FileType::Symlink
         || beside && matches!(kind, FileType::RegularFile | FileType::Directory)
+}
+
+fn busy() -> io::Error {
+    let busy = "somebody else has the directory locked; try again";
+    io::Error::new(io::ErrorKind::ResourceBusy, busy)
 }
 
 fn no_lock() -> io::Error {
@@ -274,8 +277,10 @@ fn is_no_more<F: Form>(form: &F, dir: &File, name: &OsStr, seen: &Seen) -> io::R
 /// What came of taking a lock from its holder.
 enum Seized {
     Mine(Made),
-    /// Its holder keeps it, or cannot be judged now.
+    /// Its holder keeps it.
     Held,
+    /// It is to be taken, but somebody else has the directory locked.
+    Busy,
     /// There is nothing to take any more.
     Gone,
 }
@@ -305,10 +310,11 @@ fn seize<F: Form>(
     let _guard = match victim {
         Victim::Stale(_) => match Guard::of(dir, PATIENCE) {
             Ok(Some(guard)) => Some(guard),
-            Ok(None) | Err(_) => return Ok(Seized::Held),
+            Ok(None) => return Ok(Seized::Busy),
+            Err(_) => return Ok(Seized::Held),
         },
         Victim::Anybody => match Guard::of(dir, MUCH_PATIENCE) {
-            Ok(None) => return Ok(Seized::Held),
+            Ok(None) => return Ok(Seized::Busy),
             // Where there is no guard, nobody breaks a lock unless by hand.
             guard => guard.ok().flatten(),
         },
