@@ -103,7 +103,7 @@ fn mutations(names: &[String], json: bool) -> anyhow::Result<bool> {
         let (name, bug, seconds) = (&verdict.name, &verdict.bug, verdict.seconds);
         let by = match &verdict.trouble {
             Some(trouble) => format!("NOBODY: {trouble}"),
-            None => format!("`{}`", verdict.caught_by.join("`, `")),
+            None => verdict.caught_by.join(", "),
         };
         println!("| {name} | {bug} | {by} | {seconds:.0} s |");
     }

@@ -255,7 +255,7 @@ fn failed_test(line: &str) -> Option<String> {
     let (name, binary) = (words.next()?, words.next()?);
     let binary = binary.strip_prefix("locket::").unwrap_or("lib");
     match status {
-        "TIMEOUT" => Some(format!("{binary}::{name}, which hung")),
+        "TIMEOUT" => Some(format!("{binary}::{name} (hung)")),
         "FAIL" | "ABORT" => Some(format!("{binary}::{name}")),
         _ => status
             .starts_with("SIG")
@@ -285,7 +285,7 @@ mod tests {
         let caught = judge(&ran(100, output)).expect("a catch");
         assert_eq!(
             caught,
-            ["engine::a_failure", "lib::a::module::hangs, which hung"]
+            ["engine::a_failure", "lib::a::module::hangs (hung)"]
         );
         assert!(judge(&ran(0, "PASS [ 0.1s] locket::engine a_pass")).is_err());
         assert!(judge(&ran(101, "error[E0308]: mismatched types")).is_err());
