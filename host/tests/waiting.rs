@@ -257,7 +257,8 @@ fn a_storm_of_waits_that_are_given_up_leaves_no_descriptors() {
     // One or two for each thread that is on its way back, and the one to which they are led.
     println!("{most} descriptors, {} threads", engine_threads());
     assert!(most <= 2 * engine_threads() + 3, "{most} descriptors");
-    eventually("nobody waits", || kernel_waiters(lock.path()) == 0);
+    // By their threads, since the system's list of locks can lack one while others change.
+    eventually("nobody waits", || engine_threads() == 0);
 }
 
 /// A wait inside one engine needs no tries, even where nobody could wait in the kernel.

@@ -517,7 +517,7 @@ mod tests {
             PidFile.claim(dir, name, seen)
         }
 
-        fn is(&self, dir: &File, name: &OsStr, seen: &Seen, made: &Made) -> bool {
+        fn is(&self, dir: &File, name: &OsStr, seen: &Seen, made: &Made) -> io::Result<bool> {
             let is = PidFile.is(dir, name, seen, made);
             if !self.0.swap(true, Ordering::SeqCst) {
                 unlinkat(dir, name, AtFlags::empty()).expect("its end");

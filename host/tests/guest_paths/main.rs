@@ -64,7 +64,7 @@ fn any_path_stays_inside() {
         ".{0,40}",
     ];
     let config = Config {
-        cases: 3000,
+        cases: 1000,
         failure_persistence: None,
         ..Config::default()
     };

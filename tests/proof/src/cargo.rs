@@ -58,6 +58,8 @@ impl Ran {
 pub fn cargo(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(args).current_dir(workspace());
+    // What failed says more than where.
+    cargo.env("RUST_BACKTRACE", "0");
     cargo
 }
 

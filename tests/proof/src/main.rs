@@ -75,7 +75,7 @@ fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        Command::Mutations { names, json } => match mutations(&names, json) {
+        Command::Mutations { names, json } => match mutations::gate(&names, json) {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
             Err(e) => {
@@ -97,44 +97,6 @@ fn participate(role: &str) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Whether every bug on purpose was noticed.
-fn mutations(names: &[String], json: bool) -> anyhow::Result<bool> {
-    let mut all = mutations::all()?;
-    for name in names {
-        let known = all.iter().any(|mutation| mutation.name == *name);
-        anyhow::ensure!(known, "there is no patch {name}");
-    }
-    all.retain(|mutation| names.is_empty() || names.contains(&mutation.name));
-    let copy = mutations::Copy::new()?;
-    let passed = copy.passes(&all)?;
-    if !json {
-        println!(
-            "their tests pass without any, in {:.0} s",
-            passed.as_secs_f64()
-        );
-        println!("| name | bug | caught by | time |\n|---|---|---|---|");
-    }
-    let mut caught = 0;
-    for mutation in &all {
-        let verdict = copy.verdict(mutation);
-        caught += usize::from(verdict.trouble.is_none());
-        if json {
-            println!("{}", serde_json::to_string(&verdict)?);
-            continue;
-        }
-        let (name, bug, seconds) = (&verdict.name, &verdict.bug, verdict.seconds);
-        let by = match &verdict.trouble {
-            Some(trouble) => format!("NOBODY: {trouble}"),
-            None => format!("`{}`", verdict.caught_by.join("`, `")),
-        };
-        println!("| {name} | {bug} | {by} | {seconds:.0} s |");
-    }
-    if !json {
-        println!("\n{caught} of {} caught", all.len());
-    }
-    Ok(caught == all.len())
 }
 
 fn run(names: &[String], seed: Option<u64>, soak: Option<f64>, json: bool) -> ExitCode {
