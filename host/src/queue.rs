@@ -157,8 +157,8 @@ struct State {
     /// Tells when a lock that is a name changes. None before the first acquire, and then an error
     /// where it cannot be told.
     watch: Option<io::Result<Watch>>,
-    /// Tells when the process has ended that holds a lock that is a name.
-    keeper: Option<(u32, Watch)>,
+    /// The process that holds a lock that is a name, and what tells when it has ended.
+    keeper: Option<(u32, Option<Watch>)>,
     /// The last try failed for what passes soon, of which nothing tells.
     out_of_reach: bool,
     /// Looks once more whether the lock is lost.
@@ -954,18 +954,16 @@ impl State {
     fn watch_keeper(&mut self, queue: &Arc<LockQueue>) {
         let Some(head) = self.head() else { return };
         let keeper = head.want.protocol.scheme().keeper(&self.site);
-        if self.keeper.as_ref().map(|(pid, _)| *pid) != keeper {
-            let watcher = &queue.means.watcher;
-            let watch = |pid| {
-                Some((
-                    pid,
-                    watcher
-                        .watch_process(pid, queue.call(LockQueue::notice))
-                        .ok()?,
-                ))
-            };
-            self.keeper = keeper.and_then(watch);
+        if self.keeper.as_ref().map(|(pid, _)| *pid) == keeper {
+            return;
         }
+        self.keeper = keeper.map(|pid| {
+            let watcher = &queue.means.watcher;
+            let watch = watcher.watch_process(pid, queue.call(LockQueue::notice));
+            // It may have ended since the try.
+            self.out_of_reach |= watch.is_err();
+            (pid, watch.ok())
+        });
     }
 
     /// Makes a try for the head of the queue, if the lock is not held here.

@@ -583,9 +583,12 @@ fn promise_12_a_release_that_fails_leaves_the_lock_free() {
         let waiting: Vec<_> = (0..waiters).map(|_| pending(&lock, SH)).collect();
         let flags = rustix::fs::OFlags::PATH;
         let path = rustix::fs::open(lock.path(), flags, rustix::fs::Mode::empty()).unwrap();
+        // Keeps the lock from getting free before the release.
+        let kept = guard.as_fd().try_clone_to_owned().unwrap();
         // SAFETY: both descriptors are open; that of the engine stays so, as another file.
         unsafe { libc::dup2(path.as_raw_fd(), guard.as_fd().as_raw_fd()) };
         let error = guard.release().unwrap_err();
+        drop(kept);
         assert!(error.is_io(), "{error}");
         assert!(error.to_string().contains(lock.path().to_str().unwrap()));
         for waiter in waiting {
