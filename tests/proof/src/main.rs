@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use proof::load::participant::Role;
 use proof::mutations;
-use proof::participant::Role;
 use proof::stage::{Context, Report, STAGES, Stage};
-use proof::victim;
+use proof::sweep::victim;
 
 /// Proof under faults, and against attackers
 #[derive(Parser)]

@@ -11,19 +11,19 @@ use crate::stages;
 /// Every stage, in the order in which they run.
 #[rustfmt::skip]
 pub const STAGES: &[Stage] = &[
+    Stage { name: "model", what: "histories of calls, each answer held against a model", run: stages::model::run },
+    Stage { name: "interleavings", what: "the queue in every order of a few threads, and in many of many", run: stages::interleavings::run },
+    Stage { name: "fuzz", what: "paths of guests, records of holders and sequences of calls, by libFuzzer", run: stages::fuzz::run },
+    Stage { name: "errors", what: "every system call of every operation fails, in every way", run: stages::errors::run },
+    Stage { name: "kills-at-calls", what: "a process is killed at every system call of every operation", run: stages::kills_at_calls::run },
     Stage { name: "mixed", what: "everybody at once, in every protocol", run: stages::mixed::run },
     Stage { name: "killed", what: "processes are killed all the time", run: stages::killed::run },
     Stage { name: "stopped", what: "processes are stopped for a while", run: stages::stopped::run },
     Stage { name: "hand-off", what: "from one to the next, without delay", run: stages::hand_off::run },
-    Stage { name: "fuzz", what: "paths of guests, records of holders and sequences of calls, by libFuzzer", run: stages::fuzz::run },
-    Stage { name: "interleavings", what: "the queue in every order of a few threads, and in many of many", run: stages::interleavings::run },
-    Stage { name: "model", what: "20,000 histories of calls, each answer held against a model", run: stages::model::run },
     #[cfg(feature = "components")]
     Stage { name: "attackers", what: "guests that mean harm", run: stages::attackers::run },
     #[cfg(feature = "components")]
     Stage { name: "leaks", what: "every way in which a guest can end", run: stages::leaks::run },
-    Stage { name: "errors", what: "every system call of every operation fails, in every way", run: stages::errors::run },
-    Stage { name: "kills-at-calls", what: "a process is killed at every system call of every operation", run: stages::kills_at_calls::run },
 ];
 
 /// One way to find out whether the promises are kept.

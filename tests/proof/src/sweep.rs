@@ -1,5 +1,10 @@
 //! One operation after another, each with a fault at one of its system calls.
 
+pub mod judge;
+pub mod scene;
+pub mod strace;
+pub mod victim;
+
 use std::collections::VecDeque;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -9,11 +14,11 @@ use std::thread;
 use anyhow::{Context as _, ensure};
 use locket::Guard;
 
-use crate::judge::{Traces, Witness, judge};
-use crate::scene::{STUCK, Scene, Subject, Victim};
 use crate::stage::{Context, Outcome};
-use crate::strace::{self, Injection, When};
-use crate::victim::{Done, Fault};
+use crate::sweep::judge::{Traces, Witness, judge};
+use crate::sweep::scene::{STUCK, Scene, Subject, Victim};
+use crate::sweep::strace::{Injection, When};
+use crate::sweep::victim::{Done, Fault};
 
 /// A system call of an operation: the n-th of its kind, at most, in one thread.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]

@@ -5,10 +5,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use locket::Protocol;
-use proof::crew::{Crew, Foreign, Past};
-use proof::history::{Kind as Wrong, Violation};
-use proof::participant::Kind;
-use proof::plan::{Lock, Traffic};
+use proof::load::crew::{Crew, Foreign, Past};
+use proof::load::history::{Kind as Wrong, Violation};
+use proof::load::participant::Kind;
+use proof::load::plan::{Lock, Traffic};
 
 /// Long enough that something which has not happened is stuck.
 const STUCK: Duration = Duration::from_secs(20);

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use locket::Protocol;
-use proof::judge::judge;
-use proof::scene::Subject;
-use proof::strace::{Event, Injection, Strace, When};
 use proof::sweep::Course;
-use proof::victim::{Fault, Operation};
+use proof::sweep::judge::judge;
+use proof::sweep::scene::Subject;
+use proof::sweep::strace::{Event, Injection, Strace, When};
+use proof::sweep::victim::{Fault, Operation};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_proof");
 

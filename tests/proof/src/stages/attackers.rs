@@ -8,8 +8,8 @@ use locket::LockFile;
 use locket_tests::harness::{Host, STUCK, waiters};
 use tokio::time::timeout;
 
-use crate::attacker::{Attacker, Call, DEFAULT};
-use crate::bystander::Waits;
+use crate::hostile::attacker::{Attacker, Call, DEFAULT};
+use crate::hostile::bystander::Waits;
 use crate::stage::{Context, Outcome, Stage, percentile};
 
 mod children;

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::judge::judge;
 use crate::stage::{Context, Outcome};
-use crate::strace::{Event, Injection, Strace, tail};
+use crate::sweep::judge::judge;
+use crate::sweep::strace::{Event, Injection, Strace, tail};
 use crate::sweep::{
     Course, EVERY, Later, Point, in_parallel, lock, points, program, without_strace,
 };

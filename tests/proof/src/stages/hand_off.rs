@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::Result;
 use locket::Protocol;
 
-use crate::crew::Crew;
-use crate::participant::Kind;
-use crate::plan::{Lock, Traffic};
+use crate::load::crew::Crew;
+use crate::load::participant::Kind;
+use crate::load::plan::{Lock, Traffic};
 use crate::stage::{Context, Outcome};
 
 /// How long a lock may be free while somebody waits for it. It takes microseconds, and some

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use locket::{Engine, Mode, Protocol};
 
-use crate::crew::{Crew, Foreign, Past, process};
-use crate::history::Turn;
-use crate::participant::Kind;
-use crate::plan::{Lock, Traffic};
+use crate::load::crew::{Crew, Foreign, Past, process};
+use crate::load::history::Turn;
+use crate::load::participant::Kind;
+use crate::load::plan::{Lock, Traffic};
 use crate::stage::{Context, Outcome, percentile};
 
 /// How long it goes on, and the time between two kills.

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
-use crate::judge::{Traces, judge_traces};
-use crate::scene::{STUCK, Scene};
 use crate::stage::{Context, Outcome, percentile};
-use crate::strace::{Event, Strace, tail};
+use crate::sweep::judge::{Traces, judge_traces};
+use crate::sweep::scene::{STUCK, Scene};
+use crate::sweep::strace::{Event, Strace, tail};
 use crate::sweep::{EVERY, Point, in_parallel, lock, operate, points, program, without_strace};
 
 /// By when the next owner has the lock, counted from the end of the one who was killed.

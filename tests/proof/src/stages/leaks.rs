@@ -16,9 +16,9 @@ use locket_tests::harness::{
 };
 
 use super::attackers::{in_runtime, one_of};
-use crate::attacker::{Attacker, Call, EXCLUSIVE, FOR_EVER};
+use crate::hostile::attacker::{Attacker, Call, EXCLUSIVE, FOR_EVER};
+use crate::hostile::usage::{Usage, bytes};
 use crate::stage::{Context, Outcome};
-use crate::usage::{Usage, bytes};
 
 /// How many guests end.
 const CYCLES: u64 = 20_000;
@@ -367,7 +367,7 @@ impl Place {
     }
 }
 
-fn ok(answer: crate::attacker::Answer) -> Result<u32> {
+fn ok(answer: crate::hostile::attacker::Answer) -> Result<u32> {
     answer.map_err(|error| anyhow!("refused: {error}"))
 }
 

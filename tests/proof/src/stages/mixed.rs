@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::Result;
 use locket::Protocol;
 
-use crate::crew::{Crew, Foreign, process};
-use crate::history::Attempt;
-use crate::participant::Kind;
-use crate::plan::{Lock, Traffic};
+use crate::load::crew::{Crew, Foreign, process};
+use crate::load::history::Attempt;
+use crate::load::participant::Kind;
+use crate::load::plan::{Lock, Traffic};
 use crate::stage::{Context, Outcome};
 
 /// How long they go on.

@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::Result;
 use locket::Protocol;
 
-use crate::crew::{Crew, Past, process};
-use crate::history::{Attempt, Outcome as Answer};
-use crate::journal::{Time, Why, now};
-use crate::participant::Kind;
-use crate::plan::{Lock, Traffic};
+use crate::load::crew::{Crew, Past, process};
+use crate::load::history::{Attempt, Outcome as Answer};
+use crate::load::journal::{Time, Why, now};
+use crate::load::participant::Kind;
+use crate::load::plan::{Lock, Traffic};
 use crate::stage::{Context, Outcome};
 
 /// How long it goes on.
@@ -142,7 +142,7 @@ impl Stop {
 
     /// Whether this is the section of somebody who was stopped in it.
     fn has_in_a_section(&self, attempt: &Attempt) -> bool {
-        let inside = |section: &crate::history::Section| {
+        let inside = |section: &crate::load::history::Section| {
             section.enter < self.from && section.end.at() > self.to
         };
         self.is_of(attempt) && attempt.section().is_some_and(inside)

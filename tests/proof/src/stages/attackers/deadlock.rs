@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{in_runtime, is_awaited, millis};
-use crate::attacker::{Attacker, Ended, FOR_EVER};
+use crate::hostile::attacker::{Attacker, Ended, FOR_EVER};
 use crate::stage::{Context, Outcome, percentile};
 
 /// Circles of each size.

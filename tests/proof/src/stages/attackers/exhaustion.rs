@@ -10,10 +10,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{ask, compare, in_runtime, millis};
-use crate::attacker::{Attacker, Call, DEFAULT, EXCLUSIVE, FOR_EVER, ONE_TRY};
-use crate::bystander::beside;
+use crate::hostile::attacker::{Attacker, Call, DEFAULT, EXCLUSIVE, FOR_EVER, ONE_TRY};
+use crate::hostile::bystander::beside;
+use crate::hostile::usage::{Usage, bytes};
 use crate::stage::{Context, Outcome};
-use crate::usage::{Usage, bytes};
 
 /// What a guest may have by default: open handles, holds, waits.
 const HANDLES: u32 = 64;

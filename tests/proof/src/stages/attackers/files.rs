@@ -7,8 +7,8 @@ use anyhow::Result;
 
 use super::paths::Trap;
 use super::{ask, in_runtime};
-use crate::attacker::{Attacker, Call, EXCLUSIVE, ONE_TRY};
-use crate::canary::Canary;
+use crate::hostile::attacker::{Attacker, Call, EXCLUSIVE, ONE_TRY};
+use crate::hostile::canary::Canary;
 use crate::stage::{Context, Outcome};
 
 /// `native`, `flock` and `fcntl`, whose lock is the file.

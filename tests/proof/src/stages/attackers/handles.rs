@@ -8,7 +8,7 @@ use locket_tests::harness::{Host, STUCK};
 use tokio::time::timeout;
 
 use super::{ask, in_runtime, one_of, renew};
-use crate::attacker::{Answer, Attacker, Call, EXCLUSIVE, Ended, FOR_EVER, Kind, ONE_TRY};
+use crate::hostile::attacker::{Answer, Attacker, Call, EXCLUSIVE, Ended, FOR_EVER, Kind, ONE_TRY};
 use crate::stage::{Context, Outcome};
 
 /// How many calls.

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use wasmtime::Trap;
 
 use super::{in_runtime, is_awaited, millis};
-use crate::attacker::{Answer, Attacker, Call, EXCLUSIVE, Ended, FOR_EVER};
+use crate::hostile::attacker::{Answer, Attacker, Call, EXCLUSIVE, Ended, FOR_EVER};
 use crate::stage::{Context, Outcome, percentile};
 
 /// For how long the host lets a guest hold a lock.

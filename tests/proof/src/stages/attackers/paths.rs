@@ -9,8 +9,8 @@ use locket::Engine;
 use locket_tests::harness::Host;
 
 use super::{in_runtime, one_of, renew, touch};
-use crate::attacker::{Answer, Attacker, Call, ONE_TRY};
-use crate::canary::Canary;
+use crate::hostile::attacker::{Answer, Attacker, Call, ONE_TRY};
+use crate::hostile::canary::Canary;
 use crate::stage::{Context, Outcome};
 
 /// What can have come of a path that a guest made up.

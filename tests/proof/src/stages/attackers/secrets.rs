@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use crate::attacker::seen;
-use crate::secrets::Secrets;
+use crate::hostile::attacker::seen;
+use crate::hostile::secrets::Secrets;
 use crate::stage::{Context, Outcome};
 
 pub(super) fn run(_: &Context) -> Result<Outcome> {

@@ -9,7 +9,7 @@ use locket_tests::harness::{Host, descriptors};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
 use super::{in_runtime, millis};
-use crate::attacker::{Attacker, Call};
+use crate::hostile::attacker::{Attacker, Call};
 use crate::stage::{Context, Outcome, percentile};
 
 /// How often each is tried in each protocol.

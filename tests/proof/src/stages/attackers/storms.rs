@@ -10,8 +10,8 @@ use locket_tests::harness::{Host, STUCK};
 use tokio::time::timeout;
 
 use super::{compare, in_runtime, millis};
-use crate::attacker::{Attacker, Call, EXCLUSIVE, FOR_EVER};
-use crate::bystander::beside;
+use crate::hostile::attacker::{Attacker, Call, EXCLUSIVE, FOR_EVER};
+use crate::hostile::bystander::beside;
 use crate::stage::{Context, Outcome};
 
 /// For how long.

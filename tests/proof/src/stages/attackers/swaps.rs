@@ -17,7 +17,7 @@ use rustix::fs::{CWD, FileType, Mode as Bits, RenameFlags, mknodat, renameat_wit
 
 use super::paths::Trap;
 use super::{in_runtime, one_of};
-use crate::attacker::{Attacker, Call, DEFAULT, EXCLUSIVE, ONE_TRY};
+use crate::hostile::attacker::{Attacker, Call, DEFAULT, EXCLUSIVE, ONE_TRY};
 use crate::stage::{Context, Outcome};
 
 /// For how long.

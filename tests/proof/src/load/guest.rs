@@ -8,9 +8,9 @@ use locket::sandbox::Rights;
 use locket_tests::harness::{Guest, component, store_in};
 use tokio::runtime::Handle;
 
-use crate::journal::{Mode, Why};
-use crate::participant::{Scene, Setback, Way, whole_milliseconds};
-use crate::plan::{Patience, Step};
+use crate::load::journal::{Mode, Why};
+use crate::load::participant::{Scene, Setback, Way, whole_milliseconds};
+use crate::load::plan::{Patience, Step};
 
 /// An instance of the guest that does what it is told line by line.
 pub(crate) struct Instance {

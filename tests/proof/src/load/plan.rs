@@ -7,7 +7,7 @@ use std::time::Duration;
 use locket::{Options, Protocol};
 use serde::{Deserialize, Serialize};
 
-use crate::journal::Mode;
+use crate::load::journal::Mode;
 
 /// A lock and how everybody keeps it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

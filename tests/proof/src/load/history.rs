@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use crate::journal::{Event, Mode, Time, Why};
-use crate::object::{Line, Remains};
+use crate::load::journal::{Event, Mode, Time, Why};
+use crate::load::object::{Line, Remains};
 
 /// The time between entering and leaving.
 #[derive(Clone, Debug, PartialEq)]

@@ -14,11 +14,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use tempfile::TempDir;
 
-use crate::history::{History, Outcome as Answer, Violation};
-use crate::journal::{self, Time, now};
-use crate::object::{Object, Remains};
-use crate::participant::{Kind, Role};
-use crate::plan::{Lock, Table, Traffic};
+use crate::load::history::{History, Outcome as Answer, Violation};
+use crate::load::journal::{self, Time, now};
+use crate::load::object::{Object, Remains};
+use crate::load::participant::{Kind, Role};
+use crate::load::plan::{Lock, Table, Traffic};
 use crate::stage::Outcome;
 
 /// Nobody waits for longer than this without anybody getting anywhere, unless something is stuck.

@@ -9,7 +9,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use crate::journal::{Time, now};
+use crate::load::journal::{Time, now};
 
 /// The protected object of one lock.
 #[derive(Debug)]

@@ -17,8 +17,8 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::strace::{Injection, Strace};
-use crate::victim::{self, Done, Fault, Operation};
+use crate::sweep::strace::{Injection, Strace};
+use crate::sweep::victim::{self, Done, Fault, Operation};
 
 /// Long enough that something which has not happened is stuck.
 pub const STUCK: Duration = Duration::from_secs(15);

@@ -19,9 +19,9 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::{Handle, Runtime};
 
-use crate::journal::{Event, Journal, Mode, Why, now};
-use crate::object::Object;
-use crate::plan::{Patience, Plan, Step, Table, Traffic};
+use crate::load::journal::{Event, Journal, Mode, Why, now};
+use crate::load::object::Object;
+use crate::load::plan::{Patience, Plan, Step, Table, Traffic};
 
 /// How a worker locks.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -117,7 +117,7 @@ impl Scene {
     /// The locks of the traffic, in the engine of this process.
     fn open(&self) -> Result<Vec<LockFile>> {
         let Role { table, traffic, .. } = &self.role;
-        let open = |lock: &crate::plan::Lock| {
+        let open = |lock: &crate::load::plan::Lock| {
             let options = lock.options(table);
             Ok(self.engine.open_with(table.lock(lock), &options)?)
         };
@@ -205,7 +205,7 @@ impl<'a> Worker<'a> {
             Kind::Blocking => Box::new(Blocking(Native::new(locks.clone()))),
             Kind::Task => Box::new(Task(Native::new(locks.clone()), scene.runtime.clone())),
             #[cfg(feature = "components")]
-            Kind::Guest => Box::new(crate::guest::Instance::start(scene)?),
+            Kind::Guest => Box::new(crate::load::guest::Instance::start(scene)?),
             Kind::Tool => Box::new(Tool::new(scene)),
             Kind::Reckless => Box::new(Reckless),
         };

@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use locket::Protocol;
 
-use crate::scene::{CONTENT, STUCK, Scene, Subject};
-use crate::victim::{After, Answer, Done, Failure, Operation, Standing};
+use crate::sweep::scene::{CONTENT, STUCK, Scene, Subject};
+use crate::sweep::victim::{After, Answer, Done, Failure, Operation, Standing};
 
 /// All that was seen of an operation.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use locket_tests::harness::Host;
 use tokio::runtime;
 use tokio::time::{Instant, sleep_until};
 
-use crate::attacker::{Attacker, Call, FOR_EVER};
+use crate::hostile::attacker::{Attacker, Call, FOR_EVER};
 
 /// From one acquire to the next.
 const PACE: Duration = Duration::from_millis(1);

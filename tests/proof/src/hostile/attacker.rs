@@ -342,7 +342,7 @@ impl Attacker {
     }
 
     /// Keeps what the host has written for the guest since the last time, to be looked through for
-    /// [secrets](crate::secrets). Not after a trap, which loses it.
+    /// [secrets](crate::hostile::secrets). Not after a trap, which loses it.
     ///
     /// # Errors
     ///
