@@ -2,7 +2,12 @@
 //! dead, by the rules as the tests have them.
 #![no_main]
 
-#[allow(dead_code, unused_imports, unused_macros, reason = "the tests in it are not built")]
+#[allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "the tests in it are not built"
+)]
 #[path = "../../tests/bad_records/main.rs"]
 mod bad_records;
 

@@ -60,6 +60,9 @@ pub(crate) fn is_dead(protocol: Protocol, text: &[u8]) -> Option<bool> {
         return Some(true);
     }
     let mine = Record::mine();
+    if protocol == Protocol::Soft && is_unclear(text, &mine) {
+        return None;
+    }
     let Some((record, judged)) = read(protocol, text) else {
         return Some(false);
     };
@@ -77,8 +80,37 @@ pub(crate) fn is_dead(protocol: Protocol, text: &[u8]) -> Option<bool> {
     // A thread has no such folder in the list, but has a number.
     match start {
         None => None,
-        Some(ticks) => Some(record.ticks != 0 && ticks != record.ticks),
+        Some(ticks) if record.ticks == 0 || ticks == record.ticks => Some(false),
+        Some(_) if protocol == Protocol::Soft && has_inner(record.pid) => None,
+        Some(_) => Some(true),
     }
+}
+
+/// Whether somebody has a number in a namespace below, and may have written it there.
+fn has_inner(pid: u32) -> bool {
+    let processes = fs::read_dir("/proc").unwrap().map(Result::unwrap);
+    let statuses = processes.filter_map(|of| fs::read_to_string(of.path().join("status")).ok());
+    let numbers = |status: String| {
+        let line = status.lines().find(|line| line.starts_with("NSpid:"))?;
+        let numbers = line.split_whitespace().skip(1).map(|n| n.parse().ok());
+        numbers.collect::<Option<Vec<u32>>>()
+    };
+    let mut all = statuses.filter_map(numbers);
+    all.any(|numbers| numbers.len() > 1 && numbers.last() == Some(&pid))
+}
+
+/// Whether a record may be of another boot of this host, which proves a death in any namespace, and
+/// says so in another way than this process would.
+fn is_unclear(text: &[u8], mine: &Record) -> bool {
+    let lines: Vec<_> = text.split(|byte| *byte == b'\n').collect();
+    let [_, host, start, b""] = lines.as_slice() else {
+        return false;
+    };
+    let ours = mine.text();
+    let number = std::str::from_utf8(start).unwrap_or_default();
+    number.parse::<u64>().is_err()
+        && (host.contains(&b'?') || *host == mine.host.as_bytes())
+        && ours.lines().nth(1).map(str::as_bytes) != Some(host)
 }
 
 /// Reads a record, and whether one of this host may be judged by the number of its process.
@@ -123,6 +155,10 @@ pub(crate) fn read(protocol: Protocol, text: &[u8]) -> Option<(Record, bool)> {
                     record.ticks = mine.ticks;
                     if digits != decimal(mine.boot, mine.ticks) {
                         record.ticks += 1;
+                    }
+                    // Without a boot, the ticks are all that it says.
+                    if let Ok(ticks @ 1..) = digits.parse() {
+                        (record.boot, record.ticks) = (0, ticks);
                     }
                 }
                 _ => return None,
@@ -215,8 +251,10 @@ pub(crate) fn try_one(dir: &Dir, lock: &LockFile, text: &[u8]) -> Option<bool> {
             Some(true)
         }
         None => {
-            assert_ne!(dead, Some(true), "{protocol}: left to {shown}");
-            assert!(lock.is_locked().unwrap(), "{protocol}: {shown}");
+            let gone = dead == Some(true) && is_dead(protocol, text) == Some(true);
+            assert!(!gone, "{protocol}: left to {shown}");
+            let alive = dead == Some(false) && is_dead(protocol, text) == Some(false);
+            assert!(!alive || lock.is_locked().unwrap(), "{protocol}: {shown}");
             assert_eq!(snapshot(dir.0.path()), before, "{protocol}: {shown}");
             remove(&place(dir, protocol));
             if protocol == Protocol::Link {

@@ -39,3 +39,24 @@ fn check(outcome: &mut Outcome, checker: &str, models: &mut Command) -> anyhow::
     outcome.must(done, || format!("{models:?}: {}", ran.failure()));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The violations of models that do what a script does.
+    fn violations(script: &str) -> Vec<String> {
+        let mut outcome = Outcome::default();
+        let mut models = Command::new("sh");
+        check(&mut outcome, "loom", models.args(["-c", script])).expect("an end");
+        outcome.violations
+    }
+
+    #[test]
+    fn a_model_that_fails_or_does_nothing_is_a_violation() {
+        assert_eq!(violations("echo 3 interleavings"), [""; 0]);
+        let failed = violations("echo 3 interleavings; echo panicked at not alone; exit 1");
+        assert!(failed[0].contains("not alone"));
+        assert_eq!(violations("true").len(), 1);
+    }
+}
