@@ -4,7 +4,7 @@ use std::path::Path;
 
 use locket::component::{LocketCtx, LocketCtxView, LocketView};
 use wasmtime::component::{Component, Linker, ResourceTable};
-use wasmtime::{Engine, Result, Store, bail};
+use wasmtime::{Cache, Config, Engine, Result, Store, bail};
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView, p2, p3};
 
 use super::{coded, exit};
@@ -49,6 +49,14 @@ impl LocketView for State {
     }
 }
 
+/// Where what is compiled is kept: where `wasmtime run` keeps it. None where that is not possible.
+fn cache() -> Option<Cache> {
+    let cache = Cache::from_file(None);
+    cache
+        .inspect_err(|e| tracing::debug!("what is compiled is not kept: {e:#}"))
+        .ok()
+}
+
 /// A component that can be run any number of times, also at the same time.
 pub(super) struct Program {
     engine: Engine,
@@ -86,7 +94,7 @@ impl Program {
         if !bytes.starts_with(b"\0asm") {
             bail!("it is not WebAssembly; give a component in binary form (.wasm)");
         }
-        let engine = Engine::default();
+        let engine = Engine::new(Config::new().cache(cache()))?;
         let component = Component::from_binary(&engine, bytes)?;
         let mut linker = Linker::new(&engine);
         p2::add_to_linker_async(&mut linker)?;

@@ -104,6 +104,7 @@ fn run(names: &[String], seed: Option<u64>, soak: Option<f64>, json: bool) -> Ex
     let stages: Vec<_> = STAGES.iter().filter(asked).collect();
     let first = seed.unwrap_or_else(|| fastrand::u64(..));
     let end = soak.map(|hours| Instant::now() + Duration::from_secs_f64(hours * 3600.0));
+    let start = Instant::now();
     let mut failed = 0;
     for round in 0.. {
         let seed = first.wrapping_add(round);
@@ -120,6 +121,13 @@ fn run(names: &[String], seed: Option<u64>, soak: Option<f64>, json: bool) -> Ex
             match json {
                 true => println!("{}", serde_json::to_string(&report).expect("plain data")),
                 false => print(&report),
+            }
+        }
+        if !json {
+            let (stages, seconds) = (stages.len(), start.elapsed().as_secs_f64());
+            println!("{stages} stages, {failed} violations, after {seconds:.0} s");
+            if cfg!(not(feature = "components")) {
+                println!("NOT DONE: what guests take part in; this was built without Wasmtime");
             }
         }
         if end.is_none_or(|end| Instant::now() >= end) {
@@ -149,30 +157,29 @@ fn report(stage: &Stage, seed: u64) -> Report {
     report
 }
 
-/// A line of the table.
-fn line(report: &Report, indent: &str) {
+/// A row of the table, in as many lines as it takes.
+fn row(report: &Report, indent: &str) {
     let outcome = &report.outcome;
-    let amounts = outcome
-        .amounts
-        .iter()
-        .map(|(what, times)| format!("{times} {what}"));
-    let figures = outcome
-        .figures
-        .iter()
-        .map(|(what, figure)| format!("{what} {figure}"));
+    let amounts = outcome.amounts.iter();
+    let amounts = amounts.map(|(what, times)| format!("{times} {what}"));
+    let figures = outcome.figures.iter();
+    let figures = figures.map(|(what, figure)| format!("{what} {figure}"));
     let done = amounts.chain(figures).collect::<Vec<_>>().join(", ");
     let name = format!("{indent}{}", report.stage);
-    println!(
-        "{name:<16}{:>6.1} s{:>12}  {done}",
-        report.seconds, report.broken
-    );
+    let (seconds, broken) = (report.seconds, report.broken);
+    let start = format!("{name:<16}{seconds:>6.1} s{broken:>12}  ");
+    let next = " ".repeat(start.len());
+    let options = textwrap::Options::new(120)
+        .initial_indent(&start)
+        .subsequent_indent(&next);
+    println!("{}", textwrap::fill(&done, options));
 }
 
 fn print(report: &Report) {
-    line(report, "");
+    row(report, "");
     let (outcome, name) = (&report.outcome, report.stage);
     for part in &outcome.parts {
-        line(part, "  ");
+        row(part, "  ");
     }
     for omitted in &outcome.omitted {
         println!("  NOT DONE: {omitted}");

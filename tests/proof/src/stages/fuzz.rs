@@ -11,7 +11,7 @@ use crate::stage::{Context, Outcome};
 const TARGETS: [&str; 3] = ["calls", "guest_paths", "records"];
 
 /// How long each of them is fed.
-const SECONDS: u32 = 20;
+const SECONDS: u32 = 15;
 
 pub(crate) fn run(context: &Context) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::default();

@@ -15,7 +15,7 @@ use crate::load::plan::{Lock, Traffic};
 use crate::stage::{Context, Outcome};
 
 /// How long they go on.
-const TIME: Duration = Duration::from_secs(55);
+const TIME: Duration = Duration::from_secs(45);
 
 /// How often to show how far it is.
 const TICK: Duration = Duration::from_millis(200);

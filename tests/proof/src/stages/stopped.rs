@@ -15,7 +15,7 @@ use crate::load::plan::{Lock, Traffic};
 use crate::stage::{Context, Outcome};
 
 /// How long it goes on.
-const TIME: Duration = Duration::from_secs(45);
+const TIME: Duration = Duration::from_secs(35);
 
 /// How long a process is stopped, in milliseconds.
 const STOP: std::ops::Range<u64> = 100..1000;
