@@ -835,3 +835,19 @@ fn a_timeout_that_is_over_before_the_wait_begins_ends_it() {
         }
     });
 }
+
+#[test]
+fn a_future_that_is_dropped_after_its_grant_gives_the_lock_back() {
+    each_kernel_protocol(|options| {
+        let dir = Dir::new();
+        let open = || Engine::new().open_with(dir.path("lock"), options).unwrap();
+        let lock = open();
+        let guard = lock.acquire(EX, None).unwrap();
+        let next = pending(&lock, EX);
+        drop(guard);
+        assert_eq!(lock.state(), State::Held, "it is granted");
+        drop(next);
+        assert_eq!(lock.state(), State::Unlocked);
+        assert!(open().try_acquire(EX).unwrap().is_some());
+    });
+}
