@@ -15,7 +15,7 @@
 //!    has the descriptors and threads that it had at the start.
 //! 7. Once it is gone, the next one acquires the lock. No byte of a lock file was changed.
 //! 8. Beside locks that are a name, what somebody made who could not go on may be left: things with
-//!    the names that [`Protocol`](locket::Protocol) locks have for themselves. They are in nobody's
+//!    the names that [`Protocol`] locks have for themselves. They are in nobody's
 //!    way, and the next who takes a lock over from somebody dead removes them.
 
 use std::time::Duration;
