@@ -150,12 +150,10 @@ pub(crate) fn read(protocol: Protocol, text: &[u8]) -> Option<(Record, bool)> {
                     if (digits.len(), digits) > (most.len(), &most) {
                         return None;
                     }
-                    // The one number that proves nothing is our own.
+                    // The one number that proves nothing is that of the process.
                     record.boot = mine.boot;
-                    record.ticks = mine.ticks;
-                    if digits != decimal(mine.boot, mine.ticks) {
-                        record.ticks += 1;
-                    }
+                    let alive = start(number).filter(|ticks| digits == decimal(mine.boot, *ticks));
+                    record.ticks = alive.unwrap_or(u64::MAX);
                     // Without a boot, the ticks are all that it says.
                     if let Ok(ticks @ 1..) = digits.parse() {
                         (record.boot, record.ticks) = (0, ticks);
