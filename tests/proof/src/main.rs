@@ -187,7 +187,7 @@ fn print(report: &Report) {
     for violation in &outcome.violations {
         println!("  VIOLATION: {violation}");
         println!(
-            "  again: cargo run -p proof -- run {name} --seed {}",
+            "  again: cargo run --bin proof -- run {name} --seed {}",
             report.seed
         );
     }
