@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
+use tokio::time::timeout;
 use wasmtime::component::{Component, Linker, ResourceTable, TypedFunc};
 use wasmtime::{Cache, CacheConfig, Config, Engine, Result, Store};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView, p2, p3};
@@ -208,6 +209,32 @@ impl Guest {
             .call_async(&mut self.store, (command.into(),))
             .await?;
         Ok(reply)
+    }
+
+    /// Gives commands, each with the reply that is expected within a time.
+    ///
+    /// # Errors
+    ///
+    /// Where the guest traps.
+    ///
+    /// # Panics
+    ///
+    /// Where a reply is another one, or late.
+    #[track_caller]
+    pub fn dialogue<'a, E: From<wasmtime::Error>>(
+        &'a mut self,
+        lines: &'a [(&'a str, &'a str)],
+        limit: Duration,
+    ) -> impl Future<Output = Result<(), E>> + 'a {
+        let caller = std::panic::Location::caller();
+        async move {
+            for (command, expected) in lines {
+                let reply = timeout(limit, self.run(command)).await;
+                let reply = reply.unwrap_or_else(|_| panic!("{caller}: {command:?} waits"))?;
+                assert_eq!(reply, *expected, "{caller}: {command:?}");
+            }
+            Ok(())
+        }
     }
 
     /// How many resources of the host the guest has.

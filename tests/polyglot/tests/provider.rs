@@ -80,14 +80,7 @@ fn dialogue<'a>(
     guest: &'a mut Guest,
     lines: &'a [(&'a str, &'a str)],
 ) -> impl Future<Output = Result> + 'a {
-    let caller = std::panic::Location::caller();
-    async move {
-        for (command, expected) in lines {
-            let reply = timeout(STUCK, guest.run(command)).await??;
-            assert_eq!(reply, *expected, "{command}, at {caller}");
-        }
-        Ok(())
-    }
+    guest.dialogue(lines, STUCK)
 }
 
 #[test]
@@ -423,8 +416,12 @@ async fn a_lock_that_was_taken_away_is_lost_and_the_next_one_is_left_alone() -> 
         let native = stage.native("a", protocol)?;
         native.break_lock()?;
         let next = native.acquire(Mode::Exclusive, Some(STUCK))?;
-        // It says so once somebody looked, for which not to ask twice in a moment.
-        sleep(Duration::from_millis(300)).await;
+        // To ask who holds it is to look, but not twice in a moment.
+        let end = Instant::now() + STUCK;
+        while guest.run("state a").await? == "ok held" {
+            assert!(Instant::now() < end, "{protocol}: it does not look");
+            dialogue(&mut guest, &[("is-locked a", "ok true")]).await?;
+        }
         dialogue(
             &mut guest,
             &[

@@ -9,7 +9,7 @@ use locket_tests::harness::{Guest, component, store_in};
 use tokio::runtime::Handle;
 
 use crate::load::journal::{Mode, Why};
-use crate::load::participant::{Scene, Setback, Way, whole_milliseconds};
+use crate::load::participant::{Scene, Setback, Way, in_whole_milliseconds};
 use crate::load::plan::{Patience, Step};
 
 /// An instance of the guest that does what it is told line by line.
@@ -66,11 +66,7 @@ impl Instance {
 
 impl Way for Instance {
     fn adapt(&self, step: Step) -> Step {
-        let patience = match step.patience {
-            Patience::Limit(limit) => Patience::Limit(whole_milliseconds(limit)),
-            Patience::Endless | Patience::Abandon(_) => Patience::Endless,
-        };
-        Step { patience, ..step }
+        in_whole_milliseconds(step)
     }
 
     fn acquire(&mut self, step: &Step) -> Result<(), Setback> {

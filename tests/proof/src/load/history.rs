@@ -932,15 +932,19 @@ mod tests {
         world.must_show(Kind::Count);
     }
 
-    #[test]
-    fn a_lock_is_lost_by_a_break_alone_and_then_for_good() {
-        let ask = Event::Ask {
+    fn ask() -> Event {
+        Event::Ask {
             number: 1,
             lock: "a".into(),
             mode: Mode::Exclusive,
             limit: None,
             at: 1,
-        };
+        }
+    }
+
+    #[test]
+    fn a_lock_is_lost_by_a_break_alone_and_then_for_good() {
+        let ask = ask();
         let lost = Event::Lost { at: 9 };
         let leave = Event::Leave {
             counted: None,
@@ -1012,13 +1016,7 @@ mod tests {
 
     #[test]
     fn who_stops_unkilled_is_found() {
-        let ask = Event::Ask {
-            number: 1,
-            lock: "a".into(),
-            mode: Mode::Exclusive,
-            limit: None,
-            at: 1,
-        };
+        let ask = ask();
         let kinds = |killed| {
             let mut history = History::default();
             history

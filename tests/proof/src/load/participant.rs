@@ -446,11 +446,7 @@ impl Tool {
 
 impl Way for Tool {
     fn adapt(&self, step: Step) -> Step {
-        let patience = match step.patience {
-            Patience::Limit(limit) => Patience::Limit(whole_milliseconds(limit)),
-            Patience::Endless | Patience::Abandon(_) => Patience::Endless,
-        };
-        Step { patience, ..step }
+        in_whole_milliseconds(step)
     }
 
     fn acquire(&mut self, step: &Step) -> Result<(), Setback> {
@@ -503,8 +499,15 @@ impl Way for Reckless {
     }
 }
 
-/// For those who count so; never less than was asked for.
-pub(crate) fn whole_milliseconds(time: Duration) -> Duration {
-    let millis = time.as_nanos().div_ceil(1_000_000);
-    Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+/// For those who count so, and cannot be called off: never less than was asked for.
+pub(crate) fn in_whole_milliseconds(step: Step) -> Step {
+    let patience = match step.patience {
+        Patience::Limit(limit) => {
+            let millis = limit.as_nanos().div_ceil(1_000_000);
+            let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+            Patience::Limit(Duration::from_millis(millis))
+        }
+        Patience::Endless | Patience::Abandon(_) => Patience::Endless,
+    };
+    Step { patience, ..step }
 }
