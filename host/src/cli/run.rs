@@ -18,7 +18,7 @@ use super::{coded, exit, protocol, say, seconds};
 ///
 /// As `wasmtime run`, with `locket:lock` linked beside WASI 0.2 and 0.3. The component sees no
 /// file and no lock but those in the directories that are granted to it. When it ends, however it
-/// ends, its locks are free.
+/// ends, its locks are free. What was compiled of it is kept where `wasmtime run` keeps it.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
