@@ -60,6 +60,22 @@ impl Seen {
         now.is_ok_and(|now| self.is(&now))
     }
 
+    /// The number of the file in its file system.
+    pub(super) fn number(&self) -> u64 {
+        self.stat.st_ino
+    }
+
+    /// Whether that file system has a device of its own.
+    pub(super) fn is_on_device(&self) -> bool {
+        #[allow(
+            clippy::unnecessary_cast,
+            clippy::cast_sign_loss,
+            reason = "of other widths on other systems"
+        )]
+        let device = self.stat.st_dev as u64;
+        cfg!(target_os = "linux") && rustix::fs::major(device as _) != 0
+    }
+
     pub(super) fn kind(&self) -> FileType {
         FileType::from_raw_mode(self.stat.st_mode)
     }
@@ -139,12 +155,21 @@ pub(super) fn read_file(dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Opt
 /// The names in a directory, or as many of them as are worth reading. Whoever fills it must not hold
 /// up the engine; so of a lock in such a directory there is nothing to be proven.
 pub(super) fn names(dir: &File) -> io::Result<Vec<OsString>> {
+    names_if(dir, |_, _| true)
+}
+
+/// Those of them that `concerns` selects, by the name and the number that the directory gives for
+/// the file.
+pub(super) fn names_if(
+    dir: &File,
+    concerns: impl Fn(&OsStr, u64) -> bool,
+) -> io::Result<Vec<OsString>> {
     const MOST: usize = 10_000;
     let mut names = Vec::new();
     for entry in rustix::fs::Dir::read_from(dir)?.take(MOST) {
         let entry = entry?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if name != "." && name != ".." {
+        if name != "." && name != ".." && concerns(name, entry.ino()) {
             names.push(name.to_owned());
         }
     }
@@ -163,27 +188,49 @@ pub(super) fn open(dir: &File, name: &OsStr) -> io::Result<Option<File>> {
 
 /// Whether a directory has nothing in it, but possibly one empty file.
 pub(super) fn is_bare(dir: &File, name: &OsStr) -> io::Result<bool> {
-    let Some(lock) = open(dir, name)? else {
-        return Ok(false);
-    };
-    Ok(match names(&lock)?.as_slice() {
-        [] => true,
-        [file] => statat(&lock, file, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
-            FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size == 0
-        }),
-        _ => false,
-    })
+    Ok(bare(dir, name)?.is_some())
 }
 
-/// Removes a directory and the files in it, and never a directory in that.
-pub(super) fn remove_all(dir: &File, name: &OsStr) -> io::Result<()> {
-    if let Some(lock) = open(dir, name)? {
-        for file in names(&lock)? {
-            match unlinkat(&lock, &file, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(e) => return Err(e.into()),
-            }
+/// Removes a directory that has nothing in it, but possibly one empty file. Any other stays.
+pub(super) fn remove_bare(dir: &File, name: &OsStr) -> io::Result<()> {
+    let Some((lock, file)) = bare(dir, name)? else {
+        return Ok(());
+    };
+    if let Some(file) = file {
+        match unlinkat(&lock, &file, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(e) => return Err(e.into()),
         }
     }
-    Ok(unlinkat(dir, name, AtFlags::REMOVEDIR)?)
+    match unlinkat(dir, name, AtFlags::REMOVEDIR) {
+        // Something has been put into it since.
+        Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
+        removed => Ok(removed?),
+    }
+}
+
+/// A directory that has nothing in it, but possibly one empty file; and that.
+fn bare(dir: &File, name: &OsStr) -> io::Result<Option<(File, Option<OsString>)>> {
+    let Some(lock) = open(dir, name)? else {
+        return Ok(None);
+    };
+    let file = match names(&lock)?.as_slice() {
+        [] => None,
+        [file] => Some(file.clone()),
+        _ => return Ok(None),
+    };
+    if let Some(file) = &file {
+        let is_empty = match statat(&lock, file, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => {
+                let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+                regular && stat.st_size == 0
+            }
+            Err(Errno::NOENT) => true,
+            Err(e) => return Err(e.into()),
+        };
+        if !is_empty {
+            return Ok(None);
+        }
+    }
+    Ok(Some((lock, file)))
 }

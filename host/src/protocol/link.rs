@@ -11,7 +11,7 @@ use std::io;
 use rustix::fs::{AtFlags, Mode as Permissions, OFlags, linkat, openat, statat, unlinkat};
 
 use super::claim::Claim;
-use super::entry::{Seen, names};
+use super::entry::{Seen, names_if};
 use super::name::Form;
 use crate::site::Made;
 
@@ -76,8 +76,15 @@ fn owners(dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Vec<(OsString, Cl
     if seen.stat.st_nlink < 2 {
         return Ok(owners);
     }
+    let claims = |name: &OsStr| Claim::of_name(name).is_some();
+    let number = seen.number();
     // In a directory that may not be read there is nobody to be found.
-    for other in names(dir).unwrap_or_default() {
+    let mut others = names_if(dir, |name, other| other == number && claims(name));
+    // A file system made of others can give other numbers in its directories than elsewhere.
+    if others.as_ref().is_ok_and(Vec::is_empty) && !seen.is_on_device() {
+        others = names_if(dir, |name, _| claims(name));
+    }
+    for other in others.unwrap_or_default() {
         let Some(claim) = Claim::of_name(&other) else {
             continue;
         };

@@ -12,7 +12,7 @@ use rustix::fs::{
 };
 
 use super::claim::Claim;
-use super::entry::{Seen, names, open, remove_all};
+use super::entry::{Seen, names, open, remove_bare};
 use super::name::Form;
 use crate::site::Made;
 use crate::sys;
@@ -27,7 +27,7 @@ impl Form for Mkdir {
         match sys::rename_new(dir, &aside, name) {
             Ok(()) => Ok(made),
             Err(e) => {
-                let _ = remove_all(dir, &aside);
+                let _ = remove_bare(dir, &aside);
                 match e.kind() {
                     io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound => Err(e),
                     // Not possible there: made in its place, as the peers do.
@@ -57,7 +57,7 @@ impl Form for Mkdir {
 
     fn clear(&self, dir: &File, name: &OsStr, _: &Seen, made: Option<&Made>) -> io::Result<()> {
         let Some(Made { mark, pin }) = made else {
-            return remove_all(dir, name);
+            return remove_bare(dir, name);
         };
         // In one step: who dies between two leaves no empty directory, of which nobody could tell
         // whose it is.
@@ -88,7 +88,7 @@ fn build(dir: &File, name: &OsStr, claim: &Claim) -> io::Result<Made> {
             pin: Some(lock),
         }),
         Err(e) => {
-            let _ = remove_all(dir, name);
+            let _ = remove_bare(dir, name);
             Err(e)
         }
     }

@@ -45,6 +45,11 @@ pub(super) trait Form: fmt::Debug + Send + Sync {
     /// Who made what has the name, as far as it says.
     fn claim(&self, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Claim>>;
 
+    /// Whether the lock is a file with a record of its holder in it, and not an empty one.
+    fn has_content(&self) -> bool {
+        false
+    }
+
     /// Whether what says who made it is a lock beyond doubt.
     fn is_certain(&self) -> bool {
         true
@@ -267,7 +272,7 @@ fn no_lock() -> io::Error {
 fn is_no_more<F: Form>(form: &F, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<bool> {
     match seen.kind() {
         FileType::RegularFile if seen.stat.st_size == 0 => Ok(true),
-        FileType::RegularFile => Ok(form.claim(dir, name, seen)?.is_some()),
+        FileType::RegularFile => Ok(form.has_content() && form.claim(dir, name, seen)?.is_some()),
         FileType::Symlink => Ok(sys::leads_nowhere(dir, name)),
         FileType::Directory => entry::is_bare(dir, name),
         _ => Ok(false),
@@ -302,7 +307,7 @@ fn seize<F: Form>(
             Ok(claim.is_some_and(|claim| claim.is_dead(dir)))
         };
         let old = || age.is_some_and(|age| seen.age() >= age);
-        let stale = one && (dead()? || old() && is_no_more(form, dir, name, seen)?);
+        let stale = one && (dead()? || old()) && is_no_more(form, dir, name, seen)?;
         if !stale {
             return Ok(Seized::Held);
         }
@@ -351,7 +356,8 @@ fn seize<F: Form>(
         }
     }
     if seen.is_at(dir, &aside) {
-        // It is ours, whatever becomes of what is left of theirs.
+        // It is ours, whatever becomes of what is left of theirs. If somebody has just put something
+        // into that, it stays under this name.
         let _ = remove(form, dir, &aside, seen);
         let _ = tidy(dir);
         return Ok(Seized::Mine(made));
@@ -373,11 +379,8 @@ fn tidy(dir: &File) -> io::Result<()> {
         }
         if let Some(left) = Seen::at(dir, &name)? {
             match left.kind() {
-                FileType::Directory if entry::is_bare(dir, &name)? => {
-                    entry::remove_all(dir, &name)?;
-                }
-                // Somebody put more into it.
-                FileType::Directory => {}
+                // Somebody may have put more into it.
+                FileType::Directory => entry::remove_bare(dir, &name)?,
                 FileType::RegularFile if left.stat.st_nlink > 1 => linked.push((name, left)),
                 _ => unlinkat(dir, &name, AtFlags::empty())?,
             }
@@ -438,7 +441,7 @@ fn withdraw<F: Form>(form: &F, dir: &File, name: &OsStr, made: &Made) -> io::Res
 fn remove<F: Form>(form: &F, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<()> {
     match seen.kind() {
         kind if form.is_one(kind) => form.clear(dir, name, seen, None),
-        FileType::Directory => entry::remove_all(dir, name),
+        FileType::Directory => entry::remove_bare(dir, name),
         _ => Ok(unlinkat(dir, name, AtFlags::empty())?),
     }
 }

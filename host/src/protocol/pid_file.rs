@@ -22,6 +22,10 @@ impl Form for PidFile {
         ""
     }
 
+    fn has_content(&self) -> bool {
+        true
+    }
+
     fn make(&self, dir: &File, name: &OsStr, claim: &Claim) -> io::Result<Made> {
         let content = format!("{}\n", claim.pid);
         make_file(dir, name, content.as_bytes(), 0o644)

@@ -25,6 +25,10 @@ impl Form for Soft {
         ""
     }
 
+    fn has_content(&self) -> bool {
+        true
+    }
+
     fn make(&self, dir: &File, name: &OsStr, claim: &Claim) -> io::Result<Made> {
         make_file(dir, name, record(claim).as_bytes(), 0o644)
     }
