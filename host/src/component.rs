@@ -46,7 +46,7 @@
 //!         wasi: WasiCtx::builder().inherit_stdio().build(),
 //!         locket: LocketCtx::builder(locks)
 //!             .label("worker")
-//!             .grant_dir("/srv/jobs", "/jobs", Rights::READ_WRITE)?
+//!             .grant_dir("/srv/jobs", "/jobs", Rights::LOCKS)?
 //!             .build(),
 //!         table: ResourceTable::new(),
 //!     };
@@ -70,6 +70,15 @@
 //!
 //! While a guest waits in the plain `acquire`, nothing in its store runs. So one that waits for a
 //! lock which that store holds is refused as a deadlock. That is not so in `poll` and `api-async`.
+//!
+//! # What the guest may do
+//!
+//! Nothing is granted by default. [`LocketCtxBuilder::grant_dir`] takes the [`Rights`] in a directory:
+//! [`Rights::LOCKS`] for a guest that gets locks and no files there, [`Rights::READ_WRITE`] for one
+//! that may write its files anyway. [`LocketCtxBuilder::protocols`] restricts the protocols.
+//! [`Limits`] has the table of what bounds a guest. The module [`sandbox`](crate::sandbox#what-granting-a-directory-means) says
+//! what granting a directory means, what a guest can learn and cause, and which directories not to
+//! grant.
 //!
 //! # What the guest does not learn
 //!
@@ -97,7 +106,9 @@ use crate::{Engine, Protocol};
 
 /// What the guest of one store may lock, and what it has locked.
 ///
-/// All instances of a store are one owner: what one acquired, the other may release.
+/// All instances of a store are one owner: what one acquired, the other may release. The [`Limits`]
+/// count for the store. The module [`sandbox`](crate::sandbox#what-granting-a-directory-means) says
+/// what granting a directory means.
 #[derive(Debug)]
 pub struct LocketCtx {
     sandbox: Sandbox,
@@ -113,6 +124,7 @@ pub struct LocketCtxBuilder {
     limits: Limits,
     grants: Vec<Grant>,
     database: Option<PathBuf>,
+    protocols: Option<Vec<Protocol>>,
 }
 
 impl LocketCtxBuilder {
@@ -129,11 +141,24 @@ impl LocketCtxBuilder {
         self
     }
 
-    /// The database of the host in which the guest's locks of [`Protocol::Sqlite`] are. By default
-    /// there is none, and that protocol is `not-supported`.
-    pub fn database(mut self, host_path: impl Into<PathBuf>) -> Self {
-        self.database = Some(host_path.into());
+    /// The protocols that the guest may choose. The one of [`protocol`](Self::protocol) is always
+    /// among them, and by default all are, as far as the [`Rights`] go. Any other is `access-denied`.
+    pub fn protocols(mut self, protocols: impl IntoIterator<Item = Protocol>) -> Self {
+        self.protocols = Some(protocols.into_iter().collect());
         self
+    }
+
+    /// The database of the host that keeps the guest's locks of [`Protocol::Sqlite`]. Without one
+    /// that protocol is `not-supported`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sandbox::set_database`].
+    pub fn database(mut self, host_path: impl Into<PathBuf>) -> io::Result<Self> {
+        let path = host_path.into();
+        self.engine.keep_from_guests(&path)?;
+        self.database = Some(path);
+        Ok(self)
     }
 
     /// How much the guest may use.
@@ -144,7 +169,9 @@ impl LocketCtxBuilder {
 
     /// Grants the directory at `host_path` under the name `guest_path`. It is opened now, and
     /// stays the same directory whatever becomes of its path. Of two grants of one name the later
-    /// one counts.
+    /// one counts; a grant within another one does not narrow that. Do not grant a directory in which
+    /// this process has a SQLite database open, or other POSIX record locks of its own. The module
+    /// [`sandbox`](crate::sandbox#what-granting-a-directory-means) says what a guest can do in it.
     ///
     /// # Errors
     ///
@@ -157,7 +184,8 @@ impl LocketCtxBuilder {
     ) -> io::Result<Self> {
         let (path, name) = (host_path.as_ref(), guest_path.as_ref());
         tracing::debug!(target: "locket", ?path, name, ?rights, "directory granted");
-        self.grants.push(Grant::ambient(path, name, rights)?);
+        let grant = Grant::ambient(&self.engine, path, name, rights)?;
+        self.grants.push(grant);
         Ok(self)
     }
 
@@ -166,9 +194,7 @@ impl LocketCtxBuilder {
         let label = self.label.as_deref();
         let mut sandbox = Sandbox::new(&self.engine, label, self.protocol, self.limits);
         self.grants.into_iter().for_each(|grant| sandbox.add(grant));
-        if let Some(database) = self.database {
-            sandbox.set_database(database);
-        }
+        sandbox.restore(self.database, self.protocols);
         LocketCtx { sandbox }
     }
 }
@@ -184,11 +210,12 @@ impl LocketCtx {
             limits: Limits::default(),
             grants: Vec::new(),
             database: None,
+            protocols: None,
         }
     }
 
-    /// Grants the directories that a WASI context preopens, under their names there. Those that
-    /// may only be read allow to share the locks of files that exist.
+    /// Grants the directories that a WASI context preopens, under their names there: with
+    /// [`Rights::READ_WRITE`], or with [`Rights::READ_ONLY`] those that may only be read.
     ///
     /// # Errors
     ///

@@ -7,6 +7,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::sync::{Condvar, Mutex, MutexGuard, lock, thread};
+use crate::sys::Process;
 
 /// When an acquire gives up: fixed once, at its start, on the monotonic clock.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +54,8 @@ pub(crate) struct Clock {
     changed: Condvar,
     /// What its thread does first.
     prepare: fn(),
+    /// In a child that is forked from it, the mutex may stay locked, and nothing is due.
+    process: Process,
 }
 
 #[derive(Debug, Default)]
@@ -81,6 +84,7 @@ impl Clock {
             due: Mutex::default(),
             changed: Condvar::new(),
             prepare,
+            process: Process::current(),
         }
     }
 
@@ -151,6 +155,9 @@ impl Clock {
 
 impl Drop for Alarm {
     fn drop(&mut self) {
+        if self.clock.process.is_parent() {
+            return;
+        }
         let mut due = self.clock.due();
         let waker = due.wakers.remove(&self.key);
         if due.wakers.is_empty() {

@@ -14,17 +14,19 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::task::{Context as TaskContext, Poll, Wake, Waker};
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::deadline::{Alarm, Clock, Deadline};
 use crate::error::{Error, Kind, Result};
 use crate::gap::Gap;
 use crate::protocol::Want;
-use crate::queue::{Entered, Failure, LockQueue, Means, OwnerId, Party, Ticket, Turn};
+use crate::queue::{Entered, Event, Failure, LockQueue, Means, OwnerId, Party, Ticket, Turn};
 use crate::registry::Registry;
 use crate::site::{Opened, Site};
 use crate::sync::{Bed, Mutex, lock};
+#[cfg(feature = "sandbox")]
+use crate::target::Identity;
 use crate::target::{TRIES, Target};
 use crate::waiter::{Helpers, KernelWait};
 use crate::watch::Watcher;
@@ -135,7 +137,7 @@ impl EngineBuilder {
     pub fn build(self) -> Engine {
         Engine {
             context: Arc::new(Context {
-                generation: sys::fork_generation(),
+                process: sys::Process::current(),
                 registry: Registry::default(),
                 means: Arc::new(Means {
                     clock: Arc::new(Clock::new(sys::keep_signals_away)),
@@ -164,6 +166,8 @@ pub struct Options {
     threaded: bool,
     stale_after: Option<Duration>,
     database: Option<PathBuf>,
+    /// Opens the file for writing when a lock needs that, and not before.
+    late_write: bool,
 }
 
 impl Default for Options {
@@ -177,6 +181,7 @@ impl Default for Options {
             threaded: false,
             stale_after: None,
             database: None,
+            late_write: false,
         }
     }
 }
@@ -240,6 +245,23 @@ impl Options {
         self
     }
 
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn late_write(mut self) -> Self {
+        self.late_write = true;
+        self
+    }
+
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn creates(&self) -> bool {
+        self.create
+    }
+
+    /// Whether the file is to be open for writing from the start.
+    pub(crate) fn writes(&self) -> bool {
+        let removes = self.on_release == OnRelease::Remove;
+        removes || self.protocol.scheme().needs_write() && !self.late_write
+    }
+
     /// The database for [`Protocol::Sqlite`], which has none by default. It is created where it is
     /// missing; so is the table in it. Nobody in this process may have it open by another copy of
     /// the SQLite library than this crate's.
@@ -277,7 +299,8 @@ impl Engine {
     /// As [`open`](Self::open).
     pub fn open_with(&self, path: impl AsRef<Path>, options: &Options) -> Result<LockFile> {
         let path = path.as_ref();
-        let target = Target::ambient(path, options.create).map_err(|e| Error::os(e, path))?;
+        let target = Target::ambient(path, options.create, options.writes())
+            .map_err(|e| Error::os(e, path))?;
         self.open_target(target, path.to_owned(), options, Owner(OwnerId::PROCESS))
     }
 
@@ -291,6 +314,11 @@ impl Engine {
     ) -> Result<LockFile> {
         self.context.refuse_forked(&path)?;
         let mut options = options.clone();
+        #[cfg(feature = "sandbox")]
+        if let (Protocol::Sqlite, Some(database)) = (options.protocol, &options.database) {
+            let kept = self.context.registry.guests.keep_out(database);
+            kept.map_err(|e| Error::os(e, &path))?;
+        }
         let target = target
             .kept_by(options.protocol, options.database.as_deref())
             .map_err(|e| Error::os(e, &path))?;
@@ -327,7 +355,37 @@ impl Engine {
         let path = path.as_ref();
         let open =
             |protocol| self.open_with(path, &Options::new().create(false).protocol(protocol));
-        break_any(path, open)
+        break_any(path, Protocol::ALL.iter().copied(), open)
+    }
+
+    /// Whether this is a fork of the process that built the engine.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn is_forked(&self) -> bool {
+        self.context.forked()
+    }
+
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn refuse_forked(&self, path: &Path) -> Result<()> {
+        self.context.refuse_forked(path)
+    }
+
+    /// Claims a directory for a guest, until the result is dropped. Fails if a database lies in it.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn territory(&self, dir: &cap_std::fs::Dir) -> std::io::Result<Territory> {
+        use cap_std::fs::MetadataExt as _;
+        let metadata = dir.dir_metadata()?;
+        let identity = Identity::new(metadata.dev(), metadata.ino());
+        self.context.registry.guests.claim(identity)?;
+        Ok(Territory {
+            context: Arc::clone(&self.context),
+            identity,
+        })
+    }
+
+    /// Notes that a database is one of the host. Fails if it lies where guests may lock.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn keep_from_guests(&self, database: &Path) -> std::io::Result<()> {
+        self.context.registry.guests.keep_out(database)
     }
 
     /// A new owner, called `label` in what others are told of it.
@@ -346,11 +404,12 @@ impl Engine {
 /// Breaks the lock of a file in the first protocol in which it is held for certain.
 pub(crate) fn break_any(
     path: &Path,
+    protocols: impl Iterator<Item = Protocol>,
     open: impl Fn(Protocol) -> Result<LockFile>,
 ) -> Result<Protocol> {
     let (mut free, mut held, mut nothing) = (None, None, None);
     let mut locked = false;
-    for &protocol in Protocol::ALL {
+    for protocol in protocols {
         // What the kernel locks is a file of somebody's, whatever is in it.
         if locked && matches!(protocol, Protocol::PidFile | Protocol::Soft) {
             continue;
@@ -382,15 +441,15 @@ impl Default for Engine {
 struct Context {
     registry: Registry,
     means: Arc<Means>,
-    /// That of the process that built the engine.
-    generation: u32,
+    /// The one that built the engine.
+    process: sys::Process,
 }
 
 impl Context {
     /// Whether this is a fork of the process that built the engine: its locks are the parent's,
     /// and so are the threads that its queues rely on.
     fn forked(&self) -> bool {
-        self.generation != sys::fork_generation()
+        self.process.is_parent()
     }
 
     fn refuse_forked(&self, path: &Path) -> Result<()> {
@@ -410,6 +469,23 @@ impl Context {
 /// Whose locks they are.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Owner(OwnerId);
+
+/// A directory that is granted to a guest: no database of the engine lies in it.
+#[cfg(feature = "sandbox")]
+#[derive(Debug)]
+pub(crate) struct Territory {
+    context: Arc<Context>,
+    identity: Identity,
+}
+
+#[cfg(feature = "sandbox")]
+impl Drop for Territory {
+    fn drop(&mut self) {
+        if !self.context.forked() {
+            self.context.registry.guests.leave(self.identity);
+        }
+    }
+}
 
 /// What the owner of a lock does while it waits for it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -474,11 +550,13 @@ impl Handle {
         Arc::clone(&lock(&self.queue))
     }
 
-    /// Opens the path anew, after it came to lead to another file.
-    fn reopen(&self) -> Result<()> {
-        let queue = self
-            .context
-            .queue(self.target.open().map_err(|e| self.os(e))?);
+    /// Opens the path anew, after it came to lead to another file, or in another way.
+    fn reopen(&self, open: impl Fn(&Target) -> std::io::Result<Opened>) -> Result<()> {
+        let opened = open(&self.target).map_err(|e| self.os(e))?;
+        let queue = self.context.queue(opened);
+        if Arc::ptr_eq(&queue, &self.queue()) {
+            return Ok(());
+        }
         // At every moment each queue in which somebody waits is in one place or the other.
         let mut former = lock(&self.former);
         former.retain(|queue| queue.strong_count() > 0);
@@ -709,6 +787,9 @@ impl LockFile {
 
     /// What this process knows of its own hold on the file. Does no input or output.
     pub fn state(&self) -> State {
+        if self.handle.context.forked() {
+            return State::Unlocked;
+        }
         match self.handle.queue().standing(self.handle.party().owner) {
             Ok(true) => State::Held,
             Ok(false) => State::Unlocked,
@@ -783,12 +864,19 @@ impl LockFile {
     ///
     /// Dropping the future has no other effect.
     pub fn lost(&self) -> impl Future<Output = LostReason> + Send + use<> + 'static {
-        let watch = LossWatch {
-            queue: self.handle.queue(),
-            number: self.handle.context.registry.number(),
-        };
+        let context = Arc::clone(&self.handle.context);
         let owner = self.handle.party().owner;
-        future::poll_fn(move |cx| watch.queue.poll_lost(owner, watch.number, cx.waker()))
+        let watch = (!context.forked()).then(|| LossWatch {
+            queue: self.handle.queue(),
+            number: context.registry.number(),
+            context,
+        });
+        future::poll_fn(move |cx| match &watch {
+            Some(watch) if !watch.context.forked() => {
+                watch.queue.poll_lost(owner, watch.number, cx.waker())
+            }
+            _ => Poll::Pending,
+        })
     }
 }
 
@@ -800,24 +888,30 @@ impl fmt::Debug for LockFile {
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lock = f.debug_struct("LockFile");
+        lock.field("path", &self.path);
+        lock.field("protocol", &self.options.protocol);
+        if self.context.forked() {
+            return lock.finish_non_exhaustive();
+        }
         let (holding, waiting) = self.queue().len();
-        f.debug_struct("LockFile")
-            .field("path", &self.path)
-            .field("protocol", &self.options.protocol)
-            .field("holding", &holding)
-            .field("waiting", &waiting)
-            .finish()
+        lock.field("holding", &holding);
+        lock.field("waiting", &waiting);
+        lock.finish()
     }
 }
 
 struct LossWatch {
     queue: Arc<LockQueue>,
     number: u64,
+    context: Arc<Context>,
 }
 
 impl Drop for LossWatch {
     fn drop(&mut self) {
-        self.queue.unwatch(self.number);
+        if !self.context.forked() {
+            self.queue.unwatch(self.number);
+        }
     }
 }
 
@@ -846,6 +940,9 @@ impl Guard {
 
     /// When it will be taken away (see [`Options::max_hold`]), if it will and has not been.
     pub fn expires(&self) -> Option<Instant> {
+        if self.handle.context.forked() {
+            return None;
+        }
         self.queue.expires(self.ticket)
     }
 
@@ -869,7 +966,7 @@ impl Guard {
 impl Guard {
     /// Whether the lock is still held, and not lost nor released through a [`LockFile`].
     pub(crate) fn is_held(&self) -> bool {
-        self.queue.holds(self.ticket)
+        !self.handle.context.forked() && self.queue.holds(self.ticket)
     }
 
     /// Whether it is a hold on the file that `lock` is open on.
@@ -911,20 +1008,6 @@ impl fmt::Debug for Guard {
             .field("path", &self.handle.path)
             .field("mode", &self.mode)
             .finish()
-    }
-}
-
-/// Ends a wait when its time is up, whether or not anybody polls it.
-struct TimeUp {
-    queue: Weak<LockQueue>,
-    ticket: Ticket,
-}
-
-impl Wake for TimeUp {
-    fn wake(self: Arc<Self>) {
-        if let Some(queue) = self.queue.upgrade() {
-            queue.time_out(self.ticket);
-        }
     }
 }
 
@@ -1047,12 +1130,13 @@ impl Course {
 
     /// Enters the queue. No guard means to go on from there.
     fn enter(&mut self, handle: &Arc<Handle>) -> Result<Option<Guard>> {
-        let queue = handle.queue();
-        if self.want.mode == Mode::Exclusive
-            && !queue.writable
-            && self.want.protocol.scheme().needs_write()
-        {
-            return Err(handle.error(Kind::Denied));
+        let mut queue = handle.queue();
+        if self.want.needs_write() && !queue.is_writable() {
+            if !handle.options.late_write {
+                return Err(handle.error(Kind::Denied));
+            }
+            handle.reopen(Target::open_for_writing)?;
+            queue = handle.queue();
         }
         let waits = !matches!(self.deadline, Deadline::Now);
         let max_hold = handle.options.max_hold;
@@ -1126,23 +1210,21 @@ impl Course {
             if matches!(self.deadline, Deadline::Now) && self.replaced == TRIES {
                 return Err(handle.error(Kind::WouldBlock));
             }
-            return handle.reopen().map(|()| None);
+            return handle.reopen(Target::open).map(|()| None);
         }
         Ok(Some(guard))
     }
 
-    /// Has the wait of a task ended at the deadline; a thread ends its own.
+    /// Has the wait of a task ended at the deadline, whether or not anybody polls it. A thread ends
+    /// its own.
     fn arm(&self, wait: &mut Wait) -> std::io::Result<()> {
         if let Some(at) = self.deadline.instant()
             && !self.blocking
             && wait.alarm.is_none()
         {
-            let time_up = TimeUp {
-                queue: Arc::downgrade(&wait.queue),
-                ticket: wait.ticket,
-            };
+            let over = wait.queue.teller(Event::WaitOver(wait.ticket));
             let clock = &wait.handle.context.means.clock;
-            wait.alarm = Some(clock.wake_at(at, Waker::from(Arc::new(time_up)))?);
+            wait.alarm = Some(clock.wake_at(at, over)?);
         }
         Ok(())
     }
@@ -1175,7 +1257,7 @@ fn failed(handle: &Handle, failure: Failure) -> Result<()> {
     match failure {
         Failure::Stale => {
             let before = handle.queue();
-            handle.reopen()?;
+            handle.reopen(Target::open)?;
             // A granted directory that was removed can be opened again for all that. A database that
             // was removed is another now, and may have the number of the first.
             let site = before.site();

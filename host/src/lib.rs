@@ -125,6 +125,8 @@ mod sync;
 mod sys;
 mod target;
 mod terms;
+#[cfg(feature = "sandbox")]
+mod territory;
 mod waiter;
 mod watch;
 

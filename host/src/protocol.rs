@@ -77,7 +77,7 @@ use soft::Soft;
 #[cfg(all(unix, feature = "sqlite"))]
 use sqlite::Sqlite;
 #[cfg(all(unix, feature = "sqlite"))]
-pub(crate) use sqlite::open as open_row;
+pub(crate) use sqlite::{locate as locate_database, open as open_row};
 #[cfg(unix)]
 use symlink::Symlink;
 
@@ -195,8 +195,20 @@ impl fmt::Display for UnknownProtocol {
 
 impl std::error::Error for UnknownProtocol {}
 
+/// Whether a name in a directory belongs to existence locks, whatever has it: it is one that Locket
+/// gives to what it makes, or it is within a directory that is a lock itself, where it would say
+/// whose lock that is.
+#[cfg(all(unix, feature = "sandbox"))]
+pub(crate) fn is_reserved(dir: &std::fs::File, name: &OsStr) -> bool {
+    use std::os::unix::ffi::OsStrExt as _;
+    let is_ours = |name: &OsStr| claim::Claim::of_own_name(name).is_some();
+    let dir = crate::sys::path_of(dir).unwrap_or_default();
+    let dir = dir.file_name().unwrap_or_default();
+    is_ours(name) || is_ours(dir) || dir.as_bytes().ends_with(b".lock")
+}
+
 /// Whether the system knows but one sort of lock, or makes all sorts exclude each other.
-const ALL_ONE: bool = !cfg!(target_os = "linux");
+pub(crate) const ALL_ONE: bool = !cfg!(target_os = "linux");
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -213,6 +225,11 @@ impl Want {
             mode: Mode::Exclusive,
             ..self
         }
+    }
+
+    /// Whether it takes a descriptor that is open for writing.
+    pub(crate) fn needs_write(self) -> bool {
+        self.mode == Mode::Exclusive && self.protocol.scheme().needs_write()
     }
 
     /// Whether the kernel itself sees to it that this and `other` are not held at once through

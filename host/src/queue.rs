@@ -39,7 +39,7 @@ use hashlink::{DefaultHashBuilder, LinkedHashMap};
 
 use crate::deadline::{Alarm, Clock};
 use crate::gap::{self, Gap};
-use crate::protocol::{Found, Want};
+use crate::protocol::{ALL_ONE, Found, Scheme, Want};
 use crate::site::{Opened, Site};
 use crate::sync::{Mutex, MutexGuard, Woken, lock};
 use crate::target::{Identity, Target, reopen};
@@ -123,14 +123,19 @@ const DOUBT: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub(crate) struct LockQueue {
-    /// Without write permission there is no exclusive record lock.
-    pub(crate) writable: bool,
     pub(crate) identity: Identity,
     /// Whether the file lies on a network file system, where `flock` and record locks are one.
     pub(crate) network: bool,
     means: Arc<Means>,
+    /// Whether there is, or can be opened, a description to write to, without which there is no
+    /// exclusive record lock.
+    writable: AtomicBool,
     /// The file could not be unlocked, so its descriptor was given up.
     dead: AtomicBool,
+    /// Whether the lock is a name. Then a try takes more than a moment: it reads a directory, or a
+    /// database.
+    slow: bool,
+    inbox: Mutex<Inbox>,
     state: Mutex<State>,
 }
 
@@ -190,18 +195,43 @@ struct Hold {
     expiry: Option<Alarm>,
 }
 
-/// Takes a hold away when its time is up.
-struct Expiry {
-    queue: Weak<LockQueue>,
-    ticket: Ticket,
+/// What the clock or the watcher has to tell a queue.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Event {
+    /// It is time for another try.
+    Sweep,
+    /// Something became of the name that is the lock.
+    Notice,
+    /// The name has stood for something else for a while.
+    Doubt,
+    /// The lock was left alone for long enough.
+    Rested,
+    /// The time of a wait is up.
+    WaitOver(Ticket),
+    /// The time of a hold is up.
+    HoldOver(Ticket),
 }
 
-impl Wake for Expiry {
+/// Tells a queue of an event, if it is still there then.
+struct Teller {
+    queue: Weak<LockQueue>,
+    event: Event,
+}
+
+impl Wake for Teller {
     fn wake(self: Arc<Self>) {
         if let Some(queue) = self.queue.upgrade() {
-            queue.revoke(Some(LostReason::Expired), |ticket, _| ticket == self.ticket);
+            queue.tell(self.event);
         }
     }
+}
+
+/// What a queue was told and has not dealt with.
+#[derive(Debug, Default)]
+struct Inbox {
+    events: Vec<Event>,
+    /// Whether a thread is at it.
+    attended: bool,
 }
 
 /// The lock that the kernel keeps for this engine: held, or about to be handed on.
@@ -345,16 +375,17 @@ impl LockQueue {
     pub(crate) fn new(opened: Opened, means: Arc<Means>) -> Self {
         let Opened {
             site,
-            writable,
             identity,
             network,
         } = opened;
         Self {
-            writable,
             identity,
             network,
             means,
+            writable: AtomicBool::new(site.writable),
             dead: AtomicBool::new(false),
+            slow: site.as_name().is_some(),
+            inbox: Mutex::default(),
             state: Mutex::new(State {
                 next: 0,
                 waiting: LinkedHashMap::default(),
@@ -375,6 +406,23 @@ impl LockQueue {
                 remove: None,
             }),
         }
+    }
+
+    /// Whether the file may be written to.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.writable.load(Ordering::Acquire)
+    }
+
+    /// Takes another description of the file, if it is the first one to write to.
+    pub(crate) fn offer(&self, site: Site) {
+        if !site.writable || self.is_writable() {
+            return;
+        }
+        let mut state = self.state();
+        let spare = state.spare.replace(Arc::new(site));
+        self.writable.store(true, Ordering::Release);
+        drop(state);
+        drop(spare);
     }
 
     /// What holds the lock while somebody here does.
@@ -636,11 +684,6 @@ impl LockQueue {
         });
     }
 
-    /// Ends the wait of `ticket`, if it goes on.
-    pub(crate) fn time_out(self: &Arc<Self>, ticket: Ticket) {
-        let _ = self.change(|state| state.fail(Some(ticket), Failure::TimedOut));
-    }
-
     /// What takes a hold away that may not last longer than `max_hold`.
     fn expiry(
         self: &Arc<Self>,
@@ -650,14 +693,8 @@ impl LockQueue {
         let Some(at) = max_hold.and_then(|time| Instant::now().checked_add(time)) else {
             return Ok(None);
         };
-        let expiry = Expiry {
-            queue: Arc::downgrade(self),
-            ticket,
-        };
-        self.means
-            .clock
-            .wake_at(at, Waker::from(Arc::new(expiry)))
-            .map(Some)
+        let over = self.teller(Event::HoldOver(ticket));
+        self.means.clock.wake_at(at, over).map(Some)
     }
 
     /// When the hold `ticket` will be taken away, if it is to be.
@@ -807,65 +844,85 @@ impl LockQueue {
         self.dead.load(Ordering::Acquire)
     }
 
-    /// Makes another try on behalf of a head for which nobody can wait.
-    fn sweep(self: &Arc<Self>) {
-        let _ = self.change(|state| {
-            if let Sent::Sweeping(_) = state.sent {
-                state.try_for_head(self);
-            }
-        });
-    }
-
-    /// Something became of the name that is the lock.
-    fn notice(self: &Arc<Self>) {
-        let _ = self.change(|state| {
-            if state.held.is_none() || state.is_held() {
-                state.doubt = None;
-            } else if state.doubt.is_none() {
-                // Not put off by what others do with the name in the meantime.
-                let again = self.call(Self::lose_if_gone);
-                let at = Instant::now() + DOUBT;
-                state.doubt = self.means.clock.wake_at(at, again).ok();
-            }
-            // Nobody where somebody has just entered the queue, after his own try.
-            if let Sent::Sweeping(_) | Sent::Nobody = state.sent {
-                state.try_for_head(self);
-            }
-        });
-    }
-
-    /// Looks once more whether the lock was taken away.
-    fn lose_if_gone(self: &Arc<Self>) {
-        let (doubt, _) = self.change(|state| {
-            if state.held.is_some() && !state.is_held() {
-                let holds = mem::take(&mut state.holds);
-                state.lose(holds, LostReason::Broken);
-            }
-            state.doubt.take()
-        });
-        drop(doubt);
-    }
-
-    /// Calls this queue back, if it is still there then.
-    fn call(self: &Arc<Self>, call: fn(&Arc<Self>)) -> Waker {
+    /// Tells this queue of an event, if it is still there then.
+    pub(crate) fn teller(self: &Arc<Self>, event: Event) -> Waker {
         let queue = Arc::downgrade(self);
-        Waker::from(Arc::new(Call { queue, call }))
+        Waker::from(Arc::new(Teller { queue, event }))
     }
 
-    /// Ends the moment in which the lock is left alone.
-    fn rested(self: &Arc<Self>) {
-        let _ = self.change(|state| {
-            if let Sent::Resting(_) = state.sent {
-                state.sent = Sent::Nobody;
-                // What was told of the name during the rest is not told again.
-                if state
-                    .head()
-                    .is_some_and(|head| head.want.protocol.is_name())
-                {
+    /// Deals with an event, on the thread of the clock or the watcher if that takes but a moment.
+    /// All queues of the engine share those threads, so what may take longer, such as to wait for
+    /// this queue's mutex while a try reads a large directory, is done by a helper.
+    fn tell(self: &Arc<Self>, event: Event) {
+        if !self.slow {
+            return self.attend(event);
+        }
+        let mut inbox = lock(&self.inbox);
+        if !inbox.events.contains(&event) {
+            inbox.events.push(event);
+        }
+        if mem::replace(&mut inbox.attended, true) {
+            return;
+        }
+        drop(inbox);
+        let queue = Arc::clone(self);
+        if !self.means.helpers.run_task(move || queue.attend_all()) {
+            self.attend_all();
+        }
+    }
+
+    fn attend_all(self: &Arc<Self>) {
+        loop {
+            let mut inbox = lock(&self.inbox);
+            let events = mem::take(&mut inbox.events);
+            inbox.attended = !events.is_empty();
+            drop(inbox);
+            if events.is_empty() {
+                return;
+            }
+            events.into_iter().for_each(|event| self.attend(event));
+        }
+    }
+
+    fn attend(self: &Arc<Self>, event: Event) {
+        let (doubt, _) = self.change(|state| match event {
+            Event::Sweep => {
+                if let Sent::Sweeping(_) = state.sent {
                     state.try_for_head(self);
                 }
+                None
+            }
+            Event::Notice => state.notice(self),
+            Event::Doubt => {
+                if state.held.is_some() && !state.is_held() {
+                    let holds = mem::take(&mut state.holds);
+                    state.lose(holds, LostReason::Broken);
+                }
+                state.doubt.take()
+            }
+            Event::Rested => {
+                if let Sent::Resting(_) = state.sent {
+                    state.sent = Sent::Nobody;
+                    // What was told of the name during the rest is not told again.
+                    if self.slow {
+                        state.try_for_head(self);
+                    }
+                }
+                None
+            }
+            Event::WaitOver(ticket) => {
+                state.fail(Some(ticket), Failure::TimedOut);
+                None
+            }
+            Event::HoldOver(ticket) => {
+                if let Ok(index) = state.hold(ticket) {
+                    let over = state.holds.remove(index).into_iter().collect();
+                    state.lose(over, LostReason::Expired);
+                }
+                None
             }
         });
+        drop(doubt);
     }
 }
 
@@ -893,6 +950,24 @@ impl State {
             want: waiter.want,
             blocking: waiter.blocking,
         })
+    }
+
+    /// Looks at the name that is the lock. The alarm that comes back is not needed any more.
+    fn notice(&mut self, queue: &Arc<LockQueue>) -> Option<Alarm> {
+        let mut needless = None;
+        if self.held.is_none() || self.is_held() {
+            needless = self.doubt.take();
+        } else if self.doubt.is_none() {
+            // Not put off by what others do with the name in the meantime.
+            let again = queue.teller(Event::Doubt);
+            let at = Instant::now() + DOUBT;
+            self.doubt = queue.means.clock.wake_at(at, again).ok();
+        }
+        // Nobody where somebody has just entered the queue, after his own try.
+        if let Sent::Sweeping(_) | Sent::Nobody = self.sent {
+            self.try_for_head(queue);
+        }
+        needless
     }
 
     /// Whether what is held is still what everybody else sees.
@@ -927,6 +1002,10 @@ impl State {
 
     /// Makes a try. A lock that is only for the moment in nobody's reach counts as held.
     fn try_lock(&mut self, want: Want) -> io::Result<bool> {
+        if want.needs_write() && !self.site.writable {
+            let writable = self.another(true)?;
+            self.spare = Some(mem::replace(&mut self.site, writable));
+        }
         let tried = want.protocol.scheme().try_lock(&self.site, want);
         self.out_of_reach = tried
             .as_ref()
@@ -944,7 +1023,7 @@ impl State {
             let interest = Interest {
                 name: database.unwrap_or(name.name()).to_owned(),
                 content: database.is_some(),
-                waker: queue.call(LockQueue::notice),
+                waker: queue.teller(Event::Notice),
             };
             queue.means.watcher.watch(&self.site.file, interest)
         });
@@ -959,7 +1038,7 @@ impl State {
         }
         self.keeper = keeper.map(|pid| {
             let watcher = &queue.means.watcher;
-            let watch = watcher.watch_process(pid, queue.call(LockQueue::notice));
+            let watch = watcher.watch_process(pid, queue.teller(Event::Notice));
             // It may have ended since the try.
             self.out_of_reach |= watch.is_err();
             (pid, watch.ok())
@@ -1126,13 +1205,19 @@ impl State {
         self.sweep(queue);
     }
 
+    /// Another description of the file.
+    fn another(&mut self, write: bool) -> io::Result<Arc<Site>> {
+        if let Some(spare) = self.spare.take_if(|spare| spare.writable || !write) {
+            return Ok(spare);
+        }
+        let file = reopen(&self.site.file, write)?;
+        Ok(Arc::new(Site::file(file, write)))
+    }
+
     /// A wait on a description of its own.
     fn kernel_wait(&mut self, queue: &LockQueue, want: Want) -> io::Result<Arc<KernelWait>> {
         let signal = queue.means.signal.map_or_else(sys::Signal::any, Ok)?;
-        let site = match self.spare.take() {
-            Some(site) => site,
-            None => Arc::new(Site::file(reopen(&self.site.file, queue.writable)?)),
-        };
+        let site = self.another(want.needs_write() || self.site.writable)?;
         let local = !queue.network;
         KernelWait::new(site, local, want, signal, &queue.means.clock).map(Arc::new)
     }
@@ -1150,7 +1235,7 @@ impl State {
             Some(_) => (later(BACKSTOP_UNWATCHED), None),
             None => (means.next_sweep(), Some(Arc::clone(means))),
         };
-        match means.clock.wake_at(at, queue.call(LockQueue::sweep)) {
+        match means.clock.wake_at(at, queue.teller(Event::Sweep)) {
             Ok(alarm) => {
                 if swept.is_some() {
                     means.swept.fetch_add(1, Ordering::Relaxed);
@@ -1170,19 +1255,11 @@ impl State {
         let Some(Held { want, .. }) = self.held.take() else {
             return Ok(());
         };
-        let scheme = want.protocol.scheme();
         let vacant = self.waiting.is_empty();
-        let removed = match self.remove.take_if(|_| vacant) {
-            // Sharers elsewhere still rely on the file: the last of all removes it.
-            Some(target)
-                if want.mode == Mode::Exclusive
-                    || scheme
-                        .try_lock(&self.site, want.exclusive())
-                        .unwrap_or(false) =>
-            {
-                target.remove(queue.identity)
-            }
-            _ => Ok(()),
+        let target = self.remove.take_if(|_| vacant);
+        let (scheme, removed) = match target {
+            Some(target) => self.remove_file(queue, want, &target),
+            None => (want.protocol.scheme(), Ok(())),
         };
         let unlocked = scheme.unlock(&self.site);
         if unlocked.is_err() && self.site.as_name().is_none() {
@@ -1197,7 +1274,7 @@ impl State {
                 && let Ok(alarm) = queue
                     .means
                     .clock
-                    .wake_at(until, queue.call(LockQueue::rested))
+                    .wake_at(until, queue.teller(Event::Rested))
             {
                 self.sent = Sent::Resting(alarm);
             }
@@ -1207,25 +1284,42 @@ impl State {
         }
         unlocked.and(removed)
     }
+
+    /// Removes the lock file if nobody relies on it: sharers elsewhere do, so the last of all
+    /// removes it, and so does a holder in the other lock family, whom a lock of one family does not
+    /// exclude. The first result gives back what is held then.
+    fn remove_file(
+        &self,
+        queue: &LockQueue,
+        want: Want,
+        target: &Target,
+    ) -> (&'static dyn Scheme, io::Result<()>) {
+        let exclusive = want.exclusive();
+        let everybody = Want {
+            protocol: Protocol::Native,
+            ..exclusive
+        };
+        // On a network file system the families are one.
+        let one = ALL_ONE || queue.network;
+        let by = if one || !self.site.writable && !target.is_guests() {
+            exclusive
+        } else {
+            everybody
+        };
+        let scheme = by.protocol.scheme();
+        let alone = by == want || scheme.try_lock(&self.site, by).unwrap_or(false);
+        let removed = match alone {
+            true => target.remove(queue.identity),
+            false => Ok(()),
+        };
+        (scheme, removed)
+    }
 }
 
 /// Some moment after `pause`.
 fn later(pause: Duration) -> Instant {
     let part = RandomState::new().hash_one(()) % 512;
     Instant::now() + pause + pause * u32::try_from(part).unwrap_or(0) / 1024
-}
-
-struct Call {
-    queue: Weak<LockQueue>,
-    call: fn(&Arc<LockQueue>),
-}
-
-impl Wake for Call {
-    fn wake(self: Arc<Self>) {
-        if let Some(queue) = self.queue.upgrade() {
-            (self.call)(&queue);
-        }
-    }
 }
 
 #[cfg(all(test, target_os = "linux", not(any(loom, shuttle))))]
@@ -1245,7 +1339,7 @@ mod tests {
             swept: AtomicUsize::new(0),
             epoch: Instant::now(),
         };
-        let target = Target::ambient(path, true).expect("a path");
+        let target = Target::ambient(path, true, true).expect("a path");
         let opened = target.open().expect("a file");
         Arc::new(LockQueue::new(opened, Arc::new(means)))
     }

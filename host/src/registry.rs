@@ -16,8 +16,10 @@ use crate::target::Identity;
 pub(crate) struct Registry {
     queues: Mutex<Queues>,
     /// The owners that do nothing at all until a certain wait is over, and that wait.
-    suspended: Mutex<HashMap<OwnerId, (Arc<LockQueue>, Ticket)>>,
+    suspended: Mutex<HashMap<OwnerId, Suspended>>,
     labels: Mutex<HashMap<OwnerId, String>>,
+    #[cfg(feature = "sandbox")]
+    pub(crate) guests: crate::territory::Territories,
     next: AtomicU64,
 }
 
@@ -27,10 +29,15 @@ impl Default for Registry {
             queues: Mutex::default(),
             suspended: Mutex::default(),
             labels: Mutex::default(),
+            #[cfg(feature = "sandbox")]
+            guests: crate::territory::Territories::default(),
             next: AtomicU64::new(1),
         }
     }
 }
+
+/// The wait of an owner that does nothing meanwhile.
+type Suspended = (Arc<LockQueue>, Ticket);
 
 /// What a lock is kept on: a file, or a name in a directory.
 type Key = (Identity, Option<OsString>);
@@ -77,21 +84,26 @@ impl Registry {
         lock(&self.labels).remove(&owner);
     }
 
-    /// The queue of an open file: the one there is, or a new one around this descriptor. One
-    /// whose descriptor cannot be written to gives way to one whose can.
+    /// The queue of an open file: the one there is, or a new one around this descriptor. One that
+    /// has no descriptor to write to gets this one, if it is one.
     pub(crate) fn queue(&self, opened: Opened, means: &Arc<Means>) -> Arc<LockQueue> {
         let mut queues = lock(&self.queues);
         let name = opened.site.as_name().map(|name| name.name().to_owned());
         let known = queues.known.entry((opened.identity, name)).or_default();
-        if let Some(queue) = known.upgrade()
-            && !queue.is_dead()
-            && (queue.writable || !opened.writable)
-        {
+        let before = known.upgrade();
+        if let Some(queue) = before.as_ref().filter(|queue| !queue.is_dead()) {
+            let queue = Arc::clone(queue);
+            // Not under the mutex: to close a file can take its time.
+            drop(queues);
+            drop(before);
+            queue.offer(opened.site);
             return queue;
         }
         let queue = Arc::new(LockQueue::new(opened, Arc::clone(means)));
         *known = Arc::downgrade(&queue);
         queues.tidy();
+        drop(queues);
+        drop(before);
         queue
     }
 
@@ -99,8 +111,13 @@ impl Registry {
     /// notes nothing, if that closes a cycle of owners who wait for one another. It cannot unless
     /// `blocks`: unless others may be waiting for something that `owner` holds or awaits.
     ///
-    /// The mutex is held for the whole walk, so that nobody in it can begin or end such a wait
-    /// meanwhile; and a suspended owner cannot release. So what looks like a cycle is one.
+    /// No mutex is held while a queue is looked at, since a queue can be busy. So this takes three
+    /// steps. First the wait is noted: of several owners who close a cycle at the same time, the last
+    /// one sees the waits of all the others. Then a walk follows who blocks whom. A cycle that it finds
+    /// may have been none, if an owner in it released one lock and then waited for another; so at last
+    /// the walk looks once more at who blocks whom in it, and then, in one step, whether all those
+    /// waits have been there throughout, and takes this one back. An owner that waits cannot release,
+    /// so then it was one; and of the owners who find the same cycle only the first is told.
     pub(crate) fn suspend(
         &self,
         owner: OwnerId,
@@ -108,15 +125,20 @@ impl Registry {
         ticket: Ticket,
         blocks: bool,
     ) -> bool {
-        let mut suspended = lock(&self.suspended);
-        let mut walk = Vec::new();
-        if blocks {
-            walk.push((Arc::clone(queue), ticket));
+        let own = (Arc::clone(queue), ticket);
+        lock(&self.suspended).insert(owner, own.clone());
+        if !blocks {
+            return true;
         }
+        // Each wait with the owner whose wait it is, and the place of the wait that led to it.
+        let mut walk = vec![(owner, own, 0)];
         let mut seen = HashSet::new();
         // Whoever blocks one waiter of a queue blocks those behind it too.
         let mut seen_to = HashMap::new();
-        while let Some((queue, ticket)) = walk.pop() {
+        let mut next = 0;
+        while let Some((_, (queue, ticket), _)) = walk.get(next).cloned() {
+            let from = next;
+            next += 1;
             let to = seen_to.entry(Arc::as_ptr(&queue)).or_insert(0);
             if *to >= ticket {
                 continue;
@@ -127,14 +149,46 @@ impl Registry {
             *to = ticket;
             for blocker in blockers {
                 if blocker == owner {
-                    return false;
-                }
-                if seen.insert(blocker) {
-                    walk.extend(suspended.get(&blocker).cloned());
+                    if self.withdraw(&walk, from) {
+                        return false;
+                    }
+                } else if seen.insert(blocker) {
+                    let wait = lock(&self.suspended).get(&blocker).cloned();
+                    walk.extend(wait.map(|wait| (blocker, wait, from)));
                 }
             }
         }
-        suspended.insert(owner, (Arc::clone(queue), ticket));
+        true
+    }
+
+    /// Takes back the first wait of a walk, if it and those that lead from it to the one at `last` are
+    /// a cycle.
+    fn withdraw(&self, walk: &[(OwnerId, Suspended, usize)], last: usize) -> bool {
+        let mut cycle = vec![last];
+        while let Some(&at) = cycle.last().filter(|at| **at > 0) {
+            cycle.push(walk[at].2);
+        }
+        let mut blocks = walk[0].0;
+        for &at in &cycle {
+            let (owner, (queue, ticket), _) = &walk[at];
+            let blockers = queue.blockers(*ticket);
+            if !blockers.is_some_and(|blockers| blockers.contains(&blocks)) {
+                return false;
+            }
+            blocks = *owner;
+        }
+        let mut suspended = lock(&self.suspended);
+        let is_noted = |at: &usize| {
+            let (owner, (queue, ticket), _) = &walk[*at];
+            let noted = suspended.get(owner);
+            noted.is_some_and(|(other, then)| Arc::ptr_eq(queue, other) && ticket == then)
+        };
+        if !cycle.iter().all(is_noted) {
+            return false;
+        }
+        let own = suspended.remove(&walk[0].0);
+        drop(suspended);
+        drop(own);
         true
     }
 

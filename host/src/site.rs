@@ -17,6 +17,8 @@ use crate::sys::Identity;
 pub(crate) struct Site {
     /// The lock file. Where the lock is a name, the directory that the name is in.
     pub(crate) file: File,
+    /// Whether the file is open for writing, without which there is no exclusive record lock.
+    pub(crate) writable: bool,
     /// Boxed, since most locks have none.
     name: Option<Box<Name>>,
 }
@@ -25,8 +27,6 @@ pub(crate) struct Site {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) site: Site,
-    /// Whether the file may be written to.
-    pub(crate) writable: bool,
     /// That of the file of the site; of a row that of its database.
     pub(crate) identity: Identity,
     /// Whether it lies on a network file system.
@@ -67,8 +67,12 @@ pub(crate) struct Made {
 }
 
 impl Site {
-    pub(crate) fn file(file: File) -> Self {
-        Self { file, name: None }
+    pub(crate) fn file(file: File, writable: bool) -> Self {
+        Self {
+            file,
+            writable,
+            name: None,
+        }
     }
 
     pub(crate) fn name(dir: File, name: OsString, database: Option<PathBuf>) -> Self {
@@ -79,6 +83,7 @@ impl Site {
         };
         Self {
             file: dir,
+            writable: true,
             name: Some(Box::new(name)),
         }
     }

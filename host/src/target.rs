@@ -6,13 +6,26 @@
 //!   dangling symbolic link to wherever that leads. Where the file comes and goes meanwhile, both
 //!   in one step, and no link at all: two steps can miss a file that is removed and created in
 //!   step with them for as long as that goes on.
-//! - For writing if possible, since an exclusive record lock needs that; else for reading.
+//! - For writing only if the lock may need it, as an exclusive record lock does: a program that is
+//!   open for writing cannot be executed. If that is refused, for reading.
 //! - Never truncate. Never wait: a FIFO or a terminal must not block the caller.
 //! - Regular files only.
+//!
+//! A path of a guest has more rules, all of them here: it is resolved beneath its directory by every
+//! system call, files are created within a [`Quota`], and only what is certainly a lock file and
+//! nothing else is removed.
 
+use std::ffi::OsStr;
+#[cfg(feature = "sandbox")]
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "sandbox")]
+use std::sync::Arc;
+
+#[cfg(feature = "sandbox")]
+use cap_std::fs::{Dir, MetadataExt as _};
 
 use crate::Protocol;
 use crate::site::{Opened, Place, Site};
@@ -27,6 +40,8 @@ pub(crate) struct Target {
     /// That of the lock file, or else of the directory in which the lock is a name.
     path: PathBuf,
     create: bool,
+    /// Whether to open the file for writing at once.
+    write: bool,
     place: Place,
     /// The one in which the lock is a row.
     database: PathBuf,
@@ -38,10 +53,28 @@ enum Base {
     Ambient,
     /// A granted directory; the path leads nowhere but beneath it.
     #[cfg(feature = "sandbox")]
-    Beneath(std::sync::Arc<cap_std::fs::Dir>),
+    Beneath(Granted),
 }
 
-#[derive(Clone, Copy)]
+/// A directory granted to a guest, and how many files the guest may create.
+#[cfg(feature = "sandbox")]
+#[derive(Clone, Debug)]
+pub(crate) struct Granted {
+    pub(crate) dir: Arc<Dir>,
+    pub(crate) quota: Arc<dyn Quota>,
+}
+
+/// Limits the files that a guest creates.
+#[cfg(feature = "sandbox")]
+pub(crate) trait Quota: fmt::Debug + Send + Sync {
+    /// Counts a file that is about to be created. Fails if it would be one too many.
+    fn count(&self, dir: &Arc<Dir>, path: &Path) -> io::Result<()>;
+
+    /// Takes that back: the file was not created.
+    fn discount(&self, dir: &Arc<Dir>, path: &Path);
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Access {
     ReadWrite,
     Create,
@@ -55,7 +88,7 @@ pub(crate) const TRIES: usize = 64;
 
 impl Target {
     /// A path of this process. It is made absolute, since the working directory may change.
-    pub(crate) fn ambient(path: &Path, create: bool) -> io::Result<Self> {
+    pub(crate) fn ambient(path: &Path, create: bool, write: bool) -> io::Result<Self> {
         let path = if path.is_absolute() {
             path.to_owned()
         } else {
@@ -65,6 +98,7 @@ impl Target {
             base: Base::Ambient,
             path,
             create,
+            write,
             place: Place::File,
             database: PathBuf::new(),
         })
@@ -72,15 +106,12 @@ impl Target {
 
     /// A path beneath a directory.
     #[cfg(feature = "sandbox")]
-    pub(crate) fn beneath(
-        dir: std::sync::Arc<cap_std::fs::Dir>,
-        path: PathBuf,
-        create: bool,
-    ) -> Self {
+    pub(crate) fn beneath(granted: Granted, path: PathBuf, create: bool, write: bool) -> Self {
         Self {
-            base: Base::Beneath(dir),
+            base: Base::Beneath(granted),
             path,
             create,
+            write,
             place: Place::File,
             database: PathBuf::new(),
         }
@@ -99,7 +130,8 @@ impl Target {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, directory));
         }
         let database = match (&place, database) {
-            (Place::Row(_), Some(database)) => std::path::absolute(database)?,
+            #[cfg(all(unix, feature = "sqlite"))]
+            (Place::Row(_), Some(database)) => crate::protocol::locate_database(database)?,
             (Place::Row(_), None) => {
                 let missing = "no database is named for it";
                 return Err(io::Error::new(io::ErrorKind::Unsupported, missing));
@@ -129,14 +161,19 @@ impl Target {
         self.open_or(false)
     }
 
+    /// Opens the file for writing, though it was opened for reading before.
+    pub(crate) fn open_for_writing(&self) -> io::Result<Opened> {
+        self.open_file(false, true)
+    }
+
     fn open_or(&self, create: bool) -> io::Result<Opened> {
         match &self.place {
-            Place::File => self.open_file(create),
+            Place::File => self.open_file(create, self.write),
             Place::Name(name) => {
                 let dir = self.open_dir()?;
+                self.refuse_reserved(Some(&dir), name)?;
                 let identity = Identity::of(&dir, &dir.metadata()?)?;
                 Ok(Opened {
-                    writable: true,
                     identity,
                     network: identity.is_network(&dir),
                     site: Site::name(dir, name.clone(), None),
@@ -156,7 +193,7 @@ impl Target {
         match &self.base {
             Base::Ambient => sys::open_dir(&self.path),
             #[cfg(feature = "sandbox")]
-            Base::Beneath(dir) => {
+            Base::Beneath(Granted { dir, .. }) => {
                 // Good for resolution, and for nothing that needs more than a path.
                 let dir = dir.open_dir(&self.path).map_err(escape)?;
                 sys::read_dir(dir.into_std_file())
@@ -164,9 +201,14 @@ impl Target {
         }
     }
 
-    fn open_file(&self, create: bool) -> io::Result<Opened> {
+    fn open_file(&self, create: bool, write: bool) -> io::Result<Opened> {
         use io::ErrorKind as E;
-        let mut access = Access::ReadWrite;
+        let first = if write {
+            Access::ReadWrite
+        } else {
+            Access::Read
+        };
+        let mut access = first;
         let mut tries = 0..TRIES;
         let mut raced = false;
         let file = loop {
@@ -175,18 +217,19 @@ impl Target {
                 Err(e) if tries.next().is_none() => return Err(e),
                 Err(e) => {
                     let known = e.raw_os_error().and_then(sys::kind_of);
-                    access = match (access, known.unwrap_or_else(|| e.kind())) {
+                    let known = known.unwrap_or_else(|| e.kind());
+                    access = match (access, known) {
                         // Windows knows no such step that does not follow links.
-                        (Access::ReadWrite, E::NotFound) if raced && cfg!(unix) => {
+                        (_, E::NotFound) if access == first && raced && cfg!(unix) => {
                             Access::OpenOrCreate
                         }
-                        (Access::ReadWrite, E::NotFound) if create => Access::Create,
+                        (_, E::NotFound) if access == first && create => Access::Create,
                         (Access::Create, E::AlreadyExists) => {
                             raced = true;
-                            Access::ReadWrite
+                            first
                         }
                         // A link.
-                        (Access::OpenOrCreate, E::InvalidInput) => Access::ReadWrite,
+                        (Access::OpenOrCreate, E::InvalidInput) => first,
                         // The directory's permissions, or a file of somebody else's.
                         (Access::OpenOrCreate, E::PermissionDenied) => Access::Create,
                         (Access::ReadWrite, E::PermissionDenied) => Access::Read,
@@ -202,13 +245,17 @@ impl Target {
         if !metadata.is_file() {
             return Err(io::Error::new(E::InvalidInput, "not a regular file"));
         }
-        let writable = !matches!(access, Access::Read);
+        let writable = access != Access::Read;
         let identity = Identity::of(&file, &metadata)?;
+        let network = identity.is_network(&file);
+        // There every exclusive lock needs it.
+        if network && first == Access::Read && !writable {
+            return self.open_file(create, true);
+        }
         Ok(Opened {
-            writable,
             identity,
-            network: identity.is_network(&file),
-            site: Site::file(file),
+            network,
+            site: Site::file(file, writable),
         })
     }
 
@@ -231,7 +278,7 @@ impl Target {
                 .custom_flags(flags)
                 .open(&self.path),
             #[cfg(feature = "sandbox")]
-            Base::Beneath(dir) => {
+            Base::Beneath(Granted { dir, quota }) => {
                 let mut options = cap_std::fs::OpenOptions::new();
                 options
                     .read(true)
@@ -239,36 +286,117 @@ impl Target {
                     .create_new(create)
                     .create(either);
                 cap_std::fs::OpenOptionsExt::custom_flags(&mut options, flags);
-                let file = dir.open_with(&self.path, &options).map_err(escape);
+                let open = || dir.open_with(&self.path, &options).map_err(escape);
+                let file = if create || either {
+                    self.refuse_reserved(None, self.path.file_name().unwrap_or_default())?;
+                    quota.count(dir, &self.path)?;
+                    open().inspect_err(|_| quota.discount(dir, &self.path))
+                } else {
+                    open()
+                };
                 file.map(cap_std::fs::File::into_std)
             }
         }
     }
 
+    /// Refuses to make for a guest what others would take for a part of an existence lock. `dir` is
+    /// the directory of the name, if it is open.
+    #[cfg_attr(
+        not(feature = "sandbox"),
+        expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "guests only")
+    )]
+    fn refuse_reserved(&self, dir: Option<&File>, name: &OsStr) -> io::Result<()> {
+        #[cfg(feature = "sandbox")]
+        if let Base::Beneath(granted) = &self.base {
+            let opened;
+            let dir = match dir {
+                Some(dir) => dir,
+                None => {
+                    opened = granted.parent(&self.path)?;
+                    &opened
+                }
+            };
+            if crate::protocol::is_reserved(dir, name) {
+                let reserved = "the name belongs to existence locks";
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, reserved));
+            }
+        }
+        let _ = (dir, name);
+        Ok(())
+    }
+
     /// Whether the path still leads to what `identity` is that of.
     pub(crate) fn is(&self, identity: Identity) -> io::Result<bool> {
         if let Place::Row(_) = self.place {
-            return Ok(Identity::at(&self.database, true)? == Some(identity));
+            return Ok(Identity::at(&self.database, false)? == Some(identity));
         }
-        // Only compares, and so needs no care about where the path may have come to lead.
         let found = match &self.base {
-            Base::Ambient => Identity::at(&self.path, true),
+            Base::Ambient => Identity::at(&self.path, true)?,
             #[cfg(feature = "sandbox")]
-            Base::Beneath(dir) => Identity::beneath(dir, &self.path, true),
+            Base::Beneath(granted) => granted.identity(&self.path)?,
         };
-        Ok(found? == Some(identity))
+        Ok(found == Some(identity))
     }
 
-    /// Removes the file if the path is the name of `identity`, and not a link to it.
+    /// Removes the file if the path is the name of `identity`, and not a link to it. A guest's is
+    /// removed only if it is empty and has no other name: then it is a lock file and nothing else.
     pub(crate) fn remove(&self, identity: Identity) -> io::Result<()> {
         match &self.base {
             Base::Ambient => sys::remove(&self.path, identity),
             #[cfg(feature = "sandbox")]
-            Base::Beneath(dir) => match Identity::beneath(dir, &self.path, false)? {
-                Some(found) if found == identity => dir.remove_file(&self.path),
-                _ => Ok(()),
+            Base::Beneath(granted) => granted.remove(&self.path, identity),
+        }
+    }
+
+    /// Whether the file is removed only by a holder that excludes the users of both lock families.
+    pub(crate) fn is_guests(&self) -> bool {
+        match &self.base {
+            Base::Ambient => false,
+            #[cfg(feature = "sandbox")]
+            Base::Beneath(_) => true,
+        }
+    }
+}
+
+#[cfg(feature = "sandbox")]
+impl Granted {
+    /// The directory in which the last part of a path is a name.
+    fn parent(&self, path: &Path) -> io::Result<File> {
+        let parent = path.parent().filter(|parent| *parent != Path::new(""));
+        let parent = parent.unwrap_or(Path::new("."));
+        let dir = self.dir.open_dir(parent).map_err(escape)?;
+        Ok(dir.into_std_file())
+    }
+
+    /// The identity of what a path leads to; none if nothing is there. What lies outside of the
+    /// directory is not looked at: to the guest, nothing is there.
+    fn identity(&self, path: &Path) -> io::Result<Option<Identity>> {
+        // Without following a link first, which takes a single call for most paths.
+        let found = match self.dir.symlink_metadata(path) {
+            Ok(metadata) if metadata.is_symlink() => self.dir.metadata(path),
+            found => found,
+        };
+        match found {
+            Ok(metadata) => Ok(Some(Identity::new(metadata.dev(), metadata.ino()))),
+            Err(e) if is_escape(&e) => Ok(None),
+            Err(e) => match e.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
+                _ => Err(e),
             },
         }
+    }
+
+    fn remove(&self, path: &Path, identity: Identity) -> io::Result<()> {
+        let name = path.file_name().unwrap_or_default();
+        // Opened once, so that nobody can exchange it between the look and the removal.
+        let dir = match self.parent(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            dir => dir?,
+        };
+        if crate::protocol::is_reserved(&dir, name) {
+            return Ok(());
+        }
+        sys::remove_empty(&dir, name, identity)
     }
 }
 
@@ -276,8 +404,13 @@ impl Target {
 /// permissions. Nobody but the resolver refuses without an error number.
 #[cfg(feature = "sandbox")]
 fn escape(error: io::Error) -> io::Error {
-    if error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none() {
+    if is_escape(&error) {
         return io::Error::new(io::ErrorKind::InvalidInput, error);
     }
     error
+}
+
+#[cfg(feature = "sandbox")]
+fn is_escape(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
 }

@@ -89,7 +89,7 @@ impl KernelWait {
         if let Some(recall) = progress.recall.take() {
             let scheme = self.want.protocol.scheme();
             let _ = match recall.held() {
-                Some(file) => scheme.unlock(&Site::file(file)),
+                Some(file) => scheme.unlock(&Site::file(file, self.site.writable)),
                 None => scheme.unlock(&self.site),
             };
         } else if let Outcome::Locked = outcome {
@@ -165,11 +165,19 @@ pub(crate) struct Helpers {
     work: Condvar,
 }
 
-/// A wait, and whom to tell how it ended.
-struct Job {
-    wait: Arc<KernelWait>,
-    done: Box<dyn FnOnce(Outcome) -> Woken + Send>,
+/// What a helper does.
+enum Job {
+    /// Waits, and tells how it ended.
+    Wait {
+        wait: Arc<KernelWait>,
+        done: Box<dyn FnOnce(Outcome) -> Woken + Send>,
+    },
+    /// Something that may take longer than the threads of the clock and the watcher have.
+    Task(Box<dyn FnOnce() + Send>),
 }
+
+/// How many threads there may be for tasks beyond the limit on those that wait.
+const TASKS: usize = 8;
 
 #[derive(Default)]
 struct Pool {
@@ -212,17 +220,24 @@ impl Helpers {
         wait: Arc<KernelWait>,
         done: impl FnOnce(Outcome) -> Woken + Send + 'static,
     ) -> bool {
-        let job = Job {
-            wait,
-            done: Box::new(done),
-        };
+        let done = Box::new(done);
+        self.take(Job::Wait { wait, done }, self.limit)
+    }
+
+    /// Does something on a thread of its own. Answers `false`, and does nothing, where there is none
+    /// left.
+    pub(crate) fn run_task(self: &Arc<Self>, task: impl FnOnce() + Send + 'static) -> bool {
+        self.take(Job::Task(Box::new(task)), self.limit.saturating_add(TASKS))
+    }
+
+    fn take(self: &Arc<Self>, job: Job, limit: usize) -> bool {
         let mut pool = self.pool();
         if pool.has_spare() {
             pool.jobs.push_back(job);
             self.work.notify_one();
             return true;
         }
-        if pool.threads == self.limit {
+        if pool.threads >= limit {
             return false;
         }
         let helpers = Arc::clone(self);
@@ -237,10 +252,9 @@ impl Helpers {
     /// Calls a wait back, whether a thread is at it already or not.
     pub(crate) fn call_back(&self, wait: &Arc<KernelWait>) {
         let mut pool = self.pool();
-        let queued = pool
-            .jobs
-            .iter()
-            .position(|job| Arc::ptr_eq(&job.wait, wait));
+        let queued = pool.jobs.iter().position(
+            |job| matches!(job, Job::Wait { wait: queued, .. } if Arc::ptr_eq(queued, wait)),
+        );
         let job = queued.and_then(|index| pool.jobs.remove(index));
         if job.is_none() && wait.interrupt() && wait.local {
             pool.returning += 1;
@@ -252,7 +266,18 @@ impl Helpers {
     fn work(&self, mut job: Job) {
         sys::keep_signals_away();
         loop {
-            let Job { wait, done } = job;
+            let (wait, done) = match job {
+                Job::Wait { wait, done } => (wait, done),
+                Job::Task(task) => {
+                    task();
+                    let next = self.pool().jobs.pop_front();
+                    job = match next.or_else(|| self.await_work()) {
+                        Some(next) => next,
+                        None => return,
+                    };
+                    continue;
+                }
+            };
             let outcome = wait.run(Deadline::Never);
             let returned = wait.local && wait.is_returning();
             // Its descriptor shall not stay open for as long as this thread idles.

@@ -13,15 +13,26 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use crate::sync::Mutex;
+use crate::sys::Process;
 
 /// What the watches of an engine share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Watcher {
     #[cfg_attr(
         not(target_os = "linux"),
         expect(dead_code, reason = "nothing is watched")
     )]
     state: Mutex<system::State>,
+    process: Process,
+}
+
+impl Default for Watcher {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            process: Process::current(),
+        }
+    }
 }
 
 /// A directory or a process that is watched, until this is dropped.
@@ -78,6 +89,10 @@ impl Watcher {
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        // A forked child shares what tells of the directories, and would end that for its parent.
+        if self.watcher.process.is_parent() {
+            return;
+        }
         system::forget(&self.watcher, self.key);
     }
 }

@@ -35,13 +35,15 @@ Exit status:
   64 wrong usage, 65 COMPONENT is not a command component or imports what is not there,
   66 COMPONENT or a directory cannot be read, 134 it trapped")]
 pub(crate) struct Run {
-    /// Grant a directory, its files and the locks on them, under its own name or as GUEST; for
-    /// example `--dir jobs::/jobs`
+    /// Grant a directory, its files and the locks in it, under its own name or as GUEST; for
+    /// example `--dir jobs::/jobs`. The component may use every protocol there, and have empty lock
+    /// files removed on release
     #[arg(long = "dir", value_name = "HOST[::GUEST]", value_parser = Grant::parse)]
     dirs: Vec<Grant>,
 
-    /// Grant the locks in a directory, but not what is in its files; for example
-    /// `--lock-dir /var/lock/app::/locks`
+    /// Grant locks in a directory, and no files; for example `--lock-dir /var/lock/app::/locks`. The
+    /// component may create empty lock files there, and change or remove nothing. It gets the locks
+    /// of the kernel: `native`, `flock` and `fcntl`
     #[arg(long = "lock-dir", value_name = "HOST[::GUEST]", value_parser = Grant::parse)]
     lock_dirs: Vec<Grant>,
 
@@ -58,7 +60,13 @@ pub(crate) struct Run {
     #[arg(long, value_name = "PROTOCOL", value_parser = protocol(), hide_possible_values = true)]
     protocol: Option<Protocol>,
 
-    /// The database in which the locks of the protocol `sqlite` are, for example locks.db
+    /// Let the component choose this protocol and, if the option is repeated, these; without the
+    /// option, any. That of `--protocol` is always among them
+    #[arg(long = "allow-protocol", value_name = "PROTOCOL", value_parser = protocol(), hide_possible_values = true)]
+    allow_protocols: Vec<Protocol>,
+
+    /// The database that keeps the locks of the protocol `sqlite`, for example
+    /// /var/lib/app/locks.db; not one in a directory that is granted
     #[arg(long, value_name = "FILE")]
     database: Option<PathBuf>,
 
@@ -70,6 +78,10 @@ pub(crate) struct Run {
     /// Let an instance hold at most so many locks at a time, for example 4 [default: 16]
     #[arg(long, value_name = "N")]
     max_held: Option<usize>,
+
+    /// Let an instance create at most so many lock files that stay, for example 100 [default: 1024]
+    #[arg(long, value_name = "N")]
+    max_created: Option<usize>,
 
     /// Cancel a wait that lasts longer, for example 30
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
@@ -112,9 +124,13 @@ impl Grant {
 
     fn error(&self, error: impl std::fmt::Display) -> anyhow::Error {
         let host = self.host.display();
+        let hint = match self.host.is_dir() {
+            true => "",
+            false => "; is it a directory?",
+        };
         coded(
             exit::NO_INPUT,
-            format_args!("cannot grant `{host}`: {error}; is it a directory?"),
+            format_args!("cannot grant `{host}`: {error}{hint}"),
         )
     }
 }
@@ -166,24 +182,34 @@ impl Run {
         if let Some(held) = self.max_held {
             limits = limits.held(held);
         }
+        if let Some(created) = self.max_created {
+            limits = limits.created(created);
+        }
         let mut locks = LocketCtx::builder(engine)
             .label(format!("{stem}#{i}"))
             .limits(limits)
             .protocol(self.protocol.unwrap_or_default());
+        if !self.allow_protocols.is_empty() {
+            locks = locks.protocols(self.allow_protocols.iter().copied());
+        }
         if let Some(database) = &self.database {
-            locks = locks.database(database);
+            locks = locks
+                .database(database)
+                .map_err(|e| coded(exit::NO_INPUT, format_args!("cannot use the database {e}")))?;
         }
         for dir in &self.dirs {
             wasi.preopened_dir(&dir.host, &dir.guest, FsPerms::ReadWrite)
                 .map_err(|e| dir.error(e))?;
         }
-        let rights = match self.allow_break {
-            true => Rights::ALL,
-            false => Rights::READ_WRITE,
+        let may_break = match self.allow_break {
+            true => Rights::BREAK,
+            false => Rights::NONE,
         };
-        for dir in self.dirs.iter().chain(&self.lock_dirs) {
+        let files = self.dirs.iter().map(|dir| (dir, Rights::READ_WRITE));
+        let lone = self.lock_dirs.iter().map(|dir| (dir, Rights::LOCKS));
+        for (dir, rights) in files.chain(lone) {
             locks = locks
-                .grant_dir(&dir.host, &dir.guest, rights)
+                .grant_dir(&dir.host, &dir.guest, rights | may_break)
                 .map_err(|e| dir.error(e))?;
         }
         Ok(State::new(wasi.build(), locks.build()))

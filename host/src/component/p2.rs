@@ -14,7 +14,7 @@ use super::bindings::{api, poll};
 use super::host::{begin, keep, timeout};
 use super::{Guard, LockError, LockFile, Locket, LocketCtxView, LocketView};
 use crate::error::Error;
-use crate::sandbox::{Handle, Hold, Wait};
+use crate::sandbox::{Handle, Hold, Loss, Wait};
 
 /// Adds `api` and `poll` for embedders that call guests with `async`.
 ///
@@ -65,7 +65,7 @@ fn acquire_sync<T: LocketView>(
 #[derive(Debug)]
 pub struct Pending {
     progress: Shared,
-    handle: Option<Handle>,
+    handle: Handle,
 }
 
 #[derive(Clone, Debug)]
@@ -118,21 +118,35 @@ impl Shared {
     }
 }
 
+/// Ready when a pending acquire has an answer, or is gone.
+struct Answer {
+    progress: Shared,
+    _handle: Handle,
+}
+
 #[async_trait]
-impl Pollable for Shared {
+impl Pollable for Answer {
     async fn ready(&mut self) {
-        future::poll_fn(|cx| self.poll(cx)).await;
+        future::poll_fn(|cx| self.progress.poll(cx)).await;
     }
 }
 
 /// Ready while a hold that was lost has not been released.
-struct Lost(crate::LockFile);
+struct Lost(Loss);
 
 #[async_trait]
 impl Pollable for Lost {
     async fn ready(&mut self) {
-        self.0.lost().await;
+        self.0.wait().await;
     }
+}
+
+/// The trap of a guest that goes beyond its limit where it cannot be told by an error.
+pub(super) fn too_many(error: Error) -> wasmtime::Error {
+    tracing::info!(target: "locket", error = error.to_string().as_str(), "trapped");
+    wasmtime::Error::msg(
+        "the guest has twice as many handles, pollables among them, as its limit allows",
+    )
 }
 
 impl poll::Host for LocketCtxView<'_> {
@@ -144,7 +158,7 @@ impl poll::Host for LocketCtxView<'_> {
     ) -> Result<Resource<Pending>, LockError> {
         let lock = &self.table.get(&lock)?.lock;
         begin(lock, mode, wait);
-        let handle = Some(lock.handle()?);
+        let handle = lock.handle()?;
         let wait = lock.acquire_async(mode.into(), timeout(wait))?;
         let progress = Shared(Arc::new(Mutex::new(Progress::Waiting(wait))));
         // Enters the queue.
@@ -153,18 +167,22 @@ impl poll::Host for LocketCtxView<'_> {
     }
 
     fn lost(&mut self, lock: Resource<LockFile>) -> wasmtime::Result<Resource<DynPollable>> {
-        let lost = Lost(self.table.get(&lock)?.lock.file().clone());
-        let lost = self.table.push(lost)?;
+        let lost = self.table.get(&lock)?.lock.lost().map_err(too_many)?;
+        let lost = self.table.push(Lost(lost))?;
         subscribe(self.table, lost)
     }
 }
 
 impl poll::HostPending for LocketCtxView<'_> {
     fn subscribe(&mut self, this: Resource<Pending>) -> wasmtime::Result<Resource<DynPollable>> {
-        let progress = self.table.get(&this)?.progress.clone();
+        let pending = self.table.get(&this)?;
+        let answer = Answer {
+            progress: pending.progress.clone(),
+            _handle: pending.handle.extra().map_err(too_many)?,
+        };
         // Not a child of the pending, so that the guest may drop them in any order.
-        let progress = self.table.push(progress)?;
-        subscribe(self.table, progress)
+        let answer = self.table.push(answer)?;
+        subscribe(self.table, answer)
     }
 
     fn finish(
@@ -175,11 +193,13 @@ impl poll::HostPending for LocketCtxView<'_> {
         let Some(answer) = pending.progress.take() else {
             return Ok(None);
         };
-        let handle = pending.handle.take();
-        Ok(Some(match (answer, handle) {
-            (Ok(hold), Some(_handle)) => Ok(self.table.push(Guard { hold, _handle })?),
-            (Ok(_), None) => unreachable!("there is one answer, and a handle for it"),
-            (Err(error), _) => Err(error.into()),
+        Ok(Some(match answer {
+            // The pending counts until it is dropped, and the guard beside it.
+            Ok(hold) => match pending.handle.extra() {
+                Ok(_handle) => Ok(self.table.push(Guard { hold, _handle })?),
+                Err(error) => Err(error.into()),
+            },
+            Err(error) => Err(error.into()),
         }))
     }
 

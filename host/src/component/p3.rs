@@ -4,6 +4,7 @@ use wasmtime::component::{Accessor, Linker, Resource};
 
 use super::bindings::{api, api_async};
 use super::host::{begin, timeout};
+use super::p2::too_many;
 use super::{Guard, LockError, LockFile, Locket, LocketCtxView, LocketView};
 
 /// Adds `api-async`. What else the guest imports comes from
@@ -47,8 +48,9 @@ impl<T: Send> api_async::HostWithStore<T> for Locket {
         lock: Resource<LockFile>,
     ) -> wasmtime::Result<api::LostReason> {
         let lost = store.with(|mut store| {
-            Ok::<_, wasmtime::Error>(store.get().table.get(&lock)?.lock.lost())
+            let lost = store.get().table.get(&lock)?.lock.lost();
+            lost.map_err(too_many)
         })?;
-        Ok(lost.await.into())
+        Ok(lost.wait().await.into())
     }
 }

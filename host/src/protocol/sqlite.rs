@@ -10,14 +10,23 @@
 //!
 //! The settings of the database are left alone, so each acquire and each release waits for the disk
 //! as any transaction does.
+//!
+//! **What is in the database is not trusted.** Others may write it, so it is opened without following
+//! a symbolic link, and read with views, triggers and functions in its schema disabled. `locks` has to
+//! be an ordinary table. The work of one call is cut off after some milliseconds, and so is a row
+//! that is longer than any path.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, params};
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
+};
 
 use super::claim::Claim;
 use super::{Found, Scheme, Want};
@@ -32,42 +41,79 @@ pub(crate) struct Sqlite;
 const TRY: Duration = Duration::from_millis(20);
 const RELEASE: Duration = Duration::from_secs(10);
 
+/// How long the database may keep a call busy, beyond what it waits for others. What is done here
+/// takes microseconds.
+const WORK: Duration = Duration::from_millis(25);
+
+/// More than any path or name has, and so than any row of the table.
+const LONGEST_ROW: i32 = 64 << 10;
+
+/// Where a database is, without the symbolic links that lead to its directory.
+pub(crate) fn locate(database: &Path) -> io::Result<PathBuf> {
+    let absolute = std::path::absolute(database)?;
+    let (Some(dir), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let dir = dir.canonicalize();
+    Ok(dir.map_err(|e| about(e.kind(), &e, database))?.join(name))
+}
+
 /// Opens the row of the lock `key`.
 pub(crate) fn open(database: &Path, key: PathBuf, create: bool) -> io::Result<Opened> {
     if key.to_str().is_none() {
-        let encoding = "a path that is not UTF-8 cannot be the key of a row";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, encoding));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not text, as the rows of the database are",
+        ));
     }
     // Makes the file, and nothing in it: somebody else may have a transaction just now.
-    drop(connect(database, create)?);
+    drop(connect(database, create, TRY)?);
     let missing = || io::Error::from(io::ErrorKind::NotFound);
-    let identity = Identity::at(database, true)?.ok_or_else(missing)?;
+    let identity = Identity::at(database, false)?.ok_or_else(missing)?;
     let dir = sys::open_dir(database.parent().ok_or_else(missing)?)?;
     Ok(Opened {
-        writable: true,
         identity,
         network: identity.is_network(&dir),
         site: Site::name(dir, key.into(), Some(database.to_owned())),
     })
 }
 
-fn connect(database: &Path, create: bool) -> io::Result<Connection> {
-    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+/// Opens the database for one call, which waits for others at most for `patience`.
+fn connect(database: &Path, create: bool, patience: Duration) -> io::Result<Connection> {
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     if create {
         flags |= OpenFlags::SQLITE_OPEN_CREATE;
     }
     let open = || -> rusqlite::Result<Connection> {
-        let connection = Connection::open_with_flags(database, flags)?;
-        connection.busy_timeout(TRY)?;
+        let mut connection = Connection::open_with_flags(database, flags)?;
+        connection.busy_timeout(patience)?;
+        connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, LONGEST_ROW)?;
+        for off in [
+            DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA,
+            DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW,
+            DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER,
+        ] {
+            connection.set_db_config(off, false)?;
+        }
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        let end = Instant::now() + patience + WORK;
+        connection.progress_handler(1000, Some(move || Instant::now() >= end))?;
         Ok(connection)
     };
-    open().map_err(|e| match std::fs::metadata(database) {
+    let connection = open().map_err(|e| match std::fs::symlink_metadata(database) {
         // SQLite knows no more than that it cannot.
+        Ok(file) if file.is_symlink() => {
+            let link = "a symbolic link, which is not followed";
+            about(io::ErrorKind::Other, &link, database)
+        }
         Err(file) if !create || database.parent().is_some_and(|dir| !dir.exists()) => {
             about(file.kind(), &file, database)
         }
         _ => error(e, database),
-    })
+    })?;
+    Ok(connection)
 }
 
 impl Scheme for Sqlite {
@@ -81,7 +127,7 @@ impl Scheme for Sqlite {
         if want.mode == Mode::Shared {
             return Err(super::no_sharing());
         }
-        let (name, key, mut connection) = parts(site)?;
+        let (name, key, mut connection) = parts(site, TRY)?;
         // Mere reading keeps nobody from writing.
         let holders = match self.read(&connection, &key) {
             Err(e) if e.kind() == io::ErrorKind::ResourceBusy => return Ok(false),
@@ -133,7 +179,7 @@ impl Scheme for Sqlite {
     }
 
     fn unlock(&self, site: &Site) -> io::Result<()> {
-        let (name, key, connection) = match parts(site) {
+        let (name, key, connection) = match parts(site, RELEASE) {
             // With the database went the row.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 site.as_name().map(|name| name.made().take());
@@ -143,9 +189,6 @@ impl Scheme for Sqlite {
         };
         let mut made = name.made();
         if let Some(Made { mark, .. }) = &*made {
-            connection
-                .busy_timeout(RELEASE)
-                .map_err(in_database(&connection))?;
             let delete = "delete from locks where lock_file = ? and unique_name = ?";
             let mark = mark.to_string_lossy();
             connection
@@ -158,18 +201,17 @@ impl Scheme for Sqlite {
 
     fn is_held(&self, site: &Site) -> bool {
         let held = || -> io::Result<bool> {
-            let (name, key, connection) = parts(site)?;
-            let holders = self.read(&connection, &key)?;
+            let (name, key, connection) = parts(site, TRY)?;
             let made = name.made();
             let Some(made) = &*made else { return Ok(false) };
-            Ok(holders.iter().any(|holder| *made.mark == **holder))
+            self.is_there(&connection, &key, &made.mark.to_string_lossy())
         };
         // Where it is there and cannot be read, nothing is known of it.
         held().unwrap_or_else(|e| e.kind() != io::ErrorKind::NotFound)
     }
 
     fn holder(&self, site: &Site) -> io::Result<Option<Found>> {
-        let (_, key, connection) = parts(site)?;
+        let (_, key, connection) = parts(site, TRY)?;
         let holders = self.read(&connection, &key)?;
         let holder = holders.into_iter().find(|holder| !is_dead(site, holder));
         Ok(holder.map(|holder| {
@@ -183,45 +225,65 @@ impl Scheme for Sqlite {
     }
 
     fn keeper(&self, site: &Site) -> Option<u32> {
-        let (_, key, connection) = parts(site).ok()?;
+        let (_, key, connection) = parts(site, TRY).ok()?;
         let holder = self.read(&connection, &key).ok()?.pop()?;
         claim(&holder).filter(Claim::is_here).map(|claim| claim.pid)
     }
 
     // A row of that table is nothing else.
     fn break_lock(&self, site: &Site, _: bool) -> io::Result<bool> {
-        let (_, key, connection) = parts(site)?;
-        connection
-            .busy_timeout(RELEASE)
-            .map_err(in_database(&connection))?;
-        match connection.execute("delete from locks where lock_file = ?", [key]) {
-            Err(e) if is_without_table(&e) => Ok(false),
-            broken => Ok(broken.map_err(in_database(&connection))? > 0),
-        }
+        let (_, key, connection) = parts(site, RELEASE)?;
+        let delete = "delete from locks where lock_file = ?";
+        let broken = || Ok(is_table(&connection)? && connection.execute(delete, [key])? > 0);
+        broken().map_err(in_database(&connection))
     }
 }
 
 impl Sqlite {
-    /// The names of those who hold the lock: none or one.
+    /// The names of those who hold the lock: none or one, and two if another program let in more.
     fn read(&self, connection: &Connection, key: &str) -> io::Result<Vec<String>> {
-        let select = "select unique_name from locks where lock_file = ?";
+        let select = "select unique_name from locks where lock_file = ? limit 2";
         let read = || -> rusqlite::Result<Vec<String>> {
+            if !is_table(connection)? {
+                return Ok(Vec::new());
+            }
             let mut statement = connection.prepare(select)?;
             let rows = statement.query_map([key], |row| row.get(0))?;
             rows.collect()
         };
-        match read() {
-            Err(e) if is_without_table(&e) => Ok(Vec::new()),
-            read => read.map_err(in_database(connection)),
-        }
+        read().map_err(in_database(connection))
+    }
+
+    /// Whether that name is among them.
+    fn is_there(&self, connection: &Connection, key: &str, mark: &str) -> io::Result<bool> {
+        let select = "select 1 from locks where lock_file = ? and unique_name = ? limit 1";
+        let read = || -> rusqlite::Result<bool> {
+            Ok(is_table(connection)? && connection.prepare(select)?.exists([key, mark])?)
+        };
+        read().map_err(in_database(connection))
     }
 }
 
-fn parts(site: &Site) -> io::Result<(&Name, String, Connection)> {
+/// Whether there is the table, which there is not before the first acquire. Fails if something else
+/// has its name.
+fn is_table(connection: &Connection) -> rusqlite::Result<bool> {
+    let select = "select type = 'table' and rootpage > 0 from sqlite_schema \
+                  where name = 'locks' collate nocase limit 1";
+    let found = connection
+        .query_row(select, (), |row| row.get(0))
+        .optional()?;
+    match found {
+        None => Ok(false),
+        Some(true) => Ok(true),
+        Some(false) => Err(rusqlite::Error::InvalidQuery),
+    }
+}
+
+fn parts(site: &Site, patience: Duration) -> io::Result<(&Name, String, Connection)> {
     let name = site.as_name().ok_or(io::ErrorKind::InvalidInput)?;
     let database = name.database.as_ref().ok_or(io::ErrorKind::InvalidInput)?;
     let key = name.name().to_string_lossy().into_owned();
-    Ok((name, key, connect(database, false)?))
+    Ok((name, key, connect(database, false, patience)?))
 }
 
 /// The name of this process beside the lock, where pylockfile would have its own.
@@ -239,12 +301,6 @@ fn is_dead(site: &Site, holder: &str) -> bool {
     claim(holder).is_some_and(|claim| claim.is_dead(&site.file))
 }
 
-/// Whether there is no table, as before the first acquire.
-fn is_without_table(error: &rusqlite::Error) -> bool {
-    matches!(error, rusqlite::Error::SqliteFailure(e, Some(what))
-        if e.code == ErrorCode::Unknown && what.starts_with("no such table"))
-}
-
 fn is_busy(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error_code();
     matches!(
@@ -260,10 +316,15 @@ fn in_database(connection: &Connection) -> impl Fn(rusqlite::Error) -> io::Error
 
 fn error(error: rusqlite::Error, database: &Path) -> io::Error {
     use io::ErrorKind as E;
+    if let rusqlite::Error::InvalidQuery = error {
+        let other = "what it has under the name `locks` is no table";
+        return about(E::Other, &other, database);
+    }
     let kind = match error.sqlite_error_code() {
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => E::PermissionDenied,
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => E::ResourceBusy,
         Some(ErrorCode::DiskFull) => E::StorageFull,
+        Some(ErrorCode::OperationInterrupted) => E::TimedOut,
         _ => E::Other,
     };
     about(kind, &error, database)

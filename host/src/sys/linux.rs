@@ -15,16 +15,16 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::unix::{check, record_lock, timespec, whole_file};
+use super::unix::{Unblocked, check, record_lock, timespec, whole_file};
 use crate::Mode;
 use crate::deadline::{Clock, Deadline};
 
-#[cfg(feature = "sandbox")]
-pub(crate) use super::unix::read_dir;
 pub(crate) use super::unix::{
     Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, exchange, fork_generation, has_name,
     holder, keep_signals_away, kind_of, open_dir, remove, rename_new, try_lock, unlock,
 };
+#[cfg(feature = "sandbox")]
+pub(crate) use super::unix::{read_dir, remove_empty};
 
 impl Identity {
     /// Whether `file`, whose identity this is, lies on a network file system.
@@ -86,7 +86,7 @@ impl Bell {
     /// Makes the calling thread one that is reached until the deadline, and signalled from then
     /// on.
     pub(crate) fn sleeper(&self, deadline: Deadline) -> io::Result<Sleeper> {
-        self.signal.unblock()?;
+        let unblocked = self.signal.unblock()?;
         let thread = Thread(rustix::thread::gettid().as_raw_nonzero().get());
         let alarm = deadline
             .instant()
@@ -95,6 +95,7 @@ impl Bell {
         Ok(Sleeper {
             thread,
             _alarm: alarm,
+            _unblocked: unblocked,
         })
     }
 
@@ -140,7 +141,9 @@ impl Recall {
 /// A thread that is ready to wait.
 pub(crate) struct Sleeper {
     thread: Thread,
+    // In this order: after the last signal.
     _alarm: Option<Alarm>,
+    _unblocked: Unblocked,
 }
 
 impl Sleeper {
@@ -219,7 +222,7 @@ fn decoy() -> io::Result<&'static File> {
 }
 
 /// Where an open directory is.
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sandbox", feature = "sqlite"))]
 pub(crate) fn path_of(dir: &File) -> io::Result<std::path::PathBuf> {
     fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd()))
 }

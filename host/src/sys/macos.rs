@@ -12,17 +12,17 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use super::unix::{check, check_number, record_lock, timespec, whole_file};
+use super::unix::{Unblocked, check, check_number, record_lock, timespec, whole_file};
 use crate::Mode;
 use crate::deadline::{self, Clock, Deadline};
 use crate::sync::{Mutex, lock};
 
-#[cfg(feature = "sandbox")]
-pub(crate) use super::unix::read_dir;
 pub(crate) use super::unix::{
     Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, exchange, fork_generation, has_name,
     holder, keep_signals_away, kind_of, open_dir, remove, rename_new, try_lock, unlock,
 };
+#[cfg(feature = "sandbox")]
+pub(crate) use super::unix::{read_dir, remove_empty};
 
 impl Identity {
     /// Whether `file`, whose identity this is, lies on a network file system.
@@ -136,13 +136,14 @@ impl Bell {
 
     /// Makes the calling thread one that is reached.
     pub(crate) fn sleeper(&self, deadline: Deadline) -> io::Result<Sleeper> {
-        self.signal.unblock()?;
+        let unblocked = self.signal.unblock()?;
         // SAFETY: has no preconditions.
         let thread = Thread(unsafe { libc::pthread_self() }, self.signal);
         Ok(Sleeper {
             thread,
             deadline,
             clock: Arc::clone(&self.clock),
+            _unblocked: unblocked,
         })
     }
 
@@ -179,6 +180,7 @@ pub(crate) struct Sleeper {
     thread: Thread,
     deadline: Deadline,
     clock: Arc<Clock>,
+    _unblocked: Unblocked,
 }
 
 impl Sleeper {
@@ -317,7 +319,7 @@ pub(crate) fn has_inner_pid(_: u32) -> bool {
 }
 
 /// Where an open directory is.
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sandbox", feature = "sqlite"))]
 pub(crate) fn path_of(dir: &File) -> io::Result<std::path::PathBuf> {
     use std::os::unix::ffi::OsStrExt;
     let path = rustix::fs::getpath(dir)?;

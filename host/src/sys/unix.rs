@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::ptr;
@@ -12,7 +12,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, RenameFlags, renameat_with, statat};
+use rustix::fs::{AtFlags, CWD, RenameFlags, Stat, renameat_with, statat};
+#[cfg(feature = "sandbox")]
+use rustix::fs::{FileType, unlinkat};
 use rustix::io::Errno;
 
 pub(crate) use std::os::unix::fs::OpenOptionsExt;
@@ -35,6 +37,12 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
+    /// That of what has these numbers.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn new(device: u64, inode: u64) -> Self {
+        Self { device, inode }
+    }
+
     /// That of an open file, whose metadata these are.
     pub(crate) fn of(_: &File, metadata: &Metadata) -> io::Result<Self> {
         Ok(Self {
@@ -45,25 +53,26 @@ impl Identity {
 
     /// That of what a path leads to, or of the last link on the way; none if there is nothing.
     pub(crate) fn at(path: &Path, follow: bool) -> io::Result<Option<Self>> {
-        Self::beneath(CWD, path, follow)
-    }
-
-    /// The same for a path that starts from an open directory.
-    pub(crate) fn beneath(dir: impl AsFd, path: &Path, follow: bool) -> io::Result<Option<Self>> {
         let flags = if follow {
             AtFlags::empty()
         } else {
             AtFlags::SYMLINK_NOFOLLOW
         };
-        match statat(dir, path, flags) {
-            // Of other width and sign on the one system than on the other.
-            #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "see above")]
-            Ok(stat) => Ok(Some(Self {
-                device: stat.st_dev as u64,
-                inode: stat.st_ino as u64,
-            })),
+        match statat(CWD, path, flags) {
+            Ok(stat) => Ok(Some(Self::of_stat(&stat))),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(e) => Err(e.into()),
+        }
+    }
+}
+
+impl Identity {
+    fn of_stat(stat: &Stat) -> Self {
+        // Of other width and sign on the one system than on the other.
+        #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "see above")]
+        Self {
+            device: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
         }
     }
 }
@@ -78,6 +87,23 @@ pub(crate) fn has_name(file: &File) -> bool {
 pub(crate) fn remove(path: &Path, identity: Identity) -> io::Result<()> {
     if Identity::at(path, false)? == Some(identity) {
         std::fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+/// Removes a name from a directory if it is the only one of `identity`, and that is an empty
+/// regular file. There is no call that looks and removes in one step: whoever may rename files there
+/// can put another one in its place between the two.
+#[cfg(feature = "sandbox")]
+pub(crate) fn remove_empty(dir: &File, name: &OsStr, identity: Identity) -> io::Result<()> {
+    let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => return Ok(()),
+        stat => stat?,
+    };
+    let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    let bare = regular && stat.st_size == 0 && stat.st_nlink == 1;
+    if bare && Identity::of_stat(&stat) == identity {
+        unlinkat(dir, name, AtFlags::empty())?;
     }
     Ok(())
 }
@@ -247,20 +273,43 @@ impl Signal {
         Ok(Self(number))
     }
 
-    /// Lets the signal reach the calling thread.
-    pub(super) fn unblock(self) -> io::Result<()> {
-        // SAFETY: `set` is initialised by `sigemptyset` before it is read; unblocking a signal
-        // that has a handler has no other effect on the thread.
-        unsafe {
-            let mut set = MaybeUninit::uninit();
-            check(libc::sigemptyset(set.as_mut_ptr()))?;
-            check(libc::sigaddset(set.as_mut_ptr(), self.0))?;
-            check_number(libc::pthread_sigmask(
-                libc::SIG_UNBLOCK,
-                set.as_ptr(),
-                ptr::null_mut(),
-            ))
+    /// Lets the signal reach the calling thread until the result is dropped. Its handler is installed
+    /// anew if something in this process has reset it since: the signal would end the process.
+    pub(super) fn unblock(self) -> io::Result<Unblocked> {
+        Self::claim(self.0)?;
+        Ok(Unblocked {
+            signal: self.0,
+            was_blocked: mask(libc::SIG_UNBLOCK, self.0)?,
+        })
+    }
+}
+
+/// A thread that a signal reaches, as long as this is there.
+#[derive(Debug)]
+pub(super) struct Unblocked {
+    signal: libc::c_int,
+    was_blocked: bool,
+}
+
+impl Drop for Unblocked {
+    fn drop(&mut self) {
+        if self.was_blocked {
+            let _ = mask(libc::SIG_BLOCK, self.signal);
         }
+    }
+}
+
+/// Blocks or unblocks a signal for the calling thread, and answers whether it was blocked.
+fn mask(how: libc::c_int, signal: libc::c_int) -> io::Result<bool> {
+    // SAFETY: `set` is initialised by `sigemptyset`, and `before` by a successful `pthread_sigmask`,
+    // before they are read; a signal that has a handler which does nothing has no other effect.
+    unsafe {
+        let (mut set, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        check(libc::sigemptyset(set.as_mut_ptr()))?;
+        check(libc::sigaddset(set.as_mut_ptr(), signal))?;
+        let set = set.as_ptr();
+        check_number(libc::pthread_sigmask(how, set, before.as_mut_ptr()))?;
+        Ok(libc::sigismember(before.as_ptr(), signal) == 1)
     }
 }
 

@@ -1,0 +1,96 @@
+//! How much a guest may use.
+
+use std::time::Duration;
+
+/// How much a guest may use at a time. What is given back no longer counts.
+///
+/// | limit | default | what counts | what happens beyond it |
+/// |---|---|---|---|
+/// | [`handles`](Self::handles) | 64 | open locks, guards, pending acquires, pollables | [limit exceeded](crate::Error::is_limit_exceeded); a pollable, which cannot fail, may go up to twice the limit, and then traps |
+/// | [`held`](Self::held) | 16 | holds that are neither released nor lost | limit exceeded |
+/// | [`waiters`](Self::waiters) | 16 | acquires that wait | limit exceeded, unless the lock is free |
+/// | [`created`](Self::created) | 1,024 | files that the guest created and that are still there | limit exceeded; files that exist can be locked all the same |
+/// | [`path_length`](Self::path_length) | 1,024 bytes | the path of a lock | [invalid path](crate::Error::is_invalid_path) |
+/// | [`longest_wait`](Self::longest_wait) | none | the time of one acquire | [canceled](crate::Error::is_canceled) |
+/// | [`longest_hold`](Self::longest_hold) | none | the time of one hold | the guest has [lost](crate::State::Lost) the lock |
+///
+/// They bound what the guest costs its host. A handle has one descriptor; a hold of an existence
+/// lock has one more; a wait has at most two more and, unless other waiters of this engine are
+/// ahead of it, one thread.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub(super) handles: usize,
+    pub(super) held: usize,
+    pub(super) waiters: usize,
+    pub(super) created: usize,
+    pub(super) path_length: usize,
+    pub(super) longest_wait: Option<Duration>,
+    pub(super) longest_hold: Option<Duration>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handles: 64,
+            held: 16,
+            waiters: 16,
+            created: 1024,
+            path_length: 1024,
+            longest_wait: None,
+            longest_hold: None,
+        }
+    }
+}
+
+impl Limits {
+    /// The defaults of the table.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many handles may be open: [locks](super::Lock), and what else an adapter
+    /// [counts](super::Lock::handle). The adapter for Wasmtime counts guards, pending acquires and
+    /// pollables.
+    pub fn handles(mut self, limit: usize) -> Self {
+        self.handles = limit;
+        self
+    }
+
+    /// How many locks may be held. Each of several holds on one file counts.
+    pub fn held(mut self, limit: usize) -> Self {
+        self.held = limit;
+        self
+    }
+
+    /// How many acquires may wait.
+    pub fn waiters(mut self, limit: usize) -> Self {
+        self.waiters = limit;
+        self
+    }
+
+    /// How many of the files that the guest created may be there. A file counts until it is
+    /// removed, whoever removes it.
+    pub fn created(mut self, limit: usize) -> Self {
+        self.created = limit;
+        self
+    }
+
+    /// How long a path may be, in bytes.
+    pub fn path_length(mut self, limit: usize) -> Self {
+        self.path_length = limit;
+        self
+    }
+
+    /// How long an acquire may wait. If the guest's own timeout is longer or none, the acquire
+    /// fails with [`Error::is_canceled`](crate::Error::is_canceled) then.
+    pub fn longest_wait(mut self, limit: Option<Duration>) -> Self {
+        self.longest_wait = limit;
+        self
+    }
+
+    /// How long a lock may be held. After that the guest has [lost](crate::State::Lost) it.
+    pub fn longest_hold(mut self, limit: Option<Duration>) -> Self {
+        self.longest_hold = limit;
+        self
+    }
+}

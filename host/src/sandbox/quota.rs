@@ -1,0 +1,252 @@
+//! What a guest uses at the moment, and what it is admitted to beyond that.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use cap_std::fs::Dir;
+
+use super::limits::Limits;
+use crate::Protocol;
+use crate::engine::{Engine, Guard, LockFile, Owner};
+use crate::error::{Error, Kind, Result};
+use crate::target::Quota;
+
+/// What the locks of a guest share.
+#[derive(Debug)]
+pub(super) struct Guest {
+    pub(super) engine: Engine,
+    pub(super) owner: Owner,
+    pub(super) protocol: Protocol,
+    pub(super) limits: Limits,
+    pub(super) created: Arc<Created>,
+    ledger: Mutex<Ledger>,
+}
+
+/// What a guest uses.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    next: u64,
+    handles: usize,
+    pub(super) waiters: usize,
+    /// Every lock that is open or awaited.
+    pub(super) locks: Vec<(u64, LockFile)>,
+    /// Every hold that was not released, those that were lost included.
+    pub(super) holds: Vec<Entry>,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) id: u64,
+    /// The lock that it was acquired through.
+    pub(super) lock: u64,
+    /// Belongs to that lock, and is released with it.
+    pub(super) kept: bool,
+    pub(super) guard: Guard,
+}
+
+impl Entry {
+    pub(super) fn valid_for(&self) -> Option<Duration> {
+        match self.guard.expires() {
+            Some(until) => Some(until.saturating_duration_since(Instant::now())),
+            None if self.guard.is_held() => None,
+            None => Some(Duration::ZERO),
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if !self.is_forked() {
+            self.engine.disown(self.owner);
+        }
+    }
+}
+
+impl Ledger {
+    pub(super) fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// The place of a hold; they are ordered by number.
+    pub(super) fn index(&self, hold: u64) -> Option<usize> {
+        self.holds
+            .binary_search_by_key(&hold, |entry| entry.id)
+            .ok()
+    }
+
+    pub(super) fn take(&mut self, hold: u64) -> Option<Entry> {
+        self.index(hold).map(|index| self.holds.remove(index))
+    }
+}
+
+impl Guest {
+    pub(super) fn new(
+        engine: &Engine,
+        label: Option<&str>,
+        protocol: Protocol,
+        limits: Limits,
+    ) -> Self {
+        Self {
+            engine: engine.clone(),
+            owner: engine.owner(label),
+            protocol,
+            created: Arc::new(Created {
+                limit: limits.created,
+                files: Mutex::default(),
+            }),
+            limits,
+            ledger: Mutex::default(),
+        }
+    }
+
+    /// Not in a forked child (see [`is_forked`](Self::is_forked)). Nothing is called under the mutex
+    /// that can block.
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this is a forked child of the process in which the guest runs. Its mutexes may be
+    /// locked by threads that do not exist here, and its locks are the parent's.
+    pub(super) fn is_forked(&self) -> bool {
+        self.engine.is_forked()
+    }
+
+    /// Holds that were lost count no more.
+    pub(super) fn may_hold_another(&self, ledger: &Ledger) -> bool {
+        let limit = self.limits.held;
+        let held = || {
+            let held = ledger.holds.iter().filter(|entry| entry.guard.is_held());
+            held.count()
+        };
+        ledger.holds.len() < limit || held() < limit
+    }
+
+    /// Counts one more handle, unless there are `most` already.
+    fn count_handle(self: &Arc<Self>, most: usize) -> Option<Handle> {
+        if self.is_forked() {
+            return None;
+        }
+        let mut ledger = self.ledger();
+        let free = ledger.handles < most;
+        ledger.handles += usize::from(free);
+        free.then(|| Handle(Arc::clone(self)))
+    }
+
+    /// A handle of the guest for what is at `path`.
+    pub(super) fn handle(self: &Arc<Self>, path: &Path) -> Result<Handle> {
+        self.count_handle(self.limits.handles)
+            .ok_or_else(|| Error::new(Kind::LimitExceeded, path))
+    }
+
+    /// A handle for what has no way to fail, such as a pollable: those may go up to twice the limit.
+    pub(super) fn extra_handle(self: &Arc<Self>) -> Result<Handle> {
+        self.count_handle(self.limits.handles.saturating_mul(2))
+            .ok_or_else(|| Error::new(Kind::LimitExceeded, Path::new("")))
+    }
+}
+
+/// A handle of a guest, as far as it counts: until it is dropped.
+#[derive(Debug)]
+pub struct Handle(Arc<Guest>);
+
+impl Handle {
+    /// Another one, for what has no way to fail, such as a pollable. Those count as well, and may go
+    /// up to twice [`Limits::handles`].
+    ///
+    /// # Errors
+    ///
+    /// [Limit exceeded](Error::is_limit_exceeded), of which the guest cannot be told but by a trap.
+    pub fn extra(&self) -> Result<Self> {
+        self.0.extra_handle()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if !self.0.is_forked() {
+            self.0.ledger().handles -= 1;
+        }
+    }
+}
+
+/// The files that a guest created, as far as they are still there.
+#[derive(Debug)]
+pub(super) struct Created {
+    limit: usize,
+    files: Mutex<Vec<CreatedFile>>,
+}
+
+#[derive(Clone, Debug)]
+struct CreatedFile {
+    dir: Weak<Dir>,
+    path: PathBuf,
+}
+
+impl CreatedFile {
+    fn is(&self, dir: &Arc<Dir>, path: &Path) -> bool {
+        std::ptr::eq(self.dir.as_ptr(), Arc::as_ptr(dir)) && self.path == path
+    }
+
+    /// Whether something has its name, or cannot be looked at.
+    fn is_there(&self) -> bool {
+        let found = self
+            .dir
+            .upgrade()
+            .map(|dir| dir.symlink_metadata(&self.path));
+        found.is_some_and(|found| {
+            found.map_or_else(|e| e.kind() != io::ErrorKind::NotFound, |_| true)
+        })
+    }
+}
+
+impl Created {
+    fn files(&self) -> MutexGuard<'_, Vec<CreatedFile>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a file if there is room. One that was created before and is created anew counts once.
+    fn add(&self, dir: &Arc<Dir>, path: &Path) -> bool {
+        let mut files = self.files();
+        if files.iter().any(|file| file.is(dir, path)) {
+            return true;
+        }
+        let room = files.len() < self.limit;
+        if room {
+            files.push(CreatedFile {
+                dir: Arc::downgrade(dir),
+                path: path.to_owned(),
+            });
+        }
+        room
+    }
+}
+
+impl Quota for Created {
+    fn count(&self, dir: &Arc<Dir>, path: &Path) -> io::Result<()> {
+        if self.add(dir, path) {
+            return Ok(());
+        }
+        // Some may have been removed. It is looked for without the mutex.
+        let mut gone = self.files().clone();
+        gone.retain(|file| !file.is_there());
+        let is_gone = |file: &CreatedFile| {
+            let same = |other: &CreatedFile| {
+                std::ptr::eq(file.dir.as_ptr(), other.dir.as_ptr()) && file.path == other.path
+            };
+            gone.iter().any(same)
+        };
+        self.files().retain(|file| !is_gone(file));
+        if self.add(dir, path) {
+            return Ok(());
+        }
+        let why = "the guest may not create another file";
+        Err(io::Error::new(io::ErrorKind::QuotaExceeded, why))
+    }
+
+    fn discount(&self, dir: &Arc<Dir>, path: &Path) {
+        self.files().retain(|file| !file.is(dir, path));
+    }
+}

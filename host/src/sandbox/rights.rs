@@ -1,0 +1,96 @@
+//! What a guest may do with the locks in a granted directory.
+
+use std::ops::BitOr;
+
+use crate::{Mode, OnRelease, Protocol};
+
+/// What a guest may do with the locks in a granted directory.
+///
+/// | right | allows | [`LOCKS`](Self::LOCKS) | [`READ_WRITE`](Self::READ_WRITE) |
+/// |---|---|---|---|
+/// | [`SHARED`](Self::SHARED), [`EXCLUSIVE`](Self::EXCLUSIVE) | holding kernel locks in that mode | yes | yes |
+/// | [`CREATE`](Self::CREATE) | creating lock files that are missing | yes | yes |
+/// | [`REMOVE`](Self::REMOVE) | removing an empty lock file on release | no | yes |
+/// | [`EXISTENCE`](Self::EXISTENCE) | protocols whose lock is a directory entry or a row | no | yes |
+/// | [`BREAK`](Self::BREAK) | taking locks away from their holders | no | no |
+///
+/// ```
+/// use locket::sandbox::Rights;
+///
+/// let rights = Rights::CREATE | Rights::SHARED;
+/// assert!(rights.contains(Rights::SHARED) && !rights.contains(Rights::EXCLUSIVE));
+/// ```
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Rights(u8);
+
+impl Rights {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+    /// To create lock files that are missing, empty, as many at a time as
+    /// [`Limits::created`](super::Limits::created) says.
+    pub const CREATE: Self = Self(1);
+    /// To hold locks exclusively. The holder of a `native` or `fcntl` lock has the file open for
+    /// writing, so no program can execute the file meanwhile.
+    pub const EXCLUSIVE: Self = Self(2);
+    /// To share locks.
+    pub const SHARED: Self = Self(4);
+    /// To break locks: to take them away from other guests, from this process and, for existence
+    /// locks, from other processes.
+    pub const BREAK: Self = Self(8);
+    /// To have a lock file removed on release ([`OnRelease::Remove`]). Only an empty regular file
+    /// with one name is removed, and only while the guest excludes everybody else.
+    pub const REMOVE: Self = Self(16);
+    /// To use the protocols whose lock [exists as a name](Protocol::is_name). Such a guest creates
+    /// and removes directory entries, and takes locks over from holders that are proven dead. It
+    /// also needs [`CREATE`](Self::CREATE) and [`EXCLUSIVE`](Self::EXCLUSIVE).
+    pub const EXISTENCE: Self = Self(32);
+
+    /// To share the locks of files that exist: for a directory whose files the guest may read.
+    pub const READ_ONLY: Self = Self::SHARED;
+    /// Kernel locks, and the creation of lock files: for a guest that gets locks and no files.
+    /// Nothing that was in the directory before can change.
+    pub const LOCKS: Self = Self(Self::CREATE.0 | Self::EXCLUSIVE.0 | Self::SHARED.0);
+    /// Everything but breaking locks: for a directory whose files the guest may write anyway.
+    pub const READ_WRITE: Self = Self(Self::LOCKS.0 | Self::REMOVE.0 | Self::EXISTENCE.0);
+    /// Everything.
+    pub const ALL: Self = Self(Self::READ_WRITE.0 | Self::BREAK.0);
+
+    /// Whether all of `rights` are among these.
+    pub const fn contains(self, rights: Self) -> bool {
+        self.0 & rights.0 == rights.0
+    }
+
+    /// These without `rights`.
+    #[must_use]
+    pub const fn without(self, rights: Self) -> Self {
+        Self(self.0 & !rights.0)
+    }
+
+    /// The right to hold a lock in `mode`.
+    pub(super) fn to_hold(mode: Mode) -> Self {
+        match mode {
+            Mode::Exclusive => Self::EXCLUSIVE,
+            Mode::Shared => Self::SHARED,
+        }
+    }
+
+    /// Whether a lock of `protocol` that does `on_release` may be opened with these.
+    pub(super) fn allow(self, protocol: Protocol, on_release: OnRelease) -> bool {
+        let needs = match (protocol.is_name(), on_release) {
+            (true, _) => Self::EXISTENCE | Self::CREATE | Self::EXCLUSIVE,
+            // Only an exclusive holder can remove the file.
+            (false, OnRelease::Remove) => Self::REMOVE | Self::EXCLUSIVE,
+            (false, OnRelease::Keep) => Self::NONE,
+        };
+        let usable = self.contains(Self::EXCLUSIVE) || self.contains(Self::SHARED);
+        usable && self.contains(needs)
+    }
+}
+
+impl BitOr for Rights {
+    type Output = Self;
+
+    fn bitor(self, rights: Self) -> Self {
+        Self(self.0 | rights.0)
+    }
+}
