@@ -531,13 +531,14 @@ impl Model {
         if !queue.waiting.is_empty() || !std::mem::take(&mut queue.remove) {
             return;
         }
-        let exclusive = Want {
+        // Only a holder that excludes the users of both families removes the file.
+        let everybody = Want {
             mode: Mode::Exclusive,
-            ..held
+            protocol: Protocol::Native,
         };
-        if held.mode == Mode::Shared && self.disturbed[path] {
+        if held != everybody && self.disturbed[path] {
             self.unsure.push(inode);
-        } else if self.is_free(key, exclusive) && self.is_current(inode) {
+        } else if self.is_free(key, everybody) && self.is_current(inode) {
             self.unlink(path, false);
         }
     }
