@@ -43,6 +43,7 @@ impl Site {
     fn ctx(&self, rights: Rights) -> LocketCtxBuilder {
         let ctx = LocketCtx::builder(&self.host.locks)
             .database(self.database())
+            .unwrap()
             .protocol(self.protocol);
         ctx.grant_dir(&self.host.dir, "/locks", rights).unwrap()
     }
@@ -390,9 +391,9 @@ async fn a_lock_that_is_a_name_cannot_be_shared() {
     }
 }
 
-/// Whoever makes a name creates something, and is alone.
+/// Its holder makes a directory entry, and is alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lock_that_is_a_name_takes_the_rights_to_create_and_to_be_alone() {
+async fn an_existence_lock_takes_a_right_of_its_own() {
     for &protocol in Protocol::ALL.iter().filter(|protocol| protocol.is_name()) {
         let site = Site::new(protocol);
         for rights in [
@@ -402,8 +403,10 @@ async fn a_lock_that_is_a_name_takes_the_rights_to_create_and_to_be_alone() {
             Rights::CREATE,
             Rights::EXCLUSIVE | Rights::SHARED,
             Rights::CREATE | Rights::SHARED,
+            Rights::LOCKS | Rights::REMOVE | Rights::BREAK,
             Rights::ALL.without(Rights::CREATE),
             Rights::ALL.without(Rights::EXCLUSIVE),
+            Rights::ALL.without(Rights::EXISTENCE),
         ] {
             let mut guest = site.started(site.ctx(rights).build()).await;
             let open = format!("open a /locks/a keep {protocol}");
@@ -412,7 +415,7 @@ async fn a_lock_that_is_a_name_takes_the_rights_to_create_and_to_be_alone() {
         }
         assert!(site.names().is_empty());
         assert!(!site.database().exists());
-        let rights = Rights::CREATE | Rights::EXCLUSIVE;
+        let rights = Rights::CREATE | Rights::EXCLUSIVE | Rights::EXISTENCE;
         let mut guest = site.started(site.ctx(rights).build()).await;
         let open = format!("open a /locks/a keep {protocol}");
         assert_eq!(guest.ask(&open).await, "ok");

@@ -24,7 +24,7 @@ impl Instance {
     pub(crate) fn start(scene: &Scene) -> Result<Self> {
         let table = &scene.role.table;
         let locket = LocketCtx::builder(&scene.engine)
-            .database(table.database())
+            .database(table.database())?
             .grant_dir(table.locks(), "/locks", Rights::READ_WRITE)?
             .build();
         let store = |wasi: &mut _| store_in(&table.locks(), locket, wasi);
