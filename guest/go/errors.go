@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	api "github.com/locket-lock/locket/guest/go/internal/locket_lock_api"
+	api "github.com/locket-lock/locket/guest/go/internal/imports/locket_lock_api"
 )
 
 // Why a call on a lock did not succeed, for [errors.Is].
@@ -29,20 +29,20 @@ var (
 )
 
 var kinds = map[uint8]error{
-	api.ErrorWouldBlock:    ErrWouldBlock,
-	api.ErrorTimeout:       ErrTimeout,
-	api.ErrorNotLocked:     ErrNotLocked,
-	api.ErrorNotOwner:      ErrNotOwner,
-	api.ErrorDeadlock:      ErrDeadlock,
-	api.ErrorAccessDenied:  ErrAccessDenied,
-	api.ErrorNoEntry:       ErrNoEntry,
-	api.ErrorInvalidPath:   ErrInvalidPath,
-	api.ErrorLimitExceeded: ErrLimitExceeded,
-	api.ErrorNotSupported:  ErrNotSupported,
-	api.ErrorUnavailable:   ErrUnavailable,
-	api.ErrorLost:          ErrLost,
-	api.ErrorCanceled:      ErrCanceled,
-	api.ErrorIo:            ErrIO,
+	api.Error_WouldBlock:    ErrWouldBlock,
+	api.Error_Timeout:       ErrTimeout,
+	api.Error_NotLocked:     ErrNotLocked,
+	api.Error_NotOwner:      ErrNotOwner,
+	api.Error_Deadlock:      ErrDeadlock,
+	api.Error_AccessDenied:  ErrAccessDenied,
+	api.Error_NoEntry:       ErrNoEntry,
+	api.Error_InvalidPath:   ErrInvalidPath,
+	api.Error_LimitExceeded: ErrLimitExceeded,
+	api.Error_NotSupported:  ErrNotSupported,
+	api.Error_Unavailable:   ErrUnavailable,
+	api.Error_Lost:          ErrLost,
+	api.Error_Canceled:      ErrCanceled,
+	api.Error_Io:            ErrIO,
 }
 
 // An Error is a call on a lock that did not succeed.
@@ -84,29 +84,29 @@ const (
 )
 
 var lostReasons = map[api.LostReason]LostReason{
-	api.LostReasonExpired:      Expired,
-	api.LostReasonBroken:       Broken,
-	api.LostReasonDisconnected: Disconnected,
-	api.LostReasonIo:           LostToIO,
+	api.LostReason_Expired:      Expired,
+	api.LostReason_Broken:       Broken,
+	api.LostReason_Disconnected: Disconnected,
+	api.LostReason_Io:           LostToIO,
 }
 
 var ioKinds = map[api.IoKind]string{
-	api.IoKindNoSpace:      "the file system is full",
-	api.IoKindQuota:        "the disk quota is used up",
-	api.IoKindReadOnly:     "the file system is read-only",
-	api.IoKindStale:        "the file vanished on its server",
-	api.IoKindTooManyFiles: "the host is out of file descriptors",
-	api.IoKindTooManyLocks: "the host is out of locks",
+	api.IoKind_NoSpace:      "the file system is full",
+	api.IoKind_Quota:        "the disk quota is used up",
+	api.IoKind_ReadOnly:     "the file system is read-only",
+	api.IoKind_Stale:        "the file vanished on its server",
+	api.IoKind_TooManyFiles: "the host is out of file descriptors",
+	api.IoKind_TooManyLocks: "the host is out of locks",
 }
 
 func failure(path string, raw api.Error) error {
 	err := &Error{Err: kinds[raw.Tag()], Path: path}
 	switch raw.Tag() {
-	case api.ErrorLost:
+	case api.Error_Lost:
 		err.Lost = lostReasons[raw.Lost()]
-	case api.ErrorIo:
+	case api.Error_Io:
 		err.Detail = ioKinds[raw.Io()]
-	case api.ErrorOther:
+	case api.Error_Other:
 		err.Err = ErrOther
 		err.Detail = raw.Other().SomeOr("")
 	}

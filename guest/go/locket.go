@@ -32,7 +32,7 @@ import (
 	"math"
 	"time"
 
-	api "github.com/locket-lock/locket/guest/go/internal/locket_lock_api"
+	api "github.com/locket-lock/locket/guest/go/internal/imports/locket_lock_api"
 	wit "go.bytecodealliance.org/pkg/wit/types"
 )
 
@@ -64,15 +64,15 @@ const (
 )
 
 var protocols = map[Protocol]api.Protocol{
-	Native:  api.ProtocolNative,
-	Flock:   api.ProtocolFlock,
-	Fcntl:   api.ProtocolFcntl,
-	Link:    api.ProtocolLink,
-	Symlink: api.ProtocolSymlink,
-	Mkdir:   api.ProtocolMkdir,
-	PidFile: api.ProtocolPidFile,
-	Soft:    api.ProtocolSoft,
-	SQLite:  api.ProtocolSqlite,
+	Native:  api.Protocol_Native,
+	Flock:   api.Protocol_Flock,
+	Fcntl:   api.Protocol_Fcntl,
+	Link:    api.Protocol_Link,
+	Symlink: api.Protocol_Symlink,
+	Mkdir:   api.Protocol_Mkdir,
+	PidFile: api.Protocol_PidFile,
+	Soft:    api.Protocol_Soft,
+	SQLite:  api.Protocol_Sqlite,
 }
 
 // Options say how to open a lock.
@@ -103,7 +103,7 @@ func Open(path string) (*Lock, error) {
 
 // OpenWith is [Open] with options.
 func OpenWith(path string, options Options) (*Lock, error) {
-	raw := api.Options{Protocol: wit.None[api.Protocol](), OnRelease: api.OnReleaseKeep}
+	raw := api.Options{Protocol: wit.None[api.Protocol](), OnRelease: api.OnRelease_Keep}
 	if options.Protocol != "" {
 		protocol, known := protocols[options.Protocol]
 		if !known {
@@ -112,7 +112,7 @@ func OpenWith(path string, options Options) (*Lock, error) {
 		raw.Protocol = wit.Some(protocol)
 	}
 	if options.Remove {
-		raw.OnRelease = api.OnReleaseRemove
+		raw.OnRelease = api.OnRelease_Remove
 	}
 	return opened(path, api.LockFileOpenWith(path, raw))
 }
@@ -129,13 +129,13 @@ func (l *Lock) Path() string { return l.path }
 
 // Acquire acquires the lock for this component alone, and waits for it at most for the timeout.
 func (l *Lock) Acquire(timeout time.Duration) error {
-	return l.acquire(api.ModeExclusive, timeout)
+	return l.acquire(api.Mode_Exclusive, timeout)
 }
 
 // AcquireShared acquires the lock together with others that do so. Each call is a hold of its own, to
 // be released on its own.
 func (l *Lock) AcquireShared(timeout time.Duration) error {
-	return l.acquire(api.ModeShared, timeout)
+	return l.acquire(api.Mode_Shared, timeout)
 }
 
 func (l *Lock) acquire(mode api.Mode, timeout time.Duration) error {
@@ -220,11 +220,11 @@ func (l *Lock) State() (State, error) {
 		return State{}, l.closed()
 	}
 	switch raw := l.raw.State(); raw.Tag() {
-	case api.StateHeld:
+	case api.State_Held:
 		return State{Held: true, Left: left(raw.Held().ValidFor)}, nil
-	case api.StateUncertain:
+	case api.State_Uncertain:
 		return State{Uncertain: true, Left: ofMillis(raw.Uncertain())}, nil
-	case api.StateLost:
+	case api.State_Lost:
 		return State{Lost: lostReasons[raw.Lost()]}, nil
 	default:
 		return State{}, nil
@@ -258,7 +258,7 @@ func (l *Lock) Holder() (*Holder, error) {
 		return nil, nil
 	}
 	raw := found.Some()
-	shared := raw.Mode.IsSome() && raw.Mode.Some() == api.ModeShared
+	shared := raw.Mode.IsSome() && raw.Mode.Some() == api.Mode_Shared
 	return &Holder{Label: raw.Label.SomeOr(""), Shared: shared, IsSelf: raw.IsSelf}, nil
 }
 

@@ -43,7 +43,9 @@ pub fn embed(
     (resolve, world): &(Resolve, WorldId),
     encoding: StringEncoding,
 ) -> Result<()> {
-    wit_component::embed_component_metadata(module, resolve, *world, encoding)
+    // Names with whole versions, as in what the generators embed.
+    let canonical_names = false;
+    wit_component::embed_component_metadata(module, resolve, *world, encoding, canonical_names)
 }
 
 /// Makes a component of a module that says which worlds it implements, and whose other imports are
