@@ -314,14 +314,14 @@ impl Engine {
     ) -> Result<LockFile> {
         self.context.refuse_forked(&path)?;
         let mut options = options.clone();
+        let target = target
+            .kept_by(options.protocol, options.database.as_deref())
+            .map_err(|e| Error::os(e, &path))?;
         #[cfg(feature = "sandbox")]
         if let (Protocol::Sqlite, Some(database)) = (options.protocol, &options.database) {
             let kept = self.context.registry.guests.keep_out(database);
             kept.map_err(|e| Error::os(e, &path))?;
         }
-        let target = target
-            .kept_by(options.protocol, options.database.as_deref())
-            .map_err(|e| Error::os(e, &path))?;
         let opened = target.open().map_err(|e| Error::os(e, &path))?;
         let queue = self.context.queue(opened);
         if options.protocol == Protocol::Native && queue.network {
@@ -1132,11 +1132,13 @@ impl Course {
     fn enter(&mut self, handle: &Arc<Handle>) -> Result<Option<Guard>> {
         let mut queue = handle.queue();
         if self.want.needs_write() && !queue.is_writable() {
-            if !handle.options.late_write {
+            if handle.options.late_write {
+                handle.reopen(Target::open_for_writing)?;
+                queue = handle.queue();
+            }
+            if !queue.is_writable() {
                 return Err(handle.error(Kind::Denied));
             }
-            handle.reopen(Target::open_for_writing)?;
-            queue = handle.queue();
         }
         let waits = !matches!(self.deadline, Deadline::Now);
         let max_hold = handle.options.max_hold;

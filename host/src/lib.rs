@@ -55,7 +55,8 @@
 //!   another program inherits nothing.
 //! - The first wait installs an empty handler for one signal: `SIGSTKFLT`, or the first from
 //!   `SIGRTMIN + 8` on if that has one; [`EngineBuilder::wake_signal`] chooses another. It
-//!   interrupts waits, and never any thread but the waiting.
+//!   interrupts waits, and never any thread but the waiting. Do not reset that handler while
+//!   a thread waits; each wait looks whether it is there, and installs it again.
 //! - Linux runs everything. The engine compiles for macOS and Windows, which is checked with
 //!   every change; its tests were run for Windows only under Wine, and never on a Mac.
 //!
@@ -120,6 +121,9 @@ mod queue;
 mod registry;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+#[cfg(feature = "sandbox")]
+#[doc = include_str!("security.md")]
+pub mod security {}
 mod site;
 mod sync;
 mod sys;

@@ -161,9 +161,9 @@ impl Target {
         self.open_or(false)
     }
 
-    /// Opens the file for writing, though it was opened for reading before.
+    /// Opens the file for writing, if that is allowed, though it was opened for reading before.
     pub(crate) fn open_for_writing(&self) -> io::Result<Opened> {
-        self.open_file(false, true)
+        self.open_file(self.create, true)
     }
 
     fn open_or(&self, create: bool) -> io::Result<Opened> {

@@ -42,8 +42,8 @@ pub(crate) struct Run {
     dirs: Vec<Grant>,
 
     /// Grant locks in a directory, and no files; for example `--lock-dir /var/lock/app::/locks`. The
-    /// component may create empty lock files there, and change or remove nothing. It gets the locks
-    /// of the kernel: `native`, `flock` and `fcntl`
+    /// component may create empty lock files there, and change or remove nothing. It gets kernel
+    /// locks (`native`, `flock`, `fcntl`), and others only if `--allow-protocol` names them
     #[arg(long = "lock-dir", value_name = "HOST[::GUEST]", value_parser = Grant::parse)]
     lock_dirs: Vec<Grant>,
 
@@ -61,7 +61,8 @@ pub(crate) struct Run {
     protocol: Option<Protocol>,
 
     /// Let the component choose this protocol and, if the option is repeated, these; without the
-    /// option, any. That of `--protocol` is always among them
+    /// option, any. That of `--protocol` is always among them. Protocols that create and remove
+    /// directory entries are granted in the directories of `--lock-dir` only if this names them
     #[arg(long = "allow-protocol", value_name = "PROTOCOL", value_parser = protocol(), hide_possible_values = true)]
     allow_protocols: Vec<Protocol>,
 
@@ -144,6 +145,7 @@ fn variable(text: &str) -> Result<(String, String), String> {
 
 impl Run {
     pub(crate) fn run(self) -> anyhow::Result<u8> {
+        self.check()?;
         tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::from_env("LOCKET_LOG"))
             .with_writer(std::io::stderr)
@@ -158,6 +160,25 @@ impl Run {
         // A read of standard input that nobody awaits any more must not keep us.
         runtime.shutdown_background();
         Ok(code)
+    }
+
+    /// Refuses options of which one would have no effect.
+    fn check(&self) -> anyhow::Result<()> {
+        let refused = |protocol: &Protocol| {
+            protocol.is_name()
+                && !self.lock_dirs.is_empty()
+                && !self.allow_protocols.contains(protocol)
+        };
+        match self.protocol.filter(refused) {
+            Some(protocol) => Err(coded(
+                exit::USAGE,
+                format_args!(
+                    "`--lock-dir` grants kernel locks, and `{protocol}` is none; \
+                     add `--allow-protocol {protocol}` to grant it as well"
+                ),
+            )),
+            None => Ok(()),
+        }
     }
 
     /// What the instance number `i` has.
@@ -205,8 +226,17 @@ impl Run {
             true => Rights::BREAK,
             false => Rights::NONE,
         };
+        let existence = match self
+            .allow_protocols
+            .iter()
+            .any(|protocol| protocol.is_name())
+        {
+            true => Rights::EXISTENCE,
+            false => Rights::NONE,
+        };
         let files = self.dirs.iter().map(|dir| (dir, Rights::READ_WRITE));
-        let lone = self.lock_dirs.iter().map(|dir| (dir, Rights::LOCKS));
+        let lone = self.lock_dirs.iter();
+        let lone = lone.map(|dir| (dir, Rights::LOCKS | existence));
         for (dir, rights) in files.chain(lone) {
             locks = locks
                 .grant_dir(&dir.host, &dir.guest, rights | may_break)
