@@ -282,7 +282,7 @@ const BREAKER: &str = r#"(component
   (alias core export $memory "memory" (core memory $m))
   (alias core export $memory "realloc" (core func $realloc))
   (core func $break
-    (canon lower (func $admin "break-lock") (memory $m) (realloc (func $realloc))))
+    (canon lower (func $admin "break-lock") (memory $m) (realloc (core func $realloc))))
   (core module $main
     (import "" "memory" (memory 1))
     (import "" "break" (func $break (param i32 i32 i32)))
@@ -306,7 +306,7 @@ fn locks_are_broken_only_where_that_is_allowed() {
         .unwrap();
     let guard = lock.acquire(Mode::Exclusive, None).unwrap();
     let grant = format!("{}::/locks", dir.path("").display());
-    let asked = ["--lock-dir", &grant, "--protocol", "link"];
+    let asked = ["--lock-dir", &grant, "--allow-protocol", "link"];
     assert_eq!(run(&asked, &breaker, &[]).status.code(), Some(1));
     assert!(dir.path("app.lock.lock").exists());
     let output = run(&[&asked[..], &["--allow-break"]].concat(), &breaker, &[]);

@@ -524,7 +524,7 @@ const BREAKER: &str = r#"
   (core instance $memory (instantiate $memory))
   (alias core export $memory "memory" (core memory $m))
   (alias core export $memory "realloc" (core func $realloc))
-  (core func $break (canon lower (func $admin "break-lock") (memory $m) (realloc (func $realloc))))
+  (core func $break (canon lower (func $admin "break-lock") (memory $m) (realloc (core func $realloc))))
   (core module $main
     (import "" "memory" (memory 1))
     (import "" "break" (func $break (param i32 i32 i32)))
