@@ -262,7 +262,10 @@ impl Signal {
         unsafe {
             let mut old: libc::sigaction = MaybeUninit::zeroed().assume_init();
             check(libc::sigaction(number, ptr::null(), &mut old))?;
-            if old.sa_sigaction != libc::SIG_DFL && old.sa_sigaction != handler {
+            if old.sa_sigaction == handler {
+                return Ok(Self(number));
+            }
+            if old.sa_sigaction != libc::SIG_DFL {
                 let taken = format!("signal {number} is handled by somebody else");
                 return Err(io::Error::new(io::ErrorKind::AddrInUse, taken));
             }
