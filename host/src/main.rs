@@ -1,7 +1,0 @@
-//! The command line tool `locket`; see `locket --help`.
-
-mod cli;
-
-fn main() -> std::process::ExitCode {
-    cli::main()
-}
