@@ -18,7 +18,7 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::deadline::{Alarm, Clock, Deadline};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::gap::Gap;
 use crate::protocol::Want;
 use crate::queue::{Entered, Event, Failure, LockQueue, Means, OwnerId, Party, Ticket, Turn};
@@ -416,7 +416,7 @@ pub(crate) fn break_any(
         }
         match open(protocol).and_then(|lock| lock.break_if(true)) {
             Ok(true) => return Ok(protocol),
-            Ok(false) => free = Some(Error::new(Kind::NotLocked, path)),
+            Ok(false) => free = Some(Error::new(ErrorKind::NotLocked, path)),
             // There is no such file or database, or it is something else.
             Err(e) if e.is_not_found() || e.is_invalid_path() => _ = nothing.get_or_insert(e),
             Err(e) if e.is_unsupported() && protocol.is_name() => {}
@@ -427,7 +427,7 @@ pub(crate) fn break_any(
         }
     }
     let error = held.or(free).or(nothing);
-    Err(error.unwrap_or_else(|| Error::new(Kind::NotLocked, path)))
+    Err(error.unwrap_or_else(|| Error::new(ErrorKind::NotLocked, path)))
 }
 
 impl Default for Engine {
@@ -584,7 +584,7 @@ impl Handle {
         }
     }
 
-    fn error(&self, kind: Kind) -> Error {
+    fn error(&self, kind: ErrorKind) -> Error {
         Error::new(kind, &self.path)
     }
 
@@ -603,8 +603,8 @@ impl Handle {
             .map_err(|e| self.os(e))?
         {
             Some(Ok(())) => Ok(()),
-            Some(Err(reason)) => Err(self.error(Kind::Lost(reason))),
-            None => Err(self.error(Kind::NotLocked)),
+            Some(Err(reason)) => Err(self.error(ErrorKind::Lost(reason))),
+            None => Err(self.error(ErrorKind::NotLocked)),
         }
     }
 
@@ -742,8 +742,8 @@ impl LockFile {
         let queue = handle.queue();
         match queue.find(handle.party()) {
             Some(ticket) => handle.release(&queue, ticket),
-            None if self.is_locked()? => Err(handle.error(Kind::NotOwner)),
-            None => Err(handle.error(Kind::NotLocked)),
+            None if self.is_locked()? => Err(handle.error(ErrorKind::NotOwner)),
+            None => Err(handle.error(ErrorKind::NotLocked)),
         }
     }
 
@@ -842,7 +842,7 @@ impl LockFile {
         if self.break_if(false)? {
             Ok(())
         } else {
-            Err(self.handle.error(Kind::NotLocked))
+            Err(self.handle.error(ErrorKind::NotLocked))
         }
     }
 
@@ -1103,7 +1103,7 @@ impl Course {
                 Some(mut wait) => match wait.queue.turn(wait.ticket, waker) {
                     Turn::Granted => Ok(Some(self.granted(handle, wait))),
                     Turn::Failed(failure) => failed(handle, failure).map(|()| None),
-                    Turn::Wait if self.deadline.passed() => Err(handle.error(Kind::Timeout)),
+                    Turn::Wait if self.deadline.passed() => Err(handle.error(ErrorKind::Timeout)),
                     Turn::Wait => match self.arm(&mut wait) {
                         Ok(()) => {
                             self.wait = Some(wait);
@@ -1137,7 +1137,7 @@ impl Course {
                 queue = handle.queue();
             }
             if !queue.is_writable() {
-                return Err(handle.error(Kind::Denied));
+                return Err(handle.error(ErrorKind::Denied));
             }
         }
         let waits = !matches!(self.deadline, Deadline::Now);
@@ -1148,7 +1148,7 @@ impl Course {
             // It could not be told in the queue where it waited, or was about to wait.
             Entered::Queued(ticket) if handle.recalls.load(Ordering::SeqCst) != self.recalls => {
                 queue.abandon(ticket);
-                Err(handle.error(Kind::Canceled))
+                Err(handle.error(ErrorKind::Canceled))
             }
             Entered::Queued(ticket) => {
                 let owner = self.party.owner;
@@ -1169,7 +1169,7 @@ impl Course {
                     granted: false,
                 };
                 if hopeless {
-                    return Err(handle.error(Kind::Deadlock));
+                    return Err(handle.error(ErrorKind::Deadlock));
                 }
                 self.wait = Some(wait);
                 Ok(None)
@@ -1205,12 +1205,12 @@ impl Course {
             guard.released = true;
             let _ = guard.queue.release(guard.ticket, None, false);
             if self.deadline.passed() {
-                return Err(handle.error(Kind::Timeout));
+                return Err(handle.error(ErrorKind::Timeout));
             }
             // Somebody holds it and removes it, again and again; a single try ends some time.
             self.replaced += 1;
             if matches!(self.deadline, Deadline::Now) && self.replaced == TRIES {
-                return Err(handle.error(Kind::WouldBlock));
+                return Err(handle.error(ErrorKind::WouldBlock));
             }
             return handle.reopen(Target::open).map(|()| None);
         }
@@ -1265,13 +1265,13 @@ fn failed(handle: &Handle, failure: Failure) -> Result<()> {
             let site = before.site();
             let row = site.as_name().is_some_and(|name| name.database.is_some());
             if !row && Arc::ptr_eq(&before, &handle.queue()) {
-                return Err(handle.error(Kind::NotFound));
+                return Err(handle.error(ErrorKind::NotFound));
             }
             Ok(())
         }
-        Failure::WouldBlock => Err(handle.error(Kind::WouldBlock)),
-        Failure::TimedOut => Err(handle.error(Kind::Timeout)),
-        Failure::Canceled => Err(handle.error(Kind::Canceled)),
+        Failure::WouldBlock => Err(handle.error(ErrorKind::WouldBlock)),
+        Failure::TimedOut => Err(handle.error(ErrorKind::Timeout)),
+        Failure::Canceled => Err(handle.error(ErrorKind::Canceled)),
         Failure::Broken => Ok(()),
         Failure::Io(e) => Err(handle.os(e)),
     }

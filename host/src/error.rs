@@ -8,29 +8,45 @@ use crate::{LostReason, sys};
 
 /// Why a lock could not be opened, acquired or released.
 ///
-/// It names the path of the lock and the cause. Ask what happened with the predicates.
+/// It names the path of the lock and the cause. [`kind`](Self::kind) and the predicates say what
+/// happened.
 #[derive(Debug)]
 pub struct Error {
-    kind: Kind,
+    kind: ErrorKind,
     path: PathBuf,
     source: Option<io::Error>,
 }
 
-/// What happened; one case for each that a caller could treat differently.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Kind {
+/// What happened: one case for each that a caller could treat differently.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The timeout was zero and the lock is held.
     WouldBlock,
+    /// The timeout was positive and ran out.
     Timeout,
+    /// A lock was to be released that nobody holds.
     NotLocked,
+    /// A lock was to be released that another process or guest holds.
     NotOwner,
+    /// The wait could never have ended.
     Deadlock,
+    /// The permissions of the file or directory, or the rights of the caller, do not allow it.
     Denied,
+    /// The directory is missing, or the file is and may not be created.
     NotFound,
+    /// The path cannot be that of a lock: empty, too long, with a NUL, out of its grant, or
+    /// something other than a regular file.
     InvalidPath,
+    /// A limit that the host set is reached.
     LimitExceeded,
+    /// The protocol or the file system cannot do it.
     Unsupported,
+    /// The lock was held and is not any more.
     Lost(LostReason),
+    /// The wait was canceled (see [`LockFile::cancel_waits`](crate::LockFile::cancel_waits)).
     Canceled,
+    /// Input or output failed; [`Error::os_error`] has the details.
     Io,
 }
 
@@ -38,7 +54,7 @@ pub(crate) enum Kind {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    pub(crate) fn new(kind: Kind, path: &Path) -> Self {
+    pub(crate) fn new(kind: ErrorKind, path: &Path) -> Self {
         Self {
             kind,
             path: path.to_owned(),
@@ -51,14 +67,14 @@ impl Error {
         use io::ErrorKind as E;
         let known = source.raw_os_error().and_then(sys::kind_of);
         let kind = match known.unwrap_or_else(|| source.kind()) {
-            E::NotFound | E::NotADirectory => Kind::NotFound,
-            E::PermissionDenied => Kind::Denied,
+            E::NotFound | E::NotADirectory => ErrorKind::NotFound,
+            E::PermissionDenied => ErrorKind::Denied,
             E::IsADirectory | E::InvalidInput | E::InvalidFilename | E::InvalidData => {
-                Kind::InvalidPath
+                ErrorKind::InvalidPath
             }
-            E::Unsupported => Kind::Unsupported,
-            E::Deadlock => Kind::Deadlock,
-            _ => Kind::Io,
+            E::Unsupported => ErrorKind::Unsupported,
+            E::Deadlock => ErrorKind::Deadlock,
+            _ => ErrorKind::Io,
         };
         Self {
             kind,
@@ -67,8 +83,8 @@ impl Error {
         }
     }
 
-    #[cfg(feature = "wasmtime")]
-    pub(crate) fn kind(&self) -> Kind {
+    /// What happened.
+    pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
@@ -85,76 +101,76 @@ impl Error {
 
     /// The timeout was zero and the lock is held.
     pub fn is_would_block(&self) -> bool {
-        self.kind == Kind::WouldBlock
+        self.kind == ErrorKind::WouldBlock
     }
 
     /// The timeout was positive and ran out.
     pub fn is_timeout(&self) -> bool {
-        self.kind == Kind::Timeout
+        self.kind == ErrorKind::Timeout
     }
 
     /// There was nothing to release: nobody holds the lock.
     pub fn is_not_locked(&self) -> bool {
-        self.kind == Kind::NotLocked
+        self.kind == ErrorKind::NotLocked
     }
 
     /// There was nothing to release: somebody else holds the lock.
     pub fn is_not_owner(&self) -> bool {
-        self.kind == Kind::NotOwner
+        self.kind == ErrorKind::NotOwner
     }
 
     /// The wait could never have ended.
     pub fn is_deadlock(&self) -> bool {
-        self.kind == Kind::Deadlock
+        self.kind == ErrorKind::Deadlock
     }
 
     /// The permissions of the file or directory, or the rights of the caller, do not allow it.
     pub fn is_denied(&self) -> bool {
-        self.kind == Kind::Denied
+        self.kind == ErrorKind::Denied
     }
 
     /// The directory is missing, or the file is and may not be created.
     pub fn is_not_found(&self) -> bool {
-        self.kind == Kind::NotFound
+        self.kind == ErrorKind::NotFound
     }
 
     /// The path cannot be that of a lock: empty, too long, with a NUL, out of its grant, or
     /// something other than a regular file.
     pub fn is_invalid_path(&self) -> bool {
-        self.kind == Kind::InvalidPath
+        self.kind == ErrorKind::InvalidPath
     }
 
     /// A limit that the host set is reached.
     pub fn is_limit_exceeded(&self) -> bool {
-        self.kind == Kind::LimitExceeded
+        self.kind == ErrorKind::LimitExceeded
     }
 
     /// The protocol or the file system cannot do it.
     pub fn is_unsupported(&self) -> bool {
-        self.kind == Kind::Unsupported
+        self.kind == ErrorKind::Unsupported
     }
 
     /// The lock was held and is not any more; the reason is [`lost_reason`](Self::lost_reason).
     pub fn is_lost(&self) -> bool {
-        matches!(self.kind, Kind::Lost(_))
+        matches!(self.kind, ErrorKind::Lost(_))
     }
 
     /// Why the lock was lost, if it was.
     pub fn lost_reason(&self) -> Option<LostReason> {
         match self.kind {
-            Kind::Lost(reason) => Some(reason),
+            ErrorKind::Lost(reason) => Some(reason),
             _ => None,
         }
     }
 
     /// The wait was withdrawn (see [`LockFile::cancel_waits`](crate::LockFile::cancel_waits)).
     pub fn is_canceled(&self) -> bool {
-        self.kind == Kind::Canceled
+        self.kind == ErrorKind::Canceled
     }
 
     /// Input or output failed; [`os_error`](Self::os_error) has the details.
     pub fn is_io(&self) -> bool {
-        self.kind == Kind::Io
+        self.kind == ErrorKind::Io
     }
 }
 
@@ -162,23 +178,27 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match self.kind {
-            Kind::WouldBlock => write!(f, "`{path}` is locked by somebody else"),
-            Kind::Timeout => write!(f, "timed out waiting for the lock of `{path}`"),
-            Kind::NotLocked => write!(f, "cannot release `{path}`: nobody holds the lock"),
-            Kind::NotOwner => write!(f, "cannot release `{path}`: somebody else holds the lock"),
-            Kind::Deadlock => write!(f, "waiting for the lock of `{path}` would never end"),
-            Kind::Denied => write!(f, "no permission to lock `{path}`"),
-            Kind::NotFound => write!(f, "cannot lock `{path}`: no such file or directory"),
-            Kind::InvalidPath => write!(f, "`{path}` cannot be the path of a lock"),
-            Kind::LimitExceeded => write!(f, "cannot lock `{path}`: a limit is reached"),
-            Kind::Unsupported => write!(f, "locking `{path}` this way is not supported here"),
-            Kind::Lost(reason) => write!(f, "the lock of `{path}` was lost: {reason}"),
-            Kind::Canceled => write!(f, "the wait for the lock of `{path}` was canceled"),
-            Kind::Io => write!(f, "cannot lock `{path}`"),
+            ErrorKind::WouldBlock => write!(f, "`{path}` is locked by somebody else"),
+            ErrorKind::Timeout => write!(f, "timed out waiting for the lock of `{path}`"),
+            ErrorKind::NotLocked => write!(f, "cannot release `{path}`: nobody holds the lock"),
+            ErrorKind::NotOwner => {
+                write!(f, "cannot release `{path}`: somebody else holds the lock")
+            }
+            ErrorKind::Deadlock => write!(f, "waiting for the lock of `{path}` would never end"),
+            ErrorKind::Denied => write!(f, "no permission to lock `{path}`"),
+            ErrorKind::NotFound => write!(f, "cannot lock `{path}`: no such file or directory"),
+            ErrorKind::InvalidPath => write!(f, "`{path}` cannot be the path of a lock"),
+            ErrorKind::LimitExceeded => write!(f, "cannot lock `{path}`: a limit is reached"),
+            ErrorKind::Unsupported => write!(f, "locking `{path}` this way is not supported here"),
+            ErrorKind::Lost(reason) => write!(f, "the lock of `{path}` was lost: {reason}"),
+            ErrorKind::Canceled => write!(f, "the wait for the lock of `{path}` was canceled"),
+            ErrorKind::Io => write!(f, "cannot lock `{path}`"),
         }?;
         match &self.source {
             // The sentence above says all that the system says.
-            Some(source) if self.kind == Kind::NotFound && source.get_ref().is_none() => Ok(()),
+            Some(source) if self.kind == ErrorKind::NotFound && source.get_ref().is_none() => {
+                Ok(())
+            }
             Some(source) => write!(f, ": {source}"),
             None => Ok(()),
         }
@@ -190,20 +210,20 @@ impl std::error::Error for Error {}
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match error.kind {
-            Kind::WouldBlock => io::ErrorKind::WouldBlock,
-            Kind::Timeout => io::ErrorKind::TimedOut,
-            Kind::Deadlock => io::ErrorKind::Deadlock,
-            Kind::Denied | Kind::NotOwner => io::ErrorKind::PermissionDenied,
-            Kind::NotFound => io::ErrorKind::NotFound,
-            Kind::InvalidPath => io::ErrorKind::InvalidInput,
-            Kind::LimitExceeded => io::ErrorKind::QuotaExceeded,
-            Kind::Unsupported => io::ErrorKind::Unsupported,
-            Kind::Canceled => io::ErrorKind::Interrupted,
-            Kind::Io => error
+            ErrorKind::WouldBlock => io::ErrorKind::WouldBlock,
+            ErrorKind::Timeout => io::ErrorKind::TimedOut,
+            ErrorKind::Deadlock => io::ErrorKind::Deadlock,
+            ErrorKind::Denied | ErrorKind::NotOwner => io::ErrorKind::PermissionDenied,
+            ErrorKind::NotFound => io::ErrorKind::NotFound,
+            ErrorKind::InvalidPath => io::ErrorKind::InvalidInput,
+            ErrorKind::LimitExceeded => io::ErrorKind::QuotaExceeded,
+            ErrorKind::Unsupported => io::ErrorKind::Unsupported,
+            ErrorKind::Canceled => io::ErrorKind::Interrupted,
+            ErrorKind::Io => error
                 .source
                 .as_ref()
                 .map_or(io::ErrorKind::Other, io::Error::kind),
-            Kind::NotLocked | Kind::Lost(_) => io::ErrorKind::Other,
+            ErrorKind::NotLocked | ErrorKind::Lost(_) => io::ErrorKind::Other,
         };
         Self::new(kind, error)
     }

@@ -110,8 +110,6 @@
 #[cfg(all(feature = "sandbox", windows))]
 compile_error!("on Windows there is the engine alone: build without default features");
 
-#[cfg(feature = "wasmtime")]
-pub mod component;
 mod deadline;
 mod engine;
 mod error;
@@ -120,8 +118,10 @@ mod protocol;
 mod queue;
 mod registry;
 #[cfg(feature = "sandbox")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sandbox")))]
 pub mod sandbox;
 #[cfg(feature = "sandbox")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sandbox")))]
 #[doc = include_str!("security.md")]
 pub mod security {}
 mod site;
@@ -135,6 +135,6 @@ mod waiter;
 mod watch;
 
 pub use engine::{Acquire, Engine, EngineBuilder, Guard, LockFile, Options};
-pub use error::{Error, Result};
+pub use error::{Error, ErrorKind, Result};
 pub use protocol::{Protocol, UnknownProtocol};
 pub use terms::{Guarantee, Holder, LostReason, Mode, OnRelease, Scope, State};

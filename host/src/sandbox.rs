@@ -60,6 +60,7 @@
 //! [`Limits`] bound every descriptor, thread, table entry, created file and byte that a guest can
 //! cause. They hold for one sandbox. Its documentation has the table of them.
 
+mod builder;
 mod guest_lock;
 mod limits;
 mod paths;
@@ -73,31 +74,33 @@ use std::sync::Arc;
 
 use cap_std::fs::Dir;
 
-use self::paths::resolve;
+use self::paths::{Grant, resolve};
 use self::quota::Guest;
 use crate::engine::{Engine, LockFile, Options, break_any};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::target::{Granted, Target};
 use crate::{OnRelease, Protocol};
 
+pub use self::builder::SandboxBuilder;
 pub use self::guest_lock::{Hold, Lock, Loss, Wait};
 pub use self::limits::Limits;
-pub(crate) use self::paths::Grant;
 pub use self::quota::Handle;
 pub use self::rights::Rights;
 
 /// The locks of one guest: where they may be, and which there are.
 ///
 /// ```
-/// use locket::sandbox::{Limits, Rights, Sandbox};
-/// use locket::{Engine, Mode, OnRelease, Protocol};
+/// use locket::sandbox::{Rights, Sandbox};
+/// use locket::{Engine, Mode, OnRelease};
 /// use std::time::Duration;
 ///
 /// # let dir = tempfile::tempdir()?;
 /// # let jobs = dir.path();
 /// let engine = Engine::new();
-/// let mut guest = Sandbox::new(&engine, Some("worker"), Protocol::Native, Limits::new());
-/// guest.grant_dir(jobs, "/jobs", Rights::LOCKS)?;
+/// let guest = Sandbox::builder(&engine)
+///     .label("worker")
+///     .grant_dir(jobs, "/jobs", Rights::LOCKS)?
+///     .build();
 ///
 /// let lock = guest.open("/jobs/a.lock", None, OnRelease::Keep)?;
 /// let hold = lock.acquire(Mode::Exclusive, Duration::from_secs(1))?;
@@ -115,33 +118,9 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// A guest to whom nothing is granted yet. `label` is what others are told if they ask who
-    /// holds a lock; `protocol` is the one of locks that the guest opens without naming one.
-    pub fn new(engine: &Engine, label: Option<&str>, protocol: Protocol, limits: Limits) -> Self {
-        Self {
-            guest: Arc::new(Guest::new(engine, label, protocol, limits)),
-            grants: Vec::new(),
-            database: None,
-            protocols: None,
-        }
-    }
-
-    /// Grants the directory at `host_path` under the name `guest_path`. It is opened now, and
-    /// stays the same directory whatever becomes of its path. The [module](self) says what that
-    /// lets the guest do.
-    ///
-    /// # Errors
-    ///
-    /// Those of opening the directory, and those of [`grant`](Self::grant).
-    pub fn grant_dir(
-        &mut self,
-        host_path: impl AsRef<Path>,
-        guest_path: impl AsRef<str>,
-        rights: Rights,
-    ) -> io::Result<()> {
-        let (path, name) = (host_path.as_ref(), guest_path.as_ref());
-        self.add(Grant::ambient(&self.guest.engine, path, name, rights)?);
-        Ok(())
+    /// Settings for a guest to which nothing is granted yet.
+    pub fn builder(engine: &Engine) -> SandboxBuilder {
+        SandboxBuilder::new(engine)
     }
 
     /// Grants an open directory under the name `guest_path`. Of two grants of one name the later
@@ -163,38 +142,9 @@ impl Sandbox {
             return Err(io::ErrorKind::NotADirectory.into());
         }
         let (engine, dir) = (&self.guest.engine, Dir::from_std_file(dir));
-        self.add(Grant::new(engine, dir, guest_path.as_ref(), rights)?);
-        Ok(())
-    }
-
-    /// Names the database of the host that keeps the guest's locks of [`Protocol::Sqlite`]. Without
-    /// one that protocol is unsupported.
-    ///
-    /// # Errors
-    ///
-    /// [Permission denied](io::ErrorKind::PermissionDenied) if the database lies in a directory that
-    /// is granted to a guest of this engine, or below one; and those of looking for its directory.
-    pub fn set_database(&mut self, host_path: impl AsRef<Path>) -> io::Result<()> {
-        self.guest.engine.keep_from_guests(host_path.as_ref())?;
-        self.database = Some(host_path.as_ref().to_owned());
-        Ok(())
-    }
-
-    /// Restricts the protocols that the guest may choose. That of the sandbox is always among them,
-    /// and by default all are, as far as the [`Rights`] go.
-    pub fn set_protocols(&mut self, protocols: impl IntoIterator<Item = Protocol>) {
-        self.protocols = Some(protocols.into_iter().collect());
-    }
-
-    /// Sets what was checked before.
-    #[cfg(feature = "wasmtime")]
-    pub(crate) fn restore(&mut self, database: Option<PathBuf>, protocols: Option<Vec<Protocol>>) {
-        self.database = database;
-        self.protocols = protocols;
-    }
-
-    pub(crate) fn add(&mut self, grant: Grant) {
+        let grant = Grant::new(engine, dir, guest_path.as_ref(), rights)?;
         self.grants.push(grant);
+        Ok(())
     }
 
     fn permits(&self, protocol: Protocol) -> bool {
@@ -208,7 +158,7 @@ impl Sandbox {
     /// # Errors
     ///
     /// [Denied](Error::is_denied) outside of every grant, whatever exists there, and if the rights
-    /// or the [protocols](Self::set_protocols) do not allow it;
+    /// or the [protocols](SandboxBuilder::protocols) do not allow it;
     /// [invalid path](Error::is_invalid_path);
     /// [not found](Error::is_not_found); [limit exceeded](Error::is_limit_exceeded) for one handle
     /// or created file too many; or [another error](Error::is_io) of the system.
@@ -221,7 +171,7 @@ impl Sandbox {
         let (grant, rest) = resolve(&self.grants, path, self.guest.limits.path_length)?;
         let protocol = protocol.unwrap_or(self.guest.protocol);
         if !(self.permits(protocol) && grant.rights.allow(protocol, on_release)) {
-            return Err(Error::new(Kind::Denied, Path::new(path)));
+            return Err(Error::new(ErrorKind::Denied, Path::new(path)));
         }
         let handle = self.guest.handle(Path::new(path))?;
         let options = self
@@ -271,7 +221,7 @@ impl Sandbox {
     pub fn break_lock(&self, path: &str) -> Result<()> {
         let (grant, rest) = resolve(&self.grants, path, self.guest.limits.path_length)?;
         if !grant.rights.contains(Rights::BREAK) {
-            return Err(Error::new(Kind::Denied, Path::new(path)));
+            return Err(Error::new(ErrorKind::Denied, Path::new(path)));
         }
         let open = |protocol| {
             let options = self.options(protocol).create(false);

@@ -1,7 +1,7 @@
 //! The orders in which a few threads can get at one queue: granted, timed out, called off, dropped.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test -p locket --no-default-features --test interleavings`
-//! `RUSTFLAGS="--cfg shuttle" cargo test -p locket --no-default-features --test interleavings`
+//! `RUSTFLAGS="--cfg loom" cargo test -p locket-host --test interleavings`
+//! `RUSTFLAGS="--cfg shuttle" cargo test -p locket-host --test interleavings`
 //!
 //! The first model checker runs each test once for every interleaving of its threads at their mutexes,
 //! with at most so many preemptions where it would take too long otherwise. The second goes through

@@ -11,14 +11,12 @@ use std::thread;
 
 use common::*;
 use locket::sandbox::{Limits, Lock, Rights, Sandbox};
-use locket::{Engine, OnRelease, Protocol, Result};
+use locket::{Engine, OnRelease, Result};
 
 fn guest(engine: &Engine, dir: &Dir, limits: Limits) -> Sandbox {
-    let mut guest = Sandbox::new(engine, None, Protocol::Native, limits);
-    guest
-        .grant_dir(dir.0.path(), "/jobs", Rights::READ_WRITE)
-        .unwrap();
-    guest
+    let guest = Sandbox::builder(engine).limits(limits);
+    let guest = guest.grant_dir(dir.0.path(), "/jobs", Rights::READ_WRITE);
+    guest.unwrap().build()
 }
 
 fn open(guest: &Sandbox, path: &str) -> Result<Lock> {

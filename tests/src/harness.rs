@@ -7,9 +7,9 @@ use std::sync::{LazyLock, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use std::{collections::HashMap, fs, io::Write as _, thread};
 
-use locket::component::{LocketCtx, LocketCtxBuilder, LocketCtxView, LocketView};
 use locket::sandbox::Rights;
 use locket::{Engine, LockFile};
+use locket_wasmtime::{LocketCtx, LocketCtxBuilder, LocketCtxView, LocketView};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -95,9 +95,9 @@ pub fn linker() -> &'static Linker<State> {
         let mut linker = Linker::new(runtime());
         let added = p2::add_to_linker_async(&mut linker)
             .and_then(|()| p3::add_to_linker(&mut linker))
-            .and_then(|()| locket::component::p2::add_to_linker_async(&mut linker))
-            .and_then(|()| locket::component::p3::add_to_linker(&mut linker))
-            .and_then(|()| locket::component::admin::add_to_linker(&mut linker));
+            .and_then(|()| locket_wasmtime::p2::add_to_linker_async(&mut linker))
+            .and_then(|()| locket_wasmtime::p3::add_to_linker(&mut linker))
+            .and_then(|()| locket_wasmtime::admin::add_to_linker(&mut linker));
         added.expect("the interfaces do not collide");
         linker
     })

@@ -197,9 +197,10 @@ pub fn tool() -> PathBuf {
     let path = beside_the_tests("locket");
     let built = path.metadata().and_then(|m| m.modified());
     let built = built.unwrap_or_else(|e| panic!("{}: {e}; {BUILD}", path.display()));
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/src");
+    let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host");
+    let sources = ["src", "wasmtime/src", "cli/src"].map(|sources| newest(&host.join(sources)));
     assert!(
-        newest(&sources) <= built,
+        sources.iter().all(|changed| *changed <= built),
         "the tool is older than its sources; {BUILD}"
     );
     path

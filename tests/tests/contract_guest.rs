@@ -7,10 +7,10 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::thread;
 
-use locket::component::{LocketCtx, LocketCtxBuilder};
 use locket::sandbox::Rights;
 use locket::{Engine, LockFile, LostReason, Mode, Options, Protocol, State};
 use locket_tests::harness::{Guest, Host, QUIESCENT, STUCK, eventually, linker, runtime};
+use locket_wasmtime::{LocketCtx, LocketCtxBuilder};
 use wasmtime::component::Component;
 use wasmtime_wasi::WasiCtx;
 

@@ -19,7 +19,7 @@ struct Bare {
 impl Bare {
     fn new(host: &Host) -> Self {
         let mut linker = Linker::new(runtime());
-        locket::component::p2::add_to_linker_sync(&mut linker).unwrap();
+        locket_wasmtime::p2::add_to_linker_sync(&mut linker).unwrap();
         let mut store = host.store();
         let instance = linker.instantiate(&mut store, &component("bare")).unwrap();
         Self { store, instance }
@@ -128,7 +128,7 @@ fn a_guest_polls_for_a_lock_and_a_timer() {
     let stdout = MemoryOutputPipe::new(1 << 12);
     let mut linker = Linker::new(runtime());
     wasmtime_wasi::p2::add_to_linker_sync(&mut linker).unwrap();
-    locket::component::p2::add_to_linker_sync(&mut linker).unwrap();
+    locket_wasmtime::p2::add_to_linker_sync(&mut linker).unwrap();
     thread::scope(|scope| {
         let guest = scope.spawn(|| {
             let mut wasi = WasiCtx::builder();

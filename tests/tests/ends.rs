@@ -3,13 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use locket::component::LocketCtx;
 use locket::sandbox::{Limits, Rights};
 use locket::{LockFile, Mode};
 use locket_tests::harness::{
     AT_ONCE, Guest, Host, QUIESCENT, STUCK, State, component, descriptors, engine_threads,
     eventually, linker, runtime, waiters,
 };
+use locket_wasmtime::LocketCtx;
 use tokio::time::timeout;
 use wasmtime::component::{Component, Instance};
 use wasmtime::{Store, Trap};
@@ -149,7 +149,7 @@ async fn after_a_trap_nobody_enters_the_instance_but_release_all_frees_its_locks
         "{error:?}"
     );
     assert!(!host.is_free("a"));
-    locket::component::LocketView::locket(store.data_mut())
+    locket_wasmtime::LocketView::locket(store.data_mut())
         .ctx
         .release_all();
     assert!(host.is_free("a"));

@@ -9,12 +9,12 @@ use std::task::{Context, Waker};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use locket::component::LocketCtx;
 use locket::sandbox::{Limits, Rights, Sandbox};
 use locket::{Engine, Mode, OnRelease, Protocol};
 use locket_tests::harness::{
     AT_ONCE, Foreign, Guest, Host, component, descriptors, eventually, waiters,
 };
+use locket_wasmtime::LocketCtx;
 use wasmtime_wasi::{FsPerms, WasiView};
 
 const EX: Mode = Mode::Exclusive;
@@ -181,9 +181,9 @@ async fn bad_paths_are_refused_and_leave_no_trace() {
 }
 
 fn sandbox(host: &Host, rights: Rights, limits: Limits) -> Sandbox {
-    let mut sandbox = Sandbox::new(&host.locks, None, Protocol::Native, limits);
-    sandbox.grant_dir(&host.dir, "/locks", rights).unwrap();
-    sandbox
+    let sandbox = Sandbox::builder(&host.locks).limits(limits);
+    let sandbox = sandbox.grant_dir(&host.dir, "/locks", rights);
+    sandbox.unwrap().build()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -1043,9 +1043,9 @@ fn thousands_of_guests_wait_for_one_lock() {
     let held = held.acquire(EX, None).unwrap();
     let mut cx = Context::from_waker(Waker::noop());
     let guest = || {
-        let mut guest = Sandbox::new(&engine, None, Protocol::Flock, Limits::new());
-        guest.grant_dir(dir.path(), "/l", Rights::ALL).unwrap();
-        guest
+        let guest = Sandbox::builder(&engine).protocol(Protocol::Flock);
+        let guest = guest.grant_dir(dir.path(), "/l", Rights::ALL);
+        guest.unwrap().build()
     };
     let open = |guest: &Sandbox, name: &str| {
         let path = format!("/l/{name}");

@@ -1,12 +1,10 @@
 //! The engine against the limits of the machine, and against what people use otherwise.
 //!
-//! `cargo bench -p locket --bench limits` prints a table of ratios with the target beside each.
+//! `cargo bench -p locket-host --bench limits` prints a table of ratios with the target beside each.
 //! Words after `--` select sections; `--quick` measures less of each. Nothing fails for being
-//! slow: a target is met or missed, and the table says so. Without default features there is no
-//! section that goes through a component, and Wasmtime is not built.
+//! slow: a target is met or missed, and the table says so. What a guest's calls cost is measured by
+//! `cargo bench -p locket-wasmtime`.
 
-#[cfg(feature = "cli")]
-mod component;
 mod crash;
 mod handoff;
 mod manners;
@@ -66,7 +64,6 @@ enum Which {
     Waiters,
     Crash,
     Names,
-    Component,
 }
 
 /// How much to measure, and where.
@@ -123,10 +120,6 @@ fn main() {
             Which::Waiters => waiters::run(&plan, &mut report),
             Which::Crash => crash::run(&plan, &mut report),
             Which::Names => names::run(&plan, &mut report),
-            #[cfg(feature = "cli")]
-            Which::Component => component::run(&plan, &mut report),
-            #[cfg(not(feature = "cli"))]
-            Which::Component => report.skip("component", "built without default features"),
         }
     }
     if let Some(path) = args.svg {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use locket::component::{LocketCtx, LocketCtxView, LocketView};
+use locket_wasmtime::{LocketCtx, LocketCtxView, LocketView};
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Cache, Config, Engine, Result, Store, bail};
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView, p2, p3};
@@ -99,10 +99,10 @@ impl Program {
         let mut linker = Linker::new(&engine);
         p2::add_to_linker_async(&mut linker)?;
         p3::add_to_linker(&mut linker)?;
-        locket::component::p2::add_to_linker_async(&mut linker)?;
-        locket::component::p3::add_to_linker(&mut linker)?;
+        locket_wasmtime::p2::add_to_linker_async(&mut linker)?;
+        locket_wasmtime::p3::add_to_linker(&mut linker)?;
         // Does nothing without the right to break locks.
-        locket::component::admin::add_to_linker(&mut linker)?;
+        locket_wasmtime::admin::add_to_linker(&mut linker)?;
 
         let exports = |version: &str| {
             let name = format!("wasi:cli/run@{version}");

@@ -1,4 +1,4 @@
-//! The command line: what the subcommands have in common.
+//! The command line tool `locket`; see `locket --help`. Here is what its subcommands share.
 
 mod break_lock;
 mod demo;
@@ -53,7 +53,7 @@ mod exit {
 }
 
 /// Runs the command line of this process.
-pub(crate) fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

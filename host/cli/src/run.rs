@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use locket::component::LocketCtx;
 use locket::sandbox::{Limits, Rights};
 use locket::{Engine, Protocol};
+use locket_wasmtime::LocketCtx;
 use tracing_subscriber::EnvFilter;
 use wasmtime_wasi::{FsPerms, WasiCtx};
 

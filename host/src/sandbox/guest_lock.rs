@@ -11,7 +11,7 @@ use super::limits::Limits;
 use super::quota::{Entry, Guest, Handle};
 use super::rights::Rights;
 use crate::engine::{Acquire, Guard, LockFile, Meanwhile};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::{Guarantee, Holder, LostReason, Mode, State};
 
 /// An open lock of a guest. Dropping it releases what it [keeps](Hold::keep).
@@ -31,7 +31,7 @@ struct Open {
 }
 
 impl Open {
-    fn refuse(&self, kind: Kind) -> Error {
+    fn refuse(&self, kind: ErrorKind) -> Error {
         Error::new(kind, self.file.path())
     }
 
@@ -265,7 +265,7 @@ struct Terms {
     open: Arc<Open>,
     timeout: Option<Duration>,
     /// What it means where the time is up sooner than the guest asked for.
-    cut_short: Option<Kind>,
+    cut_short: Option<ErrorKind>,
     waits: bool,
 }
 
@@ -281,7 +281,7 @@ impl Terms {
     fn new(open: &Arc<Open>, mode: Mode, timeout: Option<Duration>) -> Result<Self> {
         open.refuse_forked()?;
         if !open.rights.contains(Rights::to_hold(mode)) {
-            return Err(open.refuse(Kind::Denied));
+            return Err(open.refuse(ErrorKind::Denied));
         }
         let Limits {
             longest_wait,
@@ -292,13 +292,13 @@ impl Terms {
         let mut terms = Self {
             open: Arc::clone(open),
             timeout: longest.or(timeout),
-            cut_short: longest.and(Some(Kind::Canceled)),
+            cut_short: longest.and(Some(ErrorKind::Canceled)),
             waits: false,
         };
         let mut ledger = open.guest.ledger();
         if !open.guest.may_hold_another(&ledger) {
             drop(ledger);
-            return Err(open.refuse(Kind::LimitExceeded));
+            return Err(open.refuse(ErrorKind::LimitExceeded));
         }
         if terms.timeout != Some(Duration::ZERO) {
             terms.waits = ledger.waiters < waiters;
@@ -306,7 +306,7 @@ impl Terms {
             // A lock that is free may be had all the same.
             if !terms.waits {
                 terms.timeout = Some(Duration::ZERO);
-                terms.cut_short = Some(Kind::LimitExceeded);
+                terms.cut_short = Some(ErrorKind::LimitExceeded);
             }
         }
         Ok(terms)
@@ -336,7 +336,7 @@ impl Terms {
         // Several acquires that began within the limit may have ended beyond it.
         if !guest.may_hold_another(&ledger) {
             drop(ledger);
-            return Err(self.open.refuse(Kind::LimitExceeded));
+            return Err(self.open.refuse(ErrorKind::LimitExceeded));
         }
         let id = ledger.number();
         ledger.holds.push(Entry {
@@ -408,7 +408,7 @@ impl Hold {
         self.open.refuse_forked()?;
         let entry = self.open.guest.ledger().take(self.id);
         entry
-            .ok_or_else(|| self.open.refuse(Kind::NotLocked))?
+            .ok_or_else(|| self.open.refuse(ErrorKind::NotLocked))?
             .guard
             .release()
     }

@@ -12,11 +12,11 @@ use cap_std::fs::Dir;
 
 use super::rights::Rights;
 use crate::engine::{Engine, Territory};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// A directory under a name in the guest.
 #[derive(Debug)]
-pub(crate) struct Grant {
+pub(super) struct Grant {
     name: Vec<String>,
     absolute: bool,
     pub(super) dir: Arc<Dir>,
@@ -27,7 +27,7 @@ pub(crate) struct Grant {
 
 impl Grant {
     /// Grants the directory at a path of the host, which is opened now.
-    pub(crate) fn ambient(
+    pub(super) fn ambient(
         engine: &Engine,
         path: &Path,
         name: &str,
@@ -62,7 +62,7 @@ pub(super) fn resolve<'a>(
 ) -> Result<(&'a Grant, PathBuf)> {
     let refuse = |kind| Error::new(kind, Path::new(path));
     if path.is_empty() || path.len() > longest || path.contains('\0') {
-        return Err(refuse(Kind::InvalidPath));
+        return Err(refuse(ErrorKind::InvalidPath));
     }
     let absolute = path.starts_with('/');
     let parts: Vec<&str> = components(path).collect();
@@ -71,12 +71,12 @@ pub(super) fn resolve<'a>(
     });
     let grant = matching
         .max_by_key(|grant| (grant.name.len(), grant.absolute == absolute))
-        .ok_or_else(|| refuse(Kind::Denied))?;
+        .ok_or_else(|| refuse(ErrorKind::Denied))?;
     let rest: PathBuf = parts[grant.name.len()..].iter().collect();
     // A directory, whatever exists there: the grant itself, or what only a directory can end in.
     let end = path.rsplit('/').next().unwrap_or_default();
     if rest.as_os_str().is_empty() || matches!(end, "" | "." | "..") {
-        return Err(refuse(Kind::InvalidPath));
+        return Err(refuse(ErrorKind::InvalidPath));
     }
     Ok((grant, rest))
 }

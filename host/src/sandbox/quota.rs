@@ -10,7 +10,7 @@ use cap_std::fs::Dir;
 use super::limits::Limits;
 use crate::Protocol;
 use crate::engine::{Engine, Guard, LockFile, Owner};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::target::Quota;
 
 /// What the locks of a guest share.
@@ -138,13 +138,13 @@ impl Guest {
     /// A handle of the guest for what is at `path`.
     pub(super) fn handle(self: &Arc<Self>, path: &Path) -> Result<Handle> {
         self.count_handle(self.limits.handles)
-            .ok_or_else(|| Error::new(Kind::LimitExceeded, path))
+            .ok_or_else(|| Error::new(ErrorKind::LimitExceeded, path))
     }
 
     /// A handle for what has no way to fail, such as a pollable: those may go up to twice the limit.
     pub(super) fn extra_handle(self: &Arc<Self>) -> Result<Handle> {
         self.count_handle(self.limits.handles.saturating_mul(2))
-            .ok_or_else(|| Error::new(Kind::LimitExceeded, Path::new("")))
+            .ok_or_else(|| Error::new(ErrorKind::LimitExceeded, Path::new("")))
     }
 }
 

@@ -49,13 +49,10 @@ impl Maze {
         }
         let absolute = at("outside");
         symlink(absolute, at("granted/folder/absolute")).expect("a link");
-        let limits = Limits::new();
-        let mut guest = Sandbox::new(&Engine::new(), None, Protocol::Native, limits);
-        let mut grant = |host: &str, name: &str, rights| {
-            guest.grant_dir(at(host), name, rights).expect("a grant");
-        };
-        grant("granted", "/", Rights::READ_WRITE);
-        grant("granted/folder", "/jobs", Rights::READ_WRITE);
+        let guest = Sandbox::builder(&Engine::new())
+            .grant_dir(at("granted"), "/", Rights::READ_WRITE)
+            .and_then(|guest| guest.grant_dir(at("granted/folder"), "/jobs", Rights::READ_WRITE));
+        let guest = guest.expect("directories").build();
         let outside = Engine::new().open(at("outside/file")).expect("a lock");
         let folders = ["", "outside", "granted", "granted/folder"];
         let names = folders.map(|folder| (folder, names(&at(folder))));

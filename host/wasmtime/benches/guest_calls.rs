@@ -1,22 +1,46 @@
-//! Guests: what an acquire and a release cost that come from a component.
+//! What an acquire and a release cost that come from a component.
+//!
+//! `cargo bench -p locket-wasmtime` prints a table of ratios with the target beside each, as the
+//! benchmark `limits` of the engine does; `-- --quick` measures less.
 //!
 //! The limit is the engine's own pair and two calls of the host that do nothing, each on a
 //! resource and from the loop of a guest: what is left is what the adapter adds. On a host that
 //! runs guests with `async`, and on one that does not.
 
+#[path = "../../benches/limits/measure.rs"]
+#[allow(dead_code, reason = "shared with the benchmark of the engine")]
+mod measure;
+#[path = "../../benches/limits/report.rs"]
+#[allow(dead_code, reason = "shared with the benchmark of the engine")]
+mod report;
+#[path = "../../benches/limits/samples.rs"]
+#[allow(dead_code, reason = "shared with the benchmark of the engine")]
+mod samples;
+
+use std::fs::File;
 use std::path::Path;
 
-use locket::component::{LocketCtx, LocketCtxView, LocketView, p2};
+use clap::Parser;
 use locket::sandbox::Rights;
 use locket::{Engine, Mode};
+use locket_wasmtime::{LocketCtx, LocketCtxView, LocketView, p2};
 use wasmtime::component::{
     Component, ComponentExportIndex, Linker, Resource, ResourceTable, ResourceType,
 };
 use wasmtime::{Config, Result, Store};
 
-use crate::Plan;
-use crate::measure::{Contestant, compare};
-use crate::report::{Report, Section, Target};
+use measure::{Contestant, compare};
+use report::{Report, Section, Target};
+
+#[derive(Parser)]
+struct Args {
+    /// Measure less
+    #[arg(long)]
+    quick: bool,
+    /// Cargo says so.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
 
 struct State {
     locket: LocketCtx,
@@ -70,7 +94,7 @@ impl Guest {
         let engine = wasmtime::Engine::new(&config)?;
         let built = concat!(
             env!("CARGO_MANIFEST_DIR"),
-            "/../tests/guests/built/bench.wasm"
+            "/../../tests/guests/built/bench.wasm"
         );
         let component = Component::from_file(&engine, built)?;
         let mut linker = Linker::new(&engine);
@@ -130,7 +154,12 @@ impl Guest {
     }
 }
 
-pub(crate) fn run(plan: &Plan, report: &mut Report) {
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let rounds = if args.quick { 25 } else { 200 };
+    let dir = tempfile::tempdir()?;
+    File::create(dir.path().join("lock"))?;
+    let mut report = Report::new(dir.path());
     for (title, sync) in [
         ("Component, async host: acquire + release by handle", false),
         (
@@ -138,14 +167,14 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) {
             true,
         ),
     ] {
-        report.add(through(plan, title, sync).expect("a guest that runs"));
+        report.add(through(dir.path(), rounds, title, sync)?);
     }
+    println!("{}", report.summary());
+    Ok(())
 }
 
-fn through(plan: &Plan, title: &str, sync: bool) -> Result<Section> {
+fn through(dir: &Path, rounds: usize, title: &str, sync: bool) -> Result<Section> {
     const BATCH: u32 = 500;
-    let dir = plan.dir.path();
-    plan.file("lock");
     let mut guests = Vec::new();
     for _ in 0..3 {
         guests.push(Guest::new(dir, sync)?);
@@ -176,5 +205,5 @@ fn through(plan: &Plan, title: &str, sync: bool) -> Result<Section> {
         })
         .target(Target::RatioAtMost(1.25)),
     ];
-    Ok(compare(title, plan.rounds(200), contestants))
+    Ok(compare(title, rounds, contestants))
 }

@@ -5,7 +5,7 @@ use wasmtime::component::Linker;
 use super::bindings::admin;
 use super::{LockError, Locket, LocketCtxView, LocketView};
 
-/// Adds `admin`. It does nothing without [`Rights::BREAK`](crate::sandbox::Rights::BREAK).
+/// Adds `admin`. It does nothing without [`Rights::BREAK`](locket::sandbox::Rights::BREAK).
 ///
 /// # Errors
 ///

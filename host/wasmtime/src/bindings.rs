@@ -1,7 +1,7 @@
 //! What Wasmtime makes of the interface: the traits that the adapter implements, and the types.
 //!
 //! Bindings of a world that uses types of `locket:lock` can share these instead of having their
-//! own, with `with: { "locket:lock": locket::component::bindings }`.
+//! own, with `with: { "locket:lock": locket_wasmtime::bindings }`.
 
 mod generated {
     #![expect(
@@ -26,13 +26,13 @@ mod generated {
             default: trappable,
         },
         trappable_error_type: {
-            "locket:lock/api.error" => crate::component::LockError,
+            "locket:lock/api.error" => crate::LockError,
         },
         with: {
             "wasi:io": wasmtime_wasi::p2::bindings::io,
-            "locket:lock/api.lock-file": crate::component::LockFile,
-            "locket:lock/api.guard": crate::component::Guard,
-            "locket:lock/poll.pending": crate::component::Pending,
+            "locket:lock/api.lock-file": crate::LockFile,
+            "locket:lock/api.guard": crate::Guard,
+            "locket:lock/poll.pending": crate::Pending,
         },
         require_store_data_send: true,
     });

@@ -8,9 +8,9 @@ use wasmtime::component::{Resource, ResourceTableError};
 
 use super::bindings::api;
 use super::{LocketCtx, LocketCtxView};
-use crate::error::{Error, Kind};
-use crate::sandbox::{Handle, Hold, Lock};
-use crate::{LostReason, Mode, OnRelease, Protocol, Scope, State};
+use locket::sandbox::{Handle, Hold, Lock};
+use locket::{Error, ErrorKind};
+use locket::{LostReason, Mode, OnRelease, Protocol, Scope, State};
 
 /// A lock file of a guest: what lies behind the resource `lock-file`.
 #[derive(Debug)]
@@ -72,19 +72,21 @@ impl From<Error> for api::Error {
         // As a string, which subscribers escape: there is a path of the guest's in it.
         tracing::debug!(target: "locket", error = error.to_string().as_str(), "refused");
         match error.kind() {
-            Kind::WouldBlock => Self::WouldBlock,
-            Kind::Timeout => Self::Timeout,
-            Kind::NotLocked => Self::NotLocked,
-            Kind::NotOwner => Self::NotOwner,
-            Kind::Deadlock => Self::Deadlock,
-            Kind::Denied => Self::AccessDenied,
-            Kind::NotFound => Self::NoEntry,
-            Kind::InvalidPath => Self::InvalidPath,
-            Kind::LimitExceeded => Self::LimitExceeded,
-            Kind::Unsupported => Self::NotSupported,
-            Kind::Lost(reason) => Self::Lost(reason.into()),
-            Kind::Canceled => Self::Canceled,
-            Kind::Io => Self::Io(error.os_error().map_or(api::IoKind::Other, io_kind)),
+            ErrorKind::WouldBlock => Self::WouldBlock,
+            ErrorKind::Timeout => Self::Timeout,
+            ErrorKind::NotLocked => Self::NotLocked,
+            ErrorKind::NotOwner => Self::NotOwner,
+            ErrorKind::Deadlock => Self::Deadlock,
+            ErrorKind::Denied => Self::AccessDenied,
+            ErrorKind::NotFound => Self::NoEntry,
+            ErrorKind::InvalidPath => Self::InvalidPath,
+            ErrorKind::LimitExceeded => Self::LimitExceeded,
+            ErrorKind::Unsupported => Self::NotSupported,
+            ErrorKind::Lost(reason) => Self::Lost(reason.into()),
+            ErrorKind::Canceled => Self::Canceled,
+            ErrorKind::Io => Self::Io(error.os_error().map_or(api::IoKind::Other, io_kind)),
+            // One that this version does not know.
+            _ => Self::Other(None),
         }
     }
 }
@@ -108,6 +110,7 @@ impl From<LostReason> for api::LostReason {
         match reason {
             LostReason::Expired => Self::Expired,
             LostReason::Broken => Self::Broken,
+            _ => Self::Io,
         }
     }
 }
@@ -258,6 +261,8 @@ impl api::HostLockFile for LocketCtxView<'_> {
             scope: match guarantee.scope {
                 Scope::Host => api::Scope::Host,
                 Scope::ClusterFileSystem => api::Scope::ClusterFileSystem,
+                // Of one that this version does not know, no more than that is certain.
+                _ => api::Scope::Host,
             },
             ttl: guarantee.ttl.map(milliseconds),
             fifo: guarantee.fifo,

@@ -11,7 +11,7 @@
 //! | import `admin` as well | in either way | [`admin::add_to_linker`] |
 //!
 //! ```no_run
-//! use locket::component::{LocketCtx, LocketCtxView, LocketView};
+//! use locket_wasmtime::{LocketCtx, LocketCtxView, LocketView};
 //! use locket::sandbox::Rights;
 //! use wasmtime::component::{Component, Linker, ResourceTable};
 //! use wasmtime::{Result, Store};
@@ -40,7 +40,7 @@
 //! async fn run(worker: &Component, locks: &locket::Engine) -> Result<()> {
 //!     let mut linker: Linker<State> = Linker::new(worker.engine());
 //!     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-//!     locket::component::p2::add_to_linker_async(&mut linker)?;
+//!     locket_wasmtime::p2::add_to_linker_async(&mut linker)?;
 //!
 //!     let state = State {
 //!         wasi: WasiCtx::builder().inherit_stdio().build(),
@@ -76,7 +76,7 @@
 //! Nothing is granted by default. [`LocketCtxBuilder::grant_dir`] takes the [`Rights`] in a directory:
 //! [`Rights::LOCKS`] for a guest that gets locks and no files there, [`Rights::READ_WRITE`] for one
 //! that may write its files anyway. [`LocketCtxBuilder::protocols`] restricts the protocols.
-//! [`Limits`] has the table of what bounds a guest. The module [`sandbox`](crate::sandbox#what-granting-a-directory-means) says
+//! [`Limits`] has the table of what bounds a guest. The module [`sandbox`](locket::sandbox#what-granting-a-directory-means) says
 //! what granting a directory means, what a guest can learn and cause, and which directories not to
 //! grant.
 //!
@@ -94,6 +94,8 @@ pub mod p3;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use locket::sandbox::{Limits, Rights, Sandbox, SandboxBuilder};
+use locket::{Engine, Protocol};
 use wasmtime::component::{HasData, ResourceTable};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings::filesystem::preopens::Host as _;
@@ -101,13 +103,11 @@ use wasmtime_wasi::{FsPerms, WasiCtxView, WasiView};
 
 pub use self::host::{Guard, LockError, LockFile};
 pub use self::p2::Pending;
-use crate::sandbox::{Grant, Limits, Rights, Sandbox};
-use crate::{Engine, Protocol};
 
 /// What the guest of one store may lock, and what it has locked.
 ///
 /// All instances of a store are one owner: what one acquired, the other may release. The [`Limits`]
-/// count for the store. The module [`sandbox`](crate::sandbox#what-granting-a-directory-means) says
+/// count for the store. The module [`sandbox`](locket::sandbox#what-granting-a-directory-means) says
 /// what granting a directory means.
 #[derive(Debug)]
 pub struct LocketCtx {
@@ -118,33 +118,27 @@ pub struct LocketCtx {
 #[derive(Debug)]
 #[must_use]
 pub struct LocketCtxBuilder {
-    engine: Engine,
-    label: Option<String>,
-    protocol: Protocol,
-    limits: Limits,
-    grants: Vec<Grant>,
-    database: Option<PathBuf>,
-    protocols: Option<Vec<Protocol>>,
+    sandbox: SandboxBuilder,
 }
 
 impl LocketCtxBuilder {
-    /// What others are told who ask who holds a lock. By default nothing.
+    /// The label shown to others that query the holder of a lock. None by default.
     pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.label = Some(label.into());
+        self.sandbox = self.sandbox.label(label);
         self
     }
 
     /// The protocol of locks that the guest opens without naming one. By default
     /// [`Protocol::Native`].
     pub fn protocol(mut self, protocol: Protocol) -> Self {
-        self.protocol = protocol;
+        self.sandbox = self.sandbox.protocol(protocol);
         self
     }
 
     /// The protocols that the guest may choose. The one of [`protocol`](Self::protocol) is always
     /// among them, and by default all are, as far as the [`Rights`] go. Any other is `access-denied`.
     pub fn protocols(mut self, protocols: impl IntoIterator<Item = Protocol>) -> Self {
-        self.protocols = Some(protocols.into_iter().collect());
+        self.sandbox = self.sandbox.protocols(protocols);
         self
     }
 
@@ -153,29 +147,26 @@ impl LocketCtxBuilder {
     ///
     /// # Errors
     ///
-    /// As [`Sandbox::set_database`].
+    /// As [`SandboxBuilder::database`].
     pub fn database(mut self, host_path: impl Into<PathBuf>) -> io::Result<Self> {
-        let path = host_path.into();
-        self.engine.keep_from_guests(&path)?;
-        self.database = Some(path);
+        self.sandbox = self.sandbox.database(host_path)?;
         Ok(self)
     }
 
     /// How much the guest may use.
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
+        self.sandbox = self.sandbox.limits(limits);
         self
     }
 
-    /// Grants the directory at `host_path` under the name `guest_path`. It is opened now, and
-    /// stays the same directory whatever becomes of its path. Of two grants of one name the later
-    /// one counts; a grant within another one does not narrow that. Do not grant a directory in which
-    /// this process has a SQLite database open, or other POSIX record locks of its own. The module
-    /// [`sandbox`](crate::sandbox#what-granting-a-directory-means) says what a guest can do in it.
+    /// Grants the directory at `host_path` under the name `guest_path`; see
+    /// [`SandboxBuilder::grant_dir`]. Do not grant a directory in which this process has a SQLite
+    /// database open, or other POSIX record locks of its own. The module
+    /// [`sandbox`](locket::sandbox#what-granting-a-directory-means) says what a guest can do in it.
     ///
     /// # Errors
     ///
-    /// As [`Sandbox::grant_dir`].
+    /// As [`SandboxBuilder::grant_dir`].
     pub fn grant_dir(
         mut self,
         host_path: impl AsRef<Path>,
@@ -184,18 +175,15 @@ impl LocketCtxBuilder {
     ) -> io::Result<Self> {
         let (path, name) = (host_path.as_ref(), guest_path.as_ref());
         tracing::debug!(target: "locket", ?path, name, ?rights, "directory granted");
-        let grant = Grant::ambient(&self.engine, path, name, rights)?;
-        self.grants.push(grant);
+        self.sandbox = self.sandbox.grant_dir(path, name, rights)?;
         Ok(self)
     }
 
     /// The context of one store.
     pub fn build(self) -> LocketCtx {
-        let label = self.label.as_deref();
-        let mut sandbox = Sandbox::new(&self.engine, label, self.protocol, self.limits);
-        self.grants.into_iter().for_each(|grant| sandbox.add(grant));
-        sandbox.restore(self.database, self.protocols);
-        LocketCtx { sandbox }
+        LocketCtx {
+            sandbox: self.sandbox.build(),
+        }
     }
 }
 
@@ -204,13 +192,7 @@ impl LocketCtx {
     /// in the order of arrival need the same `engine`.
     pub fn builder(engine: &Engine) -> LocketCtxBuilder {
         LocketCtxBuilder {
-            engine: engine.clone(),
-            label: None,
-            protocol: Protocol::default(),
-            limits: Limits::default(),
-            grants: Vec::new(),
-            database: None,
-            protocols: None,
+            sandbox: Sandbox::builder(engine),
         }
     }
 

@@ -13,8 +13,8 @@ use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 use super::bindings::{api, poll};
 use super::host::{begin, keep, timeout};
 use super::{Guard, LockError, LockFile, Locket, LocketCtxView, LocketView};
-use crate::error::Error;
-use crate::sandbox::{Handle, Hold, Loss, Wait};
+use locket::Error;
+use locket::sandbox::{Handle, Hold, Loss, Wait};
 
 /// Adds `api` and `poll` for embedders that call guests with `async`.
 ///

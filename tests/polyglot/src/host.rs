@@ -1,7 +1,7 @@
 //! Hosts a test guest.
 
-use locket::component::{LocketCtx, LocketCtxView, LocketView};
 use locket_tests::harness::Host;
+use locket_wasmtime::{LocketCtx, LocketCtxView, LocketView};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, OnceLock};
@@ -119,9 +119,9 @@ fn linker() -> &'static Linker<State> {
     static LINKER: OnceLock<Linker<State>> = OnceLock::new();
     LINKER.get_or_init(|| {
         let mut linker = plain_linker().clone();
-        let added = locket::component::p2::add_to_linker_async(&mut linker)
-            .and_then(|()| locket::component::p3::add_to_linker(&mut linker))
-            .and_then(|()| locket::component::admin::add_to_linker(&mut linker));
+        let added = locket_wasmtime::p2::add_to_linker_async(&mut linker)
+            .and_then(|()| locket_wasmtime::p3::add_to_linker(&mut linker))
+            .and_then(|()| locket_wasmtime::admin::add_to_linker(&mut linker));
         added.expect("the interfaces do not collide");
         linker
     })

@@ -1,10 +1,10 @@
 //! What every language must do. A guest is told what to do with locks, line by line, and does it
 //! through the bindings of its language.
 
-use locket::component::LocketCtx;
 use locket::sandbox::{Limits, Rights};
 use locket::{Mode, Options, Protocol};
 use locket_tests::harness::{AT_ONCE, Host, QUIESCENT, STUCK};
+use locket_wasmtime::LocketCtx;
 use polyglot::host::{Guest, component};
 use polyglot::{Language, bindings};
 use std::fs;

@@ -1,9 +1,9 @@
 //! What locket.py and pylockfile promise, as tests in Python: with those libraries, and with our
 //! package inside of a component.
 
-use locket::component::LocketCtx;
 use locket::sandbox::Rights;
 use locket_tests::harness::Host;
+use locket_wasmtime::LocketCtx;
 use polyglot::host::{Guest, component};
 use polyglot::languages::python::COMPONENTIZE_PY;
 use polyglot::languages::python_contract::{LANGUAGE as CONTRACT, TESTS};

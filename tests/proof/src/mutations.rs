@@ -193,7 +193,7 @@ impl Copy {
 
     /// Runs some tests on what is there now.
     fn test(&self, tests: &[String]) -> anyhow::Result<Ran> {
-        let mut command = cargo(["nextest", "run", "-p", "locket", "--no-default-features"]);
+        let mut command = cargo(["nextest", "run", "-p", "locket-host"]);
         command.args(["--features", "sandbox", "--profile", "mutations"]);
         command.args(["--no-fail-fast", "--color", "never"]);
         let mut filter = Vec::new();

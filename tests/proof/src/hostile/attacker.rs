@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use anyhow::{Result, anyhow};
-use locket::component::LocketCtx;
 use locket_tests::harness::{Host, State, linker, runtime};
+use locket_wasmtime::LocketCtx;
 use wasmtime::component::{Component, InstancePre, TypedFunc};
 use wasmtime::{Store, Trap};
 use wasmtime_wasi::WasiCtx;

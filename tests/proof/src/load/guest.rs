@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use locket::component::LocketCtx;
 use locket::sandbox::Rights;
 use locket_tests::harness::{Guest, component, store_in};
+use locket_wasmtime::LocketCtx;
 use tokio::runtime::Handle;
 
 use crate::load::journal::{Mode, Why};

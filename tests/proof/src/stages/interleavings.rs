@@ -22,7 +22,7 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Outcome> {
 
 /// The models, built for a checker.
 fn models(checker: &str) -> Command {
-    let mut test = cargo(["test", "-p", "locket", "--no-default-features"]);
+    let mut test = cargo(["test", "-p", "locket-host"]);
     test.arg("--target-dir").arg(target_dir().join(checker));
     test.args(["--test", "interleavings", "--", "--nocapture"]);
     let flags = std::env::var("RUSTFLAGS").unwrap_or_default();

@@ -8,12 +8,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
-use locket::component::LocketView as _;
 use locket::sandbox::Limits;
 use locket::{Guard, LockFile, Mode};
 use locket_tests::harness::{
     Guest, Host, STUCK, component, descriptors, engine_threads, eventually, runtime, waiters,
 };
+use locket_wasmtime::LocketView as _;
 
 use super::attackers::{in_runtime, one_of};
 use crate::hostile::attacker::{Attacker, Call, EXCLUSIVE, FOR_EVER};

@@ -12,7 +12,7 @@ const PROCESSES: u64 = 2;
 pub(crate) fn run(context: &Context) -> anyhow::Result<Outcome> {
     let seeds = (0..PROCESSES).map(|process| context.chance(process).u64(..));
     let test = |seed: u64| {
-        let mut test = cargo(["test", "-p", "locket", "--no-default-features"]);
+        let mut test = cargo(["test", "-p", "locket-host"]);
         test.args(["--features", "sqlite", "--test", "model"]);
         test.args(["every_answer_is_the_models", "--", "--exact", "--nocapture"]);
         test.env("PROPTEST_CASES", HISTORIES.to_string());
