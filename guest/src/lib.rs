@@ -79,3 +79,7 @@ pub use guard::OwnedGuard;
 pub use lock::{Grant, Guarantee, LockFile, State, with_lock};
 #[cfg(feature = "poll")]
 pub use poll::Pending;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

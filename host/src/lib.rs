@@ -21,14 +21,13 @@
 //! ```
 //!
 //! Tasks wait with [`LockFile::acquire_async`], in whatever runtime. Guests of Wasmtime import
-//! `locket:lock`, which the module `component` implements; what they may lock is up to `sandbox`.
+//! `locket:lock`, which the crate `locket-wasmtime` implements; what they may lock is up to the module
+//! `sandbox`.
 //!
 //! # Features
 //!
-//! - `cli`, on by default: the command line tool `locket`, and all of the below.
+//! - `sandbox`: the module of that name, for hosts that run guests.
 //! - `sqlite`: the protocol [`Protocol::Sqlite`], which compiles the SQLite library.
-//! - `wasmtime`: the module `component`, for embedders of Wasmtime 48.
-//! - `sandbox`: the module of that name, for embedders of anything else.
 //!
 //! Without them this crate depends on bindings to the operating system and a map, nothing else.
 //!
@@ -107,8 +106,10 @@
 //!   Threads are called back by events, so no signal is involved. Features beyond the engine do
 //!   not exist there.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(all(feature = "sandbox", windows))]
-compile_error!("on Windows there is the engine alone: build without default features");
+compile_error!("on Windows there is the engine alone: build without the feature `sandbox`");
 
 mod deadline;
 mod engine;
@@ -138,3 +139,7 @@ pub use engine::{Acquire, Engine, EngineBuilder, Guard, LockFile, Options};
 pub use error::{Error, ErrorKind, Result};
 pub use protocol::{Protocol, UnknownProtocol};
 pub use terms::{Guarantee, Holder, LostReason, Mode, OnRelease, Scope, State};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

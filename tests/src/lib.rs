@@ -4,3 +4,7 @@ pub mod harness;
 pub mod process;
 
 pub use build_guests as guests;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

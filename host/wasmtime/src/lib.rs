@@ -264,3 +264,7 @@ pub struct Locket;
 impl HasData for Locket {
     type Data<'a> = LocketCtxView<'a>;
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
