@@ -44,12 +44,12 @@ impl Deadline {
 }
 
 /// How long the thread of the clock, and that of a kernel waiter, stays around for more work.
-pub(crate) const IDLE: Duration = Duration::from_secs(1);
+pub(crate) const IDLE_THREAD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Wakes tasks at points in time. One thread for all of an engine, and none while nothing is due;
 /// it sleeps until the earliest of them.
 #[derive(Debug)]
-pub(crate) struct Clock {
+pub(crate) struct Timer {
     due: Mutex<Due>,
     changed: Condvar,
     /// What its thread does first.
@@ -67,18 +67,18 @@ struct Due {
 
 /// A wake-up that is due; dropping it calls it off.
 #[derive(Debug)]
-pub(crate) struct Alarm {
-    clock: Arc<Clock>,
+pub(crate) struct TimerEntry {
+    timer: Arc<Timer>,
     key: (Instant, u64),
 }
 
-impl Alarm {
+impl TimerEntry {
     pub(crate) fn at(&self) -> Instant {
         self.key.0
     }
 }
 
-impl Clock {
+impl Timer {
     pub(crate) fn new(prepare: fn()) -> Self {
         Self {
             due: Mutex::default(),
@@ -93,14 +93,14 @@ impl Clock {
     }
 
     /// Wakes `waker` at `at`, once. Fails where no thread can be started for it.
-    pub(crate) fn wake_at(self: &Arc<Self>, at: Instant, waker: Waker) -> io::Result<Alarm> {
+    pub(crate) fn wake_at(self: &Arc<Self>, at: Instant, waker: Waker) -> io::Result<TimerEntry> {
         let mut due = self.due();
         if !due.running {
-            let clock = Arc::clone(self);
+            let timer = Arc::clone(self);
             let thread = thread::Builder::new()
                 .name("locket-clock".into())
                 .stack_size(256 << 10);
-            thread.spawn(move || clock.run())?;
+            thread.spawn(move || timer.run())?;
             due.running = true;
         }
         let key = (at, due.next);
@@ -113,8 +113,8 @@ impl Clock {
         {
             self.changed.notify_one();
         }
-        Ok(Alarm {
-            clock: Arc::clone(self),
+        Ok(TimerEntry {
+            timer: Arc::clone(self),
             key,
         })
     }
@@ -138,7 +138,7 @@ impl Clock {
                     due.running = false;
                     return;
                 }
-                None => IDLE,
+                None => IDLE_THREAD_TIMEOUT,
             };
             let (back, timeout) = self
                 .changed
@@ -153,16 +153,16 @@ impl Clock {
     }
 }
 
-impl Drop for Alarm {
+impl Drop for TimerEntry {
     fn drop(&mut self) {
-        if self.clock.process.is_parent() {
+        if self.timer.process.is_parent() {
             return;
         }
-        let mut due = self.clock.due();
+        let mut due = self.timer.due();
         let waker = due.wakers.remove(&self.key);
         if due.wakers.is_empty() {
             // The thread may sleep for long yet, for nothing.
-            self.clock.changed.notify_one();
+            self.timer.changed.notify_one();
         }
         drop(due);
         // Without the mutex, since dropping a waker can drop a task that has alarms of its own.

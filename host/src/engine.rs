@@ -1,6 +1,6 @@
 //! Acquire and release: an engine, its handles, and the guards they give out.
 //!
-//! The route of one acquire is [`Course::step`]: enter the queue of the file, wait for a turn,
+//! The route of one acquire is [`AcquireState::step`]: enter the queue of the file, wait for a turn,
 //! make sure that the path still leads to the file that was locked. Blocking callers and tasks
 //! take the same route; they differ in who calls it again, and in who waits in the kernel.
 
@@ -17,18 +17,20 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::deadline::{Alarm, Clock, Deadline};
+use crate::deadline::{Deadline, Timer, TimerEntry};
 use crate::error::{Error, ErrorKind, Result};
-use crate::gap::Gap;
-use crate::protocol::Want;
-use crate::queue::{Entered, Event, Failure, LockQueue, Means, OwnerId, Party, Ticket, Turn};
-use crate::registry::Registry;
-use crate::site::{Opened, Site};
-use crate::sync::{Bed, Mutex, lock};
+use crate::fairness::Pause;
 #[cfg(feature = "sandbox")]
-use crate::target::Identity;
-use crate::target::{TRIES, Target};
-use crate::waiter::{Helpers, KernelWait};
+use crate::lock_path::Identity;
+use crate::lock_path::{LockPath, TRIES};
+use crate::object::{LockObject, OpenLock};
+use crate::protocol::Request;
+use crate::queue::{
+    Enqueued, Event, Failure, LockQueue, OwnerId, Requester, Services, Ticket, WaitStatus,
+};
+use crate::registry::Registry;
+use crate::sync::{Mutex, Parker, lock};
+use crate::waiter::{KernelWait, WaiterPool};
 use crate::watch::Watcher;
 use crate::{Guarantee, Holder, LostReason, Mode, OnRelease, Protocol, Scope, State, sys};
 
@@ -62,7 +64,7 @@ pub struct EngineBuilder {
     hand_off_limit: u32,
     hand_off_time: Duration,
     helper_threads: usize,
-    gap: Option<Gap>,
+    fairness_pause: Option<Pause>,
     signal: Option<sys::Signal>,
 }
 
@@ -72,7 +74,7 @@ impl Default for EngineBuilder {
             hand_off_limit: 32,
             hand_off_time: Duration::from_millis(1),
             helper_threads: 512,
-            gap: None,
+            fairness_pause: None,
             signal: None,
         }
     }
@@ -106,9 +108,9 @@ impl EngineBuilder {
     /// it, and a writer elsewhere whom overlapping readers in here would keep out. Acquires wait
     /// for the end of the pause, except those with a timeout of zero, which get what they find.
     /// None by default; `length` is at most 1 s.
-    pub fn gap(mut self, after: Duration, length: Duration) -> Self {
+    pub fn fairness_pause(mut self, after: Duration, length: Duration) -> Self {
         let length = length.min(Duration::from_secs(1));
-        self.gap = Some(Gap { after, length });
+        self.fairness_pause = Some(Pause { after, length });
         self
     }
 
@@ -139,15 +141,15 @@ impl EngineBuilder {
             context: Arc::new(Context {
                 process: sys::Process::current(),
                 registry: Registry::default(),
-                means: Arc::new(Means {
-                    clock: Arc::new(Clock::new(sys::keep_signals_away)),
-                    helpers: Arc::new(Helpers::new(self.helper_threads)),
+                services: Arc::new(Services {
+                    timer: Arc::new(Timer::new(sys::keep_signals_away)),
+                    waiter_pool: Arc::new(WaiterPool::new(self.helper_threads)),
                     watcher: Arc::new(Watcher::default()),
                     hand_off_limit: self.hand_off_limit,
                     hand_off_time: self.hand_off_time,
-                    gap: self.gap,
+                    pause: self.fairness_pause,
                     signal: self.signal,
-                    swept: AtomicUsize::new(0),
+                    polled: AtomicUsize::new(0),
                     epoch: Instant::now(),
                 }),
             }),
@@ -206,17 +208,16 @@ impl Options {
         self
     }
 
-    /// Whether to create the file where it is missing; on by default. It is created empty, with
-    /// mode 0666 less the umask. Where the lock [is a name](Protocol::is_name) there is no
-    /// such file.
+    /// Whether to create the file if it is missing; on by default. It is created empty, with mode
+    /// 0666 less the umask. Has no effect on [existence locks](Protocol::is_existence_lock).
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
         self
     }
 
-    /// Promises that nobody removes or replaces the file while this lock is in use, which saves
-    /// the check after every grant and before every release. Off by default. Where the lock
-    /// [is a name](Protocol::is_name), it is the name that nobody removes.
+    /// Promises that no program removes or replaces the file while this lock is in use, which saves
+    /// the check after every grant and before every release. Off by default. For an [existence
+    /// lock](Protocol::is_existence_lock), the promise is about the entry that is the lock.
     pub fn pinned(mut self, pinned: bool) -> Self {
         self.pinned = pinned;
         self
@@ -237,9 +238,9 @@ impl Options {
         self
     }
 
-    /// Takes a lock that [is a name](Protocol::is_name) from its holder once it is that old,
-    /// by the time at which it was last changed, even if that holder lives. None by default: only
-    /// from one who is proven dead. Locks of the kernel do not grow old.
+    /// Also takes over an [existence lock](Protocol::is_existence_lock) whose holder is alive, once
+    /// the lock is that old by the time of its last change. None by default: then only the lock of a
+    /// holder that is proven dead is taken over. Has no effect on kernel locks.
     pub fn stale_after(mut self, age: Option<Duration>) -> Self {
         self.stale_after = age;
         self
@@ -259,7 +260,7 @@ impl Options {
     /// Whether the file is to be open for writing from the start.
     pub(crate) fn writes(&self) -> bool {
         let removes = self.on_release == OnRelease::Remove;
-        removes || self.protocol.scheme().needs_write() && !self.late_write
+        removes || self.protocol.backend().needs_write() && !self.late_write
     }
 
     /// The database for [`Protocol::Sqlite`], which has none by default. It is created where it is
@@ -299,22 +300,22 @@ impl Engine {
     /// As [`open`](Self::open).
     pub fn open_with(&self, path: impl AsRef<Path>, options: &Options) -> Result<LockFile> {
         let path = path.as_ref();
-        let target = Target::ambient(path, options.create, options.writes())
+        let lock_path = LockPath::ambient(path, options.create, options.writes())
             .map_err(|e| Error::os(e, path))?;
-        self.open_target(target, path.to_owned(), options, Owner(OwnerId::PROCESS))
+        self.open_target(lock_path, path.to_owned(), options, Owner(OwnerId::PROCESS))
     }
 
     /// Opens a lock for an owner; `path` is the name by which errors call it.
     pub(crate) fn open_target(
         &self,
-        target: Target,
+        lock_path: LockPath,
         path: PathBuf,
         options: &Options,
         owner: Owner,
     ) -> Result<LockFile> {
         self.context.refuse_forked(&path)?;
         let mut options = options.clone();
-        let target = target
+        let lock_path = lock_path
             .kept_by(options.protocol, options.database.as_deref())
             .map_err(|e| Error::os(e, &path))?;
         #[cfg(feature = "sandbox")]
@@ -322,8 +323,8 @@ impl Engine {
             let kept = self.context.registry.guests.keep_out(database);
             kept.map_err(|e| Error::os(e, &path))?;
         }
-        let opened = target.open().map_err(|e| Error::os(e, &path))?;
-        let queue = self.context.queue(opened);
+        let open_lock = lock_path.open().map_err(|e| Error::os(e, &path))?;
+        let queue = self.context.queue(open_lock);
         if options.protocol == Protocol::Native && queue.network {
             options.protocol = Protocol::Flock;
         }
@@ -331,12 +332,12 @@ impl Engine {
             context: Arc::clone(&self.context),
             owner: owner.0,
             number: self.context.registry.number(),
-            target: Arc::new(target),
+            lock_path: Arc::new(lock_path),
             path,
             options,
             queue: Mutex::new(queue),
-            former: Mutex::default(),
-            recalls: AtomicU64::new(0),
+            previous_queues: Mutex::default(),
+            cancel_generation: AtomicU64::new(0),
         };
         Ok(LockFile {
             handle: Arc::new(handle),
@@ -419,7 +420,7 @@ pub(crate) fn break_any(
             Ok(false) => free = Some(Error::new(ErrorKind::NotLocked, path)),
             // There is no such file or database, or it is something else.
             Err(e) if e.is_not_found() || e.is_invalid_path() => _ = nothing.get_or_insert(e),
-            Err(e) if e.is_unsupported() && protocol.is_name() => {}
+            Err(e) if e.is_unsupported() && protocol.is_existence_lock() => {}
             Err(e) => {
                 locked |= e.is_unsupported();
                 held.get_or_insert(e);
@@ -440,7 +441,7 @@ impl Default for Engine {
 #[derive(Debug)]
 struct Context {
     registry: Registry,
-    means: Arc<Means>,
+    services: Arc<Services>,
     /// The one that built the engine.
     process: sys::Process,
 }
@@ -461,8 +462,8 @@ impl Context {
         Ok(())
     }
 
-    fn queue(&self, opened: Opened) -> Arc<LockQueue> {
-        self.registry.queue(opened, &self.means)
+    fn queue(&self, open_lock: OpenLock) -> Arc<LockQueue> {
+        self.registry.queue(open_lock, &self.services)
     }
 }
 
@@ -489,14 +490,14 @@ impl Drop for Territory {
 
 /// What the owner of a lock does while it waits for it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Meanwhile {
+pub(crate) enum Suspends {
     /// Goes on, and may release what it waits for. So does this process: any thread of it can
     /// release what another acquired, so that no acquire in it can be told to be hopeless.
-    GoesOn,
-    /// Nothing. `blocks` says whether it holds or awaits something else, for which others may be
+    Nothing,
+    /// Nothing. `may_block_others` says whether it holds or awaits something else, for which others may be
     /// waiting.
     #[cfg_attr(not(feature = "sandbox"), expect(dead_code, reason = "guests only"))]
-    Stops { blocks: bool },
+    Owner { may_block_others: bool },
 }
 
 /// A handle on the lock of one file.
@@ -514,14 +515,14 @@ struct Handle {
     /// Its owner, unless each thread is one.
     owner: OwnerId,
     number: u64,
-    target: Arc<Target>,
+    lock_path: Arc<LockPath>,
     path: PathBuf,
     options: Options,
     queue: Mutex<Arc<LockQueue>>,
     /// Those of the files to which the path led before, as long as somebody is in them.
-    former: Mutex<Vec<Weak<LockQueue>>>,
+    previous_queues: Mutex<Vec<Weak<LockQueue>>>,
     /// How often waits were withdrawn.
-    recalls: AtomicU64,
+    cancel_generation: AtomicU64,
 }
 
 impl Drop for Handle {
@@ -534,13 +535,13 @@ impl Drop for Handle {
 
 impl Handle {
     /// Who the calling thread is to this lock.
-    fn party(&self) -> Party {
+    fn requester(&self) -> Requester {
         let owner = if self.options.threaded {
             OwnerId::thread()
         } else {
             self.owner
         };
-        Party {
+        Requester {
             owner,
             handle: self.number,
         }
@@ -551,36 +552,36 @@ impl Handle {
     }
 
     /// Opens the path anew, after it came to lead to another file, or in another way.
-    fn reopen(&self, open: impl Fn(&Target) -> std::io::Result<Opened>) -> Result<()> {
-        let opened = open(&self.target).map_err(|e| self.os(e))?;
-        let queue = self.context.queue(opened);
+    fn reopen(&self, open: impl Fn(&LockPath) -> std::io::Result<OpenLock>) -> Result<()> {
+        let open_lock = open(&self.lock_path).map_err(|e| self.os(e))?;
+        let queue = self.context.queue(open_lock);
         if Arc::ptr_eq(&queue, &self.queue()) {
             return Ok(());
         }
         // At every moment each queue in which somebody waits is in one place or the other.
-        let mut former = lock(&self.former);
-        former.retain(|queue| queue.strong_count() > 0);
-        former.push(Arc::downgrade(&self.queue()));
+        let mut previous_queues = lock(&self.previous_queues);
+        previous_queues.retain(|queue| queue.strong_count() > 0);
+        previous_queues.push(Arc::downgrade(&self.queue()));
         let old = std::mem::replace(&mut *lock(&self.queue), queue);
-        drop(former);
+        drop(previous_queues);
         drop(old);
         Ok(())
     }
 
     /// Withdraws the waits that `concerns` selects, whichever file they are for, and takes their
     /// holds away if there is a reason to.
-    fn revoke(&self, reason: Option<LostReason>, concerns: impl Fn(Party) -> bool) {
+    fn revoke(&self, reason: Option<LostReason>, concerns: impl Fn(Requester) -> bool) {
         if self.context.forked() {
             return;
         }
         // Whoever is between two queues at this moment sees it.
-        self.recalls.fetch_add(1, Ordering::SeqCst);
-        let former = lock(&self.former);
-        let mut queues: Vec<_> = former.iter().filter_map(Weak::upgrade).collect();
+        self.cancel_generation.fetch_add(1, Ordering::SeqCst);
+        let previous_queues = lock(&self.previous_queues);
+        let mut queues: Vec<_> = previous_queues.iter().filter_map(Weak::upgrade).collect();
         queues.push(self.queue());
-        drop(former);
+        drop(previous_queues);
         for queue in queues {
-            queue.revoke(reason, |_, party| concerns(party));
+            queue.revoke(reason, |_, requester| concerns(requester));
         }
     }
 
@@ -609,21 +610,21 @@ impl Handle {
     }
 
     /// What to remove on release, and is not removed by it anyway.
-    fn remove(&self) -> Option<&Arc<Target>> {
+    fn remove(&self) -> Option<&Arc<LockPath>> {
         let remove = self.options.on_release == OnRelease::Remove;
-        (remove && !self.options.protocol.is_name()).then_some(&self.target)
+        (remove && !self.options.protocol.is_existence_lock()).then_some(&self.lock_path)
     }
 
     /// The queue of the file to which the path leads now; none if there is none.
     fn current(&self) -> Result<Option<Arc<LockQueue>>> {
         self.refuse_forked()?;
         let queue = self.queue();
-        let current = || self.target.is(queue.identity).map_err(|e| self.os(e));
-        if !queue.is_dead() && (self.options.pinned || current()?) {
+        let current = || self.lock_path.is(queue.identity).map_err(|e| self.os(e));
+        if !queue.is_poisoned() && (self.options.pinned || current()?) {
             return Ok(Some(queue));
         }
-        match self.target.open_existing() {
-            Ok(opened) => Ok(Some(self.context.queue(opened))),
+        match self.lock_path.open_existing() {
+            Ok(open_lock) => Ok(Some(self.context.queue(open_lock))),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(self.os(e)),
         }
@@ -655,7 +656,7 @@ impl LockFile {
     /// for an exclusive lock of a file that may only be read; and all of [`Engine::open`] where
     /// the file was removed in the meantime.
     pub fn acquire(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Result<Guard> {
-        self.acquire_as(mode, timeout.into(), Meanwhile::GoesOn)
+        self.acquire_as(mode, timeout.into(), Suspends::Nothing)
     }
 
     /// Makes one try: `None` where the lock is held. It can be, for some microseconds, by a wait
@@ -684,7 +685,7 @@ impl LockFile {
     /// Dropping the future gives up the place in the queue and leaves nothing behind; if the
     /// lock was granted in that moment, it goes to the next in line.
     pub fn acquire_async(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Acquire {
-        self.start(mode, timeout.into(), Meanwhile::GoesOn)
+        self.start(mode, timeout.into(), Suspends::Nothing)
     }
 
     /// Acquires the lock on the calling thread.
@@ -692,10 +693,10 @@ impl LockFile {
         &self,
         mode: Mode,
         timeout: Option<Duration>,
-        meanwhile: Meanwhile,
+        meanwhile: Suspends,
     ) -> Result<Guard> {
         let handle = &self.handle;
-        Course::new(handle, mode, timeout, meanwhile, true).block(handle)
+        AcquireState::new(handle, mode, timeout, meanwhile, true).block(handle)
     }
 
     /// Acquires the lock in a task.
@@ -703,10 +704,10 @@ impl LockFile {
         &self,
         mode: Mode,
         timeout: Option<Duration>,
-        meanwhile: Meanwhile,
+        meanwhile: Suspends,
     ) -> Acquire {
         let handle = Arc::clone(&self.handle);
-        let course = Course::new(&handle, mode, timeout, meanwhile, false);
+        let course = AcquireState::new(&handle, mode, timeout, meanwhile, false);
         Acquire { handle, course }
     }
 
@@ -740,7 +741,7 @@ impl LockFile {
         let handle = &self.handle;
         handle.refuse_forked()?;
         let queue = handle.queue();
-        match queue.find(handle.party()) {
+        match queue.find(handle.requester()) {
             Some(ticket) => handle.release(&queue, ticket),
             None if self.is_locked()? => Err(handle.error(ErrorKind::NotOwner)),
             None => Err(handle.error(ErrorKind::NotLocked)),
@@ -769,7 +770,7 @@ impl LockFile {
         let Some(queue) = handle.current()? else {
             return Ok(None);
         };
-        let me = handle.party().owner;
+        let me = handle.requester().owner;
         let holder = queue
             .holder(me, handle.options.protocol)
             .map_err(|e| handle.os(e))?;
@@ -790,7 +791,7 @@ impl LockFile {
         if self.handle.context.forked() {
             return State::Unlocked;
         }
-        match self.handle.queue().standing(self.handle.party().owner) {
+        match self.handle.queue().standing(self.handle.requester().owner) {
             Ok(true) => State::Held,
             Ok(false) => State::Unlocked,
             Err(reason) => State::Lost(reason),
@@ -807,7 +808,7 @@ impl LockFile {
                 Scope::Host
             },
             ttl: self.handle.options.max_hold,
-            fifo: !self.handle.options.protocol.is_name(),
+            fifo: !self.handle.options.protocol.is_existence_lock(),
         }
     }
 
@@ -815,21 +816,23 @@ impl LockFile {
     /// [canceled](Error::is_canceled), in whatever thread or task.
     pub fn cancel_waits(&self) {
         let number = self.handle.number;
-        self.handle.revoke(None, |party| party.handle == number);
+        self.handle
+            .revoke(None, |requester| requester.handle == number);
     }
 
     /// Takes away every hold of this handle's owner on the file, and ends its waits for it.
     #[cfg(feature = "sandbox")]
     pub(crate) fn revoke(&self) {
         let owner = self.handle.owner;
-        self.handle
-            .revoke(Some(LostReason::Broken), |party| party.owner == owner);
+        self.handle.revoke(Some(LostReason::Broken), |requester| {
+            requester.owner == owner
+        });
     }
 
-    /// Takes the lock away from whoever holds it. Holders in this engine learn it by
-    /// [`State::Lost`]; so do those in other processes that use Locket, for a lock that
-    /// [is a name](Protocol::is_name). It says nothing of whether they are dead: who calls this knows
-    /// that nobody relies on the lock any more.
+    /// Takes the lock away from its holders. Those in this engine learn it by [`State::Lost`]; so do
+    /// those in other processes that use Locket, for an [existence
+    /// lock](Protocol::is_existence_lock). Nothing checks whether the holders are dead: call this
+    /// only if you know that no program relies on the lock any more.
     ///
     /// # Errors
     ///
@@ -846,14 +849,14 @@ impl LockFile {
         }
     }
 
-    /// Answers `false` where nobody holds it; if it must be `certain`, also where it does not say
+    /// Answers `false` where nobody holds it; if it must be `require_owner`, also where it does not say
     /// who does.
-    pub(crate) fn break_if(&self, certain: bool) -> Result<bool> {
+    pub(crate) fn break_if(&self, require_owner: bool) -> Result<bool> {
         let handle = &self.handle;
         let Some(queue) = handle.current()? else {
             return Ok(false);
         };
-        let broken = queue.break_lock(handle.options.protocol, certain);
+        let broken = queue.break_lock(handle.options.protocol, require_owner);
         broken.map_err(|e| handle.os(e))
     }
 
@@ -865,7 +868,7 @@ impl LockFile {
     /// Dropping the future has no other effect.
     pub fn lost(&self) -> impl Future<Output = LostReason> + Send + use<> + 'static {
         let context = Arc::clone(&self.handle.context);
-        let owner = self.handle.party().owner;
+        let owner = self.handle.requester().owner;
         let watch = (!context.forked()).then(|| LossWatch {
             queue: self.handle.queue(),
             number: context.registry.number(),
@@ -924,7 +927,7 @@ pub struct Guard {
     mode: Mode,
     released: bool,
     /// Seldom asked for, so looked up when it is.
-    site: OnceLock<Arc<Site>>,
+    object: OnceLock<Arc<LockObject>>,
 }
 
 impl Guard {
@@ -953,9 +956,9 @@ impl Guard {
     ///
     /// [Lost](Error::is_lost) where the hold had been lost, or the lock file was removed while it
     /// was held; [not locked](Error::is_not_locked) where it was released through a [`LockFile`];
-    /// or an error of the system. A lock of the kernel is free in any case. One that
-    /// [is a name](Protocol::is_name) may stay where it could not be removed: this engine can acquire it
-    /// again, and to others it is one that was left behind once this process has ended.
+    /// or an error of the system. A kernel lock is free in any case. An [existence
+    /// lock](Protocol::is_existence_lock) may remain if its entry could not be removed. This engine
+    /// can then still acquire it; others see a stale lock once this process ends.
     pub fn release(mut self) -> Result<()> {
         self.released = true;
         self.handle.release(&self.queue, self.ticket)
@@ -989,7 +992,7 @@ impl Drop for Guard {
 #[cfg(unix)]
 impl AsFd for Guard {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.site.get_or_init(|| self.queue.site()).file.as_fd()
+        self.object.get_or_init(|| self.queue.object()).file.as_fd()
     }
 }
 
@@ -998,7 +1001,10 @@ impl AsFd for Guard {
 #[cfg(windows)]
 impl AsHandle for Guard {
     fn as_handle(&self) -> BorrowedHandle<'_> {
-        self.site.get_or_init(|| self.queue.site()).file.as_handle()
+        self.object
+            .get_or_init(|| self.queue.object())
+            .file
+            .as_handle()
     }
 }
 
@@ -1016,22 +1022,22 @@ impl fmt::Debug for Guard {
 #[must_use = "futures do nothing unless polled"]
 pub struct Acquire {
     handle: Arc<Handle>,
-    course: Course,
+    course: AcquireState,
 }
 
 /// How far an acquire has come.
 #[derive(Debug)]
-struct Course {
-    want: Want,
-    party: Party,
+struct AcquireState {
+    request: Request,
+    requester: Requester,
     deadline: Deadline,
-    meanwhile: Meanwhile,
+    meanwhile: Suspends,
     blocking: bool,
     wait: Option<Wait>,
     /// How often the file turned out to be another one after the grant.
     replaced: usize,
     /// How often the waits of this handle had been withdrawn when it began.
-    recalls: u64,
+    cancel_generation: u64,
 }
 
 /// A place in a queue, given up when dropped.
@@ -1043,7 +1049,7 @@ struct Wait {
     /// Whether its owner does nothing until it is over, and the registry knows.
     suspended: bool,
     /// Ends it at the deadline.
-    alarm: Option<Alarm>,
+    alarm: Option<TimerEntry>,
     granted: bool,
 }
 
@@ -1062,68 +1068,70 @@ impl Drop for Wait {
     }
 }
 
-enum Step {
+enum Progress {
     Done(Result<Guard>),
     Pending,
     WaitInKernel(Arc<LockQueue>, Arc<KernelWait>),
 }
 
-impl Course {
+impl AcquireState {
     fn new(
         handle: &Handle,
         mode: Mode,
         timeout: Option<Duration>,
-        meanwhile: Meanwhile,
+        meanwhile: Suspends,
         blocking: bool,
     ) -> Self {
         Self {
-            want: Want {
+            request: Request {
                 mode,
                 protocol: handle.options.protocol,
                 stale_after: handle.options.stale_after,
             },
-            party: handle.party(),
+            requester: handle.requester(),
             deadline: Deadline::after(timeout),
             meanwhile,
             blocking,
             wait: None,
             replaced: 0,
-            recalls: handle.recalls.load(Ordering::SeqCst),
+            cancel_generation: handle.cancel_generation.load(Ordering::SeqCst),
         }
     }
 
     /// Goes as far as it gets; where that is not the end, `waker` tells when to call again.
-    fn step(&mut self, handle: &Arc<Handle>, waker: &Waker) -> Step {
+    fn step(&mut self, handle: &Arc<Handle>, waker: &Waker) -> Progress {
         if let Err(e) = handle.refuse_forked() {
-            return Step::Done(Err(e));
+            return Progress::Done(Err(e));
         }
         loop {
             let granted = match self.wait.take() {
                 None => self.enter(handle),
                 Some(mut wait) => match wait.queue.turn(wait.ticket, waker) {
-                    Turn::Granted => Ok(Some(self.granted(handle, wait))),
-                    Turn::Failed(failure) => failed(handle, failure).map(|()| None),
-                    Turn::Wait if self.deadline.passed() => Err(handle.error(ErrorKind::Timeout)),
-                    Turn::Wait => match self.arm(&mut wait) {
+                    WaitStatus::Granted => Ok(Some(self.granted(handle, wait))),
+                    WaitStatus::Failed(failure) => failed(handle, failure).map(|()| None),
+                    WaitStatus::Wait if self.deadline.passed() => {
+                        Err(handle.error(ErrorKind::Timeout))
+                    }
+                    WaitStatus::Wait => match self.arm(&mut wait) {
                         Ok(()) => {
                             self.wait = Some(wait);
-                            return Step::Pending;
+                            return Progress::Pending;
                         }
                         Err(e) => Err(handle.os(e)),
                     },
-                    Turn::WaitInKernel(kernel) => {
+                    WaitStatus::WaitInKernel(kernel) => {
                         let queue = Arc::clone(&wait.queue);
                         self.wait = Some(wait);
-                        return Step::WaitInKernel(queue, kernel);
+                        return Progress::WaitInKernel(queue, kernel);
                     }
                 },
             };
             match granted
                 .and_then(|guard| guard.map(|guard| self.confirm(handle, guard)).transpose())
             {
-                Ok(Some(Some(guard))) => return Step::Done(Ok(guard)),
+                Ok(Some(Some(guard))) => return Progress::Done(Ok(guard)),
                 Ok(_) => {}
-                Err(e) => return Step::Done(Err(e)),
+                Err(e) => return Progress::Done(Err(e)),
             }
         }
     }
@@ -1131,9 +1139,9 @@ impl Course {
     /// Enters the queue. No guard means to go on from there.
     fn enter(&mut self, handle: &Arc<Handle>) -> Result<Option<Guard>> {
         let mut queue = handle.queue();
-        if self.want.needs_write() && !queue.is_writable() {
+        if self.request.needs_write() && !queue.is_writable() {
             if handle.options.late_write {
-                handle.reopen(Target::open_for_writing)?;
+                handle.reopen(LockPath::open_for_writing)?;
                 queue = handle.queue();
             }
             if !queue.is_writable() {
@@ -1142,21 +1150,23 @@ impl Course {
         }
         let waits = !matches!(self.deadline, Deadline::Now);
         let max_hold = handle.options.max_hold;
-        match queue.enter(self.want, self.party, max_hold, waits, self.blocking) {
-            Entered::Granted(ticket) => Ok(Some(self.guard(handle, queue, ticket))),
-            Entered::Failed(failure) => failed(handle, failure).map(|()| None),
+        match queue.enter(self.request, self.requester, max_hold, waits, self.blocking) {
+            Enqueued::Granted(ticket) => Ok(Some(self.guard(handle, queue, ticket))),
+            Enqueued::Failed(failure) => failed(handle, failure).map(|()| None),
             // It could not be told in the queue where it waited, or was about to wait.
-            Entered::Queued(ticket) if handle.recalls.load(Ordering::SeqCst) != self.recalls => {
+            Enqueued::Queued(ticket)
+                if handle.cancel_generation.load(Ordering::SeqCst) != self.cancel_generation =>
+            {
                 queue.abandon(ticket);
                 Err(handle.error(ErrorKind::Canceled))
             }
-            Entered::Queued(ticket) => {
-                let owner = self.party.owner;
+            Enqueued::Queued(ticket) => {
+                let owner = self.requester.owner;
                 let registry = &handle.context.registry;
                 let (suspended, hopeless) = match self.meanwhile {
-                    Meanwhile::GoesOn => (false, false),
-                    Meanwhile::Stops { blocks } => {
-                        let suspended = registry.suspend(owner, &queue, ticket, blocks);
+                    Suspends::Nothing => (false, false),
+                    Suspends::Owner { may_block_others } => {
+                        let suspended = registry.suspend(owner, &queue, ticket, may_block_others);
                         (suspended, !suspended)
                     }
                 };
@@ -1187,9 +1197,9 @@ impl Course {
             handle: Arc::clone(handle),
             queue,
             ticket,
-            mode: self.want.mode,
+            mode: self.request.mode,
             released: false,
-            site: OnceLock::new(),
+            object: OnceLock::new(),
         }
     }
 
@@ -1198,7 +1208,7 @@ impl Course {
     fn confirm(&mut self, handle: &Handle, mut guard: Guard) -> Result<Option<Guard>> {
         let current = handle.options.pinned
             || handle
-                .target
+                .lock_path
                 .is(guard.queue.identity)
                 .map_err(|e| handle.os(e))?;
         if !current {
@@ -1212,7 +1222,7 @@ impl Course {
             if matches!(self.deadline, Deadline::Now) && self.replaced == TRIES {
                 return Err(handle.error(ErrorKind::WouldBlock));
             }
-            return handle.reopen(Target::open).map(|()| None);
+            return handle.reopen(LockPath::open).map(|()| None);
         }
         Ok(Some(guard))
     }
@@ -1225,28 +1235,28 @@ impl Course {
             && wait.alarm.is_none()
         {
             let over = wait.queue.teller(Event::WaitOver(wait.ticket));
-            let clock = &wait.handle.context.means.clock;
-            wait.alarm = Some(clock.wake_at(at, over)?);
+            let timer = &wait.handle.context.services.timer;
+            wait.alarm = Some(timer.wake_at(at, over)?);
         }
         Ok(())
     }
 
     /// Acquires on the calling thread.
     fn block(mut self, handle: &Arc<Handle>) -> Result<Guard> {
-        let mut bed: Option<(Arc<Bed>, Waker)> = None;
+        let mut parker: Option<(Arc<Parker>, Waker)> = None;
         loop {
-            let waker = bed.as_ref().map_or(Waker::noop(), |(_, waker)| waker);
+            let waker = parker.as_ref().map_or(Waker::noop(), |(_, waker)| waker);
             match self.step(handle, waker) {
-                Step::Done(result) => return result,
-                Step::WaitInKernel(queue, wait) => {
+                Progress::Done(result) => return result,
+                Progress::WaitInKernel(queue, wait) => {
                     queue.settle(&wait, wait.run(self.deadline)).wake();
                 }
-                Step::Pending => match &bed {
-                    Some((bed, _)) => bed.sleep(self.deadline.instant()),
+                Progress::Pending => match &parker {
+                    Some((parker, _)) => parker.sleep(self.deadline.instant()),
                     // Most never come to here, so it is made only now.
                     None => {
-                        let made = Arc::new(Bed::default());
-                        bed = Some((Arc::clone(&made), Waker::from(made)));
+                        let created = Arc::new(Parker::default());
+                        parker = Some((Arc::clone(&created), Waker::from(created)));
                     }
                 },
             }
@@ -1257,13 +1267,15 @@ impl Course {
 /// What a wait without a grant means for the caller; success means to try anew.
 fn failed(handle: &Handle, failure: Failure) -> Result<()> {
     match failure {
-        Failure::Stale => {
+        Failure::Replaced => {
             let before = handle.queue();
-            handle.reopen(Target::open)?;
+            handle.reopen(LockPath::open)?;
             // A granted directory that was removed can be opened again for all that. A database that
             // was removed is another now, and may have the number of the first.
-            let site = before.site();
-            let row = site.as_name().is_some_and(|name| name.database.is_some());
+            let object = before.object();
+            let row = object
+                .as_marker()
+                .is_some_and(|name| name.database.is_some());
             if !row && Arc::ptr_eq(&before, &handle.queue()) {
                 return Err(handle.error(ErrorKind::NotFound));
             }
@@ -1283,9 +1295,11 @@ impl Future for Acquire {
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let Self { handle, course } = &mut *self;
         match course.step(handle, cx.waker()) {
-            Step::Done(result) => Poll::Ready(result),
-            Step::Pending => Poll::Pending,
-            Step::WaitInKernel(..) => unreachable!("only blocking callers are sent to the kernel"),
+            Progress::Done(result) => Poll::Ready(result),
+            Progress::Pending => Poll::Pending,
+            Progress::WaitInKernel(..) => {
+                unreachable!("only blocking callers are sent to the kernel")
+            }
         }
     }
 }

@@ -114,7 +114,7 @@ compile_error!("on Windows there is the engine alone: build without the feature 
 mod deadline;
 mod engine;
 mod error;
-mod gap;
+mod fairness;
 mod protocol;
 mod queue;
 mod registry;
@@ -125,20 +125,20 @@ pub mod sandbox;
 #[cfg_attr(docsrs, doc(cfg(feature = "sandbox")))]
 #[doc = include_str!("security.md")]
 pub mod security {}
-mod site;
+mod lock_path;
+mod object;
 mod sync;
 mod sys;
-mod target;
-mod terms;
 #[cfg(feature = "sandbox")]
 mod territory;
+mod types;
 mod waiter;
 mod watch;
 
 pub use engine::{Acquire, Engine, EngineBuilder, Guard, LockFile, Options};
 pub use error::{Error, ErrorKind, Result};
 pub use protocol::{Protocol, UnknownProtocol};
-pub use terms::{Guarantee, Holder, LostReason, Mode, OnRelease, Scope, State};
+pub use types::{Guarantee, Holder, LostReason, Mode, OnRelease, Scope, State};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -7,25 +7,25 @@
 //! There are two kinds. Locks that the kernel keeps for an open file are waited for in the
 //! kernel, and are free when their holder is dead. Locks that are a name, made by whoever holds
 //! them, are waited for by watching the directory, and stay when their holder dies; what those have
-//! in common is in [`name`].
+//! in common is in [`existence`].
 
 #[cfg(unix)]
-mod claim;
+mod dir_lock;
 #[cfg(unix)]
-mod entry;
+mod dirent;
+#[cfg(unix)]
+mod existence;
 mod fcntl;
 #[cfg(unix)]
 mod flock;
 #[cfg(unix)]
-mod guard;
-#[cfg(unix)]
 mod link;
 #[cfg(unix)]
 mod mkdir;
-#[cfg(unix)]
-mod name;
 #[cfg(target_os = "linux")]
 mod native;
+#[cfg(unix)]
+mod owner_record;
 #[cfg(unix)]
 mod pid_file;
 #[cfg(unix)]
@@ -42,8 +42,8 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use crate::Mode;
-use crate::site::{Place, Site};
-use crate::sys::Sleeper;
+use crate::object::{Location, LockObject};
+use crate::sys::TimedWait;
 
 #[cfg(not(all(unix, feature = "sqlite")))]
 use Missing as Sqlite;
@@ -102,7 +102,7 @@ macro_rules! protocols {
                 }
             }
 
-            pub(crate) fn scheme(self) -> &'static dyn Scheme {
+            pub(crate) fn backend(self) -> &'static dyn Backend {
                 match self {
                     $(Self::$protocol => &$protocol,)*
                 }
@@ -155,13 +155,13 @@ impl Protocol {
     /// Such a lock is exclusive only, and not fair between processes. It stays when its holder dies:
     /// one that is proven dead is displaced, and anybody can be by
     /// [`LockFile::break_lock`](crate::LockFile::break_lock).
-    pub fn is_name(self) -> bool {
+    pub fn is_existence_lock(self) -> bool {
         !matches!(self, Self::Native | Self::Flock | Self::Fcntl)
     }
 
     /// Whether a lock in this protocol excludes everybody whom one in `other` excludes.
     pub(crate) fn covers(self, other: Self) -> bool {
-        let kernel = !self.is_name() && !other.is_name();
+        let kernel = !self.is_existence_lock() && !other.is_existence_lock();
         self == other || kernel && (self == Self::Native || ALL_ONE)
     }
 }
@@ -201,7 +201,7 @@ impl std::error::Error for UnknownProtocol {}
 #[cfg(all(unix, feature = "sandbox"))]
 pub(crate) fn is_reserved(dir: &std::fs::File, name: &OsStr) -> bool {
     use std::os::unix::ffi::OsStrExt as _;
-    let is_ours = |name: &OsStr| claim::Claim::of_own_name(name).is_some();
+    let is_ours = |name: &OsStr| owner_record::OwnerRecord::of_own_name(name).is_some();
     let dir = crate::sys::path_of(dir).unwrap_or_default();
     let dir = dir.file_name().unwrap_or_default();
     is_ours(name) || is_ours(dir) || dir.as_bytes().ends_with(b".lock")
@@ -212,14 +212,14 @@ pub(crate) const ALL_ONE: bool = !cfg!(target_os = "linux");
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Want {
+pub(crate) struct Request {
     pub(crate) mode: Mode,
     pub(crate) protocol: Protocol,
     /// From which age on a lock that is a name may be taken from its holder.
     pub(crate) stale_after: Option<Duration>,
 }
 
-impl Want {
+impl Request {
     pub(crate) fn exclusive(self) -> Self {
         Self {
             mode: Mode::Exclusive,
@@ -229,7 +229,7 @@ impl Want {
 
     /// Whether it takes a descriptor that is open for writing.
     pub(crate) fn needs_write(self) -> bool {
-        self.mode == Mode::Exclusive && self.protocol.scheme().needs_write()
+        self.mode == Mode::Exclusive && self.protocol.backend().needs_write()
     }
 
     /// Whether the kernel itself sees to it that this and `other` are not held at once through
@@ -243,14 +243,14 @@ impl Want {
 
 /// Somebody else who holds a lock, as far as the system tells.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Found {
+pub(crate) struct ForeignHolder {
     pub(crate) mode: Mode,
     pub(crate) pid: Option<u32>,
     pub(crate) host: Option<String>,
     pub(crate) since: Option<SystemTime>,
 }
 
-impl Found {
+impl ForeignHolder {
     pub(crate) fn new(mode: Mode) -> Self {
         Self {
             mode,
@@ -262,11 +262,11 @@ impl Found {
 }
 
 /// A way to keep a lock.
-pub(crate) trait Scheme: fmt::Debug + Send + Sync {
+pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Where the lock of the file called `file` is kept.
-    fn place(&self, file: &OsStr) -> io::Result<Place> {
+    fn place(&self, file: &OsStr) -> io::Result<Location> {
         let _ = file;
-        Ok(Place::File)
+        Ok(Location::File)
     }
 
     /// Whether the file must be open for writing for an exclusive lock.
@@ -276,52 +276,53 @@ pub(crate) trait Scheme: fmt::Debug + Send + Sync {
 
     /// Takes the lock, or makes a shared one exclusive; answers `false` where somebody else is in
     /// the way, and then one that was shared may be lost. Displaces a holder that is proven dead.
-    fn try_lock(&self, site: &Site, want: Want) -> io::Result<bool>;
+    fn try_lock(&self, object: &LockObject, request: Request) -> io::Result<bool>;
 
     /// Blocks until the lock is had. Fails with [`io::ErrorKind::Interrupted`] when the thread is
-    /// called back, when the deadline of `sleeper` passes, and now and then for no reason. On
+    /// called back, when the deadline of `timed_wait` passes, and now and then for no reason. On
     /// failure nothing is held. For locks of the kernel only.
-    fn wait(&self, site: &Site, want: Want, sleeper: &Sleeper) -> io::Result<()>;
+    fn wait(&self, object: &LockObject, request: Request, timed_wait: &TimedWait)
+    -> io::Result<()>;
 
     /// Gives the lock back; no error if it was not held, or had been taken away.
-    fn unlock(&self, site: &Site) -> io::Result<()>;
+    fn unlock(&self, object: &LockObject) -> io::Result<()>;
 
     /// Whether what was locked is still what everybody else sees.
-    fn is_held(&self, site: &Site) -> bool {
-        crate::sys::has_name(&site.file)
+    fn is_held(&self, object: &LockObject) -> bool {
+        crate::sys::has_name(&object.file)
     }
 
     /// Somebody else who holds the lock, if anybody does. Asked only while nothing is held through
-    /// `site`; may take the lock for a moment where there is no other way to know. By default by
+    /// `object`; may take the lock for a moment where there is no other way to know. By default by
     /// two tries, the first in shared mode so that readers are not disturbed by it.
-    fn holder(&self, site: &Site) -> io::Result<Option<Found>> {
-        let want = |mode| Want {
+    fn holder(&self, object: &LockObject) -> io::Result<Option<ForeignHolder>> {
+        let request = |mode| Request {
             mode,
             protocol: Protocol::default(),
             stale_after: None,
         };
-        if !self.try_lock(site, want(Mode::Shared))? {
-            return Ok(Some(Found::new(Mode::Exclusive)));
+        if !self.try_lock(object, request(Mode::Shared))? {
+            return Ok(Some(ForeignHolder::new(Mode::Exclusive)));
         }
-        let alone = self.try_lock(site, want(Mode::Exclusive));
-        self.unlock(site)?;
+        let alone = self.try_lock(object, request(Mode::Exclusive));
+        self.unlock(object)?;
         Ok(if alone? {
             None
         } else {
-            Some(Found::new(Mode::Shared))
+            Some(ForeignHolder::new(Mode::Shared))
         })
     }
 
     /// The process of this system whose end would leave the lock behind.
-    fn keeper(&self, _: &Site) -> Option<u32> {
+    fn holder_pid(&self, _: &LockObject) -> Option<u32> {
         None
     }
 
     /// Takes the lock away from whoever holds it, and leaves it free. Answers `false` where nobody
-    /// did; if it must be `certain`, also where what is there does not name its holder. The
+    /// did; if it must be `require_owner`, also where what is there does not name its holder. The
     /// kernel's locks cannot be taken away.
-    fn break_lock(&self, _: &Site, certain: bool) -> io::Result<bool> {
-        let _ = certain;
+    fn break_lock(&self, _: &LockObject, require_owner: bool) -> io::Result<bool> {
+        let _ = require_owner;
         Err(io::ErrorKind::Unsupported.into())
     }
 }
@@ -340,20 +341,20 @@ fn no_sharing() -> io::Error {
 #[allow(dead_code, reason = "some builds have them all")]
 struct Missing;
 
-impl Scheme for Missing {
-    fn place(&self, _: &OsStr) -> io::Result<Place> {
+impl Backend for Missing {
+    fn place(&self, _: &OsStr) -> io::Result<Location> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn try_lock(&self, _: &Site, _: Want) -> io::Result<bool> {
+    fn try_lock(&self, _: &LockObject, _: Request) -> io::Result<bool> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn wait(&self, _: &Site, _: Want, _: &Sleeper) -> io::Result<()> {
+    fn wait(&self, _: &LockObject, _: Request, _: &TimedWait) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn unlock(&self, _: &Site) -> io::Result<()> {
+    fn unlock(&self, _: &LockObject) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }

@@ -37,13 +37,13 @@ use std::time::{Duration, Instant};
 
 use hashlink::{DefaultHashBuilder, LinkedHashMap};
 
-use crate::deadline::{Alarm, Clock};
-use crate::gap::{self, Gap};
-use crate::protocol::{ALL_ONE, Found, Scheme, Want};
-use crate::site::{Opened, Site};
-use crate::sync::{Mutex, MutexGuard, Woken, lock};
-use crate::target::{Identity, Target, reopen};
-use crate::waiter::{Helpers, KernelWait, Outcome};
+use crate::deadline::{Timer, TimerEntry};
+use crate::fairness::{self, Pause};
+use crate::lock_path::{Identity, LockPath, reopen};
+use crate::object::{LockObject, OpenLock};
+use crate::protocol::{ALL_ONE, Backend, ForeignHolder, Request};
+use crate::sync::{Mutex, MutexGuard, WakeList, lock};
+use crate::waiter::{KernelWait, Outcome, WaiterPool};
 use crate::watch::{Interest, Watch, Watcher};
 use crate::{LostReason, Mode, Protocol, sys};
 
@@ -71,67 +71,67 @@ impl OwnerId {
 
 /// Who asks: an owner, through one of its handles.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Party {
+pub(crate) struct Requester {
     pub(crate) owner: OwnerId,
     pub(crate) handle: u64,
 }
 
 /// What the queues of one engine share.
 #[derive(Debug)]
-pub(crate) struct Means {
-    pub(crate) clock: Arc<Clock>,
-    pub(crate) helpers: Arc<Helpers>,
+pub(crate) struct Services {
+    pub(crate) timer: Arc<Timer>,
+    pub(crate) waiter_pool: Arc<WaiterPool>,
     pub(crate) watcher: Arc<Watcher>,
     pub(crate) hand_off_limit: u32,
     pub(crate) hand_off_time: Duration,
-    pub(crate) gap: Option<Gap>,
+    pub(crate) pause: Option<Pause>,
     pub(crate) signal: Option<sys::Signal>,
     /// How many files are tried now and then, for want of somebody who can wait.
-    pub(crate) swept: AtomicUsize,
-    /// The start of the first tick of [`SWEEP`].
+    pub(crate) polled: AtomicUsize,
+    /// The start of the first tick of [`POLL_INTERVAL`].
     pub(crate) epoch: Instant,
 }
 
-impl Means {
+impl Services {
     /// When to make the next try for a file. For all of them at the same ticks, since it costs
     /// more to wake the clock than to make a try.
-    fn next_sweep(&self) -> Instant {
-        let swept = self.swept.load(Ordering::Relaxed);
-        let pause = SWEEP + SWEEP_EACH * u32::try_from(swept).unwrap_or(u32::MAX);
+    fn next_poll(&self) -> Instant {
+        let polled = self.polled.load(Ordering::Relaxed);
+        let pause = POLL_INTERVAL + POLL_INTERVAL_EACH * u32::try_from(polled).unwrap_or(u32::MAX);
         let ticks = (self.epoch.elapsed() + pause)
-            .div_duration_f64(SWEEP)
+            .div_duration_f64(POLL_INTERVAL)
             .floor();
-        self.epoch + SWEEP.mul_f64(ticks)
+        self.epoch + POLL_INTERVAL.mul_f64(ticks)
     }
 }
 
 /// How often an acquire for which nobody can wait in the kernel tries again, and how much longer
 /// it leaves it for each other file of which that is true. A try takes about a microsecond.
-const SWEEP: Duration = Duration::from_millis(10);
-const SWEEP_EACH: Duration = Duration::from_micros(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+const POLL_INTERVAL_EACH: Duration = Duration::from_micros(100);
 
 /// How often an acquire tries again for a lock that is a name: seldom where the system tells when to,
 /// and only to find out who has died, and what other hosts did. Each time some other length of it,
 /// up to half as long again, so that those who wait do not try at the same moment. The second is for
 /// where it does not tell, and for when somebody else has the directory locked.
-const BACKSTOP: Duration = Duration::from_millis(200);
-const BACKSTOP_UNWATCHED: Duration = Duration::from_millis(40);
+const RECHECK_INTERVAL: Duration = Duration::from_millis(200);
+const RECHECK_INTERVAL_UNWATCHED: Duration = Duration::from_millis(40);
 
 /// How long a name may have come to stand for something else before the lock counts as lost. Others who
 /// break a lock by mistake put it back within microseconds.
-const DOUBT: Duration = Duration::from_millis(20);
+const LOSS_GRACE: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub(crate) struct LockQueue {
     pub(crate) identity: Identity,
     /// Whether the file lies on a network file system, where `flock` and record locks are one.
     pub(crate) network: bool,
-    means: Arc<Means>,
+    services: Arc<Services>,
     /// Whether there is, or can be opened, a description to write to, without which there is no
     /// exclusive record lock.
     writable: AtomicBool,
     /// The file could not be unlocked, so its descriptor was given up.
-    dead: AtomicBool,
+    poisoned: AtomicBool,
     /// Whether the lock is a name. Then a try takes more than a moment: it reads a directory, or a
     /// database.
     slow: bool,
@@ -154,30 +154,30 @@ struct State {
     /// To be woken as soon as the mutex is released.
     wake: Vec<Waker>,
     /// The open file description that holds the lock, and that tries. Nobody waits on it.
-    site: Arc<Site>,
+    object: Arc<LockObject>,
     /// Another one, for the next who waits.
-    spare: Option<Arc<Site>>,
-    /// What `site` holds.
-    held: Option<Held>,
+    spare: Option<Arc<LockObject>>,
+    /// What `object` holds.
+    held: Option<KernelLock>,
     /// Tells when a lock that is a name changes. None before the first acquire, and then an error
     /// where it cannot be told.
     watch: Option<io::Result<Watch>>,
     /// The process that holds a lock that is a name, and what tells when it has ended.
-    keeper: Option<(u32, Option<Watch>)>,
+    holder_pid: Option<(u32, Option<Watch>)>,
     /// The last try failed for what passes soon, of which nothing tells.
     out_of_reach: bool,
     /// Looks once more whether the lock is lost.
-    doubt: Option<Alarm>,
-    sent: Sent,
-    run: gap::Run,
+    doubt: Option<TimerEntry>,
+    contender: Contender,
+    streak: fairness::Streak,
     /// The lock file to remove when the lock is free.
-    remove: Option<Arc<Target>>,
+    remove: Option<Arc<LockPath>>,
 }
 
 #[derive(Debug)]
 struct Waiter {
-    want: Want,
-    party: Party,
+    request: Request,
+    requester: Requester,
     max_hold: Option<Duration>,
     wake: Waker,
     /// Waits in the kernel on its own thread when its turn comes.
@@ -187,25 +187,25 @@ struct Waiter {
 #[derive(Debug)]
 struct Hold {
     ticket: Ticket,
-    party: Party,
+    requester: Requester,
     mode: Mode,
     /// Whether the one to whom it was granted knows. Nobody else releases it before.
     told: bool,
     /// Takes it away. Counts from the grant, so that it does so with one that nobody looks at too.
-    expiry: Option<Alarm>,
+    expiry: Option<TimerEntry>,
 }
 
 /// What the clock or the watcher has to tell a queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Event {
     /// It is time for another try.
-    Sweep,
+    Poll,
     /// Something became of the name that is the lock.
     Notice,
     /// The name has stood for something else for a while.
     Doubt,
     /// The lock was left alone for long enough.
-    Rested,
+    Resume,
     /// The time of a wait is up.
     WaitOver(Ticket),
     /// The time of a hold is up.
@@ -236,75 +236,75 @@ struct Inbox {
 
 /// The lock that the kernel keeps for this engine: held, or about to be handed on.
 #[derive(Clone, Copy, Debug)]
-struct Held {
-    want: Want,
+struct KernelLock {
+    request: Request,
     /// Grants that were made of it.
     handed: u32,
     /// When somebody was first seen waiting for it in here.
     contended: Option<Instant>,
 }
 
-impl Held {
-    fn new(want: Want) -> Self {
+impl KernelLock {
+    fn new(request: Request) -> Self {
         Self {
-            want,
+            request,
             handed: 0,
             contended: None,
         }
     }
 
-    /// Whether somebody who wants `want` may hold it beside those for whom it is held.
-    fn joins(&self, want: Want) -> bool {
-        self.want.mode == Mode::Shared && self.fits(want)
+    /// Whether somebody who wants `request` may hold it beside those for whom it is held.
+    fn joins(&self, request: Request) -> bool {
+        self.request.mode == Mode::Shared && self.fits(request)
     }
 
-    /// Whether it is what somebody needs who wants `want`.
-    fn fits(&self, want: Want) -> bool {
-        self.want.mode == want.mode && self.want.protocol.covers(want.protocol)
+    /// Whether it is what somebody needs who wants `request`.
+    fn fits(&self, request: Request) -> bool {
+        self.request.mode == request.mode && self.request.protocol.covers(request.protocol)
     }
 
     /// Whether it may not be handed on any more, now that somebody waits for it.
-    fn over(&mut self, means: &Means) -> bool {
+    fn over(&mut self, services: &Services) -> bool {
         // The first grant is the one that the kernel made.
-        if self.handed > means.hand_off_limit {
+        if self.handed > services.hand_off_limit {
             return true;
         }
         let now = Instant::now();
-        now - *self.contended.get_or_insert(now) >= means.hand_off_time
+        now - *self.contended.get_or_insert(now) >= services.hand_off_time
     }
 }
 
 /// Who sees to it that the kernel grants the lock to the head of the queue.
 #[derive(Debug, Default)]
-enum Sent {
+enum Contender {
     #[default]
-    Nobody,
+    None,
     /// A blocking caller was told to wait in the kernel and is on its way.
     Elected(Ticket),
     /// A thread waits in the kernel: that of the blocking caller `by`, or else a helper.
-    Waiting {
+    Blocked {
         wait: Arc<KernelWait>,
         by: Option<Ticket>,
     },
     /// Nobody can wait in the kernel, or for a name; the clock makes a try.
     /// As long as the lock is held here, there is nothing to try.
-    Sweeping(Option<Try>),
+    Polling(Option<PollTimer>),
     /// The lock is left alone for a moment.
-    Resting(#[expect(dead_code, reason = "dropping it ends the rest")] Alarm),
+    Yielding(#[expect(dead_code, reason = "dropping it ends the rest")] TimerEntry),
 }
 
 /// A try that the clock will make.
 #[derive(Debug)]
-struct Try {
-    _alarm: Alarm,
+struct PollTimer {
+    _alarm: TimerEntry,
     /// Where it is counted, if it is.
-    swept: Option<Arc<Means>>,
+    polled: Option<Arc<Services>>,
 }
 
-impl Drop for Try {
+impl Drop for PollTimer {
     fn drop(&mut self) {
-        if let Some(means) = &self.swept {
-            means.swept.fetch_sub(1, Ordering::Relaxed);
+        if let Some(services) = &self.polled {
+            services.polled.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -313,21 +313,21 @@ impl Drop for Try {
 #[derive(Clone, Copy)]
 struct Head {
     ticket: Ticket,
-    want: Want,
+    request: Request,
     blocking: bool,
 }
 
-impl Sent {
+impl Contender {
     /// Whether it still serves its purpose with `head` as the head of the queue.
     fn serves(&self, head: Option<Head>) -> bool {
         match self {
-            Self::Nobody | Self::Resting(_) => true,
+            Self::None | Self::Yielding(_) => true,
             Self::Elected(ticket) => head.is_some_and(|head| head.ticket == *ticket),
-            Self::Waiting { wait, by } => head.is_some_and(|head| match *by {
+            Self::Blocked { wait, by } => head.is_some_and(|head| match *by {
                 Some(by) => by == head.ticket,
-                None => wait.want == head.want,
+                None => wait.request == head.request,
             }),
-            Self::Sweeping(_) => head.is_some(),
+            Self::Polling(_) => head.is_some(),
         }
     }
 }
@@ -339,7 +339,7 @@ pub(crate) enum Failure {
     TimedOut,
     Canceled,
     /// The file behind this queue is gone: open it anew.
-    Stale,
+    Replaced,
     /// The lock was granted, and broken before anybody knew: nothing is lost, so get in line anew.
     Broken,
     Io(io::Error),
@@ -347,7 +347,7 @@ pub(crate) enum Failure {
 
 /// What came of entering the queue.
 #[derive(Debug)]
-pub(crate) enum Entered {
+pub(crate) enum Enqueued {
     Granted(Ticket),
     Queued(Ticket),
     Failed(Failure),
@@ -355,7 +355,7 @@ pub(crate) enum Entered {
 
 /// What a waiter has to do next.
 #[derive(Debug)]
-pub(crate) enum Turn {
+pub(crate) enum WaitStatus {
     Granted,
     Failed(Failure),
     /// Nothing, until it is woken.
@@ -368,23 +368,23 @@ pub(crate) enum Turn {
 #[derive(Clone, Debug)]
 pub(crate) struct Holder {
     pub(crate) owner: Option<OwnerId>,
-    pub(crate) found: Found,
+    pub(crate) found: ForeignHolder,
 }
 
 impl LockQueue {
-    pub(crate) fn new(opened: Opened, means: Arc<Means>) -> Self {
-        let Opened {
-            site,
+    pub(crate) fn new(open_lock: OpenLock, services: Arc<Services>) -> Self {
+        let OpenLock {
+            object,
             identity,
             network,
-        } = opened;
+        } = open_lock;
         Self {
             identity,
             network,
-            means,
-            writable: AtomicBool::new(site.writable),
-            dead: AtomicBool::new(false),
-            slow: site.as_name().is_some(),
+            services,
+            writable: AtomicBool::new(object.writable),
+            poisoned: AtomicBool::new(false),
+            slow: object.as_marker().is_some(),
             inbox: Mutex::default(),
             state: Mutex::new(State {
                 next: 0,
@@ -394,15 +394,15 @@ impl LockQueue {
                 lost: Vec::new(),
                 loss_watchers: BTreeMap::new(),
                 wake: Vec::new(),
-                site: Arc::new(site),
+                object: Arc::new(object),
                 spare: None,
                 held: None,
                 watch: None,
-                keeper: None,
+                holder_pid: None,
                 out_of_reach: false,
                 doubt: None,
-                sent: Sent::Nobody,
-                run: gap::Run::default(),
+                contender: Contender::None,
+                streak: fairness::Streak::default(),
                 remove: None,
             }),
         }
@@ -414,20 +414,20 @@ impl LockQueue {
     }
 
     /// Takes another description of the file, if it is the first one to write to.
-    pub(crate) fn offer(&self, site: Site) {
-        if !site.writable || self.is_writable() {
+    pub(crate) fn offer(&self, object: LockObject) {
+        if !object.writable || self.is_writable() {
             return;
         }
         let mut state = self.state();
-        let spare = state.spare.replace(Arc::new(site));
+        let spare = state.spare.replace(Arc::new(object));
         self.writable.store(true, Ordering::Release);
         drop(state);
         drop(spare);
     }
 
     /// What holds the lock while somebody here does.
-    pub(crate) fn site(&self) -> Arc<Site> {
-        Arc::clone(&self.state().site)
+    pub(crate) fn object(&self) -> Arc<LockObject> {
+        Arc::clone(&self.state().object)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -446,55 +446,55 @@ impl LockQueue {
     fn change_quietly<R>(
         self: &Arc<Self>,
         change: impl FnOnce(&mut State) -> R,
-    ) -> (R, io::Result<()>, Woken) {
+    ) -> (R, io::Result<()>, WakeList) {
         let mut state = self.state();
         let result = change(&mut state);
         let advanced = state.advance(self);
         let wake = mem::take(&mut state.wake);
-        (result, advanced, Woken(wake))
+        (result, advanced, WakeList(wake))
     }
 
     /// Takes the lock if it is free for the taking, otherwise a place in the queue if `wait`.
     pub(crate) fn enter(
         self: &Arc<Self>,
-        want: Want,
-        party: Party,
+        request: Request,
+        requester: Requester,
         max_hold: Option<Duration>,
         wait: bool,
         blocking: bool,
-    ) -> Entered {
+    ) -> Enqueued {
         let mut state = self.state();
-        if self.is_dead() {
-            return Entered::Failed(Failure::Stale);
+        if self.is_poisoned() {
+            return Enqueued::Failed(Failure::Replaced);
         }
-        match state.try_take(self, want, wait) {
+        match state.try_take(self, request, wait) {
             Ok(true) => {
                 let ticket = state.ticket();
                 match self.expiry(ticket, max_hold) {
                     Ok(expiry) => {
                         state.holds.push_back(Hold {
                             ticket,
-                            party,
-                            mode: want.mode,
+                            requester,
+                            mode: request.mode,
                             told: true,
                             expiry,
                         });
-                        Entered::Granted(ticket)
+                        Enqueued::Granted(ticket)
                     }
                     Err(e) => {
                         let _ = state.advance(self);
                         drop(state);
                         let _ = self.change(|_| ());
-                        Entered::Failed(Failure::Io(e))
+                        Enqueued::Failed(Failure::Io(e))
                     }
                 }
             }
-            Ok(false) if !wait => Entered::Failed(Failure::WouldBlock),
+            Ok(false) if !wait => Enqueued::Failed(Failure::WouldBlock),
             Ok(false) => {
                 let ticket = state.ticket();
                 let waiter = Waiter {
-                    want,
-                    party,
+                    request,
+                    requester,
                     max_hold,
                     wake: Waker::noop().clone(),
                     blocking,
@@ -502,14 +502,14 @@ impl LockQueue {
                 state.waiting.insert(ticket, waiter);
                 drop(state);
                 let _ = self.change(|_| ());
-                Entered::Queued(ticket)
+                Enqueued::Queued(ticket)
             }
-            Err(failure) => Entered::Failed(failure),
+            Err(failure) => Enqueued::Failed(failure),
         }
     }
 
     /// How the wait of `ticket` stands; `waker` is woken when that changes.
-    pub(crate) fn turn(self: &Arc<Self>, ticket: Ticket, waker: &Waker) -> Turn {
+    pub(crate) fn turn(self: &Arc<Self>, ticket: Ticket, waker: &Waker) -> WaitStatus {
         // Dropping a waker can drop a task, and that can come back here: not under the mutex.
         let mut old = None;
         let (turn, _) = self.change(|state| {
@@ -517,30 +517,30 @@ impl LockQueue {
                 if !waiter.wake.will_wake(waker) {
                     old = Some(mem::replace(&mut waiter.wake, waker.clone()));
                 }
-                if !matches!(state.sent, Sent::Elected(elected) if elected == ticket) {
-                    return Turn::Wait;
+                if !matches!(state.contender, Contender::Elected(elected) if elected == ticket) {
+                    return WaitStatus::Wait;
                 }
-                let want = waiter.want;
-                let Ok(wait) = state.kernel_wait(self, want) else {
+                let request = waiter.request;
+                let Ok(wait) = state.kernel_wait(self, request) else {
                     // Others can do it for this thread.
-                    state.sent = Sent::Nobody;
-                    state.sweep(self);
-                    return Turn::Wait;
+                    state.contender = Contender::None;
+                    state.poll_later(self);
+                    return WaitStatus::Wait;
                 };
-                state.sent = Sent::Waiting {
+                state.contender = Contender::Blocked {
                     wait: Arc::clone(&wait),
                     by: Some(ticket),
                 };
-                return Turn::WaitInKernel(wait);
+                return WaitStatus::WaitInKernel(wait);
             }
             if let Ok(index) = state.hold(ticket) {
                 state.holds[index].told = true;
-                return Turn::Granted;
+                return WaitStatus::Granted;
             }
             // Granted, and taken away before it was told.
             state.lost.retain(|(hold, _)| hold.ticket != ticket);
             let told = state.failed.remove(&ticket);
-            Turn::Failed(told.unwrap_or(Failure::Canceled))
+            WaitStatus::Failed(told.unwrap_or(Failure::Canceled))
         });
         drop(old);
         turn
@@ -548,38 +548,41 @@ impl LockQueue {
 
     /// Reports how a wait in the kernel ended. The caller wakes those whom that concerns.
     #[must_use = "somebody may be waiting for it"]
-    pub(crate) fn settle(self: &Arc<Self>, wait: &Arc<KernelWait>, outcome: Outcome) -> Woken {
+    pub(crate) fn settle(self: &Arc<Self>, wait: &Arc<KernelWait>, outcome: Outcome) -> WakeList {
         let ((), _, woken) = self.change_quietly(|state| {
-            let by = match &state.sent {
-                Sent::Waiting { wait: sent, by } if Arc::ptr_eq(sent, wait) => *by,
+            let by = match &state.contender {
+                Contender::Blocked {
+                    wait: contender,
+                    by,
+                } if Arc::ptr_eq(contender, wait) => *by,
                 // It was called back, and nobody counts on it any more.
                 _ => {
                     if let Outcome::Locked = outcome {
-                        let _ = wait.want.protocol.scheme().unlock(&wait.site);
+                        let _ = wait.request.protocol.backend().unlock(&wait.object);
                     }
                     return;
                 }
             };
-            state.sent = Sent::Nobody;
-            let site = Arc::clone(&wait.site);
+            state.contender = Contender::None;
+            let object = Arc::clone(&wait.object);
             if let Outcome::Locked = outcome {
-                let before = mem::replace(&mut state.site, site);
+                let before = mem::replace(&mut state.object, object);
                 if let Some(held) = state.held.take() {
                     // It was granted beside what is held here, so that is not held any more:
                     // somebody with a copy of the descriptor unlocked it.
-                    let _ = held.want.protocol.scheme().unlock(&before);
+                    let _ = held.request.protocol.backend().unlock(&before);
                     let holds = mem::take(&mut state.holds);
                     state.lose(holds, LostReason::Broken);
                 }
                 state.spare = Some(before);
-                state.taken(self, wait.want);
+                state.taken(self, wait.request);
                 return;
             }
             if !matches!(outcome, Outcome::Failed(_)) {
-                state.spare = Some(site);
+                state.spare = Some(object);
             }
             let failure = match outcome {
-                Outcome::NotBegun => return state.sweep(self),
+                Outcome::NotBegun => return state.poll_later(self),
                 Outcome::TimedOut => Failure::TimedOut,
                 Outcome::Failed(e) => Failure::Io(e),
                 Outcome::Locked | Outcome::Interrupted => {
@@ -588,7 +591,7 @@ impl LockQueue {
             };
             // A helper fails whom it waited for: somebody who wants the same.
             let head = state.head();
-            if by.is_some() || head.is_some_and(|head| head.want == wait.want) {
+            if by.is_some() || head.is_some_and(|head| head.request == wait.request) {
                 state.fail(by, failure);
             }
         });
@@ -615,18 +618,18 @@ impl LockQueue {
     pub(crate) fn release(
         self: &Arc<Self>,
         ticket: Ticket,
-        remove: Option<&Arc<Target>>,
+        remove: Option<&Arc<LockPath>>,
         check: bool,
     ) -> io::Result<Option<Result<(), LostReason>>> {
         let (released, advanced) = self.change(|state| {
             if let Ok(index) = state.hold(ticket) {
                 let released = state.holds.remove(index)?;
                 let named = !check || state.is_held();
-                if let Some(target) = remove {
-                    state.remove = Some(Arc::clone(target));
+                if let Some(lock_path) = remove {
+                    state.remove = Some(Arc::clone(lock_path));
                 }
                 // What was lost beside it counts now.
-                if state.standing(released.party.owner).is_err() {
+                if state.standing(released.requester.owner).is_err() {
                     state
                         .wake
                         .extend(mem::take(&mut state.loss_watchers).into_values());
@@ -646,15 +649,15 @@ impl LockQueue {
         advanced.map(|()| released)
     }
 
-    /// The hold that a release by `party` concerns: one of its handle before one of its owner.
-    pub(crate) fn find(&self, party: Party) -> Option<Ticket> {
+    /// The hold that a release by `requester` concerns: one of its handle before one of its owner.
+    pub(crate) fn find(&self, requester: Requester) -> Option<Ticket> {
         let state = self.state();
         let held = state
             .holds
             .iter()
             .chain(state.lost.iter().map(|(hold, _)| hold));
-        held.filter(|hold| hold.party.owner == party.owner && hold.told)
-            .max_by_key(|hold| (hold.party.handle == party.handle, hold.ticket))
+        held.filter(|hold| hold.requester.owner == requester.owner && hold.told)
+            .max_by_key(|hold| (hold.requester.handle == requester.handle, hold.ticket))
             .map(|hold| hold.ticket)
     }
 
@@ -663,11 +666,11 @@ impl LockQueue {
     pub(crate) fn revoke(
         self: &Arc<Self>,
         reason: Option<LostReason>,
-        concerns: impl Fn(Ticket, Party) -> bool,
+        concerns: impl Fn(Ticket, Requester) -> bool,
     ) {
         let _ = self.change(|state| {
             let concerned = |(ticket, waiter): (&Ticket, &Waiter)| {
-                concerns(*ticket, waiter.party).then_some(*ticket)
+                concerns(*ticket, waiter.requester).then_some(*ticket)
             };
             let waits: Vec<_> = state.waiting.iter().filter_map(concerned).collect();
             for ticket in waits {
@@ -678,7 +681,7 @@ impl LockQueue {
             };
             let (taken, kept) = mem::take(&mut state.holds)
                 .into_iter()
-                .partition(|hold| concerns(hold.ticket, hold.party));
+                .partition(|hold| concerns(hold.ticket, hold.requester));
             state.holds = kept;
             state.lose(taken, reason);
         });
@@ -689,28 +692,28 @@ impl LockQueue {
         self: &Arc<Self>,
         ticket: Ticket,
         max_hold: Option<Duration>,
-    ) -> io::Result<Option<Alarm>> {
+    ) -> io::Result<Option<TimerEntry>> {
         let Some(at) = max_hold.and_then(|time| Instant::now().checked_add(time)) else {
             return Ok(None);
         };
         let over = self.teller(Event::HoldOver(ticket));
-        self.means.clock.wake_at(at, over).map(Some)
+        self.services.timer.wake_at(at, over).map(Some)
     }
 
     /// When the hold `ticket` will be taken away, if it is to be.
     pub(crate) fn expires(&self, ticket: Ticket) -> Option<Instant> {
         let state = self.state();
         let index = state.hold(ticket).ok()?;
-        state.holds[index].expiry.as_ref().map(Alarm::at)
+        state.holds[index].expiry.as_ref().map(TimerEntry::at)
     }
 
     /// Takes the lock away from whoever holds it, in here or elsewhere. Answers `false` if nobody
-    /// does; if it must be `certain`, also if what is there does not name its holder. Unsupported for
+    /// does; if it must be `require_owner`, also if what is there does not name its holder. Unsupported for
     /// a lock of the kernel that is held elsewhere.
     pub(crate) fn break_lock(
         self: &Arc<Self>,
         protocol: Protocol,
-        certain: bool,
+        require_owner: bool,
     ) -> io::Result<bool> {
         let held: Vec<_> = self.state().holds.iter().map(|hold| hold.ticket).collect();
         if !held.is_empty() {
@@ -726,14 +729,14 @@ impl LockQueue {
             });
             return Ok(true);
         }
-        if !protocol.is_name() {
+        if !protocol.is_existence_lock() {
             let foreign = self.holder(OwnerId::PROCESS, protocol)?;
             return foreign.map_or(Ok(false), |_| Err(io::ErrorKind::Unsupported.into()));
         }
         let (broken, _) = self.change(|state| match state.held {
             // Taken by now, or about to be handed on.
             Some(_) => Ok(false),
-            None => protocol.scheme().break_lock(&state.site, certain),
+            None => protocol.backend().break_lock(&state.object, require_owner),
         });
         broken
     }
@@ -748,7 +751,7 @@ impl LockQueue {
     pub(crate) fn forget(&self, handle: u64) {
         self.state()
             .lost
-            .retain(|(hold, _)| hold.party.handle != handle);
+            .retain(|(hold, _)| hold.requester.handle != handle);
     }
 
     /// Whether `owner` holds the lock, or else whether and why it lost it.
@@ -785,28 +788,28 @@ impl LockQueue {
         if let Some(hold) = state
             .holds
             .iter()
-            .max_by_key(|hold| hold.party.owner == asking)
+            .max_by_key(|hold| hold.requester.owner == asking)
         {
-            let found = Found {
+            let found = ForeignHolder {
                 pid: Some(std::process::id()),
-                ..Found::new(hold.mode)
+                ..ForeignHolder::new(hold.mode)
             };
-            let owner = Some(hold.party.owner);
+            let owner = Some(hold.requester.owner);
             return Ok(Some(Holder { owner, found }));
         }
-        let found = match state.sent {
+        let found = match state.contender {
             // What has a name can be looked at.
-            _ if protocol.is_name() => protocol.scheme().holder(&state.site)?,
+            _ if protocol.is_existence_lock() => protocol.backend().holder(&state.object)?,
             // Somebody waits for it, so somebody holds it; nobody may touch it now to see who.
-            Sent::Elected(_) | Sent::Waiting { .. } | Sent::Sweeping(_) => {
-                let record = sys::holder(&state.site.file).ok().flatten();
+            Contender::Elected(_) | Contender::Blocked { .. } | Contender::Polling(_) => {
+                let record = sys::holder(&state.object.file).ok().flatten();
                 let (mode, pid) = record.unwrap_or((Mode::Exclusive, None));
-                Some(Found {
+                Some(ForeignHolder {
                     pid,
-                    ..Found::new(mode)
+                    ..ForeignHolder::new(mode)
                 })
             }
-            Sent::Nobody | Sent::Resting(_) => protocol.scheme().holder(&state.site)?,
+            Contender::None | Contender::Yielding(_) => protocol.backend().holder(&state.object)?,
         };
         Ok(found.map(|found| Holder { owner: None, found }))
     }
@@ -815,20 +818,20 @@ impl LockQueue {
     /// not wait any more.
     pub(crate) fn blockers(&self, ticket: Ticket) -> Option<Vec<OwnerId>> {
         let state = self.state();
-        let want = state.waiting.get(&ticket)?.want;
+        let request = state.waiting.get(&ticket)?.request;
         let ahead = || {
             let ahead = state.waiting.iter().take_while(|(t, _)| **t != ticket);
             ahead.map(|(_, waiter)| waiter)
         };
-        let alike = |other: Want| other == want && want.mode == Mode::Shared;
-        let joins = state.held.is_none_or(|held| held.joins(want));
-        if joins && want.mode == Mode::Shared && ahead().all(|waiter| alike(waiter.want)) {
+        let alike = |other: Request| other == request && request.mode == Mode::Shared;
+        let joins = state.held.is_none_or(|held| held.joins(request));
+        if joins && request.mode == Mode::Shared && ahead().all(|waiter| alike(waiter.request)) {
             return Some(Vec::new());
         }
-        let holders = state.holds.iter().map(|hold| hold.party.owner);
+        let holders = state.holds.iter().map(|hold| hold.requester.owner);
         Some(
             holders
-                .chain(ahead().map(|waiter| waiter.party.owner))
+                .chain(ahead().map(|waiter| waiter.requester.owner))
                 .collect(),
         )
     }
@@ -840,8 +843,8 @@ impl LockQueue {
     }
 
     /// Whether the file could not be unlocked, so that nobody may use this queue any more.
-    pub(crate) fn is_dead(&self) -> bool {
-        self.dead.load(Ordering::Acquire)
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::Acquire)
     }
 
     /// Tells this queue of an event, if it is still there then.
@@ -866,7 +869,11 @@ impl LockQueue {
         }
         drop(inbox);
         let queue = Arc::clone(self);
-        if !self.means.helpers.run_task(move || queue.attend_all()) {
+        if !self
+            .services
+            .waiter_pool
+            .run_task(move || queue.attend_all())
+        {
             self.attend_all();
         }
     }
@@ -886,8 +893,8 @@ impl LockQueue {
 
     fn attend(self: &Arc<Self>, event: Event) {
         let (doubt, _) = self.change(|state| match event {
-            Event::Sweep => {
-                if let Sent::Sweeping(_) = state.sent {
+            Event::Poll => {
+                if let Contender::Polling(_) = state.contender {
                     state.try_for_head(self);
                 }
                 None
@@ -900,9 +907,9 @@ impl LockQueue {
                 }
                 state.doubt.take()
             }
-            Event::Rested => {
-                if let Sent::Resting(_) = state.sent {
-                    state.sent = Sent::Nobody;
+            Event::Resume => {
+                if let Contender::Yielding(_) = state.contender {
+                    state.contender = Contender::None;
                     // What was told of the name during the rest is not told again.
                     if self.slow {
                         state.try_for_head(self);
@@ -937,34 +944,37 @@ impl State {
     }
 
     fn standing(&self, owner: OwnerId) -> Result<bool, LostReason> {
-        if self.holds.iter().any(|hold| hold.party.owner == owner) {
+        if self.holds.iter().any(|hold| hold.requester.owner == owner) {
             return Ok(true);
         }
-        let lost = self.lost.iter().find(|(hold, _)| hold.party.owner == owner);
+        let lost = self
+            .lost
+            .iter()
+            .find(|(hold, _)| hold.requester.owner == owner);
         lost.map_or(Ok(false), |(_, reason)| Err(*reason))
     }
 
     fn head(&self) -> Option<Head> {
         self.waiting.front().map(|(ticket, waiter)| Head {
             ticket: *ticket,
-            want: waiter.want,
+            request: waiter.request,
             blocking: waiter.blocking,
         })
     }
 
     /// Looks at the name that is the lock. The alarm that comes back is not needed any more.
-    fn notice(&mut self, queue: &Arc<LockQueue>) -> Option<Alarm> {
+    fn notice(&mut self, queue: &Arc<LockQueue>) -> Option<TimerEntry> {
         let mut needless = None;
         if self.held.is_none() || self.is_held() {
             needless = self.doubt.take();
         } else if self.doubt.is_none() {
             // Not put off by what others do with the name in the meantime.
             let again = queue.teller(Event::Doubt);
-            let at = Instant::now() + DOUBT;
-            self.doubt = queue.means.clock.wake_at(at, again).ok();
+            let at = Instant::now() + LOSS_GRACE;
+            self.doubt = queue.services.timer.wake_at(at, again).ok();
         }
         // Nobody where somebody has just entered the queue, after his own try.
-        if let Sent::Sweeping(_) | Sent::Nobody = self.sent {
+        if let Contender::Polling(_) | Contender::None = self.contender {
             self.try_for_head(queue);
         }
         needless
@@ -973,40 +983,40 @@ impl State {
     /// Whether what is held is still what everybody else sees.
     fn is_held(&self) -> bool {
         self.held
-            .is_none_or(|held| held.want.protocol.scheme().is_held(&self.site))
+            .is_none_or(|held| held.request.protocol.backend().is_held(&self.object))
     }
 
     /// Takes the lock, or joins those who share it, if nobody is in the way.
     fn try_take(
         &mut self,
         queue: &Arc<LockQueue>,
-        want: Want,
+        request: Request,
         wait: bool,
     ) -> Result<bool, Failure> {
         // Somebody who can wait does, as long as the lock is to be left alone.
-        if !self.waiting.is_empty() || wait && matches!(self.sent, Sent::Resting(_)) {
+        if !self.waiting.is_empty() || wait && matches!(self.contender, Contender::Yielding(_)) {
             return Ok(false);
         }
         if let Some(held) = self.held {
-            return Ok(held.joins(want) && !(wait && self.long(queue)));
+            return Ok(held.joins(request) && !(wait && self.is_due(queue)));
         }
         // Before the try, so that nothing that comes after it is missed.
         self.watch(queue);
-        let taken = self.try_lock(want);
+        let taken = self.try_lock(request);
         let taken = taken.map_err(|e| self.failure(e))?;
         if taken {
-            self.taken(queue, want).handed = 1;
+            self.taken(queue, request).handed = 1;
         }
         Ok(taken)
     }
 
     /// Makes a try. A lock that is only for the moment in nobody's reach counts as held.
-    fn try_lock(&mut self, want: Want) -> io::Result<bool> {
-        if want.needs_write() && !self.site.writable {
+    fn try_lock(&mut self, request: Request) -> io::Result<bool> {
+        if request.needs_write() && !self.object.writable {
             let writable = self.another(true)?;
-            self.spare = Some(mem::replace(&mut self.site, writable));
+            self.spare = Some(mem::replace(&mut self.object, writable));
         }
-        let tried = want.protocol.scheme().try_lock(&self.site, want);
+        let tried = request.protocol.backend().try_lock(&self.object, request);
         self.out_of_reach = tried
             .as_ref()
             .is_err_and(|e| e.kind() == io::ErrorKind::ResourceBusy && e.get_ref().is_some());
@@ -1015,7 +1025,7 @@ impl State {
 
     /// Has changes of the lock told, if it is a name.
     fn watch(&mut self, queue: &Arc<LockQueue>) {
-        let Some(name) = self.site.as_name() else {
+        let Some(name) = self.object.as_marker() else {
             return;
         };
         self.watch.get_or_insert_with(|| {
@@ -1025,19 +1035,19 @@ impl State {
                 content: database.is_some(),
                 waker: queue.teller(Event::Notice),
             };
-            queue.means.watcher.watch(&self.site.file, interest)
+            queue.services.watcher.watch(&self.object.file, interest)
         });
     }
 
     /// Has the end of the process told that holds a lock that is a name, for those who wait for it.
-    fn watch_keeper(&mut self, queue: &Arc<LockQueue>) {
+    fn watch_holder(&mut self, queue: &Arc<LockQueue>) {
         let Some(head) = self.head() else { return };
-        let keeper = head.want.protocol.scheme().keeper(&self.site);
-        if self.keeper.as_ref().map(|(pid, _)| *pid) == keeper {
+        let holder_pid = head.request.protocol.backend().holder_pid(&self.object);
+        if self.holder_pid.as_ref().map(|(pid, _)| *pid) == holder_pid {
             return;
         }
-        self.keeper = keeper.map(|pid| {
-            let watcher = &queue.means.watcher;
+        self.holder_pid = holder_pid.map(|pid| {
+            let watcher = &queue.services.watcher;
             let watch = watcher.watch_process(pid, queue.teller(Event::Notice));
             // It may have ended since the try.
             self.out_of_reach |= watch.is_err();
@@ -1047,15 +1057,15 @@ impl State {
 
     /// Makes a try for the head of the queue, if the lock is not held here.
     fn try_for_head(&mut self, queue: &LockQueue) {
-        self.sent = Sent::Nobody;
+        self.contender = Contender::None;
         let (Some(head), None) = (self.head(), self.held) else {
-            self.keeper = None;
+            self.holder_pid = None;
             return;
         };
-        match self.try_lock(head.want) {
+        match self.try_lock(head.request) {
             Ok(true) => {
-                self.keeper = None;
-                self.taken(queue, head.want);
+                self.holder_pid = None;
+                self.taken(queue, head.request);
             }
             // Perhaps somebody can wait by now.
             Ok(false) => {}
@@ -1065,25 +1075,25 @@ impl State {
 
     /// What an error of a try means: that the directory of a name is gone, or just that.
     fn failure(&self, error: io::Error) -> Failure {
-        if self.site.as_name().is_some() && error.kind() == io::ErrorKind::NotFound {
-            Failure::Stale
+        if self.object.as_marker().is_some() && error.kind() == io::ErrorKind::NotFound {
+            Failure::Replaced
         } else {
             Failure::Io(error)
         }
     }
 
     /// Whether this engine has had the lock for so long that it should leave it alone soon.
-    fn long(&self, queue: &LockQueue) -> bool {
-        let gap = queue.means.gap;
-        gap.is_some_and(|gap| self.run.long(gap, Instant::now()))
+    fn is_due(&self, queue: &LockQueue) -> bool {
+        let pause = queue.services.pause;
+        pause.is_some_and(|pause| self.streak.is_due(pause, Instant::now()))
     }
 
     /// Notes that the kernel granted the lock.
-    fn taken(&mut self, queue: &LockQueue, want: Want) -> &mut Held {
-        if let Some(gap) = queue.means.gap {
-            self.run.taken(gap, Instant::now());
+    fn taken(&mut self, queue: &LockQueue, request: Request) -> &mut KernelLock {
+        if let Some(pause) = queue.services.pause {
+            self.streak.taken(pause, Instant::now());
         }
-        self.held.insert(Held::new(want))
+        self.held.insert(KernelLock::new(request))
     }
 
     /// Does whatever the state allows next. Fails where the lock could not be given back.
@@ -1093,42 +1103,44 @@ impl State {
             let head = self.head();
             // A rest comes before the next wait, and after a grant: else there might never be one.
             let granted = self.held.is_some_and(|held| held.handed > 0);
-            let long = granted && head.is_some() && self.long(queue);
-            if (long || !self.sent.serves(head))
-                && let Sent::Waiting { wait, by } = mem::take(&mut self.sent)
+            let is_due = granted && head.is_some() && self.is_due(queue);
+            if (is_due || !self.contender.serves(head))
+                && let Contender::Blocked { wait, by } = mem::take(&mut self.contender)
             {
                 match by {
                     Some(_) => _ = wait.interrupt(),
-                    None => queue.means.helpers.call_back(&wait),
+                    None => queue.services.waiter_pool.cancel(&wait),
                 }
             }
-            let sent = !matches!(self.sent, Sent::Nobody);
+            let contender = !matches!(self.contender, Contender::None);
             // Where a file was replaced, whoever is granted its lock finds that out himself.
             let handed = self.holds.is_empty() && head.is_some();
-            let gone = handed && self.site.as_name().is_some() && !self.is_held();
+            let gone = handed && self.object.as_marker().is_some() && !self.is_held();
             match (&mut self.held, head) {
                 (None, None) => {
                     // Nobody holds it to remove the file safely.
                     self.remove = None;
                     return given_back;
                 }
-                (None, Some(_)) if queue.is_dead() => self.fail(None, Failure::Stale),
-                (None, Some(_)) if sent => return given_back,
+                (None, Some(_)) if queue.is_poisoned() => self.fail(None, Failure::Replaced),
+                (None, Some(_)) if contender => return given_back,
                 (None, Some(head)) => self.send(queue, head),
                 (Some(_), None) if !self.holds.is_empty() => return given_back,
                 (Some(held), Some(head)) if !self.holds.is_empty() => {
-                    if held.joins(head.want) && !long {
+                    if held.joins(head.request) && !is_due {
                         self.grant(queue);
-                    } else if !(sent || long)
-                        && held.want.excludes(head.want)
-                        && (!held.fits(head.want) || held.over(&queue.means))
+                    } else if !(contender || is_due)
+                        && held.request.excludes(head.request)
+                        && (!held.fits(head.request) || held.over(&queue.services))
                     {
                         self.send(queue, head);
                     } else {
                         return given_back;
                     }
                 }
-                (Some(held), Some(head)) if !(sent || long || gone) && held.fits(head.want) => {
+                (Some(held), Some(head))
+                    if !(contender || is_due || gone) && held.fits(head.request) =>
+                {
                     held.handed += 1;
                     self.grant(queue);
                 }
@@ -1142,11 +1154,13 @@ impl State {
         if let Some((ticket, waiter)) = self.waiting.pop_front() {
             match queue.expiry(ticket, waiter.max_hold) {
                 Ok(expiry) => {
-                    let Waiter { party, want, .. } = waiter;
+                    let Waiter {
+                        requester, request, ..
+                    } = waiter;
                     self.holds.push_back(Hold {
                         ticket,
-                        party,
-                        mode: want.mode,
+                        requester,
+                        mode: request.mode,
                         told: false,
                         expiry,
                     });
@@ -1181,68 +1195,68 @@ impl State {
 
     /// Has the head of the queue wait in the kernel, or somebody for it.
     fn send(&mut self, queue: &Arc<LockQueue>, head: Head) {
-        if head.want.protocol.is_name() {
-            return self.sweep(queue);
+        if head.request.protocol.is_existence_lock() {
+            return self.poll_later(queue);
         }
         if head.blocking {
-            self.sent = Sent::Elected(head.ticket);
+            self.contender = Contender::Elected(head.ticket);
             let waiter = self.waiting.get(&head.ticket);
             self.wake.extend(waiter.map(|waiter| waiter.wake.clone()));
             return;
         }
-        let helpers = &queue.means.helpers;
-        if helpers.has_room()
-            && let Ok(wait) = self.kernel_wait(queue, head.want)
+        let waiter_pool = &queue.services.waiter_pool;
+        if waiter_pool.has_room()
+            && let Ok(wait) = self.kernel_wait(queue, head.request)
         {
             let (done, waited) = (Arc::clone(queue), Arc::clone(&wait));
             let done = move |outcome| done.settle(&waited, outcome);
-            if helpers.run(Arc::clone(&wait), done) {
-                self.sent = Sent::Waiting { wait, by: None };
+            if waiter_pool.run(Arc::clone(&wait), done) {
+                self.contender = Contender::Blocked { wait, by: None };
                 return;
             }
-            self.spare = Some(Arc::clone(&wait.site));
+            self.spare = Some(Arc::clone(&wait.object));
         }
-        self.sweep(queue);
+        self.poll_later(queue);
     }
 
     /// Another description of the file.
-    fn another(&mut self, write: bool) -> io::Result<Arc<Site>> {
+    fn another(&mut self, write: bool) -> io::Result<Arc<LockObject>> {
         if let Some(spare) = self.spare.take_if(|spare| spare.writable || !write) {
             return Ok(spare);
         }
-        let file = reopen(&self.site.file, write)?;
-        Ok(Arc::new(Site::file(file, write)))
+        let file = reopen(&self.object.file, write)?;
+        Ok(Arc::new(LockObject::file(file, write)))
     }
 
     /// A wait on a description of its own.
-    fn kernel_wait(&mut self, queue: &LockQueue, want: Want) -> io::Result<Arc<KernelWait>> {
-        let signal = queue.means.signal.map_or_else(sys::Signal::any, Ok)?;
-        let site = self.another(want.needs_write() || self.site.writable)?;
+    fn kernel_wait(&mut self, queue: &LockQueue, request: Request) -> io::Result<Arc<KernelWait>> {
+        let signal = queue.services.signal.map_or_else(sys::Signal::any, Ok)?;
+        let object = self.another(request.needs_write() || self.object.writable)?;
         let local = !queue.network;
-        KernelWait::new(site, local, want, signal, &queue.means.clock).map(Arc::new)
+        KernelWait::new(object, local, request, signal, &queue.services.timer).map(Arc::new)
     }
 
     /// Has the clock make a try for the head of the queue, since nobody can wait for it.
-    fn sweep(&mut self, queue: &Arc<LockQueue>) {
+    fn poll_later(&mut self, queue: &Arc<LockQueue>) {
         if self.held.is_some() {
-            self.sent = Sent::Sweeping(None);
+            self.contender = Contender::Polling(None);
             return;
         }
-        self.watch_keeper(queue);
-        let means = &queue.means;
-        let (at, swept) = match &self.watch {
-            Some(Ok(_)) if !self.out_of_reach => (later(BACKSTOP), None),
-            Some(_) => (later(BACKSTOP_UNWATCHED), None),
-            None => (means.next_sweep(), Some(Arc::clone(means))),
+        self.watch_holder(queue);
+        let services = &queue.services;
+        let (at, polled) = match &self.watch {
+            Some(Ok(_)) if !self.out_of_reach => (later(RECHECK_INTERVAL), None),
+            Some(_) => (later(RECHECK_INTERVAL_UNWATCHED), None),
+            None => (services.next_poll(), Some(Arc::clone(services))),
         };
-        match means.clock.wake_at(at, queue.teller(Event::Sweep)) {
+        match services.timer.wake_at(at, queue.teller(Event::Poll)) {
             Ok(alarm) => {
-                if swept.is_some() {
-                    means.swept.fetch_add(1, Ordering::Relaxed);
+                if polled.is_some() {
+                    services.polled.fetch_add(1, Ordering::Relaxed);
                 }
-                self.sent = Sent::Sweeping(Some(Try {
+                self.contender = Contender::Polling(Some(PollTimer {
                     _alarm: alarm,
-                    swept,
+                    polled,
                 }));
             }
             Err(e) => self.fail(None, Failure::Io(e)),
@@ -1252,35 +1266,37 @@ impl State {
     /// Gives the lock back to the kernel; removes the file first, if that was asked for and
     /// nobody here waits for it. A lock that cannot be given back goes with its descriptor.
     fn give_back(&mut self, queue: &Arc<LockQueue>) -> io::Result<()> {
-        let Some(Held { want, .. }) = self.held.take() else {
+        let Some(KernelLock { request, .. }) = self.held.take() else {
             return Ok(());
         };
         let vacant = self.waiting.is_empty();
-        let target = self.remove.take_if(|_| vacant);
-        let (scheme, removed) = match target {
-            Some(target) => self.remove_file(queue, want, &target),
-            None => (want.protocol.scheme(), Ok(())),
+        let lock_path = self.remove.take_if(|_| vacant);
+        let (backend, removed) = match lock_path {
+            Some(lock_path) => self.remove_file(queue, request, &lock_path),
+            None => (request.protocol.backend(), Ok(())),
         };
-        let unlocked = scheme.unlock(&self.site);
-        if unlocked.is_err() && self.site.as_name().is_none() {
-            queue.dead.store(true, Ordering::Release);
-            let detached = sys::detach(&self.site.file);
+        let unlocked = backend.unlock(&self.object);
+        if unlocked.is_err() && self.object.as_marker().is_none() {
+            queue.poisoned.store(true, Ordering::Release);
+            let detached = sys::detach(&self.object.file);
             debug_assert!(detached.is_ok(), "{detached:?}");
-        } else if let Some(gap) = queue.means.gap {
+        } else if let Some(pause) = queue.services.pause {
             let now = Instant::now();
-            let until = self.run.left(gap, now, matches!(self.sent, Sent::Nobody));
+            let until = self
+                .streak
+                .left(pause, now, matches!(self.contender, Contender::None));
             // Without a clock there is no rest.
             if let Some(until) = until
                 && let Ok(alarm) = queue
-                    .means
-                    .clock
-                    .wake_at(until, queue.teller(Event::Rested))
+                    .services
+                    .timer
+                    .wake_at(until, queue.teller(Event::Resume))
             {
-                self.sent = Sent::Resting(alarm);
+                self.contender = Contender::Yielding(alarm);
             }
         }
-        if let Sent::Sweeping(None) = self.sent {
-            self.sent = Sent::Nobody;
+        if let Contender::Polling(None) = self.contender {
+            self.contender = Contender::None;
         }
         unlocked.and(removed)
     }
@@ -1291,28 +1307,28 @@ impl State {
     fn remove_file(
         &self,
         queue: &LockQueue,
-        want: Want,
-        target: &Target,
-    ) -> (&'static dyn Scheme, io::Result<()>) {
-        let exclusive = want.exclusive();
-        let everybody = Want {
+        request: Request,
+        lock_path: &LockPath,
+    ) -> (&'static dyn Backend, io::Result<()>) {
+        let exclusive = request.exclusive();
+        let everybody = Request {
             protocol: Protocol::Native,
             ..exclusive
         };
         // On a network file system the families are one.
         let one = ALL_ONE || queue.network;
-        let by = if one || !self.site.writable && !target.is_guests() {
+        let by = if one || !self.object.writable && !lock_path.is_guests() {
             exclusive
         } else {
             everybody
         };
-        let scheme = by.protocol.scheme();
-        let alone = by == want || scheme.try_lock(&self.site, by).unwrap_or(false);
+        let backend = by.protocol.backend();
+        let alone = by == request || backend.try_lock(&self.object, by).unwrap_or(false);
         let removed = match alone {
-            true => target.remove(queue.identity),
+            true => lock_path.remove(queue.identity),
             false => Ok(()),
         };
-        (scheme, removed)
+        (backend, removed)
     }
 }
 
@@ -1328,52 +1344,52 @@ mod tests {
 
     /// A queue of an engine of its own for a file, of which `limit` helpers may wait.
     fn queue(path: &std::path::Path, limit: usize) -> Arc<LockQueue> {
-        let means = Means {
-            clock: Arc::new(Clock::new(sys::keep_signals_away)),
-            helpers: Arc::new(Helpers::new(limit)),
+        let services = Services {
+            timer: Arc::new(Timer::new(sys::keep_signals_away)),
+            waiter_pool: Arc::new(WaiterPool::new(limit)),
             watcher: Arc::new(Watcher::default()),
             hand_off_limit: 0,
             hand_off_time: Duration::ZERO,
-            gap: None,
+            pause: None,
             signal: None,
-            swept: AtomicUsize::new(0),
+            polled: AtomicUsize::new(0),
             epoch: Instant::now(),
         };
-        let target = Target::ambient(path, true, true).expect("a path");
-        let opened = target.open().expect("a file");
-        Arc::new(LockQueue::new(opened, Arc::new(means)))
+        let lock_path = LockPath::ambient(path, true, true).expect("a path");
+        let open_lock = lock_path.open().expect("a file");
+        Arc::new(LockQueue::new(open_lock, Arc::new(services)))
     }
 
     #[test]
     fn the_error_of_a_helper_is_told_to_whom_it_waits_for() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("lock");
-        let want = Want {
+        let request = Request {
             mode: Mode::Exclusive,
             protocol: Protocol::Flock,
             stale_after: None,
         };
-        let party = Party {
+        let requester = Requester {
             owner: OwnerId::PROCESS,
             handle: 1,
         };
         let (holder, waiter) = (queue(&path, 0), queue(&path, 1));
-        let held = holder.enter(want, party, None, false, true);
-        let Entered::Granted(held) = held else {
+        let held = holder.enter(request, requester, None, false, true);
+        let Enqueued::Granted(held) = held else {
             panic!("{held:?}");
         };
-        let entered = waiter.enter(want, party, None, true, false);
-        let Entered::Queued(ticket) = entered else {
+        let entered = waiter.enter(request, requester, None, true, false);
+        let Enqueued::Queued(ticket) = entered else {
             panic!("{entered:?}");
         };
-        let wait = match &waiter.state().sent {
-            Sent::Waiting { wait, by: None } => Arc::clone(wait),
-            sent => panic!("{sent:?}"),
+        let wait = match &waiter.state().contender {
+            Contender::Blocked { wait, by: None } => Arc::clone(wait),
+            contender => panic!("{contender:?}"),
         };
         let error = io::Error::from_raw_os_error(libc::ENOLCK);
         waiter.settle(&wait, Outcome::Failed(error)).wake();
         let turn = waiter.turn(ticket, Waker::noop());
-        let Turn::Failed(Failure::Io(error)) = turn else {
+        let WaitStatus::Failed(Failure::Io(error)) = turn else {
             panic!("{turn:?}");
         };
         assert_eq!(error.raw_os_error(), Some(libc::ENOLCK));

@@ -7,10 +7,10 @@ use std::sync::{Arc, Weak};
 
 use hashlink::DefaultHashBuilder;
 
-use crate::queue::{LockQueue, Means, OwnerId, Ticket};
-use crate::site::Opened;
+use crate::lock_path::Identity;
+use crate::object::OpenLock;
+use crate::queue::{LockQueue, OwnerId, Services, Ticket};
 use crate::sync::{Mutex, lock};
-use crate::target::Identity;
 
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -86,20 +86,23 @@ impl Registry {
 
     /// The queue of an open file: the one there is, or a new one around this descriptor. One that
     /// has no descriptor to write to gets this one, if it is one.
-    pub(crate) fn queue(&self, opened: Opened, means: &Arc<Means>) -> Arc<LockQueue> {
+    pub(crate) fn queue(&self, open_lock: OpenLock, services: &Arc<Services>) -> Arc<LockQueue> {
         let mut queues = lock(&self.queues);
-        let name = opened.site.as_name().map(|name| name.name().to_owned());
-        let known = queues.known.entry((opened.identity, name)).or_default();
+        let name = open_lock
+            .object
+            .as_marker()
+            .map(|name| name.name().to_owned());
+        let known = queues.known.entry((open_lock.identity, name)).or_default();
         let before = known.upgrade();
-        if let Some(queue) = before.as_ref().filter(|queue| !queue.is_dead()) {
+        if let Some(queue) = before.as_ref().filter(|queue| !queue.is_poisoned()) {
             let queue = Arc::clone(queue);
             // Not under the mutex: to close a file can take its time.
             drop(queues);
             drop(before);
-            queue.offer(opened.site);
+            queue.offer(open_lock.object);
             return queue;
         }
-        let queue = Arc::new(LockQueue::new(opened, Arc::clone(means)));
+        let queue = Arc::new(LockQueue::new(open_lock, Arc::clone(services)));
         *known = Arc::downgrade(&queue);
         queues.tidy();
         drop(queues);

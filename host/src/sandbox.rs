@@ -78,13 +78,13 @@ use self::paths::{Grant, resolve};
 use self::quota::Guest;
 use crate::engine::{Engine, LockFile, Options, break_any};
 use crate::error::{Error, ErrorKind, Result};
-use crate::target::{Granted, Target};
+use crate::lock_path::{Granted, LockPath};
 use crate::{OnRelease, Protocol};
 
 pub use self::builder::SandboxBuilder;
-pub use self::guest_lock::{Hold, Lock, Loss, Wait};
+pub use self::guest_lock::{GuestAcquire, GuestGuard, GuestLock, Loss};
 pub use self::limits::Limits;
-pub use self::quota::Handle;
+pub use self::quota::HandlePermit;
 pub use self::rights::Rights;
 
 /// The locks of one guest: where they may be, and which there are.
@@ -167,7 +167,7 @@ impl Sandbox {
         path: &str,
         protocol: Option<Protocol>,
         on_release: OnRelease,
-    ) -> Result<Lock> {
+    ) -> Result<GuestLock> {
         let (grant, rest) = resolve(&self.grants, path, self.guest.limits.path_length)?;
         let protocol = protocol.unwrap_or(self.guest.protocol);
         if !(self.permits(protocol) && grant.rights.allow(protocol, on_release)) {
@@ -180,7 +180,7 @@ impl Sandbox {
             .create(grant.rights.contains(Rights::CREATE))
             .max_hold(self.guest.limits.longest_hold);
         let file = self.open_beneath(path, grant, rest, &options)?;
-        Ok(Lock::new(&self.guest, file, grant.rights, handle))
+        Ok(GuestLock::new(&self.guest, file, grant.rights, handle))
     }
 
     fn options(&self, protocol: Protocol) -> Options {
@@ -203,9 +203,9 @@ impl Sandbox {
             dir: Arc::clone(&grant.dir),
             quota: Arc::clone(&self.guest.created) as _,
         };
-        let target = Target::beneath(granted, rest, options.creates(), options.writes());
+        let lock_path = LockPath::beneath(granted, rest, options.creates(), options.writes());
         let (engine, owner) = (&self.guest.engine, self.guest.owner);
-        engine.open_target(target, path.into(), options, owner)
+        engine.open_target(lock_path, path.into(), options, owner)
     }
 
     /// Takes the lock of the file at `path`, which is the guest's, away from its holder, in
@@ -229,7 +229,7 @@ impl Sandbox {
         };
         // Of that one it is known that the guest's locks are such.
         let own = self.guest.protocol;
-        if own.is_name() && open(own)?.break_if(false)? {
+        if own.is_existence_lock() && open(own)?.break_if(false)? {
             return Ok(());
         }
         let protocols = Protocol::ALL.iter().copied();
@@ -245,14 +245,14 @@ impl Sandbox {
             return;
         }
         // Without the ledger, since whoever is woken by this may come back for it.
-        let locks = self.guest.ledger().locks.clone();
+        let locks = self.guest.usage().locks.clone();
         for (_, lock) in locks {
             lock.revoke();
         }
         // Those of files that were replaced while they were held: no lock leads there any more.
         let stray: Vec<_> = self
             .guest
-            .ledger()
+            .usage()
             .holds
             .extract_if(.., |entry| entry.guard.is_held())
             .collect();

@@ -25,9 +25,9 @@ pub(crate) use shuttle::thread;
 /// Those whom a change concerns, to be woken once no mutex is held.
 #[derive(Debug, Default)]
 #[must_use = "they sleep until they are woken"]
-pub(crate) struct Woken(pub(crate) Vec<Waker>);
+pub(crate) struct WakeList(pub(crate) Vec<Waker>);
 
-impl Woken {
+impl WakeList {
     pub(crate) fn wake(self) {
         for waker in self.0 {
             // One that panics must not keep the rest from being woken, nor end a thread of ours.
@@ -39,12 +39,12 @@ impl Woken {
 /// Where a thread sleeps until it is woken. Its own, since whoever called may count on the
 /// wake-ups that [`std::thread::park`] would use up.
 #[derive(Debug, Default)]
-pub(crate) struct Bed {
+pub(crate) struct Parker {
     woken: Mutex<bool>,
     changed: Condvar,
 }
 
-impl Bed {
+impl Parker {
     /// Sleeps until it is woken, or was since the last time, or until then.
     pub(crate) fn sleep(&self, until: Option<Instant>) {
         let mut woken = lock(&self.woken);
@@ -66,7 +66,7 @@ impl Bed {
     }
 }
 
-impl Wake for Bed {
+impl Wake for Parker {
     fn wake(self: Arc<Self>) {
         *lock(&self.woken) = true;
         self.changed.notify_one();

@@ -5,8 +5,8 @@
 //!   ([`reopen`]), since that is what owns a lock;
 //! - the lock of the system that belongs to an open file description: [`try_lock`], [`wait`],
 //!   [`unlock`], [`holder`];
-//! - how the wait of a thread ends at a deadline ([`Sleeper`]) and how it is called back
-//!   ([`Bell`]), without losing the call;
+//! - how the wait of a thread ends at a deadline ([`TimedWait`]) and how it is called back
+//!   ([`Interrupter`]), without losing the call;
 //! - what makes a name in a directory a lock that can be relied on, and what tells one process from
 //!   another (on POSIX systems);
 //! - giving a description up ([`detach`]), noticing a fork ([`Process`]), and threads
@@ -52,14 +52,15 @@ compile_error!("locket knows the locks of Linux, macOS and Windows");
 
 #[cfg(all(unix, any(feature = "sandbox", feature = "sqlite")))]
 pub(crate) use system::path_of;
-pub(crate) use system::{
-    Bell, Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Recall, Signal, Sleeper, Thread, detach,
-    has_name, holder, keep_signals_away, kind_of, open_dir, remove, reopen, try_lock, unlock, wait,
-};
 #[cfg(unix)]
 pub(crate) use system::{
     INITIAL_PID_NAMESPACE, boot_id, exchange, give_name, has_inner_pid, is_zombie, leads_nowhere,
     nameless_file, pid_namespace, pin, rename_new, start_ticks,
+};
+pub(crate) use system::{
+    Identity, Interrupter, Interruption, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, Thread,
+    TimedWait, detach, has_name, holder, keep_signals_away, kind_of, open_dir, remove, reopen,
+    try_lock, unlock, wait,
 };
 #[cfg(feature = "sandbox")]
 pub(crate) use system::{read_dir, remove_empty};

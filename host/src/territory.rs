@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::lock_path::Identity;
 use crate::sync::{Mutex, lock};
-use crate::target::Identity;
 
 /// The directories of the guests of one engine, and its databases.
 #[derive(Debug, Default)]

@@ -1,12 +1,12 @@
 //! Waiting in the kernel: the one thread per file that does it, and how it is called back.
 //!
 //! A kernel waiter is either the thread of a blocking caller or a helper thread, borrowed from
-//! [`Helpers`] for the sake of tasks that must not block. It waits on an open file description of
+//! [`WaiterPool`] for the sake of tasks that must not block. It waits on an open file description of
 //! its own, apart from the one through which the engine holds the lock and makes its tries. So it
 //! takes its place in the kernel's queue while the engine still holds the lock, and when it is
 //! granted, that description becomes the one that holds.
 //!
-//! It is called back by its [`Bell`](sys::Bell), each system in its own way. Whatever it had got
+//! It is called back by its [`Interrupter`](sys::Bell), each system in its own way. Whatever it had got
 //! hold of in that moment goes as soon as it returns, and concerns nobody any more: the queue
 //! forgets a wait when it calls it back.
 
@@ -15,21 +15,21 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use crate::deadline::{Clock, Deadline, IDLE};
-use crate::protocol::Want;
-use crate::site::Site;
-use crate::sync::{Condvar, Mutex, MutexGuard, Woken, lock, thread};
+use crate::deadline::{Deadline, IDLE_THREAD_TIMEOUT, Timer};
+use crate::object::LockObject;
+use crate::protocol::Request;
+use crate::sync::{Condvar, Mutex, MutexGuard, WakeList, lock, thread};
 use crate::sys;
 
 /// One wait in the kernel.
 #[derive(Debug)]
 pub(crate) struct KernelWait {
-    pub(crate) want: Want,
+    pub(crate) request: Request,
     /// A description that nobody else uses until the wait is over.
-    pub(crate) site: Arc<Site>,
+    pub(crate) object: Arc<LockObject>,
     /// Whether it is up to this system alone when a call comes back, and not to a file server.
     local: bool,
-    bell: sys::Bell,
+    interrupter: sys::Interrupter,
     progress: Mutex<Progress>,
 }
 
@@ -41,7 +41,7 @@ struct Progress {
     /// Whether it was called back, and nothing kept the call from it.
     returning: bool,
     /// The call that interrupted the thread.
-    recall: Option<sys::Recall>,
+    interruption: Option<sys::Interruption>,
 }
 
 /// How a wait ended. Unless it is [`Locked`](Self::Locked), nothing is held.
@@ -61,17 +61,17 @@ impl KernelWait {
     /// Fails for want of descriptors, memory or a signal, so that [`interrupt`](Self::interrupt)
     /// does not.
     pub(crate) fn new(
-        site: Arc<Site>,
+        object: Arc<LockObject>,
         local: bool,
-        want: Want,
+        request: Request,
         signal: sys::Signal,
-        clock: &Arc<Clock>,
+        timer: &Arc<Timer>,
     ) -> io::Result<Self> {
         Ok(Self {
-            want,
-            site,
+            request,
+            object,
             local,
-            bell: sys::Bell::new(signal, clock)?,
+            interrupter: sys::Interrupter::new(signal, timer)?,
             progress: Mutex::default(),
         })
     }
@@ -86,20 +86,20 @@ impl KernelWait {
             return outcome;
         }
         // Closing it would do, but for a forked child that has a copy.
-        if let Some(recall) = progress.recall.take() {
-            let scheme = self.want.protocol.scheme();
-            let _ = match recall.held() {
-                Some(file) => scheme.unlock(&Site::file(file, self.site.writable)),
-                None => scheme.unlock(&self.site),
+        if let Some(interruption) = progress.interruption.take() {
+            let backend = self.request.protocol.backend();
+            let _ = match interruption.held() {
+                Some(file) => backend.unlock(&LockObject::file(file, self.object.writable)),
+                None => backend.unlock(&self.object),
             };
         } else if let Outcome::Locked = outcome {
-            let _ = self.want.protocol.scheme().unlock(&self.site);
+            let _ = self.request.protocol.backend().unlock(&self.object);
         }
         Outcome::Interrupted
     }
 
     fn wait(&self, deadline: Deadline) -> Outcome {
-        let Ok(sleeper) = self.bell.sleeper(deadline) else {
+        let Ok(timed_wait) = self.interrupter.timed_wait(deadline) else {
             return Outcome::NotBegun;
         };
         {
@@ -107,10 +107,10 @@ impl KernelWait {
             if progress.interrupted {
                 return Outcome::Interrupted;
             }
-            progress.thread = Some(sleeper.thread());
+            progress.thread = Some(timed_wait.thread());
         }
         loop {
-            match self.sleep(&sleeper) {
+            match self.sleep(&timed_wait) {
                 Ok(()) => return Outcome::Locked,
                 Err(e) if e.kind() != io::ErrorKind::Interrupted => return Outcome::Failed(e),
                 // By a call, by the deadline, or by a signal that the program takes for itself.
@@ -121,16 +121,16 @@ impl KernelWait {
         }
     }
 
-    fn sleep(&self, sleeper: &sys::Sleeper) -> io::Result<()> {
-        let scheme = self.want.protocol.scheme();
+    fn sleep(&self, timed_wait: &sys::TimedWait) -> io::Result<()> {
+        let backend = self.request.protocol.backend();
         // A model checker has one thread for all of them, which must not block.
         if cfg!(any(loom, shuttle)) {
-            while !scheme.try_lock(&self.site, self.want)? {
+            while !backend.try_lock(&self.object, self.request)? {
                 thread::yield_now();
             }
             return Ok(());
         }
-        scheme.wait(&self.site, self.want, sleeper)
+        backend.wait(&self.object, self.request, timed_wait)
     }
 
     /// Calls the waiter back; it reports [`Outcome::Interrupted`] within microseconds. Answers
@@ -145,8 +145,8 @@ impl KernelWait {
         progress.returning = true;
         if let Some(thread) = progress.thread {
             // The thread cannot end: it takes this mutex before it lets go of the wait.
-            progress.recall = self.bell.ring(thread, &self.site.file).ok();
-            progress.returning = progress.recall.is_some();
+            progress.interruption = self.interrupter.interrupt(thread, &self.object.file).ok();
+            progress.returning = progress.interruption.is_some();
         }
         progress.returning
     }
@@ -159,7 +159,7 @@ impl KernelWait {
 
 /// The threads that wait in the kernel on behalf of tasks: started when needed, kept a moment
 /// for the next wait, limited in number.
-pub(crate) struct Helpers {
+pub(crate) struct WaiterPool {
     limit: usize,
     shared: Mutex<Pool>,
     work: Condvar,
@@ -170,7 +170,7 @@ enum Job {
     /// Waits, and tells how it ended.
     Wait {
         wait: Arc<KernelWait>,
-        done: Box<dyn FnOnce(Outcome) -> Woken + Send>,
+        done: Box<dyn FnOnce(Outcome) -> WakeList + Send>,
     },
     /// Something that may take longer than the threads of the clock and the watcher have.
     Task(Box<dyn FnOnce() + Send>),
@@ -195,7 +195,7 @@ impl Pool {
     }
 }
 
-impl Helpers {
+impl WaiterPool {
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -218,7 +218,7 @@ impl Helpers {
     pub(crate) fn run(
         self: &Arc<Self>,
         wait: Arc<KernelWait>,
-        done: impl FnOnce(Outcome) -> Woken + Send + 'static,
+        done: impl FnOnce(Outcome) -> WakeList + Send + 'static,
     ) -> bool {
         let done = Box::new(done);
         self.take(Job::Wait { wait, done }, self.limit)
@@ -240,17 +240,17 @@ impl Helpers {
         if pool.threads >= limit {
             return false;
         }
-        let helpers = Arc::clone(self);
+        let waiter_pool = Arc::clone(self);
         let thread = thread::Builder::new()
             .name("locket-waiter".into())
             .stack_size(256 << 10);
-        let started = thread.spawn(move || helpers.work(job)).is_ok();
+        let started = thread.spawn(move || waiter_pool.work(job)).is_ok();
         pool.threads += usize::from(started);
         started
     }
 
     /// Calls a wait back, whether a thread is at it already or not.
-    pub(crate) fn call_back(&self, wait: &Arc<KernelWait>) {
+    pub(crate) fn cancel(&self, wait: &Arc<KernelWait>) {
         let mut pool = self.pool();
         let queued = pool.jobs.iter().position(
             |job| matches!(job, Job::Wait { wait: queued, .. } if Arc::ptr_eq(queued, wait)),
@@ -316,7 +316,7 @@ impl Helpers {
     fn idle<'a>(&'a self, pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {
         let work = self
             .work
-            .wait_timeout_while(pool, IDLE, |pool| pool.jobs.is_empty());
+            .wait_timeout_while(pool, IDLE_THREAD_TIMEOUT, |pool| pool.jobs.is_empty());
         work.unwrap_or_else(std::sync::PoisonError::into_inner).0
     }
 
@@ -324,12 +324,12 @@ impl Helpers {
     #[cfg(any(loom, shuttle))]
     #[expect(clippy::unused_self, reason = "as above")]
     fn idle<'a>(&'a self, pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {
-        let _ = IDLE;
+        let _ = IDLE_THREAD_TIMEOUT;
         pool
     }
 }
 
-impl fmt::Debug for Helpers {
+impl fmt::Debug for WaiterPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Helpers")
             .field("limit", &self.limit)

@@ -116,7 +116,7 @@ mod system {
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
     use super::{Interest, Key, Watcher};
-    use crate::sync::{Woken, lock, thread};
+    use crate::sync::{WakeList, lock, thread};
     use crate::sys;
 
     #[derive(Debug, Default)]
@@ -256,7 +256,7 @@ mod system {
                             .collect()
                     }
                 };
-                Woken(woken).wake();
+                WakeList(woken).wake();
             }
             let mut state = lock(&watcher.state);
             if state.interests.is_empty() {

@@ -197,7 +197,7 @@ fn pylockfile_08_break_lock() {
             match breaker.break_lock() {
                 Ok(()) => {}
                 // One of the kernel that another process holds is never left behind.
-                Err(e) if e.is_unsupported() && !lock.protocol().is_name() => {
+                Err(e) if e.is_unsupported() && !lock.protocol().is_existence_lock() => {
                     assert_eq!(lock.state(), State::Held);
                     guard.release().unwrap();
                     continue;
@@ -439,7 +439,7 @@ fn pylockfile_19_what_is_on_disk() {
     each_ownership(|options| {
         let dir = Dir::new();
         let lock = open(&Engine::new(), &dir, options);
-        if !lock.protocol().is_name() {
+        if !lock.protocol().is_existence_lock() {
             return;
         }
         let guard = lock.acquire(EX, NOW).unwrap();
@@ -643,7 +643,7 @@ fn lock_file_08_the_guard_its_path_and_its_descriptor() {
             // That of a name is the directory in which it is, or its database is.
             let named = match lock.protocol() {
                 Protocol::Sqlite => None,
-                protocol if protocol.is_name() => Some(dir.0.path().to_owned()),
+                protocol if protocol.is_existence_lock() => Some(dir.0.path().to_owned()),
                 _ => Some(dir.path("lock")),
             };
             if let Some(named) = named {

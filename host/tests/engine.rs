@@ -228,7 +228,7 @@ fn the_next_waiter_has_its_place_before_the_lock_goes_back() {
 fn who_polls_gets_a_chance_in_the_gap() {
     let dir = Dir::new();
     let (after, length) = (Duration::from_millis(20), Duration::from_secs(1));
-    let busy = dir.lock(&Engine::builder().gap(after, length).build());
+    let busy = dir.lock(&Engine::builder().fairness_pause(after, length).build());
     let polls = dir.lock(&Engine::new());
     let mut guard = busy.acquire(EX, None).unwrap();
     let start = Instant::now();
@@ -262,7 +262,7 @@ fn who_polls_gets_a_chance_in_the_gap() {
 fn a_writer_elsewhere_gets_its_turn_in_the_gap_of_overlapping_readers() {
     let dir = Dir::new();
     let (after, length) = (Duration::from_millis(20), Duration::from_millis(5));
-    let readers = dir.lock(&Engine::builder().gap(after, length).build());
+    let readers = dir.lock(&Engine::builder().fairness_pause(after, length).build());
     let writer = dir.lock(&Engine::new());
     let done = AtomicBool::new(false);
     thread::scope(|scope| {

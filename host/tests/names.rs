@@ -429,7 +429,7 @@ fn a_pause_costs_no_more_than_itself() {
     for protocol in all() {
         let dir = Dir::new();
         let engine = Engine::builder()
-            .gap(Duration::ZERO, Duration::from_millis(1))
+            .fairness_pause(Duration::ZERO, Duration::from_millis(1))
             .build();
         let lock = open_in(&engine, protocol, dir.0.path());
         let hold = || {

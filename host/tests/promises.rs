@@ -67,7 +67,7 @@ fn promise_02_acquire_of_an_unlocked_lock_returns_at_once() {
         let lock = Engine::new().open_with(dir.path("lock"), options).unwrap();
         for timeout in [None, Some(Duration::ZERO), Some(Duration::from_secs(60))] {
             lock.acquire(EX, timeout).unwrap().release().unwrap();
-            let shared = !lock.protocol().is_name();
+            let shared = !lock.protocol().is_existence_lock();
             let mut acquire = lock.acquire_async(if shared { SH } else { EX }, timeout);
             assert!(matches!(poll(&mut acquire), std::task::Poll::Ready(Ok(_))));
         }

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use common::*;
-use locket::sandbox::{Limits, Lock, Rights, Sandbox};
+use locket::sandbox::{GuestLock, Limits, Rights, Sandbox};
 use locket::{Engine, OnRelease, Result};
 
 fn guest(engine: &Engine, dir: &Dir, limits: Limits) -> Sandbox {
@@ -19,7 +19,7 @@ fn guest(engine: &Engine, dir: &Dir, limits: Limits) -> Sandbox {
     guest.unwrap().build()
 }
 
-fn open(guest: &Sandbox, path: &str) -> Result<Lock> {
+fn open(guest: &Sandbox, path: &str) -> Result<GuestLock> {
     guest.open(path, None, OnRelease::Keep)
 }
 

@@ -143,7 +143,7 @@ async fn pylockfile_01_acquire_basic() {
             assert!(site.is_free());
         }
         assert_eq!(site.names(), before, "something was left behind");
-        let fifo = !protocol.is_name();
+        let fifo = !protocol.is_existence_lock();
         let worth = format!("ok scope=host ttl=none fifo={fifo} fencing=false");
         assert_eq!(guest.ask("guarantee a").await, worth);
         assert_eq!(guest.ask("path a").await, "ok /locks/a");
@@ -226,7 +226,7 @@ async fn pylockfile_08_break_lock() {
         assert_eq!(site.names(), before);
         assert_eq!(foreign.state(), State::Held);
         // The native owner loses it as well, if it is one that can be taken from a process.
-        if protocol.is_name() {
+        if protocol.is_existence_lock() {
             assert_eq!(break_lock(&site, Rights::BREAK).await, Ok(()));
             eventually("the owner learns it", || foreign.state() == BROKEN);
             assert!(guard.release().unwrap_err().is_lost());
@@ -242,7 +242,10 @@ async fn pylockfile_08_break_lock() {
 /// Broken by another process, which only says so by what it does to the name.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pylockfile_08_break_lock_from_outside() {
-    for &protocol in Protocol::ALL.iter().filter(|protocol| protocol.is_name()) {
+    for &protocol in Protocol::ALL
+        .iter()
+        .filter(|protocol| protocol.is_existence_lock())
+    {
         let site = Site::new(protocol);
         let mut guest = site.guest().await;
         assert!(guest.ask("acquire a exclusive 0").await.starts_with("ok"));
@@ -378,7 +381,7 @@ async fn a_lock_that_is_a_name_cannot_be_shared() {
         let before = site.names();
         for timeout in ["0", "30", "none"] {
             let reply = guest.ask(&format!("acquire a shared {timeout}")).await;
-            if protocol.is_name() {
+            if protocol.is_existence_lock() {
                 assert_eq!(reply, "err not-supported");
             } else {
                 assert_eq!(reply, "ok token=none valid-for=none");
@@ -394,7 +397,10 @@ async fn a_lock_that_is_a_name_cannot_be_shared() {
 /// Its holder makes a directory entry, and is alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_existence_lock_takes_a_right_of_its_own() {
-    for &protocol in Protocol::ALL.iter().filter(|protocol| protocol.is_name()) {
+    for &protocol in Protocol::ALL
+        .iter()
+        .filter(|protocol| protocol.is_existence_lock())
+    {
         let site = Site::new(protocol);
         for rights in [
             Rights::NONE,
@@ -447,7 +453,10 @@ async fn without_a_database_there_are_no_rows() {
 /// The directory of the name is found beneath the grant, and the name is never followed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_name_leads_out_of_the_grant() {
-    for &protocol in Protocol::ALL.iter().filter(|protocol| protocol.is_name()) {
+    for &protocol in Protocol::ALL
+        .iter()
+        .filter(|protocol| protocol.is_existence_lock())
+    {
         let site = Site::new(protocol);
         let outside = tempfile::tempdir().unwrap();
         fs::write(outside.path().join("victim"), "1\n").unwrap();

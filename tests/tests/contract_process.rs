@@ -26,7 +26,7 @@ impl Site {
     /// Has a process wait for the lock, and returns when it does.
     fn wait(&self, peer: &mut Process, acquire: &str) {
         peer.send(acquire);
-        if self.protocol.is_name() {
+        if self.protocol.is_existence_lock() {
             // Nobody but itself knows that it waits.
             assert_eq!(peer.answer_within(QUIESCENT), None);
         } else {
@@ -39,7 +39,7 @@ fn each_protocol(test: impl Fn(&Site)) {
     for &protocol in Protocol::ALL {
         println!("protocol {protocol}");
         let dir = Dir::new();
-        if protocol.is_name() {
+        if protocol.is_existence_lock() {
             // There may be no file while the lock is free.
             std::fs::remove_file(dir.lock()).unwrap();
         }
@@ -90,7 +90,7 @@ fn pylockfile_07_i_am_locking_and_others_see_it() {
         let seen = b.ask("holder");
         // The kernel does not tell whose its lock is.
         let known = format!("ok {} false", a.id());
-        let unknown = !site.protocol.is_name() && seen == "ok unknown false";
+        let unknown = !site.protocol.is_existence_lock() && seen == "ok unknown false";
         assert!(seen == known || unknown, "{seen}");
         assert_eq!(a.ask("release"), "ok");
         assert_eq!(b.ask("holder"), "ok none");
@@ -105,7 +105,7 @@ fn pylockfile_08_break_lock() {
         let (mut a, mut b, mut c) = (site.peer(), site.peer(), site.peer());
         assert_eq!(b.ask("break"), "err not-locked");
         assert_eq!(a.ask("acquire exclusive none"), "ok");
-        if !site.protocol.is_name() {
+        if !site.protocol.is_existence_lock() {
             assert_eq!(b.ask("break"), "err unsupported");
             assert_eq!(a.ask("state"), "ok Held");
             return;

@@ -524,7 +524,7 @@ fn freed(ours: &Ours<'_>, path: &Path) -> &'static str {
         start.elapsed()
     );
     let protocol: locket::Protocol = ours.protocol.parse().unwrap();
-    match (freed, protocol.is_name()) {
+    match (freed, protocol.is_existence_lock()) {
         (true, false) => AT_ONCE,
         (true, true) => TAKEN,
         (false, _) => "no",

@@ -748,7 +748,7 @@ fn release_all_ends_waits_and_takes_holds_away() {
     let _both = (a.acquire(EX, None).unwrap(), b.acquire(EX, None).unwrap());
 }
 
-fn open(guest: &Sandbox, path: &str) -> locket::sandbox::Lock {
+fn open(guest: &Sandbox, path: &str) -> locket::sandbox::GuestLock {
     guest.open(path, None, OnRelease::Keep).unwrap()
 }
 

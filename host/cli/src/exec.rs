@@ -179,7 +179,7 @@ impl Exec {
 
     fn execute(&self, guard: &Guard) -> anyhow::Result<ExitStatus> {
         // This process has one thread, so nobody else can fork at the wrong moment.
-        if !self.protocol.unwrap_or_default().is_name() {
+        if !self.protocol.unwrap_or_default().is_existence_lock() {
             fcntl_setfd(guard.as_fd(), FdFlags::empty())?;
         }
         let (program, args) = self.command.split_first().expect("clap requires a command");

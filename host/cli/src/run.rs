@@ -165,7 +165,7 @@ impl Run {
     /// Refuses options of which one would have no effect.
     fn check(&self) -> anyhow::Result<()> {
         let refused = |protocol: &Protocol| {
-            protocol.is_name()
+            protocol.is_existence_lock()
                 && !self.lock_dirs.is_empty()
                 && !self.allow_protocols.contains(protocol)
         };
@@ -229,7 +229,7 @@ impl Run {
         let existence = match self
             .allow_protocols
             .iter()
-            .any(|protocol| protocol.is_name())
+            .any(|protocol| protocol.is_existence_lock())
         {
             true => Rights::EXISTENCE,
             false => Rights::NONE,

@@ -95,7 +95,7 @@ impl Status {
 
     fn examine(&self, path: &Path) -> anyhow::Result<Report> {
         let mut report = match self.protocol {
-            Some(protocol) if protocol.is_name() => Report::free(path),
+            Some(protocol) if protocol.is_existence_lock() => Report::free(path),
             _ => examine(path)?,
         };
         match self.protocol {
@@ -103,7 +103,9 @@ impl Status {
                 let named = recognised(path).and_then(|p| self.named(path, p).transpose());
                 report.add(named.transpose()?);
             }
-            Some(protocol) if protocol.is_name() => report.add(self.named(path, protocol)?),
+            Some(protocol) if protocol.is_existence_lock() => {
+                report.add(self.named(path, protocol)?)
+            }
             Some(protocol) => report.holders.retain(|holder| {
                 protocol == Protocol::Native
                     || holder.protocol == Protocol::Native
@@ -490,7 +492,7 @@ impl fmt::Display for Holder {
         }
         write!(f, " ({}", self.protocol)?;
         match self.since {
-            Some(since) if self.protocol.is_name() => {
+            Some(since) if self.protocol.is_existence_lock() => {
                 let age = since.elapsed().unwrap_or_default();
                 write!(f, ", taken {} ago)", indicatif::HumanDuration(age))
             }

@@ -6,38 +6,43 @@
 
 use std::io;
 
+use crate::object::LockObject;
 #[cfg(unix)]
-use crate::protocol::Found;
-use crate::protocol::{Scheme, Want};
-use crate::site::Site;
-use crate::sys::{self, Sleeper};
+use crate::protocol::ForeignHolder;
+use crate::protocol::{Backend, Request};
+use crate::sys::{self, TimedWait};
 
 #[derive(Debug)]
 pub(crate) struct Fcntl;
 
-impl Scheme for Fcntl {
+impl Backend for Fcntl {
     fn needs_write(&self) -> bool {
         true
     }
 
-    fn try_lock(&self, site: &Site, want: Want) -> io::Result<bool> {
-        sys::try_lock(&site.file, want.mode)
+    fn try_lock(&self, object: &LockObject, request: Request) -> io::Result<bool> {
+        sys::try_lock(&object.file, request.mode)
     }
 
-    fn wait(&self, site: &Site, want: Want, sleeper: &Sleeper) -> io::Result<()> {
-        sys::wait(&site.file, want.mode, sleeper)
+    fn wait(
+        &self,
+        object: &LockObject,
+        request: Request,
+        timed_wait: &TimedWait,
+    ) -> io::Result<()> {
+        sys::wait(&object.file, request.mode, timed_wait)
     }
 
-    fn unlock(&self, site: &Site) -> io::Result<()> {
-        sys::unlock(&site.file)
+    fn unlock(&self, object: &LockObject) -> io::Result<()> {
+        sys::unlock(&object.file)
     }
 
     #[cfg(unix)]
-    fn holder(&self, site: &Site) -> io::Result<Option<Found>> {
-        let found = sys::holder(&site.file)?;
-        Ok(found.map(|(mode, pid)| Found {
+    fn holder(&self, object: &LockObject) -> io::Result<Option<ForeignHolder>> {
+        let found = sys::holder(&object.file)?;
+        Ok(found.map(|(mode, pid)| ForeignHolder {
             pid,
-            ..Found::new(mode)
+            ..ForeignHolder::new(mode)
         }))
     }
 }

@@ -3,18 +3,18 @@
 use std::io;
 
 use crate::Mode;
-use crate::protocol::{Scheme, Want};
-use crate::site::Site;
-use crate::sys::Sleeper;
+use crate::object::LockObject;
+use crate::protocol::{Backend, Request};
+use crate::sys::TimedWait;
 
 #[derive(Debug)]
 pub(crate) struct Flock;
 
-impl Scheme for Flock {
-    fn try_lock(&self, site: &Site, want: Want) -> io::Result<bool> {
-        let tried = match want.mode {
-            Mode::Exclusive => fs4::FileExt::try_lock(&site.file),
-            Mode::Shared => fs4::FileExt::try_lock_shared(&site.file),
+impl Backend for Flock {
+    fn try_lock(&self, object: &LockObject, request: Request) -> io::Result<bool> {
+        let tried = match request.mode {
+            Mode::Exclusive => fs4::FileExt::try_lock(&object.file),
+            Mode::Shared => fs4::FileExt::try_lock_shared(&object.file),
         };
         match tried {
             Ok(()) => Ok(true),
@@ -23,14 +23,19 @@ impl Scheme for Flock {
         }
     }
 
-    fn wait(&self, site: &Site, want: Want, sleeper: &Sleeper) -> io::Result<()> {
-        sleeper.untimed(|| match want.mode {
-            Mode::Exclusive => fs4::FileExt::lock(&site.file),
-            Mode::Shared => fs4::FileExt::lock_shared(&site.file),
+    fn wait(
+        &self,
+        object: &LockObject,
+        request: Request,
+        timed_wait: &TimedWait,
+    ) -> io::Result<()> {
+        timed_wait.untimed(|| match request.mode {
+            Mode::Exclusive => fs4::FileExt::lock(&object.file),
+            Mode::Shared => fs4::FileExt::lock_shared(&object.file),
         })
     }
 
-    fn unlock(&self, site: &Site) -> io::Result<()> {
-        fs4::FileExt::unlock(&site.file)
+    fn unlock(&self, object: &LockObject) -> io::Result<()> {
+        fs4::FileExt::unlock(&object.file)
     }
 }

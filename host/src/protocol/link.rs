@@ -10,24 +10,24 @@ use std::io;
 
 use rustix::fs::{AtFlags, Mode as Permissions, OFlags, linkat, openat, statat, unlinkat};
 
-use super::claim::Claim;
-use super::entry::{Seen, names_if};
-use super::name::Form;
-use crate::site::Made;
+use super::dirent::{EntryStat, names_if};
+use super::existence::MarkerFormat;
+use super::owner_record::OwnerRecord;
+use crate::object::Created;
 
 #[derive(Debug)]
 pub(crate) struct Link;
 
-impl Form for Link {
-    fn make(&self, dir: &File, name: &OsStr, claim: &Claim) -> io::Result<Made> {
-        let mark = claim.unique_name();
+impl MarkerFormat for Link {
+    fn make(&self, dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created> {
+        let token = claim.unique_name();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let permissions = Permissions::from_raw_mode(0o666);
-        let own = File::from(openat(dir, &mark, flags, permissions)?);
-        if let Err(e) = linkat(dir, &mark, dir, name, AtFlags::empty())
+        let own = File::from(openat(dir, &token, flags, permissions)?);
+        if let Err(e) = linkat(dir, &token, dir, name, AtFlags::empty())
             && !rustix::fs::fstat(&own).is_ok_and(|stat| stat.st_nlink == 2)
         {
-            let _ = unlinkat(dir, &mark, AtFlags::empty());
+            let _ = unlinkat(dir, &token, AtFlags::empty());
             return Err(match e {
                 rustix::io::Errno::PERM => {
                     io::Error::new(io::ErrorKind::Unsupported, "there are no hard links there")
@@ -35,22 +35,28 @@ impl Form for Link {
                 e => e.into(),
             });
         }
-        Ok(Made {
-            mark,
+        Ok(Created {
+            token,
             pin: Some(own),
         })
     }
 
-    fn claim(&self, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Claim>> {
+    fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<OwnerRecord>> {
         // One who died while he broke it by mistake may have left his name on it.
         let claims = owners(dir, name, seen)?.into_iter().map(|(_, claim)| claim);
         Ok(claims.max_by_key(|claim| !claim.is_dead(dir)))
     }
 
     // The lock first: what is left if this ends in between is in nobody's way.
-    fn clear(&self, dir: &File, name: &OsStr, seen: &Seen, made: Option<&Made>) -> io::Result<()> {
-        let others = match made {
-            Some(made) => vec![made.mark.clone()],
+    fn clear(
+        &self,
+        dir: &File,
+        name: &OsStr,
+        seen: &EntryStat,
+        created: Option<&Created>,
+    ) -> io::Result<()> {
+        let others = match created {
+            Some(created) => vec![created.token.clone()],
             None => {
                 let owners = owners(dir, name, seen).unwrap_or_default();
                 owners.into_iter().map(|(name, _)| name).collect()
@@ -63,20 +69,20 @@ impl Form for Link {
         Ok(())
     }
 
-    fn forsake(&self, dir: &File, made: &Made) {
-        let _ = unlinkat(dir, &made.mark, AtFlags::empty());
+    fn clean_up(&self, dir: &File, created: &Created) {
+        let _ = unlinkat(dir, &created.token, AtFlags::empty());
     }
 }
 
 /// The links to the same file that name its owner.
-fn owners(dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Vec<(OsString, Claim)>> {
+fn owners(dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Vec<(OsString, OwnerRecord)>> {
     /// More than the holder and some who died in the midst of breaking it.
     const MOST: usize = 8;
     let mut owners = Vec::new();
     if seen.stat.st_nlink < 2 {
         return Ok(owners);
     }
-    let claims = |name: &OsStr| Claim::of_name(name).is_some();
+    let claims = |name: &OsStr| OwnerRecord::of_name(name).is_some();
     let number = seen.number();
     // In a directory that may not be read there is nobody to be found.
     let mut others = names_if(dir, |name, other| other == number && claims(name));
@@ -85,7 +91,7 @@ fn owners(dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Vec<(OsString, Cl
         others = names_if(dir, |name, _| claims(name));
     }
     for other in others.unwrap_or_default() {
-        let Some(claim) = Claim::of_name(&other) else {
+        let Some(claim) = OwnerRecord::of_name(&other) else {
             continue;
         };
         let same = statat(dir, &other, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| seen.is(&stat));

@@ -11,21 +11,21 @@ use rustix::fs::{
     AtFlags, FileType, Mode as Permissions, OFlags, mkdirat, openat, renameat, unlinkat,
 };
 
-use super::claim::Claim;
-use super::entry::{Seen, names, open, remove_bare};
-use super::name::Form;
-use crate::site::Made;
+use super::dirent::{EntryStat, names, open, remove_bare};
+use super::existence::MarkerFormat;
+use super::owner_record::OwnerRecord;
+use crate::object::Created;
 use crate::sys;
 
 #[derive(Debug)]
 pub(crate) struct Mkdir;
 
-impl Form for Mkdir {
-    fn make(&self, dir: &File, name: &OsStr, claim: &Claim) -> io::Result<Made> {
+impl MarkerFormat for Mkdir {
+    fn make(&self, dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created> {
         let aside = claim.unique_name();
-        let made = build(dir, &aside, claim)?;
+        let created = build(dir, &aside, claim)?;
         match sys::rename_new(dir, &aside, name) {
-            Ok(()) => Ok(made),
+            Ok(()) => Ok(created),
             Err(e) => {
                 let _ = remove_bare(dir, &aside);
                 match e.kind() {
@@ -41,7 +41,7 @@ impl Form for Mkdir {
         kind == FileType::Directory
     }
 
-    fn claim(&self, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Claim>> {
+    fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<OwnerRecord>> {
         let Some(lock) = open(dir, name)? else {
             return Ok(None);
         };
@@ -50,41 +50,47 @@ impl Form for Mkdir {
         }
         // More than one file is nobody's that we know.
         match names(&lock)?.as_slice() {
-            [file] => Ok(Claim::of_name(file).or_else(|| Claim::of_plain_name(file))),
+            [file] => Ok(OwnerRecord::of_name(file).or_else(|| OwnerRecord::of_plain_name(file))),
             _ => Ok(None),
         }
     }
 
-    fn clear(&self, dir: &File, name: &OsStr, _: &Seen, made: Option<&Made>) -> io::Result<()> {
-        let Some(Made { mark, pin }) = made else {
+    fn clear(
+        &self,
+        dir: &File,
+        name: &OsStr,
+        _: &EntryStat,
+        created: Option<&Created>,
+    ) -> io::Result<()> {
+        let Some(Created { token, pin }) = created else {
             return remove_bare(dir, name);
         };
         // In one step: who dies between two leaves no empty directory, of which nobody could tell
         // whose it is.
-        renameat(dir, name, dir, mark)?;
+        renameat(dir, name, dir, token)?;
         if let Some(lock) = pin {
-            let _ = unlinkat(lock, mark, AtFlags::empty());
+            let _ = unlinkat(lock, token, AtFlags::empty());
         }
         // Stays there if somebody has put more into it.
-        let _ = unlinkat(dir, mark, AtFlags::REMOVEDIR);
+        let _ = unlinkat(dir, token, AtFlags::REMOVEDIR);
         Ok(())
     }
 }
 
 /// Makes the directory with the file in it.
-fn build(dir: &File, name: &OsStr, claim: &Claim) -> io::Result<Made> {
-    let mark = claim.unique_name();
+fn build(dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created> {
+    let token = claim.unique_name();
     mkdirat(dir, name, Permissions::from_raw_mode(0o777))?;
     let fill = || -> io::Result<File> {
         // The umask can keep its owner out.
         let lock = open(dir, name)?.ok_or(io::ErrorKind::PermissionDenied)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        openat(&lock, &mark, flags, Permissions::from_raw_mode(0o666))?;
+        openat(&lock, &token, flags, Permissions::from_raw_mode(0o666))?;
         Ok(lock)
     };
     match fill() {
-        Ok(lock) => Ok(Made {
-            mark,
+        Ok(lock) => Ok(Created {
+            token,
             pin: Some(lock),
         }),
         Err(e) => {

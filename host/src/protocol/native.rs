@@ -14,50 +14,55 @@
 
 use std::io;
 
+use crate::object::LockObject;
 use crate::protocol::fcntl::Fcntl;
 use crate::protocol::flock::Flock;
-use crate::protocol::{Found, Scheme, Want};
-use crate::site::Site;
-use crate::sys::Sleeper;
+use crate::protocol::{Backend, ForeignHolder, Request};
+use crate::sys::TimedWait;
 
 #[derive(Debug)]
 pub(crate) struct Native;
 
-impl Scheme for Native {
+impl Backend for Native {
     fn needs_write(&self) -> bool {
         true
     }
 
-    fn try_lock(&self, site: &Site, want: Want) -> io::Result<bool> {
-        if !Flock.try_lock(site, want)? {
+    fn try_lock(&self, object: &LockObject, request: Request) -> io::Result<bool> {
+        if !Flock.try_lock(object, request)? {
             return Ok(false);
         }
-        or_undo(Fcntl.try_lock(site, want), || Flock.unlock(site))
+        or_undo(Fcntl.try_lock(object, request), || Flock.unlock(object))
     }
 
-    fn wait(&self, site: &Site, want: Want, sleeper: &Sleeper) -> io::Result<()> {
+    fn wait(
+        &self,
+        object: &LockObject,
+        request: Request,
+        timed_wait: &TimedWait,
+    ) -> io::Result<()> {
         loop {
-            Flock.wait(site, want, sleeper)?;
-            if or_undo(Fcntl.try_lock(site, want), || Flock.unlock(site))? {
+            Flock.wait(object, request, timed_wait)?;
+            if or_undo(Fcntl.try_lock(object, request), || Flock.unlock(object))? {
                 return Ok(());
             }
-            Fcntl.wait(site, want, sleeper)?;
-            if or_undo(Flock.try_lock(site, want), || Fcntl.unlock(site))? {
+            Fcntl.wait(object, request, timed_wait)?;
+            if or_undo(Flock.try_lock(object, request), || Fcntl.unlock(object))? {
                 return Ok(());
             }
         }
     }
 
-    fn unlock(&self, site: &Site) -> io::Result<()> {
-        let record = Fcntl.unlock(site);
-        Flock.unlock(site)?;
+    fn unlock(&self, object: &LockObject) -> io::Result<()> {
+        let record = Fcntl.unlock(object);
+        Flock.unlock(object)?;
         record
     }
 
-    fn holder(&self, site: &Site) -> io::Result<Option<Found>> {
-        match Fcntl.holder(site)? {
+    fn holder(&self, object: &LockObject) -> io::Result<Option<ForeignHolder>> {
+        match Fcntl.holder(object)? {
             Some(found) => Ok(Some(found)),
-            None => Flock.holder(site),
+            None => Flock.holder(object),
         }
     }
 }

@@ -9,15 +9,15 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 
-use super::claim::{Claim, Host, parse_pid};
-use super::entry::{Seen, make_file, read_file};
-use super::name::Form;
-use crate::site::Made;
+use super::dirent::{EntryStat, make_file, read_file};
+use super::existence::MarkerFormat;
+use super::owner_record::{Host, OwnerRecord, parse_pid};
+use crate::object::Created;
 
 #[derive(Debug)]
 pub(crate) struct PidFile;
 
-impl Form for PidFile {
+impl MarkerFormat for PidFile {
     fn suffix(&self) -> &'static str {
         ""
     }
@@ -26,7 +26,7 @@ impl Form for PidFile {
         true
     }
 
-    fn make(&self, dir: &File, name: &OsStr, claim: &Claim) -> io::Result<Made> {
+    fn make(&self, dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created> {
         let content = format!("{}\n", claim.pid);
         make_file(dir, name, content.as_bytes(), 0o644)
     }
@@ -36,7 +36,7 @@ impl Form for PidFile {
         false
     }
 
-    fn claim(&self, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Claim>> {
+    fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<OwnerRecord>> {
         let Some(content) = read_file(dir, name, seen)? else {
             return Ok(None);
         };
@@ -45,7 +45,7 @@ impl Form for PidFile {
             .strip_suffix(b"\n")
             .and_then(|line| std::str::from_utf8(line).ok())
             .and_then(parse_pid);
-        Ok(pid.map(|pid| Claim {
+        Ok(pid.map(|pid| OwnerRecord {
             pid,
             host: Host::Local,
             start: None,

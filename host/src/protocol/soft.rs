@@ -11,16 +11,16 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 
-use super::claim::{Claim, Host, Start, parse_pid};
-use super::entry::{Seen, make_file, read_file};
-use super::name::Form;
-use crate::site::Made;
+use super::dirent::{EntryStat, make_file, read_file};
+use super::existence::MarkerFormat;
+use super::owner_record::{Host, OwnerRecord, Start, parse_pid};
+use crate::object::Created;
 use crate::sys;
 
 #[derive(Debug)]
 pub(crate) struct Soft;
 
-impl Form for Soft {
+impl MarkerFormat for Soft {
     fn suffix(&self) -> &'static str {
         ""
     }
@@ -29,19 +29,19 @@ impl Form for Soft {
         true
     }
 
-    fn make(&self, dir: &File, name: &OsStr, claim: &Claim) -> io::Result<Made> {
+    fn make(&self, dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created> {
         make_file(dir, name, record(claim).as_bytes(), 0o644)
     }
 
-    fn claim(&self, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Claim>> {
+    fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<OwnerRecord>> {
         let content = read_file(dir, name, seen)?;
         Ok(content.and_then(|content| parse(&content)))
     }
 
     /// A breaker of filelock's may be about to put the file back. This word lets everybody take
     /// it for what it is.
-    fn forsake(&self, _: &File, made: &Made) {
-        if let Some(file) = &made.pin
+    fn clean_up(&self, _: &File, created: &Created) {
+        if let Some(file) = &created.pin
             && file.write_all_at(RELEASED, 0).is_ok()
         {
             let _ = file.set_len(RELEASED.len() as u64);
@@ -49,7 +49,7 @@ impl Form for Soft {
     }
 }
 
-fn record(claim: &Claim) -> String {
+fn record(claim: &OwnerRecord) -> String {
     let (host, namespace) = match &claim.host {
         Host::Named(host, namespace) => (host.as_bytes(), *namespace),
         Host::Local | Host::Nowhere => (&[][..], None),
@@ -79,9 +79,9 @@ const MARK: &str = "?pidns-";
 
 const RELEASED: &[u8] = b"filelock/released\n";
 
-fn parse(content: &[u8]) -> Option<Claim> {
+fn parse(content: &[u8]) -> Option<OwnerRecord> {
     if content == RELEASED {
-        return Some(Claim {
+        return Some(OwnerRecord {
             pid: 0,
             host: Host::Nowhere,
             start: None,
@@ -113,7 +113,7 @@ fn parse(content: &[u8]) -> Option<Claim> {
             _ => return None,
         }
     }
-    Some(Claim {
+    Some(OwnerRecord {
         pid: parse_pid(pid)?,
         host: Host::Named(OsString::from_vec(name), namespace),
         start,
@@ -168,14 +168,14 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let mine = Claim::mine();
+        let mine = OwnerRecord::mine();
         let mut read = parse(record(&mine).as_bytes()).expect("a claim");
         if let (Host::Named(_, read), Host::Named(_, mine)) = (&mut read.host, &mine.host) {
             // The system's own is not written.
             *read = read.or(*mine);
         }
         assert_eq!(read, mine);
-        let odd = Claim {
+        let odd = OwnerRecord {
             host: Host::Named("a ?b\n".into(), Some(0xf000_0001)),
             ..mine
         };

@@ -28,11 +28,11 @@ use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
 };
 
-use super::claim::Claim;
-use super::{Found, Scheme, Want};
+use super::owner_record::OwnerRecord;
+use super::{Backend, ForeignHolder, Request};
 use crate::Mode;
-use crate::site::{Made, Name, Opened, Place, Site};
-use crate::sys::{self, Identity, Sleeper};
+use crate::object::{Created, Location, LockObject, Marker, OpenLock};
+use crate::sys::{self, Identity, TimedWait};
 
 #[derive(Debug)]
 pub(crate) struct Sqlite;
@@ -59,7 +59,7 @@ pub(crate) fn locate(database: &Path) -> io::Result<PathBuf> {
 }
 
 /// Opens the row of the lock `key`.
-pub(crate) fn open(database: &Path, key: PathBuf, create: bool) -> io::Result<Opened> {
+pub(crate) fn open(database: &Path, key: PathBuf, create: bool) -> io::Result<OpenLock> {
     if key.to_str().is_none() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -71,10 +71,10 @@ pub(crate) fn open(database: &Path, key: PathBuf, create: bool) -> io::Result<Op
     let missing = || io::Error::from(io::ErrorKind::NotFound);
     let identity = Identity::at(database, false)?.ok_or_else(missing)?;
     let dir = sys::open_dir(database.parent().ok_or_else(missing)?)?;
-    Ok(Opened {
+    Ok(OpenLock {
         identity,
         network: identity.is_network(&dir),
-        site: Site::name(dir, key.into(), Some(database.to_owned())),
+        object: LockObject::marker(dir, key.into(), Some(database.to_owned())),
     })
 }
 
@@ -116,32 +116,32 @@ fn connect(database: &Path, create: bool, patience: Duration) -> io::Result<Conn
     Ok(connection)
 }
 
-impl Scheme for Sqlite {
-    fn place(&self, file: &OsStr) -> io::Result<Place> {
+impl Backend for Sqlite {
+    fn place(&self, file: &OsStr) -> io::Result<Location> {
         let mut name = file.to_owned();
         name.push(".lock");
-        Ok(Place::Row(name))
+        Ok(Location::Row(name))
     }
 
-    fn try_lock(&self, site: &Site, want: Want) -> io::Result<bool> {
-        if want.mode == Mode::Shared {
+    fn try_lock(&self, object: &LockObject, request: Request) -> io::Result<bool> {
+        if request.mode == Mode::Shared {
             return Err(super::no_sharing());
         }
-        let (name, key, mut connection) = parts(site, TRY)?;
+        let (name, key, mut connection) = parts(object, TRY)?;
         // Mere reading keeps nobody from writing.
         let holders = match self.read(&connection, &key) {
             Err(e) if e.kind() == io::ErrorKind::ResourceBusy => return Ok(false),
             read => read?,
         };
-        if let Some(made) = &*name.made()
-            && holders.iter().any(|holder| *made.mark == **holder)
+        if let Some(created) = &*name.created()
+            && holders.iter().any(|holder| *created.token == **holder)
         {
             return Ok(true);
         }
-        if holders.iter().any(|holder| !is_dead(site, holder)) {
+        if holders.iter().any(|holder| !is_dead(object, holder)) {
             return Ok(false);
         }
-        let mark = unique_name(&key);
+        let token = unique_name(&key);
         let behavior = TransactionBehavior::Immediate;
         let taken = Transaction::new(&mut connection, behavior).and_then(|transaction| {
             let table = "create table if not exists \
@@ -156,14 +156,14 @@ impl Scheme for Sqlite {
             }
             let insert = "insert into locks select ?1, ?2 \
                           where not exists (select 1 from locks where lock_file = ?1)";
-            let taken = transaction.execute(insert, params![key, mark])?;
+            let taken = transaction.execute(insert, params![key, token])?;
             transaction.commit()?;
             Ok(taken == 1)
         });
         match taken {
             Ok(true) => {
-                *name.made() = Some(Made {
-                    mark: mark.into(),
+                *name.created() = Some(Created {
+                    token: token.into(),
                     pin: None,
                 });
                 Ok(true)
@@ -174,65 +174,69 @@ impl Scheme for Sqlite {
         }
     }
 
-    fn wait(&self, _: &Site, _: Want, _: &Sleeper) -> io::Result<()> {
+    fn wait(&self, _: &LockObject, _: Request, _: &TimedWait) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn unlock(&self, site: &Site) -> io::Result<()> {
-        let (name, key, connection) = match parts(site, RELEASE) {
+    fn unlock(&self, object: &LockObject) -> io::Result<()> {
+        let (name, key, connection) = match parts(object, RELEASE) {
             // With the database went the row.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                site.as_name().map(|name| name.made().take());
+                object.as_marker().map(|name| name.created().take());
                 return Ok(());
             }
             parts => parts?,
         };
-        let mut made = name.made();
-        if let Some(Made { mark, .. }) = &*made {
+        let mut created = name.created();
+        if let Some(Created { token, .. }) = &*created {
             let delete = "delete from locks where lock_file = ? and unique_name = ?";
-            let mark = mark.to_string_lossy();
+            let token = token.to_string_lossy();
             connection
-                .execute(delete, params![key, mark])
+                .execute(delete, params![key, token])
                 .map_err(in_database(&connection))?;
-            *made = None;
+            *created = None;
         }
         Ok(())
     }
 
-    fn is_held(&self, site: &Site) -> bool {
+    fn is_held(&self, object: &LockObject) -> bool {
         let held = || -> io::Result<bool> {
-            let (name, key, connection) = parts(site, TRY)?;
-            let made = name.made();
-            let Some(made) = &*made else { return Ok(false) };
-            self.is_there(&connection, &key, &made.mark.to_string_lossy())
+            let (name, key, connection) = parts(object, TRY)?;
+            let created = name.created();
+            let Some(created) = &*created else {
+                return Ok(false);
+            };
+            self.is_there(&connection, &key, &created.token.to_string_lossy())
         };
         // Where it is there and cannot be read, nothing is known of it.
         held().unwrap_or_else(|e| e.kind() != io::ErrorKind::NotFound)
     }
 
-    fn holder(&self, site: &Site) -> io::Result<Option<Found>> {
-        let (_, key, connection) = parts(site, TRY)?;
+    fn holder(&self, object: &LockObject) -> io::Result<Option<ForeignHolder>> {
+        let (_, key, connection) = parts(object, TRY)?;
         let holders = self.read(&connection, &key)?;
-        let holder = holders.into_iter().find(|holder| !is_dead(site, holder));
+        let holder = holders.into_iter().find(|holder| !is_dead(object, holder));
         Ok(holder.map(|holder| {
             let claim = claim(&holder);
-            Found {
-                host: claim.as_ref().and_then(Claim::host),
+            ForeignHolder {
+                host: claim.as_ref().and_then(OwnerRecord::host),
                 pid: claim.map(|claim| claim.pid),
-                ..Found::new(Mode::Exclusive)
+                ..ForeignHolder::new(Mode::Exclusive)
             }
         }))
     }
 
-    fn keeper(&self, site: &Site) -> Option<u32> {
-        let (_, key, connection) = parts(site, TRY).ok()?;
+    fn holder_pid(&self, object: &LockObject) -> Option<u32> {
+        let (_, key, connection) = parts(object, TRY).ok()?;
         let holder = self.read(&connection, &key).ok()?.pop()?;
-        claim(&holder).filter(Claim::is_here).map(|claim| claim.pid)
+        claim(&holder)
+            .filter(OwnerRecord::is_here)
+            .map(|claim| claim.pid)
     }
 
     // A row of that table is nothing else.
-    fn break_lock(&self, site: &Site, _: bool) -> io::Result<bool> {
-        let (_, key, connection) = parts(site, RELEASE)?;
+    fn break_lock(&self, object: &LockObject, _: bool) -> io::Result<bool> {
+        let (_, key, connection) = parts(object, RELEASE)?;
         let delete = "delete from locks where lock_file = ?";
         let broken = || Ok(is_table(&connection)? && connection.execute(delete, [key])? > 0);
         broken().map_err(in_database(&connection))
@@ -255,10 +259,10 @@ impl Sqlite {
     }
 
     /// Whether that name is among them.
-    fn is_there(&self, connection: &Connection, key: &str, mark: &str) -> io::Result<bool> {
+    fn is_there(&self, connection: &Connection, key: &str, token: &str) -> io::Result<bool> {
         let select = "select 1 from locks where lock_file = ? and unique_name = ? limit 1";
         let read = || -> rusqlite::Result<bool> {
-            Ok(is_table(connection)? && connection.prepare(select)?.exists([key, mark])?)
+            Ok(is_table(connection)? && connection.prepare(select)?.exists([key, token])?)
         };
         read().map_err(in_database(connection))
     }
@@ -279,8 +283,8 @@ fn is_table(connection: &Connection) -> rusqlite::Result<bool> {
     }
 }
 
-fn parts(site: &Site, patience: Duration) -> io::Result<(&Name, String, Connection)> {
-    let name = site.as_name().ok_or(io::ErrorKind::InvalidInput)?;
+fn parts(object: &LockObject, patience: Duration) -> io::Result<(&Marker, String, Connection)> {
+    let name = object.as_marker().ok_or(io::ErrorKind::InvalidInput)?;
     let database = name.database.as_ref().ok_or(io::ErrorKind::InvalidInput)?;
     let key = name.name().to_string_lossy().into_owned();
     Ok((name, key, connect(database, false, patience)?))
@@ -288,17 +292,17 @@ fn parts(site: &Site, patience: Duration) -> io::Result<(&Name, String, Connecti
 
 /// The name of this process beside the lock, where pylockfile would have its own.
 fn unique_name(key: &str) -> String {
-    let name: OsString = Claim::mine().unique_name();
+    let name: OsString = OwnerRecord::mine().unique_name();
     let path = Path::new(key).with_file_name(name);
     path.to_string_lossy().into_owned()
 }
 
-fn claim(holder: &str) -> Option<Claim> {
-    Claim::of_name(Path::new(holder).file_name()?)
+fn claim(holder: &str) -> Option<OwnerRecord> {
+    OwnerRecord::of_name(Path::new(holder).file_name()?)
 }
 
-fn is_dead(site: &Site, holder: &str) -> bool {
-    claim(holder).is_some_and(|claim| claim.is_dead(&site.file))
+fn is_dead(object: &LockObject, holder: &str) -> bool {
+    claim(holder).is_some_and(|claim| claim.is_dead(&object.file))
 }
 
 fn is_busy(error: &rusqlite::Error) -> bool {

@@ -8,32 +8,32 @@ use std::os::unix::ffi::OsStringExt;
 use rustix::fs::{FileType, readlinkat, symlinkat};
 use rustix::io::Errno;
 
-use super::claim::Claim;
-use super::entry::Seen;
-use super::name::Form;
-use crate::site::Made;
+use super::dirent::EntryStat;
+use super::existence::MarkerFormat;
+use super::owner_record::OwnerRecord;
+use crate::object::Created;
 
 #[derive(Debug)]
 pub(crate) struct Symlink;
 
-impl Form for Symlink {
-    fn make(&self, dir: &File, name: &OsStr, claim: &Claim) -> io::Result<Made> {
-        let mark = claim.unique_name();
-        symlinkat(&mark, dir, name)?;
-        Ok(Made { mark, pin: None })
+impl MarkerFormat for Symlink {
+    fn make(&self, dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created> {
+        let token = claim.unique_name();
+        symlinkat(&token, dir, name)?;
+        Ok(Created { token, pin: None })
     }
 
     fn is_one(&self, kind: FileType) -> bool {
         kind == FileType::Symlink
     }
 
-    fn claim(&self, dir: &File, name: &OsStr, _: &Seen) -> io::Result<Option<Claim>> {
-        Ok(target(dir, name)?.and_then(|target| Claim::of_name(&target)))
+    fn claim(&self, dir: &File, name: &OsStr, _: &EntryStat) -> io::Result<Option<OwnerRecord>> {
+        Ok(target(dir, name)?.and_then(|target| OwnerRecord::of_name(&target)))
     }
 
     // Where it leads nobody else's does.
-    fn is(&self, dir: &File, name: &OsStr, _: &Seen, made: &Made) -> io::Result<bool> {
-        Ok(target(dir, name)?.as_ref() == Some(&made.mark))
+    fn is(&self, dir: &File, name: &OsStr, _: &EntryStat, created: &Created) -> io::Result<bool> {
+        Ok(target(dir, name)?.as_ref() == Some(&created.token))
     }
 }
 

@@ -8,17 +8,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::limits::Limits;
-use super::quota::{Entry, Guest, Handle};
+use super::quota::{Guest, HandlePermit, HeldGrant};
 use super::rights::Rights;
-use crate::engine::{Acquire, Guard, LockFile, Meanwhile};
+use crate::engine::{Acquire, Guard, LockFile, Suspends};
 use crate::error::{Error, ErrorKind, Result};
 use crate::{Guarantee, Holder, LostReason, Mode, State};
 
 /// An open lock of a guest. Dropping it releases what it [keeps](Hold::keep).
 #[derive(Debug)]
-pub struct Lock {
+pub struct GuestLock {
     open: Arc<Open>,
-    _handle: Handle,
+    _handle: HandlePermit,
 }
 
 /// What outlives a lock for as long as somebody waits for it or holds it.
@@ -45,37 +45,36 @@ impl Drop for Open {
         if self.guest.is_forked() {
             return;
         }
-        let mut ledger = self.guest.ledger();
-        let index = ledger.locks.iter().position(|(id, _)| *id == self.id);
-        let lock = index.map(|index| ledger.locks.swap_remove(index));
-        drop(ledger);
+        let mut usage = self.guest.usage();
+        let index = usage.locks.iter().position(|(id, _)| *id == self.id);
+        let lock = index.map(|index| usage.locks.swap_remove(index));
+        drop(usage);
         drop(lock);
     }
 }
 
-impl Drop for Lock {
+impl Drop for GuestLock {
     fn drop(&mut self) {
         if self.open.guest.is_forked() {
             return;
         }
-        let kept = |entry: &mut Entry| entry.kept && entry.lock == self.open.id;
-        let kept: Vec<_> = self
-            .open
-            .guest
-            .ledger()
-            .holds
-            .extract_if(.., kept)
-            .collect();
+        let kept = |entry: &mut HeldGrant| entry.kept && entry.lock == self.open.id;
+        let kept: Vec<_> = self.open.guest.usage().holds.extract_if(.., kept).collect();
         drop(kept);
     }
 }
 
-impl Lock {
-    pub(super) fn new(guest: &Arc<Guest>, file: LockFile, rights: Rights, handle: Handle) -> Self {
-        let mut ledger = guest.ledger();
-        let id = ledger.number();
-        ledger.locks.push((id, file.clone()));
-        drop(ledger);
+impl GuestLock {
+    pub(super) fn new(
+        guest: &Arc<Guest>,
+        file: LockFile,
+        rights: Rights,
+        handle: HandlePermit,
+    ) -> Self {
+        let mut usage = guest.usage();
+        let id = usage.number();
+        usage.locks.push((id, file.clone()));
+        drop(usage);
         let open = Open {
             guest: Arc::clone(guest),
             id,
@@ -103,11 +102,14 @@ impl Lock {
     /// [limit exceeded](Error::is_limit_exceeded); [deadlock](Error::is_deadlock) where the wait
     /// could not end before the guest goes on, or closes a circle of guests that wait for one
     /// another; [canceled](Error::is_canceled) where the longest wait ends before the timeout.
-    pub fn acquire(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Result<Hold> {
-        let terms = Terms::new(&self.open, mode, timeout.into())?;
-        let meanwhile = terms.suspended();
-        let result = self.open.file.acquire_as(mode, terms.timeout, meanwhile);
-        terms.settle(result)
+    pub fn acquire(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Result<GuestGuard> {
+        let admission = Admission::new(&self.open, mode, timeout.into())?;
+        let meanwhile = admission.suspended();
+        let result = self
+            .open
+            .file
+            .acquire_as(mode, admission.timeout, meanwhile);
+        admission.settle(result)
     }
 
     /// Acquires the lock in a task, while the guest does nothing.
@@ -120,10 +122,10 @@ impl Lock {
         &self,
         mode: Mode,
         timeout: impl Into<Option<Duration>>,
-    ) -> Result<Wait> {
-        let terms = Terms::new(&self.open, mode, timeout.into())?;
-        let meanwhile = terms.suspended();
-        Ok(self.start(mode, terms, meanwhile))
+    ) -> Result<GuestAcquire> {
+        let admission = Admission::new(&self.open, mode, timeout.into())?;
+        let meanwhile = admission.suspended();
+        Ok(self.start(mode, admission, meanwhile))
     }
 
     /// Acquires the lock in a task, while the guest goes on: so it may wait for itself.
@@ -131,16 +133,20 @@ impl Lock {
     /// # Errors
     ///
     /// As [`acquire_suspended`](Self::acquire_suspended), but for the deadlock.
-    pub fn acquire_async(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Result<Wait> {
-        let terms = Terms::new(&self.open, mode, timeout.into())?;
-        Ok(self.start(mode, terms, Meanwhile::GoesOn))
+    pub fn acquire_async(
+        &self,
+        mode: Mode,
+        timeout: impl Into<Option<Duration>>,
+    ) -> Result<GuestAcquire> {
+        let admission = Admission::new(&self.open, mode, timeout.into())?;
+        Ok(self.start(mode, admission, Suspends::Nothing))
     }
 
-    fn start(&self, mode: Mode, terms: Terms, meanwhile: Meanwhile) -> Wait {
-        let acquire = self.open.file.start(mode, terms.timeout, meanwhile);
-        Wait {
+    fn start(&self, mode: Mode, admission: Admission, meanwhile: Suspends) -> GuestAcquire {
+        let acquire = self.open.file.start(mode, admission.timeout, meanwhile);
+        GuestAcquire {
             acquire,
-            terms: Some(terms),
+            admission: Some(admission),
         }
     }
 
@@ -152,15 +158,15 @@ impl Lock {
     /// As [`LockFile::release`].
     pub fn release(&self) -> Result<()> {
         self.open.refuse_forked()?;
-        let mut ledger = self.open.guest.ledger();
-        let mine = |entry: &Entry| entry.lock == self.open.id;
-        let holds = ledger.holds.iter().enumerate();
+        let mut usage = self.open.guest.usage();
+        let mine = |entry: &HeldGrant| entry.lock == self.open.id;
+        let holds = usage.holds.iter().enumerate();
         let found = holds
             .filter(|(_, entry)| mine(entry) || entry.guard.is_on(&self.open.file))
             .max_by_key(|(_, entry)| (mine(entry), entry.id))
             .map(|(index, _)| index);
-        let entry = found.map(|index| ledger.holds.remove(index));
-        drop(ledger);
+        let entry = found.map(|index| usage.holds.remove(index));
+        drop(usage);
         match entry {
             Some(entry) => entry.guard.release(),
             // Says why not.
@@ -198,12 +204,17 @@ impl Lock {
         if self.open.guest.is_forked() {
             return Some(Duration::ZERO);
         }
-        let ledger = self.open.guest.ledger();
-        let holds = ledger
+        let usage = self.open.guest.usage();
+        let holds = usage
             .holds
             .iter()
             .filter(|entry| entry.guard.is_on(&self.open.file));
-        Some(holds.filter_map(Entry::valid_for).max().unwrap_or(longest))
+        Some(
+            holds
+                .filter_map(HeldGrant::valid_for)
+                .max()
+                .unwrap_or(longest),
+        )
     }
 
     /// What the lock is worth.
@@ -230,17 +241,17 @@ impl Lock {
     /// # Errors
     ///
     /// [Limit exceeded](Error::is_limit_exceeded).
-    pub fn handle(&self) -> Result<Handle> {
+    pub fn handle(&self) -> Result<HandlePermit> {
         self.open.guest.handle(self.open.file.path())
     }
 }
 
-/// Tells when a hold of a guest is lost. It does not keep the lock open: once the [`Lock`] is dropped
+/// Tells when a hold of a guest is lost. It does not keep the lock open: once the [`GuestLock`] is dropped
 /// and nothing that was acquired through it is held, there is nothing to lose.
 #[derive(Debug)]
 pub struct Loss {
     open: Weak<Open>,
-    _handle: Handle,
+    _handle: HandlePermit,
 }
 
 impl Loss {
@@ -261,7 +272,7 @@ impl Loss {
 
 /// On what terms an acquire was admitted. It counts as a wait until it is dropped.
 #[derive(Debug)]
-struct Terms {
+struct Admission {
     open: Arc<Open>,
     timeout: Option<Duration>,
     /// What it means where the time is up sooner than the guest asked for.
@@ -269,15 +280,15 @@ struct Terms {
     waits: bool,
 }
 
-impl Drop for Terms {
+impl Drop for Admission {
     fn drop(&mut self) {
         if self.waits && !self.open.guest.is_forked() {
-            self.open.guest.ledger().waiters -= 1;
+            self.open.guest.usage().waiters -= 1;
         }
     }
 }
 
-impl Terms {
+impl Admission {
     fn new(open: &Arc<Open>, mode: Mode, timeout: Option<Duration>) -> Result<Self> {
         open.refuse_forked()?;
         if !open.rights.contains(Rights::to_hold(mode)) {
@@ -289,40 +300,40 @@ impl Terms {
             ..
         } = open.guest.limits;
         let longest = longest_wait.filter(|longest| timeout.is_none_or(|time| *longest < time));
-        let mut terms = Self {
+        let mut admission = Self {
             open: Arc::clone(open),
             timeout: longest.or(timeout),
             cut_short: longest.and(Some(ErrorKind::Canceled)),
             waits: false,
         };
-        let mut ledger = open.guest.ledger();
-        if !open.guest.may_hold_another(&ledger) {
-            drop(ledger);
+        let mut usage = open.guest.usage();
+        if !open.guest.may_hold_another(&usage) {
+            drop(usage);
             return Err(open.refuse(ErrorKind::LimitExceeded));
         }
-        if terms.timeout != Some(Duration::ZERO) {
-            terms.waits = ledger.waiters < waiters;
-            ledger.waiters += usize::from(terms.waits);
+        if admission.timeout != Some(Duration::ZERO) {
+            admission.waits = usage.waiters < waiters;
+            usage.waiters += usize::from(admission.waits);
             // A lock that is free may be had all the same.
-            if !terms.waits {
-                terms.timeout = Some(Duration::ZERO);
-                terms.cut_short = Some(ErrorKind::LimitExceeded);
+            if !admission.waits {
+                admission.timeout = Some(Duration::ZERO);
+                admission.cut_short = Some(ErrorKind::LimitExceeded);
             }
         }
-        Ok(terms)
+        Ok(admission)
     }
 
     /// What a guest does that stops until the acquire is over.
-    fn suspended(&self) -> Meanwhile {
-        let ledger = self.open.guest.ledger();
-        let others = ledger.waiters - usize::from(self.waits);
-        Meanwhile::Stops {
-            blocks: others > 0 || !ledger.holds.is_empty(),
+    fn suspended(&self) -> Suspends {
+        let usage = self.open.guest.usage();
+        let others = usage.waiters - usize::from(self.waits);
+        Suspends::Owner {
+            may_block_others: others > 0 || !usage.holds.is_empty(),
         }
     }
 
     /// Books what came of the acquire.
-    fn settle(mut self, result: Result<Guard>) -> Result<Hold> {
+    fn settle(mut self, result: Result<Guard>) -> Result<GuestGuard> {
         self.open.refuse_forked()?;
         let guard = match (result, self.cut_short) {
             (Err(e), Some(kind)) if e.is_would_block() || e.is_timeout() => {
@@ -331,82 +342,82 @@ impl Terms {
             (result, _) => result?,
         };
         let guest = &self.open.guest;
-        let mut ledger = guest.ledger();
-        ledger.waiters -= usize::from(mem::take(&mut self.waits));
+        let mut usage = guest.usage();
+        usage.waiters -= usize::from(mem::take(&mut self.waits));
         // Several acquires that began within the limit may have ended beyond it.
-        if !guest.may_hold_another(&ledger) {
-            drop(ledger);
+        if !guest.may_hold_another(&usage) {
+            drop(usage);
             return Err(self.open.refuse(ErrorKind::LimitExceeded));
         }
-        let id = ledger.number();
-        ledger.holds.push(Entry {
+        let id = usage.number();
+        usage.holds.push(HeldGrant {
             id,
             lock: self.open.id,
             kept: false,
             guard,
         });
-        drop(ledger);
-        Ok(Hold {
+        drop(usage);
+        Ok(GuestGuard {
             open: Arc::clone(&self.open),
             id,
         })
     }
 }
 
-/// An acquire of a guest under way: the future of [`Lock::acquire_async`].
+/// An acquire of a guest under way: the future of [`GuestLock::acquire_async`].
 ///
 /// # Cancel safety
 ///
 /// Dropping it abandons the wait, and releases the lock if it was granted in the meantime.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
-pub struct Wait {
+pub struct GuestAcquire {
     // In this order: the wait counts until it has ended.
     acquire: Acquire,
-    terms: Option<Terms>,
+    admission: Option<Admission>,
 }
 
-impl Future for Wait {
-    type Output = Result<Hold>;
+impl Future for GuestAcquire {
+    type Output = Result<GuestGuard>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let result = ready!(Pin::new(&mut self.acquire).poll(cx));
-        let terms = self
-            .terms
+        let admission = self
+            .admission
             .take()
             .expect("the future is not polled after its end");
-        Poll::Ready(terms.settle(result))
+        Poll::Ready(admission.settle(result))
     }
 }
 
 /// A hold of a guest. Dropping it releases the lock.
 #[derive(Debug)]
 #[must_use = "the lock is released as soon as the hold is dropped"]
-pub struct Hold {
+pub struct GuestGuard {
     open: Arc<Open>,
     id: u64,
 }
 
-impl Hold {
+impl GuestGuard {
     /// For how long it lasts from now on, if there is an end to it; zero where it is over.
     pub fn valid_for(&self) -> Option<Duration> {
         if self.open.guest.is_forked() {
             return Some(Duration::ZERO);
         }
-        let ledger = self.open.guest.ledger();
-        let entry = ledger.index(self.id).map(|index| &ledger.holds[index]);
-        entry.map_or(Some(Duration::ZERO), Entry::valid_for)
+        let usage = self.open.guest.usage();
+        let entry = usage.index(self.id).map(|index| &usage.holds[index]);
+        entry.map_or(Some(Duration::ZERO), HeldGrant::valid_for)
     }
 
     /// Releases the lock and says how it went. Dropping the hold does the same and keeps silent.
     ///
     /// # Errors
     ///
-    /// [Not locked](Error::is_not_locked) where it was released through the [`Lock`], otherwise
+    /// [Not locked](Error::is_not_locked) where it was released through the [`GuestLock`], otherwise
     /// as [`Guard::release`].
     pub fn release(self) -> Result<()> {
         self.open.refuse_forked()?;
-        let entry = self.open.guest.ledger().take(self.id);
+        let entry = self.open.guest.usage().take(self.id);
         entry
             .ok_or_else(|| self.open.refuse(ErrorKind::NotLocked))?
             .guard
@@ -420,33 +431,33 @@ impl Hold {
         if self.open.guest.is_forked() {
             return;
         }
-        let mut ledger = self.open.guest.ledger();
+        let mut usage = self.open.guest.usage();
         let lock = self.open.id;
-        let lost: Vec<_> = ledger
+        let lost: Vec<_> = usage
             .holds
             .extract_if(.., |entry| {
                 entry.kept && entry.lock == lock && !entry.guard.is_held()
             })
             .collect();
-        if let Some(index) = ledger.index(self.id) {
-            ledger.holds[index].kept = true;
+        if let Some(index) = usage.index(self.id) {
+            usage.holds[index].kept = true;
         }
-        drop(ledger);
+        drop(usage);
         drop(lost);
     }
 }
 
-impl Drop for Hold {
+impl Drop for GuestGuard {
     fn drop(&mut self) {
         if self.open.guest.is_forked() {
             return;
         }
-        let mut ledger = self.open.guest.ledger();
-        let kept = ledger
+        let mut usage = self.open.guest.usage();
+        let kept = usage
             .index(self.id)
-            .is_none_or(|index| ledger.holds[index].kept);
-        let entry = if kept { None } else { ledger.take(self.id) };
-        drop(ledger);
+            .is_none_or(|index| usage.holds[index].kept);
+        let entry = if kept { None } else { usage.take(self.id) };
+        drop(usage);
         drop(entry);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Nothing else in this crate reads a guest's string as a path. What comes out of here is a directory
 //! that the embedder granted and a relative path, which the operating system resolves beneath it
-//! (see `target.rs`).
+//! (see `lock_path.rs`).
 
 use std::io;
 use std::path::{Path, PathBuf};

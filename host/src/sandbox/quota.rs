@@ -11,7 +11,7 @@ use super::limits::Limits;
 use crate::Protocol;
 use crate::engine::{Engine, Guard, LockFile, Owner};
 use crate::error::{Error, ErrorKind, Result};
-use crate::target::Quota;
+use crate::lock_path::Quota;
 
 /// What the locks of a guest share.
 #[derive(Debug)]
@@ -20,24 +20,24 @@ pub(super) struct Guest {
     pub(super) owner: Owner,
     pub(super) protocol: Protocol,
     pub(super) limits: Limits,
-    pub(super) created: Arc<Created>,
-    ledger: Mutex<Ledger>,
+    pub(super) created: Arc<CreatedFiles>,
+    usage: Mutex<Usage>,
 }
 
 /// What a guest uses.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(super) struct Usage {
     next: u64,
     handles: usize,
     pub(super) waiters: usize,
     /// Every lock that is open or awaited.
     pub(super) locks: Vec<(u64, LockFile)>,
     /// Every hold that was not released, those that were lost included.
-    pub(super) holds: Vec<Entry>,
+    pub(super) holds: Vec<HeldGrant>,
 }
 
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct HeldGrant {
     pub(super) id: u64,
     /// The lock that it was acquired through.
     pub(super) lock: u64,
@@ -46,7 +46,7 @@ pub(super) struct Entry {
     pub(super) guard: Guard,
 }
 
-impl Entry {
+impl HeldGrant {
     pub(super) fn valid_for(&self) -> Option<Duration> {
         match self.guard.expires() {
             Some(until) => Some(until.saturating_duration_since(Instant::now())),
@@ -64,7 +64,7 @@ impl Drop for Guest {
     }
 }
 
-impl Ledger {
+impl Usage {
     pub(super) fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
@@ -77,7 +77,7 @@ impl Ledger {
             .ok()
     }
 
-    pub(super) fn take(&mut self, hold: u64) -> Option<Entry> {
+    pub(super) fn take(&mut self, hold: u64) -> Option<HeldGrant> {
         self.index(hold).map(|index| self.holds.remove(index))
     }
 }
@@ -93,19 +93,19 @@ impl Guest {
             engine: engine.clone(),
             owner: engine.owner(label),
             protocol,
-            created: Arc::new(Created {
+            created: Arc::new(CreatedFiles {
                 limit: limits.created,
                 files: Mutex::default(),
             }),
             limits,
-            ledger: Mutex::default(),
+            usage: Mutex::default(),
         }
     }
 
     /// Not in a forked child (see [`is_forked`](Self::is_forked)). Nothing is called under the mutex
     /// that can block.
-    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn usage(&self) -> MutexGuard<'_, Usage> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this is a forked child of the process in which the guest runs. Its mutexes may be
@@ -115,34 +115,34 @@ impl Guest {
     }
 
     /// Holds that were lost count no more.
-    pub(super) fn may_hold_another(&self, ledger: &Ledger) -> bool {
+    pub(super) fn may_hold_another(&self, usage: &Usage) -> bool {
         let limit = self.limits.held;
         let held = || {
-            let held = ledger.holds.iter().filter(|entry| entry.guard.is_held());
+            let held = usage.holds.iter().filter(|entry| entry.guard.is_held());
             held.count()
         };
-        ledger.holds.len() < limit || held() < limit
+        usage.holds.len() < limit || held() < limit
     }
 
     /// Counts one more handle, unless there are `most` already.
-    fn count_handle(self: &Arc<Self>, most: usize) -> Option<Handle> {
+    fn count_handle(self: &Arc<Self>, most: usize) -> Option<HandlePermit> {
         if self.is_forked() {
             return None;
         }
-        let mut ledger = self.ledger();
-        let free = ledger.handles < most;
-        ledger.handles += usize::from(free);
-        free.then(|| Handle(Arc::clone(self)))
+        let mut usage = self.usage();
+        let free = usage.handles < most;
+        usage.handles += usize::from(free);
+        free.then(|| HandlePermit(Arc::clone(self)))
     }
 
     /// A handle of the guest for what is at `path`.
-    pub(super) fn handle(self: &Arc<Self>, path: &Path) -> Result<Handle> {
+    pub(super) fn handle(self: &Arc<Self>, path: &Path) -> Result<HandlePermit> {
         self.count_handle(self.limits.handles)
             .ok_or_else(|| Error::new(ErrorKind::LimitExceeded, path))
     }
 
     /// A handle for what has no way to fail, such as a pollable: those may go up to twice the limit.
-    pub(super) fn extra_handle(self: &Arc<Self>) -> Result<Handle> {
+    pub(super) fn extra_handle(self: &Arc<Self>) -> Result<HandlePermit> {
         self.count_handle(self.limits.handles.saturating_mul(2))
             .ok_or_else(|| Error::new(ErrorKind::LimitExceeded, Path::new("")))
     }
@@ -150,9 +150,9 @@ impl Guest {
 
 /// A handle of a guest, as far as it counts: until it is dropped.
 #[derive(Debug)]
-pub struct Handle(Arc<Guest>);
+pub struct HandlePermit(Arc<Guest>);
 
-impl Handle {
+impl HandlePermit {
     /// Another one, for what has no way to fail, such as a pollable. Those count as well, and may go
     /// up to twice [`Limits::handles`].
     ///
@@ -164,17 +164,17 @@ impl Handle {
     }
 }
 
-impl Drop for Handle {
+impl Drop for HandlePermit {
     fn drop(&mut self) {
         if !self.0.is_forked() {
-            self.0.ledger().handles -= 1;
+            self.0.usage().handles -= 1;
         }
     }
 }
 
 /// The files that a guest created, as far as they are still there.
 #[derive(Debug)]
-pub(super) struct Created {
+pub(super) struct CreatedFiles {
     limit: usize,
     files: Mutex<Vec<CreatedFile>>,
 }
@@ -202,7 +202,7 @@ impl CreatedFile {
     }
 }
 
-impl Created {
+impl CreatedFiles {
     fn files(&self) -> MutexGuard<'_, Vec<CreatedFile>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -224,7 +224,7 @@ impl Created {
     }
 }
 
-impl Quota for Created {
+impl Quota for CreatedFiles {
     fn count(&self, dir: &Arc<Dir>, path: &Path) -> io::Result<()> {
         if self.add(dir, path) {
             return Ok(());

@@ -40,9 +40,8 @@ impl Rights {
     /// To have a lock file removed on release ([`OnRelease::Remove`]). Only an empty regular file
     /// with one name is removed, and only while the guest excludes everybody else.
     pub const REMOVE: Self = Self(16);
-    /// To use the protocols whose lock [exists as a name](Protocol::is_name). Such a guest creates
-    /// and removes directory entries, and takes locks over from holders that are proven dead. It
-    /// also needs [`CREATE`](Self::CREATE) and [`EXCLUSIVE`](Self::EXCLUSIVE).
+    /// To use [existence locks](Protocol::is_existence_lock). Such a guest creates and removes
+    /// directory entries, and takes locks over from holders that are proven dead. It also needs [`CREATE`](Self::CREATE) and [`EXCLUSIVE`](Self::EXCLUSIVE).
     pub const EXISTENCE: Self = Self(32);
 
     /// To share the locks of files that exist: for a directory whose files the guest may read.
@@ -76,7 +75,7 @@ impl Rights {
 
     /// Whether a lock of `protocol` that does `on_release` may be opened with these.
     pub(super) fn allow(self, protocol: Protocol, on_release: OnRelease) -> bool {
-        let needs = match (protocol.is_name(), on_release) {
+        let needs = match (protocol.is_existence_lock(), on_release) {
             (true, _) => Self::EXISTENCE | Self::CREATE | Self::EXCLUSIVE,
             // Only an exclusive holder can remove the file.
             (false, OnRelease::Remove) => Self::REMOVE | Self::EXCLUSIVE,

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::unix::{Unblocked, check, record_lock, timespec, whole_file};
 use crate::Mode;
-use crate::deadline::{Clock, Deadline};
+use crate::deadline::{Deadline, Timer};
 
 pub(crate) use super::unix::{
     Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, exchange, fork_generation, has_name,
@@ -54,7 +54,7 @@ pub(crate) fn reopen(file: &File, writable: bool) -> io::Result<File> {
 
 /// Waits for the open-file-description lock, which a signal ends with
 /// [`io::ErrorKind::Interrupted`].
-pub(crate) fn wait(file: &File, mode: Mode, _: &Sleeper) -> io::Result<()> {
+pub(crate) fn wait(file: &File, mode: Mode, _: &TimedWait) -> io::Result<()> {
     record_lock(file, libc::F_OFD_SETLKW, &mut whole_file(Some(mode)))
 }
 
@@ -71,28 +71,28 @@ pub(crate) struct Thread(libc::pid_t);
 
 /// What calls one wait back.
 #[derive(Debug)]
-pub(crate) struct Bell {
+pub(crate) struct Interrupter {
     signal: Signal,
 }
 
-impl Bell {
+impl Interrupter {
     /// Does what can fail for want of resources before a wait begins, so that
-    /// [`ring`](Self::ring) cannot.
-    pub(crate) fn new(signal: Signal, _: &Arc<Clock>) -> io::Result<Self> {
+    /// [`interrupt`](Self::ring) cannot.
+    pub(crate) fn new(signal: Signal, _: &Arc<Timer>) -> io::Result<Self> {
         decoy()?;
         Ok(Self { signal })
     }
 
     /// Makes the calling thread one that is reached until the deadline, and signalled from then
     /// on.
-    pub(crate) fn sleeper(&self, deadline: Deadline) -> io::Result<Sleeper> {
+    pub(crate) fn timed_wait(&self, deadline: Deadline) -> io::Result<TimedWait> {
         let unblocked = self.signal.unblock()?;
         let thread = Thread(rustix::thread::gettid().as_raw_nonzero().get());
         let alarm = deadline
             .instant()
-            .map(|at| Alarm::set(thread, self.signal, at))
+            .map(|at| ThreadTimer::set(thread, self.signal, at))
             .transpose()?;
-        Ok(Sleeper {
+        Ok(TimedWait {
             thread,
             _alarm: alarm,
             _unblocked: unblocked,
@@ -110,7 +110,7 @@ impl Bell {
     ///
     /// The caller guarantees that `thread` does not end, and that `file` stays open, during the
     /// call.
-    pub(crate) fn ring(&self, thread: Thread, file: &File) -> io::Result<Recall> {
+    pub(crate) fn interrupt(&self, thread: Thread, file: &File) -> io::Result<Interruption> {
         let kept = file.try_clone().ok();
         let detached = detach(file);
         // SAFETY: both identifiers are plain numbers; the handler of the signal does nothing.
@@ -120,18 +120,18 @@ impl Bell {
             return Err(io::Error::last_os_error());
         }
         // Without it the signal alone may have done, or may be lost.
-        detached.map(|()| Recall { kept })
+        detached.map(|()| Interruption { kept })
     }
 }
 
 /// A call that was made, until the thread has come back.
 #[derive(Debug)]
-pub(crate) struct Recall {
+pub(crate) struct Interruption {
     /// The description on which the thread waited.
     kept: Option<File>,
 }
 
-impl Recall {
+impl Interruption {
     /// What the thread may have locked, if it is not the file on which it waited.
     pub(crate) fn held(self) -> Option<File> {
         self.kept
@@ -139,14 +139,14 @@ impl Recall {
 }
 
 /// A thread that is ready to wait.
-pub(crate) struct Sleeper {
+pub(crate) struct TimedWait {
     thread: Thread,
     // In this order: after the last signal.
-    _alarm: Option<Alarm>,
+    _alarm: Option<ThreadTimer>,
     _unblocked: Unblocked,
 }
 
-impl Sleeper {
+impl TimedWait {
     pub(crate) fn thread(&self) -> Thread {
         self.thread
     }
@@ -161,9 +161,9 @@ impl Sleeper {
 ///
 /// It fires again every millisecond, because a single signal gets lost where it arrives just
 /// before the system call begins.
-struct Alarm(libc::timer_t);
+struct ThreadTimer(libc::timer_t);
 
-impl Alarm {
+impl ThreadTimer {
     fn set(thread: Thread, signal: Signal, at: Instant) -> io::Result<Self> {
         let mut timer = ptr::null_mut();
         // SAFETY: `event` is plain data for which all zeroes is a value, and `timer` is written
@@ -194,7 +194,7 @@ impl Alarm {
     }
 }
 
-impl Drop for Alarm {
+impl Drop for ThreadTimer {
     fn drop(&mut self) {
         // SAFETY: the timer exists and is deleted once. A signal that it has already sent is
         // delivered at the latest when this call returns.
@@ -364,24 +364,30 @@ mod tests {
         let (held, waits) = (open(), open());
         assert!(try_lock(&held, Mode::Exclusive).expect("a lock"));
         let signal = Signal::any().expect("a signal");
-        let clock = Arc::new(Clock::new(|| ()));
-        let bell = Bell::new(signal, &clock).expect("a bell");
+        let clock = Arc::new(Timer::new(|| ()));
+        let interrupter = Interrupter::new(signal, &clock).expect("a bell");
         let (known, thread) = mpsc::channel();
         let (rung, go) = mpsc::channel();
         let (ended, end) = mpsc::channel();
         let waiter = {
             let waits = Arc::clone(&waits);
-            let sleeper = move || bell.sleeper(Deadline::Never).map(|sleeper| (bell, sleeper));
+            let timed_wait = move || {
+                interrupter
+                    .timed_wait(Deadline::Never)
+                    .map(|timed_wait| (interrupter, timed_wait))
+            };
             thread::spawn(move || {
-                let (bell, sleeper) = sleeper().expect("ready to wait");
-                known.send((bell, sleeper.thread())).expect("somebody");
+                let (interrupter, timed_wait) = timed_wait().expect("ready to wait");
+                known
+                    .send((interrupter, timed_wait.thread()))
+                    .expect("somebody");
                 go.recv().expect("a call");
-                let _ = wait(&waits, Mode::Exclusive, &sleeper);
+                let _ = wait(&waits, Mode::Exclusive, &timed_wait);
                 ended.send(()).expect("somebody");
             })
         };
-        let (bell, thread) = thread.recv().expect("a thread");
-        let _recall = bell.ring(thread, &waits).expect("a call");
+        let (interrupter, thread) = thread.recv().expect("a thread");
+        let _recall = interrupter.interrupt(thread, &waits).expect("a call");
         rung.send(()).expect("somebody");
         let ended = end.recv_timeout(Duration::from_secs(10));
         assert!(ended.is_ok(), "the call was lost");

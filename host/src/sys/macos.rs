@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::unix::{Unblocked, check, check_number, record_lock, timespec, whole_file};
 use crate::Mode;
-use crate::deadline::{self, Clock, Deadline};
+use crate::deadline::{self, Deadline, Timer};
 use crate::sync::{Mutex, lock};
 
 pub(crate) use super::unix::{
@@ -65,9 +65,9 @@ const F_OFD_SETLKWTIMEOUT: libc::c_int = 93;
 /// The kernel begins its timeout anew when it loses a race for the lock, so a call can take
 /// longer, by one timeout for each. A caller who calls again with the deadline that is left does
 /// not add to that.
-pub(crate) fn wait(file: &File, mode: Mode, sleeper: &Sleeper) -> io::Result<()> {
+pub(crate) fn wait(file: &File, mode: Mode, timed_wait: &TimedWait) -> io::Result<()> {
     let lock = whole_file(Some(mode));
-    let Some(at) = sleeper.deadline.instant() else {
+    let Some(at) = timed_wait.deadline.instant() else {
         return record_lock(file, libc::F_OFD_SETLKW, &mut { lock });
     };
     let left = at.saturating_duration_since(Instant::now());
@@ -115,34 +115,34 @@ impl Thread {
 
 /// What calls one wait back.
 #[derive(Debug)]
-pub(crate) struct Bell {
+pub(crate) struct Interrupter {
     signal: Signal,
-    clock: Arc<Clock>,
-    /// Keeps the thread of the clock, so that none needs to be started to [`ring`](Self::ring).
-    _ready: deadline::Alarm,
+    timer: Arc<Timer>,
+    /// Keeps the thread of the clock, so that none needs to be started to [`interrupt`](Self::ring).
+    _ready: deadline::TimerEntry,
 }
 
-impl Bell {
+impl Interrupter {
     /// Does what can fail for want of resources before a wait begins.
-    pub(crate) fn new(signal: Signal, clock: &Arc<Clock>) -> io::Result<Self> {
+    pub(crate) fn new(signal: Signal, timer: &Arc<Timer>) -> io::Result<Self> {
         const AGES: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-        let ready = clock.wake_at(Instant::now() + AGES, Waker::noop().clone())?;
+        let ready = timer.wake_at(Instant::now() + AGES, Waker::noop().clone())?;
         Ok(Self {
             signal,
-            clock: Arc::clone(clock),
+            timer: Arc::clone(timer),
             _ready: ready,
         })
     }
 
     /// Makes the calling thread one that is reached.
-    pub(crate) fn sleeper(&self, deadline: Deadline) -> io::Result<Sleeper> {
+    pub(crate) fn timed_wait(&self, deadline: Deadline) -> io::Result<TimedWait> {
         let unblocked = self.signal.unblock()?;
         // SAFETY: has no preconditions.
         let thread = Thread(unsafe { libc::pthread_self() }, self.signal);
-        Ok(Sleeper {
+        Ok(TimedWait {
             thread,
             deadline,
-            clock: Arc::clone(&self.clock),
+            timer: Arc::clone(&self.timer),
             _unblocked: unblocked,
         })
     }
@@ -155,20 +155,20 @@ impl Bell {
     /// here `dup2` and `close` wait until nobody uses the descriptor any more.
     ///
     /// The caller guarantees that `thread` does not end before the answer is dropped.
-    pub(crate) fn ring(&self, thread: Thread, _: &File) -> io::Result<Recall> {
+    pub(crate) fn interrupt(&self, thread: Thread, _: &File) -> io::Result<Interruption> {
         thread.signal()?;
-        let again = Alarm::set(&self.clock, thread, Instant::now() + AGAIN)?;
-        Ok(Recall { _again: again })
+        let again = TimerEntry::set(&self.timer, thread, Instant::now() + AGAIN)?;
+        Ok(Interruption { _again: again })
     }
 }
 
 /// A call that was made, until the thread has come back.
 #[derive(Debug)]
-pub(crate) struct Recall {
-    _again: Alarm,
+pub(crate) struct Interruption {
+    _again: TimerEntry,
 }
 
-impl Recall {
+impl Interruption {
     /// What the thread may have locked, if it is not the file on which it waited.
     pub(crate) fn held(self) -> Option<File> {
         None
@@ -176,14 +176,14 @@ impl Recall {
 }
 
 /// A thread that is ready to wait.
-pub(crate) struct Sleeper {
+pub(crate) struct TimedWait {
     thread: Thread,
     deadline: Deadline,
-    clock: Arc<Clock>,
+    timer: Arc<Timer>,
     _unblocked: Unblocked,
 }
 
-impl Sleeper {
+impl TimedWait {
     pub(crate) fn thread(&self) -> Thread {
         self.thread
     }
@@ -193,7 +193,7 @@ impl Sleeper {
         let _alarm = self
             .deadline
             .instant()
-            .map(|at| Alarm::set(&self.clock, self.thread, at))
+            .map(|at| TimerEntry::set(&self.timer, self.thread, at))
             .transpose()?;
         call()
     }
@@ -208,25 +208,25 @@ const AGAIN: Duration = Duration::from_millis(1);
 /// It fires again and again, because a single signal gets lost where it arrives just before the
 /// system call begins.
 #[derive(Debug)]
-struct Alarm(Arc<Ringer>);
+struct TimerEntry(Arc<Ringer>);
 
 #[derive(Debug)]
 struct Ringer {
-    clock: Arc<Clock>,
+    timer: Arc<Timer>,
     thread: Thread,
     /// None once it is called off. Held while the signal is sent.
-    next: Mutex<Option<deadline::Alarm>>,
+    next: Mutex<Option<deadline::TimerEntry>>,
 }
 
-impl Alarm {
-    fn set(clock: &Arc<Clock>, thread: Thread, at: Instant) -> io::Result<Self> {
+impl TimerEntry {
+    fn set(timer: &Arc<Timer>, thread: Thread, at: Instant) -> io::Result<Self> {
         let ringer = Arc::new(Ringer {
-            clock: Arc::clone(clock),
+            timer: Arc::clone(timer),
             thread,
             next: Mutex::default(),
         });
         let mut next = lock(&ringer.next);
-        *next = Some(clock.wake_at(at, Waker::from(Arc::clone(&ringer)))?);
+        *next = Some(timer.wake_at(at, Waker::from(Arc::clone(&ringer)))?);
         drop(next);
         Ok(Self(ringer))
     }
@@ -239,12 +239,12 @@ impl Wake for Ringer {
             let sent = self.thread.signal();
             debug_assert!(sent.is_ok(), "{sent:?}");
             let waker = Waker::from(Arc::clone(&self));
-            *next = self.clock.wake_at(Instant::now() + AGAIN, waker).ok();
+            *next = self.timer.wake_at(Instant::now() + AGAIN, waker).ok();
         }
     }
 }
 
-impl Drop for Alarm {
+impl Drop for TimerEntry {
     fn drop(&mut self) {
         let next = lock(&self.0.next).take();
         drop(next);

@@ -34,7 +34,7 @@ use windows_sys::Win32::System::Threading::{
 pub(crate) use std::os::windows::fs::OpenOptionsExt;
 
 use crate::Mode;
-use crate::deadline::{Clock, Deadline};
+use crate::deadline::{Deadline, Timer};
 
 /// Overlapped, so that the wait for a lock can be called back. Nobody reads or writes through
 /// these handles, which the standard library expects to block. The other flag lets a folder be
@@ -119,11 +119,11 @@ fn open_named(path: &Path, access: u32, follow: bool) -> io::Result<Option<File>
     } else {
         FILE_FLAG_OPEN_REPARSE_POINT
     };
-    let opened = OpenOptions::new()
+    let open_lock = OpenOptions::new()
         .access_mode(access)
         .custom_flags(FILE_FLAG_BACKUP_SEMANTICS | link)
         .open(path);
-    match opened {
+    match open_lock {
         Ok(file) => Ok(Some(file)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
@@ -282,15 +282,18 @@ pub(crate) fn holder(_: &File) -> io::Result<Option<(Mode, Option<u32>)>> {
 
 /// Waits for the lock. Fails with [`io::ErrorKind::Interrupted`] when the thread is called back,
 /// and when the deadline may have passed.
-pub(crate) fn wait(file: &File, mode: Mode, sleeper: &Sleeper) -> io::Result<()> {
-    let done = sleeper.done.as_raw_handle();
+pub(crate) fn wait(file: &File, mode: Mode, timed_wait: &TimedWait) -> io::Result<()> {
+    let done = timed_wait.done.as_raw_handle();
     let mut overlapped = overlapped(done);
     // SAFETY: every way out from here is one on which the operation is over.
     match unsafe { begin(file, mode, 0, &mut overlapped) } {
         Err(e) if is(&e, ERROR_IO_PENDING) => {}
         granted_or_failed => return granted_or_failed,
     }
-    let waited = wait_for(&[done, sleeper.called.as_raw_handle()], sleeper.deadline);
+    let waited = wait_for(
+        &[done, timed_wait.called.as_raw_handle()],
+        timed_wait.deadline,
+    );
     // What the system notes of the operation says nothing before the event is set.
     if !matches!(waited, Ok(Some(0))) {
         // SAFETY: the handle is open. It fails where the operation is about to end by itself.
@@ -364,21 +367,21 @@ pub(crate) struct Thread;
 
 /// What calls one wait back.
 #[derive(Debug)]
-pub(crate) struct Bell {
+pub(crate) struct Interrupter {
     called: Arc<OwnedHandle>,
 }
 
-impl Bell {
+impl Interrupter {
     /// Does what can fail for want of resources before a wait begins, so that
-    /// [`ring`](Self::ring) cannot.
-    pub(crate) fn new(_: Signal, _: &Arc<Clock>) -> io::Result<Self> {
+    /// [`interrupt`](Self::ring) cannot.
+    pub(crate) fn new(_: Signal, _: &Arc<Timer>) -> io::Result<Self> {
         Ok(Self {
             called: Arc::new(event()?),
         })
     }
 
-    pub(crate) fn sleeper(&self, deadline: Deadline) -> io::Result<Sleeper> {
-        Ok(Sleeper {
+    pub(crate) fn timed_wait(&self, deadline: Deadline) -> io::Result<TimedWait> {
+        Ok(TimedWait {
             done: event()?,
             called: Arc::clone(&self.called),
             deadline,
@@ -387,18 +390,18 @@ impl Bell {
 
     /// Ends the wait of a thread, whether it is about to wait or waits already: the event stays
     /// set.
-    pub(crate) fn ring(&self, _: Thread, _: &File) -> io::Result<Recall> {
+    pub(crate) fn interrupt(&self, _: Thread, _: &File) -> io::Result<Interruption> {
         // SAFETY: the handle is open.
         check(unsafe { SetEvent(self.called.as_raw_handle()) })?;
-        Ok(Recall)
+        Ok(Interruption)
     }
 }
 
 /// A call that was made, until the thread has come back.
 #[derive(Debug)]
-pub(crate) struct Recall;
+pub(crate) struct Interruption;
 
-impl Recall {
+impl Interruption {
     /// What the thread may have locked, if it is not the file on which it waited.
     pub(crate) fn held(self) -> Option<File> {
         None
@@ -406,14 +409,14 @@ impl Recall {
 }
 
 /// A thread that is ready to wait.
-pub(crate) struct Sleeper {
+pub(crate) struct TimedWait {
     /// Set by the system when the operation is over.
     done: OwnedHandle,
     called: Arc<OwnedHandle>,
     deadline: Deadline,
 }
 
-impl Sleeper {
+impl TimedWait {
     #[expect(clippy::unused_self, reason = "other systems need to know it")]
     pub(crate) fn thread(&self) -> Thread {
         Thread

@@ -77,13 +77,13 @@ fn each_holder(test: impl Fn(&Dir, &LockFile, Holder)) {
         let holder = Holder::start(&dir, protocol);
         let lock = open(&dir, protocol);
         assert!(lock.try_acquire(EX).unwrap().is_none());
-        if protocol.is_name() {
+        if protocol.is_existence_lock() {
             assert_eq!(lock.holder().unwrap().unwrap().pid, Some(holder.0.id()));
         }
         test(&dir, &lock, holder);
         assert!(!lock.is_locked().unwrap());
         let left = fs::read_dir(dir.0.path()).unwrap().count();
-        let expected = if protocol.is_name() {
+        let expected = if protocol.is_existence_lock() {
             rest(protocol).len()
         } else {
             1
@@ -124,7 +124,7 @@ fn the_lock_of_a_killed_holder_can_be_broken() {
         holder.kill();
         holder.bury();
         let protocol = lock.protocol();
-        if !protocol.is_name() {
+        if !protocol.is_existence_lock() {
             assert!(lock.break_lock().unwrap_err().is_not_locked());
         } else if let Protocol::Sqlite | Protocol::PidFile = protocol {
             // Which database it is in is told by nothing; and a file with a number in it may be

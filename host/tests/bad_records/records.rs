@@ -143,7 +143,7 @@ pub(crate) const GONE: u32 = i32::MAX as u32 - 1;
 /// The protocols whose records say more than the number of a process.
 pub(crate) fn telling() -> impl Iterator<Item = Protocol> {
     let all = Protocol::ALL.iter().copied();
-    all.filter(|p| p.is_name() && *p != Protocol::PidFile)
+    all.filter(|p| p.is_existence_lock() && *p != Protocol::PidFile)
         .filter(|p| cfg!(feature = "sqlite") || *p != Protocol::Sqlite)
 }
 

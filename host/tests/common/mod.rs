@@ -37,7 +37,7 @@ pub(crate) fn each_protocol(test: impl Fn(&Options)) {
     let database = Dir::new();
     for &protocol in Protocol::ALL {
         if protocol == Protocol::Sqlite && !cfg!(feature = "sqlite")
-            || protocol.is_name() && cfg!(windows)
+            || protocol.is_existence_lock() && cfg!(windows)
         {
             continue;
         }

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use locket::sandbox::{Limits, Rights, Sandbox};
+use locket::sandbox::{Rights, Sandbox};
 use locket::{Engine, Error, LockFile, Mode, OnRelease, Protocol};
 
 pub(crate) struct Maze {
@@ -72,7 +72,7 @@ impl Maze {
             Err(e) => refused(&e, path),
             Ok(lock) => match lock.acquire(Mode::Exclusive, std::time::Duration::ZERO) {
                 // What has the name of such a lock and cannot be read is held.
-                Err(e) if e.is_would_block() && protocol.is_name() => Came::Refused,
+                Err(e) if e.is_would_block() && protocol.is_existence_lock() => Came::Refused,
                 Err(e) => refused(&e, path),
                 Ok(_hold) => {
                     let outside = self.outside.try_acquire(Mode::Exclusive);

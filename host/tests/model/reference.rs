@@ -181,7 +181,7 @@ impl Model {
     }
 
     fn is_name(&self, handle: usize) -> bool {
-        self.handles[handle].protocol.is_name()
+        self.handles[handle].protocol.is_existence_lock()
     }
 
     /// How many wait for what a path leads to, or led to.
@@ -251,7 +251,7 @@ impl Model {
             let queue = self.queue(key);
             let alone = queue.waiting.is_empty();
             let held = queue.held;
-            if protocol.is_name() && mode == Mode::Shared && alone && held.is_none() {
+            if protocol.is_existence_lock() && mode == Mode::Shared && alone && held.is_none() {
                 return Attempt::Unsupported;
             }
             let free = match held {

@@ -169,7 +169,10 @@ impl System {
         let name = match (name, row) {
             (250.., Some(row)) => row,
             _ => {
-                let names = Protocol::ALL.iter().copied().filter(|p| p.is_name());
+                let names = Protocol::ALL
+                    .iter()
+                    .copied()
+                    .filter(|p| p.is_existence_lock());
                 let names: Vec<_> = names.filter(|p| *p != Protocol::Sqlite).collect();
                 names[usize::from(name) % names.len()]
             }
@@ -360,7 +363,7 @@ impl System {
     }
 
     fn start(&mut self, index: usize, lock: &LockFile, mode: Mode) {
-        let name = self.model.handles[index].protocol.is_name();
+        let name = self.model.handles[index].protocol.is_existence_lock();
         if name && mode == Mode::Shared || !self.model.may_wait(index) {
             return;
         }

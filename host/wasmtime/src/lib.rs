@@ -86,8 +86,8 @@
 //! process numbers and error texts of the host go to [`tracing`] events of the target `locket`.
 
 pub mod admin;
+mod api;
 pub mod bindings;
-mod host;
 pub mod p2;
 pub mod p3;
 
@@ -101,7 +101,7 @@ use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings::filesystem::preopens::Host as _;
 use wasmtime_wasi::{FsPerms, WasiCtxView, WasiView};
 
-pub use self::host::{Guard, LockError, LockFile};
+pub use self::api::{Guard, LockError, LockFile};
 pub use self::p2::Pending;
 
 /// What the guest of one store may lock, and what it has locked.

@@ -10,11 +10,11 @@ use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 
+use super::api::{begin, keep, timeout};
 use super::bindings::{api, poll};
-use super::host::{begin, keep, timeout};
 use super::{Guard, LockError, LockFile, Locket, LocketCtxView, LocketView};
 use locket::Error;
-use locket::sandbox::{Handle, Hold, Loss, Wait};
+use locket::sandbox::{GuestAcquire, GuestGuard, HandlePermit, Loss};
 
 /// Adds `api` and `poll` for embedders that call guests with `async`.
 ///
@@ -65,7 +65,7 @@ fn acquire_sync<T: LocketView>(
 #[derive(Debug)]
 pub struct Pending {
     progress: Shared,
-    handle: Handle,
+    handle: HandlePermit,
 }
 
 #[derive(Clone, Debug)]
@@ -73,8 +73,8 @@ struct Shared(Arc<Mutex<Progress>>);
 
 #[derive(Debug)]
 enum Progress {
-    Waiting(Wait),
-    Over(Result<Hold, Error>),
+    Waiting(GuestAcquire),
+    Over(Result<GuestGuard, Error>),
     /// The answer was taken, or nobody is left to take it.
     Gone,
 }
@@ -103,7 +103,7 @@ impl Shared {
     }
 
     /// The answer, once.
-    fn take(&self) -> Option<Result<Hold, Error>> {
+    fn take(&self) -> Option<Result<GuestGuard, Error>> {
         // A guest that never polls gets its answer all the same.
         if self
             .poll(&mut Context::from_waker(Waker::noop()))
@@ -121,7 +121,7 @@ impl Shared {
 /// Ready when a pending acquire has an answer, or is gone.
 struct Answer {
     progress: Shared,
-    _handle: Handle,
+    _handle: HandlePermit,
 }
 
 #[async_trait]

@@ -2,8 +2,8 @@
 
 use wasmtime::component::{Accessor, Linker, Resource};
 
+use super::api::{begin, timeout};
 use super::bindings::{api, api_async};
-use super::host::{begin, timeout};
 use super::p2::too_many;
 use super::{Guard, LockError, LockFile, Locket, LocketCtxView, LocketView};
 

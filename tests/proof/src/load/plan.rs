@@ -196,7 +196,7 @@ impl Iterator for Plan<'_> {
         let traffic = self.traffic;
         let lock = self.chance.usize(..traffic.locks.len());
         let kind = &traffic.locks[lock];
-        let shared = self.in_a_hundred(traffic.shared) && !kind.protocol().is_name();
+        let shared = self.in_a_hundred(traffic.shared) && !kind.protocol().is_existence_lock();
         let patience = if self.in_a_hundred(traffic.limited) {
             match self.in_a_hundred(25) {
                 true => Patience::Limit(Duration::ZERO),
@@ -254,7 +254,7 @@ mod tests {
         );
         for step in steps(4) {
             let lock = &traffic.locks[step.lock];
-            assert!(step.mode == Mode::Exclusive || !lock.protocol().is_name());
+            assert!(step.mode == Mode::Exclusive || !lock.protocol().is_existence_lock());
         }
     }
 }

@@ -47,7 +47,7 @@ const TURN: Duration = Duration::from_secs(1);
 fn family(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Sqlite => "in a database",
-        protocol if protocol.is_name() => "by name",
+        protocol if protocol.is_existence_lock() => "by name",
         _ => "in the kernel",
     }
 }

@@ -25,8 +25,8 @@ const TICK: Duration = Duration::from_millis(200);
 const PROCESSES: [fn(Protocol) -> bool; 8] = [
     KERNEL, KERNEL, KERNEL, KERNEL, NAME, NAME, DATABASE, DATABASE,
 ];
-const KERNEL: fn(Protocol) -> bool = |protocol| !protocol.is_name();
-const NAME: fn(Protocol) -> bool = |protocol| protocol.is_name() && !DATABASE(protocol);
+const KERNEL: fn(Protocol) -> bool = |protocol| !protocol.is_existence_lock();
+const NAME: fn(Protocol) -> bool = |protocol| protocol.is_existence_lock() && !DATABASE(protocol);
 const DATABASE: fn(Protocol) -> bool = |protocol| protocol == Protocol::Sqlite;
 
 /// The workers of one of them.

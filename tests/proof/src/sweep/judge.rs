@@ -63,7 +63,7 @@ impl Traces {
         let content = scene.content()?;
         let next = scene.next(STUCK).map_err(|e| e.to_string());
         let litter = scene.litter()?;
-        let may_vanish = next.is_ok() && scene.subject.protocol.is_name();
+        let may_vanish = next.is_ok() && scene.subject.protocol.is_existence_lock();
         let litter_kept = if may_vanish && !litter.is_empty() {
             scene.abandon()?;
             scene.next(STUCK)?;
@@ -104,12 +104,12 @@ fn judge_answer(subject: Subject, done: &Done, witness: &Witness) -> Vec<String>
     if let Err(failure) = &done.result {
         broken.extend(judge_failure(failure));
     }
-    let is_name = subject.protocol.is_name();
+    let is_existence_lock = subject.protocol.is_existence_lock();
     let succeeded = done.result.is_ok();
     let held = match subject.operation {
         O::Open | O::Holder => Some(false),
         O::Acquire | O::AcquireShared | O::TakeOver | O::Wait | O::WaitAsync => {
-            let stays = !succeeded && is_name && witness.lasting;
+            let stays = !succeeded && is_existence_lock && witness.lasting;
             (!stays).then_some(succeeded)
         }
         O::TimeOut | O::TimeOutAsync => {
@@ -118,7 +118,7 @@ fn judge_answer(subject: Subject, done: &Done, witness: &Witness) -> Vec<String>
             }
             Some(false)
         }
-        O::Release | O::Remove | O::Break => (succeeded || !is_name).then_some(false),
+        O::Release | O::Remove | O::Break => (succeeded || !is_existence_lock).then_some(false),
     };
     if let Ok(Answer::IsHeld(false)) = done.result {
         broken.push("called free what somebody else held".to_owned());
@@ -183,7 +183,7 @@ pub fn judge_traces(subject: Subject, traces: &Traces) -> Vec<String> {
     if let Err(e) = &traces.next {
         broken.push(format!("the next one did not get it: {e}"));
     }
-    if !subject.protocol.is_name() {
+    if !subject.protocol.is_existence_lock() {
         let may_be_new = matches!(subject.operation, Operation::Open | Operation::Remove);
         match traces.content.as_deref() {
             Some(CONTENT) => {}
@@ -203,7 +203,7 @@ pub fn judge_traces(subject: Subject, traces: &Traces) -> Vec<String> {
 
 /// Whether who takes a lock makes something else first.
 fn has_own_names(protocol: Protocol) -> bool {
-    protocol.is_name() && protocol != Protocol::Sqlite
+    protocol.is_existence_lock() && protocol != Protocol::Sqlite
 }
 
 /// Whether it is a name that a process gives to what nobody else is to find: after its host and

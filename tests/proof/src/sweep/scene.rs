@@ -74,7 +74,7 @@ impl Scene {
         };
         fs::create_dir(scene.dir())?;
         let exists = subject.operation != Operation::Open;
-        if exists && !subject.protocol.is_name() {
+        if exists && !subject.protocol.is_existence_lock() {
             fs::write(scene.path(), CONTENT)?;
         }
         if subject.protocol == Protocol::Sqlite && exists {
@@ -197,7 +197,7 @@ impl Scene {
     pub fn litter(&self) -> io::Result<Vec<String>> {
         let own = match self.subject.protocol {
             Protocol::Sqlite => "database",
-            protocol if protocol.is_name() => "",
+            protocol if protocol.is_existence_lock() => "",
             _ => "lock",
         };
         let names = fs::read_dir(self.dir())?

@@ -135,8 +135,8 @@ pub fn count(log: &str) -> BTreeMap<String, u32> {
 fn call(line: &str) -> Option<(&str, &str)> {
     let (thread, rest) = line.split_once(' ')?;
     let (call, _) = rest.trim_start().split_once('(')?;
-    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    (!call.is_empty() && call.chars().all(is_name)).then_some((thread, call))
+    let is_existence_lock = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    (!call.is_empty() && call.chars().all(is_existence_lock)).then_some((thread, call))
 }
 
 /// What happened from the first injection on, or at the end.

@@ -67,8 +67,8 @@ impl Operation {
     /// Every one that there is in a protocol.
     pub fn all(protocol: Protocol) -> impl Iterator<Item = Self> {
         let there = move |operation: &Self| match operation {
-            Self::AcquireShared | Self::Remove => !protocol.is_name(),
-            Self::TakeOver | Self::Break => protocol.is_name(),
+            Self::AcquireShared | Self::Remove => !protocol.is_existence_lock(),
+            Self::TakeOver | Self::Break => protocol.is_existence_lock(),
             _ => true,
         };
         Self::value_variants().iter().copied().filter(there)

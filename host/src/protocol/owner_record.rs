@@ -20,7 +20,7 @@ use crate::sys::{self, Identity};
 
 /// What a lock says of the process that made it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Claim {
+pub(super) struct OwnerRecord {
     /// The number of the process in its namespace.
     pub(super) pid: u32,
     pub(super) host: Host,
@@ -61,10 +61,10 @@ pub(super) fn host_name() -> OsString {
     OsString::from_vec(name)
 }
 
-impl Claim {
+impl OwnerRecord {
     /// That of this process.
     pub(super) fn mine() -> Self {
-        static MINE: Mutex<Option<Claim>> = Mutex::new(None);
+        static MINE: Mutex<Option<OwnerRecord>> = Mutex::new(None);
         let pid = process::id();
         // In a child process after a fork it stays locked by a thread that is not there.
         let mut mine = MINE.try_lock().ok();
@@ -218,7 +218,7 @@ impl Claim {
     }
 }
 
-impl Claim {
+impl OwnerRecord {
     /// The claim in a name that says no more than the host and the number.
     pub(super) fn of_plain_name(name: &OsStr) -> Option<Self> {
         let (host, pid) = name.to_str()?.rsplit_once('.')?;
@@ -260,9 +260,9 @@ mod tests {
 
     #[test]
     fn a_living_process_is_not_dead() {
-        let mine = Claim::mine();
+        let mine = OwnerRecord::mine();
         assert!(!mine.is_dead(&dir()));
-        let read = Claim::of_name(&mine.unique_name()).expect("a claim");
+        let read = OwnerRecord::of_name(&mine.unique_name()).expect("a claim");
         assert_eq!(read, mine);
         assert_ne!(mine.unique_name(), mine.unique_name());
     }
@@ -279,10 +279,10 @@ mod tests {
                 .stdin(process::Stdio::piped())
                 .spawn()
                 .expect("a process");
-            let claim = Claim {
+            let claim = OwnerRecord {
                 pid: child.id(),
                 start: start_of(child.id()),
-                ..Claim::mine()
+                ..OwnerRecord::mine()
             };
             let end = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("a process");
             let waiter = std::thread::spawn(move || {
@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn another_process_of_the_same_number_is() {
-        let mut claim = Claim::mine();
+        let mut claim = OwnerRecord::mine();
         let start = claim.start.expect("a start");
         let ticks = start.ticks + 1;
         claim.start = Some(Start { ticks, ..start });
@@ -309,15 +309,15 @@ mod tests {
 
     #[test]
     fn one_that_cannot_be_judged_lives() {
-        let gone = Claim {
+        let gone = OwnerRecord {
             pid: i32::MAX.unsigned_abs(),
-            ..Claim::mine()
+            ..OwnerRecord::mine()
         };
         assert!(gone.is_dead(&dir()));
         let elsewhere = Host::Named("elsewhere".into(), None);
         let container = Host::Named(host_name(), Some(1));
         for host in [elsewhere, container] {
-            let claim = Claim {
+            let claim = OwnerRecord {
                 host,
                 start: None,
                 ..gone.clone()
@@ -325,7 +325,7 @@ mod tests {
             assert!(!claim.is_dead(&dir()), "{claim:?}");
         }
         // Also where the number would count here.
-        let elsewhere = Claim {
+        let elsewhere = OwnerRecord {
             host: Host::Named("elsewhere".into(), Some(sys::pid_namespace())),
             ..gone.clone()
         };
@@ -333,7 +333,7 @@ mod tests {
         // In no namespace is there anybody from before the boot.
         let start = gone.start.expect("a start");
         let boot = start.boot ^ 1;
-        let before = Claim {
+        let before = OwnerRecord {
             host: Host::Named(host_name(), Some(1)),
             start: Some(Start { boot, ..start }),
             ..gone
@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn names_of_pylockfile_are_read_as_far_as_they_can_be() {
-        let pid_of = |name: &str| Claim::of_name(OsStr::new(name)).map(|claim| claim.pid);
+        let pid_of = |name: &str| OwnerRecord::of_name(OsStr::new(name)).map(|claim| claim.pid);
         assert_eq!(pid_of("vm.14277-1299480933727220916"), Some(14277));
         assert_eq!(pid_of("vm-5bbccb80.14277-1299480933727220916"), Some(14277));
         for unclear in [

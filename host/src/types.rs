@@ -33,8 +33,9 @@ pub enum OnRelease {
     /// check for that end up with a lock on a file that nobody else sees, and must not be mixed
     /// with it: `flock(1)`, Rust's `File::lock`, fs4, fd-lock, Java, and of Python's libraries
     /// locket.py, portalocker's `Lock`, fasteners and oslo.concurrency. Python's filelock does check.
-    /// It makes no difference to a lock that [is a name](crate::Protocol::is_name). A symbolic link is not removed, nor is what it leads to. On Windows the
-    /// file system must be able to remove the name of an open file at once, as NTFS is.
+    /// Has no effect on an [existence lock](crate::Protocol::is_existence_lock). A symbolic link is
+    /// not removed, nor is what it leads to. On Windows the file system must be able to remove the
+    /// name of an open file at once, as NTFS is.
     Remove,
 }
 

@@ -28,21 +28,21 @@ use std::sync::Arc;
 use cap_std::fs::{Dir, MetadataExt as _};
 
 use crate::Protocol;
-use crate::site::{Opened, Place, Site};
+use crate::object::{Location, LockObject, OpenLock};
 use crate::sys::{self, NO_LINK, OPEN_FLAGS, OpenOptionsExt as _};
 
 pub(crate) use crate::sys::{Identity, reopen};
 
 /// Where a lock is: a path, and the directory that it starts from.
 #[derive(Debug)]
-pub(crate) struct Target {
+pub(crate) struct LockPath {
     base: Base,
     /// That of the lock file, or else of the directory in which the lock is a name.
     path: PathBuf,
     create: bool,
     /// Whether to open the file for writing at once.
     write: bool,
-    place: Place,
+    place: Location,
     /// The one in which the lock is a row.
     database: PathBuf,
 }
@@ -86,7 +86,7 @@ enum Access {
 /// How often another process may create and remove the file under our hands before we give up.
 pub(crate) const TRIES: usize = 64;
 
-impl Target {
+impl LockPath {
     /// A path of this process. It is made absolute, since the working directory may change.
     pub(crate) fn ambient(path: &Path, create: bool, write: bool) -> io::Result<Self> {
         let path = if path.is_absolute() {
@@ -99,7 +99,7 @@ impl Target {
             path,
             create,
             write,
-            place: Place::File,
+            place: Location::File,
             database: PathBuf::new(),
         })
     }
@@ -112,17 +112,17 @@ impl Target {
             path,
             create,
             write,
-            place: Place::File,
+            place: Location::File,
             database: PathBuf::new(),
         }
     }
 
     /// The lock of the same file in a protocol.
     pub(crate) fn kept_by(self, protocol: Protocol, database: Option<&Path>) -> io::Result<Self> {
-        let scheme = protocol.scheme();
+        let backend = protocol.backend();
         let file = self.path.file_name().unwrap_or_default();
-        let place = scheme.place(file)?;
-        if place == Place::File {
+        let place = backend.place(file)?;
+        if place == Location::File {
             return Ok(self);
         }
         if file.is_empty() {
@@ -131,8 +131,8 @@ impl Target {
         }
         let database = match (&place, database) {
             #[cfg(all(unix, feature = "sqlite"))]
-            (Place::Row(_), Some(database)) => crate::protocol::locate_database(database)?,
-            (Place::Row(_), None) => {
+            (Location::Row(_), Some(database)) => crate::protocol::locate_database(database)?,
+            (Location::Row(_), None) => {
                 let missing = "no database is named for it";
                 return Err(io::Error::new(io::ErrorKind::Unsupported, missing));
             }
@@ -152,40 +152,40 @@ impl Target {
     }
 
     /// Opens the lock; creates the file where it is missing and may be.
-    pub(crate) fn open(&self) -> io::Result<Opened> {
+    pub(crate) fn open(&self) -> io::Result<OpenLock> {
         self.open_or(self.create)
     }
 
     /// Opens the lock only if the file is there.
-    pub(crate) fn open_existing(&self) -> io::Result<Opened> {
+    pub(crate) fn open_existing(&self) -> io::Result<OpenLock> {
         self.open_or(false)
     }
 
     /// Opens the file for writing, if that is allowed, though it was opened for reading before.
-    pub(crate) fn open_for_writing(&self) -> io::Result<Opened> {
+    pub(crate) fn open_for_writing(&self) -> io::Result<OpenLock> {
         self.open_file(self.create, true)
     }
 
-    fn open_or(&self, create: bool) -> io::Result<Opened> {
+    fn open_or(&self, create: bool) -> io::Result<OpenLock> {
         match &self.place {
-            Place::File => self.open_file(create, self.write),
-            Place::Name(name) => {
+            Location::File => self.open_file(create, self.write),
+            Location::Marker(name) => {
                 let dir = self.open_dir()?;
                 self.refuse_reserved(Some(&dir), name)?;
                 let identity = Identity::of(&dir, &dir.metadata()?)?;
-                Ok(Opened {
+                Ok(OpenLock {
                     identity,
                     network: identity.is_network(&dir),
-                    site: Site::name(dir, name.clone(), None),
+                    object: LockObject::marker(dir, name.clone(), None),
                 })
             }
             #[cfg(all(unix, feature = "sqlite"))]
-            Place::Row(name) => {
+            Location::Row(name) => {
                 let key = sys::path_of(&self.open_dir()?)?.join(name);
                 crate::protocol::open_row(&self.database, key, create)
             }
             #[cfg(not(all(unix, feature = "sqlite")))]
-            Place::Row(_) => Err(io::ErrorKind::Unsupported.into()),
+            Location::Row(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -201,7 +201,7 @@ impl Target {
         }
     }
 
-    fn open_file(&self, create: bool, write: bool) -> io::Result<Opened> {
+    fn open_file(&self, create: bool, write: bool) -> io::Result<OpenLock> {
         use io::ErrorKind as E;
         let first = if write {
             Access::ReadWrite
@@ -252,10 +252,10 @@ impl Target {
         if network && first == Access::Read && !writable {
             return self.open_file(create, true);
         }
-        Ok(Opened {
+        Ok(OpenLock {
             identity,
             network,
-            site: Site::file(file, writable),
+            object: LockObject::file(file, writable),
         })
     }
 
@@ -308,12 +308,12 @@ impl Target {
     fn refuse_reserved(&self, dir: Option<&File>, name: &OsStr) -> io::Result<()> {
         #[cfg(feature = "sandbox")]
         if let Base::Beneath(granted) = &self.base {
-            let opened;
+            let open_lock;
             let dir = match dir {
                 Some(dir) => dir,
                 None => {
-                    opened = granted.parent(&self.path)?;
-                    &opened
+                    open_lock = granted.parent(&self.path)?;
+                    &open_lock
                 }
             };
             if crate::protocol::is_reserved(dir, name) {
@@ -327,7 +327,7 @@ impl Target {
 
     /// Whether the path still leads to what `identity` is that of.
     pub(crate) fn is(&self, identity: Identity) -> io::Result<bool> {
-        if let Place::Row(_) = self.place {
+        if let Location::Row(_) = self.place {
             return Ok(Identity::at(&self.database, false)? == Some(identity));
         }
         let found = match &self.base {

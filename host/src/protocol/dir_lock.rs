@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 /// Keeps other users of Locket from changing, by more than making what is not there, the
 /// locks of a directory. It is a `flock` of that.
-pub(super) struct Guard<'a>(&'a File);
+pub(super) struct DirLock<'a>(&'a File);
 
-impl<'a> Guard<'a> {
+impl<'a> DirLock<'a> {
     /// None where somebody has it for longer than `patience`; an error where directories cannot be
     /// locked.
     pub(super) fn of(dir: &'a File, patience: Duration) -> io::Result<Option<Self>> {
@@ -43,7 +43,7 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(10);
 /// The same for a lock that is to be broken by hand, which fails without.
 pub(super) const MUCH_PATIENCE: Duration = Duration::from_secs(1);
 
-impl Drop for Guard<'_> {
+impl Drop for DirLock<'_> {
     fn drop(&mut self) {
         let _ = fs4::FileExt::unlock(self.0);
     }

@@ -1,7 +1,7 @@
 //! Locks that are a name: whoever makes the name holds the lock.
 //!
 //! What is made is complete from the moment it has the name, so that nobody sees it half-written;
-//! it carries a [`Claim`] of who made it. Before anybody relies on it or removes it, it is compared
+//! it carries a [`OwnerRecord`] of who made it. Before anybody relies on it or removes it, it is compared
 //! with what was made, by device and inode: others may have removed it and made their own.
 //!
 //! **Breaking.** A lock whose holder is dead must be broken by one and not by two, and never one
@@ -22,16 +22,16 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, FileType, renameat, unlinkat};
 use rustix::io::Errno;
 
-use super::claim::Claim;
-use super::entry::{self, Seen};
-use super::guard::{Guard, MUCH_PATIENCE, PATIENCE};
-use super::{Found, Scheme, Want};
+use super::dir_lock::{DirLock, MUCH_PATIENCE, PATIENCE};
+use super::dirent::{self, EntryStat};
+use super::owner_record::OwnerRecord;
+use super::{Backend, ForeignHolder, Request};
 use crate::Mode;
-use crate::site::{Made, Name, Place, Site};
-use crate::sys::{self, Sleeper};
+use crate::object::{Created, Location, LockObject, Marker};
+use crate::sys::{self, TimedWait};
 
 /// What is made to take a lock, and how it is read.
-pub(super) trait Form: fmt::Debug + Send + Sync {
+pub(super) trait MarkerFormat: fmt::Debug + Send + Sync {
     /// What the name of the file is followed by in that of its lock. Empty where the lock is the file
     /// itself.
     fn suffix(&self) -> &'static str {
@@ -40,10 +40,10 @@ pub(super) trait Form: fmt::Debug + Send + Sync {
 
     /// Makes a lock under `name`, which nothing has yet; fails with
     /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) if something does. On failure nothing is left.
-    fn make(&self, dir: &File, name: &OsStr, claim: &Claim) -> io::Result<Made>;
+    fn make(&self, dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created>;
 
     /// Who made what has the name, as far as it says.
-    fn claim(&self, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Claim>>;
+    fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<OwnerRecord>>;
 
     /// Whether the lock is a file with a record of its holder in it, and not an empty one.
     fn has_content(&self) -> bool {
@@ -62,74 +62,87 @@ pub(super) trait Form: fmt::Debug + Send + Sync {
 
     /// Whether `seen`, which has the name, is what was made. Fails where that is not known: it
     /// may be.
-    fn is(&self, dir: &File, name: &OsStr, seen: &Seen, made: &Made) -> io::Result<bool> {
+    fn is(
+        &self,
+        dir: &File,
+        name: &OsStr,
+        seen: &EntryStat,
+        created: &Created,
+    ) -> io::Result<bool> {
         let _ = (dir, name);
-        match &made.pin {
+        match &created.pin {
             Some(pin) => Ok(seen.is(&rustix::fs::fstat(pin)?)),
             None => Ok(false),
         }
     }
 
-    /// Removes a lock of this form, and whatever else was made for it. `made` is there if this
+    /// Removes a lock of this form, and whatever else was made for it. `created` is there if this
     /// engine made it.
-    fn clear(&self, dir: &File, name: &OsStr, seen: &Seen, made: Option<&Made>) -> io::Result<()> {
-        let _ = (seen, made);
+    fn clear(
+        &self,
+        dir: &File,
+        name: &OsStr,
+        seen: &EntryStat,
+        created: Option<&Created>,
+    ) -> io::Result<()> {
+        let _ = (seen, created);
         Ok(unlinkat(dir, name, AtFlags::empty())?)
     }
 
     /// Removes what is left where the name was taken away.
-    fn forsake(&self, dir: &File, made: &Made) {
-        let _ = (dir, made);
+    fn clean_up(&self, dir: &File, created: &Created) {
+        let _ = (dir, created);
     }
 }
 
 /// Whose lock may be taken.
 #[derive(Clone, Copy)]
-enum Victim {
+enum Takeover {
     /// Somebody proven dead, or whose lock is that old.
     Stale(Option<Duration>),
     /// Anybody.
     Anybody,
 }
 
-impl<F: Form> Scheme for F {
-    fn place(&self, file: &OsStr) -> io::Result<Place> {
+impl<F: MarkerFormat> Backend for F {
+    fn place(&self, file: &OsStr) -> io::Result<Location> {
         let mut name = file.to_owned();
         name.push(self.suffix());
-        Ok(Place::Name(name))
+        Ok(Location::Marker(name))
     }
 
-    fn try_lock(&self, site: &Site, want: Want) -> io::Result<bool> {
+    fn try_lock(&self, object: &LockObject, request: Request) -> io::Result<bool> {
         /// How often it may be gone when one looks who has it.
         const TRIES: usize = 8;
-        if want.mode == Mode::Shared {
+        if request.mode == Mode::Shared {
             return Err(super::no_sharing());
         }
-        let (dir, name) = parts(site)?;
-        let claim = Claim::mine();
-        let is_mine = |seen: &Seen| {
-            let made = name.made();
-            made.as_ref()
-                .map_or(Ok(false), |made| self.is(dir, name.name(), seen, made))
+        let (dir, name) = parts(object)?;
+        let claim = OwnerRecord::mine();
+        let is_mine = |seen: &EntryStat| {
+            let created = name.created();
+            created.as_ref().map_or(Ok(false), |created| {
+                self.is(dir, name.name(), seen, created)
+            })
         };
         for _ in 0..TRIES {
-            let made = match Seen::at(dir, name.name())? {
+            let created = match EntryStat::at(dir, name.name())? {
                 None => self.make(dir, name.name(), &claim),
-                Some(seen) if !is_lock(self, seen.kind()) => return Err(no_lock()),
+                Some(seen) if !is_lock(self, seen.kind()) => return Err(not_a_lock()),
                 Some(seen) if is_mine(&seen)? => return Ok(true),
                 Some(seen) => {
-                    let stale = Victim::Stale(want.stale_after);
-                    match seize(self, dir, name, &seen, stale, &claim)? {
-                        Seized::Mine(made) => Ok(made),
-                        Seized::Gone => continue,
-                        Seized::Held => return Ok(false),
-                        Seized::Busy => return Err(busy()),
+                    let stale = Takeover::Stale(request.stale_after);
+                    match take_over(self, dir, name, &seen, stale, &claim)? {
+                        TakeoverResult::Mine(created) => Ok(created),
+                        TakeoverResult::Gone => continue,
+                        TakeoverResult::Held => return Ok(false),
+                        TakeoverResult::Busy => return Err(busy()),
                     }
                 }
             };
-            match made {
-                Ok(made) => {
-                    *name.made() = Some(made);
+            match created {
+                Ok(created) => {
+                    *name.created() = Some(created);
                     return Ok(true);
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
@@ -139,56 +152,58 @@ impl<F: Form> Scheme for F {
         Ok(false)
     }
 
-    fn wait(&self, _: &Site, _: Want, _: &Sleeper) -> io::Result<()> {
+    fn wait(&self, _: &LockObject, _: Request, _: &TimedWait) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn unlock(&self, site: &Site) -> io::Result<()> {
-        let (dir, name) = parts(site)?;
-        let mut made = name.made();
-        let Some(mine) = &*made else { return Ok(()) };
-        let guard = Guard::of(dir, PATIENCE).ok().flatten();
+    fn unlock(&self, object: &LockObject) -> io::Result<()> {
+        let (dir, name) = parts(object)?;
+        let mut created = name.created();
+        let Some(mine) = &*created else { return Ok(()) };
+        let guard = DirLock::of(dir, PATIENCE).ok().flatten();
         // What could not be removed is known to be ours the next time.
-        let removed = match Seen::glance(dir, name.name())? {
+        let removed = match EntryStat::glance(dir, name.name())? {
             Some(seen) if self.is(dir, name.name(), &seen, mine)? => match guard {
                 Some(_) => removed(self.clear(dir, name.name(), &seen, Some(mine)))?,
-                None => withdraw(self, dir, name.name(), mine)?,
+                None => unlink_own(self, dir, name.name(), mine)?,
             },
             _ => false,
         };
         if !removed {
-            self.forsake(dir, mine);
+            self.clean_up(dir, mine);
         }
-        *made = None;
+        *created = None;
         Ok(())
     }
 
-    fn is_held(&self, site: &Site) -> bool {
-        let Ok((dir, name)) = parts(site) else {
+    fn is_held(&self, object: &LockObject) -> bool {
+        let Ok((dir, name)) = parts(object) else {
             return false;
         };
-        let made = name.made();
-        let Some(made) = &*made else { return false };
-        let held = || match Seen::glance(dir, name.name())? {
-            Some(seen) => self.is(dir, name.name(), &seen, made),
+        let created = name.created();
+        let Some(created) = &*created else {
+            return false;
+        };
+        let held = || match EntryStat::glance(dir, name.name())? {
+            Some(seen) => self.is(dir, name.name(), &seen, created),
             None => Ok(false),
         };
         // On failure nothing is known of it.
         let held = || held().unwrap_or(true);
         // Somebody who breaks it by mistake puts it back under the guard.
         held() || {
-            let _guard = Guard::of(dir, PATIENCE);
+            let _guard = DirLock::of(dir, PATIENCE);
             held()
         }
     }
 
-    fn holder(&self, site: &Site) -> io::Result<Option<Found>> {
-        let (dir, name) = parts(site)?;
-        let Some(seen) = Seen::at(dir, name.name())? else {
+    fn holder(&self, object: &LockObject) -> io::Result<Option<ForeignHolder>> {
+        let (dir, name) = parts(object)?;
+        let Some(seen) = EntryStat::at(dir, name.name())? else {
             return Ok(None);
         };
         if !is_lock(self, seen.kind()) {
-            return Err(no_lock());
+            return Err(not_a_lock());
         }
         let claim = if self.is_one(seen.kind()) {
             self.claim(dir, name.name(), &seen)?
@@ -198,37 +213,37 @@ impl<F: Form> Scheme for F {
         if claim.as_ref().is_some_and(|claim| claim.is_dead(dir)) {
             return Ok(None);
         }
-        Ok(Some(Found {
+        Ok(Some(ForeignHolder {
             mode: Mode::Exclusive,
-            host: claim.as_ref().and_then(Claim::host),
+            host: claim.as_ref().and_then(OwnerRecord::host),
             pid: claim.map(|claim| claim.pid),
             since: seen.changed(),
         }))
     }
 
-    fn keeper(&self, site: &Site) -> Option<u32> {
-        let (dir, name) = parts(site).ok()?;
-        let seen = Seen::at(dir, name.name()).ok()??;
+    fn holder_pid(&self, object: &LockObject) -> Option<u32> {
+        let (dir, name) = parts(object).ok()?;
+        let seen = EntryStat::at(dir, name.name()).ok()??;
         let one = self.is_one(seen.kind());
         let claim = one.then(|| self.claim(dir, name.name(), &seen).ok())??;
-        claim.filter(Claim::is_here).map(|claim| claim.pid)
+        claim.filter(OwnerRecord::is_here).map(|claim| claim.pid)
     }
 
-    fn break_lock(&self, site: &Site, certain: bool) -> io::Result<bool> {
-        let (dir, name) = parts(site)?;
-        let Some(seen) = Seen::at(dir, name.name())? else {
+    fn break_lock(&self, object: &LockObject, require_owner: bool) -> io::Result<bool> {
+        let (dir, name) = parts(object)?;
+        let Some(seen) = EntryStat::at(dir, name.name())? else {
             return Ok(false);
         };
-        let claim = || -> io::Result<Option<Claim>> {
+        let claim = || -> io::Result<Option<OwnerRecord>> {
             let one = self.is_one(seen.kind());
             one.then(|| self.claim(dir, name.name(), &seen))
                 .map_or(Ok(None), |claim| claim)
         };
-        if certain && !(self.is_certain() && claim()?.is_some()) {
+        if require_owner && !(self.is_certain() && claim()?.is_some()) {
             return Ok(false);
         }
         if !is_lock(self, seen.kind()) {
-            return Err(no_lock());
+            return Err(not_a_lock());
         }
         if !is_no_more(self, dir, name.name(), &seen)? {
             if !seen.is_at(dir, name.name()) {
@@ -237,21 +252,28 @@ impl<F: Form> Scheme for F {
             let more = "what is there holds more than a lock; remove it by hand if nobody needs it";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, more));
         }
-        match seize(self, dir, name, &seen, Victim::Anybody, &Claim::mine())? {
-            Seized::Mine(made) => {
-                *name.made() = Some(made);
-                self.unlock(site)?;
+        match take_over(
+            self,
+            dir,
+            name,
+            &seen,
+            Takeover::Anybody,
+            &OwnerRecord::mine(),
+        )? {
+            TakeoverResult::Mine(created) => {
+                *name.created() = Some(created);
+                self.unlock(object)?;
                 Ok(true)
             }
             // Whoever was to lose it has.
-            Seized::Gone => Ok(true),
-            Seized::Held | Seized::Busy => Err(busy()),
+            TakeoverResult::Gone => Ok(true),
+            TakeoverResult::Held | TakeoverResult::Busy => Err(busy()),
         }
     }
 }
 
 /// Whether what has the name is a lock, of this form or of another that takes the same name.
-fn is_lock<F: Form>(form: &F, kind: FileType) -> bool {
+fn is_lock<F: MarkerFormat>(form: &F, kind: FileType) -> bool {
     let beside = !form.suffix().is_empty();
     form.is_one(kind)
         || kind == FileType::Symlink
@@ -263,25 +285,30 @@ fn busy() -> io::Error {
     io::Error::new(io::ErrorKind::ResourceBusy, busy)
 }
 
-fn no_lock() -> io::Error {
+fn not_a_lock() -> io::Error {
     let other = "what has the name of the lock is none";
     io::Error::new(io::ErrorKind::InvalidInput, other)
 }
 
 /// Whether what has the name is no more than a lock, so that nothing else goes with it.
-fn is_no_more<F: Form>(form: &F, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<bool> {
+fn is_no_more<F: MarkerFormat>(
+    form: &F,
+    dir: &File,
+    name: &OsStr,
+    seen: &EntryStat,
+) -> io::Result<bool> {
     match seen.kind() {
         FileType::RegularFile if seen.stat.st_size == 0 => Ok(true),
         FileType::RegularFile => Ok(form.has_content() && form.claim(dir, name, seen)?.is_some()),
         FileType::Symlink => Ok(sys::leads_nowhere(dir, name)),
-        FileType::Directory => entry::is_bare(dir, name),
+        FileType::Directory => dirent::is_bare(dir, name),
         _ => Ok(false),
     }
 }
 
 /// What came of taking a lock from its holder.
-enum Seized {
-    Mine(Made),
+enum TakeoverResult {
+    Mine(Created),
     /// Its holder keeps it.
     Held,
     /// It is to be taken, but somebody else has the directory locked.
@@ -291,17 +318,17 @@ enum Seized {
 }
 
 /// Takes the lock that was `seen` from its holder, and holds it.
-fn seize<F: Form>(
+fn take_over<F: MarkerFormat>(
     form: &F,
     dir: &File,
-    name: &Name,
-    seen: &Seen,
-    victim: Victim,
-    mine: &Claim,
-) -> io::Result<Seized> {
+    name: &Marker,
+    seen: &EntryStat,
+    victim: Takeover,
+    mine: &OwnerRecord,
+) -> io::Result<TakeoverResult> {
     let name = name.name();
     let one = form.is_one(seen.kind());
-    if let Victim::Stale(age) = victim {
+    if let Takeover::Stale(age) = victim {
         let dead = || -> io::Result<bool> {
             let claim = form.claim(dir, name, seen)?;
             Ok(claim.is_some_and(|claim| claim.is_dead(dir)))
@@ -309,30 +336,30 @@ fn seize<F: Form>(
         let old = || age.is_some_and(|age| seen.age() >= age);
         let stale = one && (dead()? || old()) && is_no_more(form, dir, name, seen)?;
         if !stale {
-            return Ok(Seized::Held);
+            return Ok(TakeoverResult::Held);
         }
     }
     let _guard = match victim {
-        Victim::Stale(_) => match Guard::of(dir, PATIENCE) {
+        Takeover::Stale(_) => match DirLock::of(dir, PATIENCE) {
             Ok(Some(guard)) => Some(guard),
-            Ok(None) => return Ok(Seized::Busy),
-            Err(_) => return Ok(Seized::Held),
+            Ok(None) => return Ok(TakeoverResult::Busy),
+            Err(_) => return Ok(TakeoverResult::Held),
         },
-        Victim::Anybody => match Guard::of(dir, MUCH_PATIENCE) {
-            Ok(None) => return Ok(Seized::Busy),
+        Takeover::Anybody => match DirLock::of(dir, MUCH_PATIENCE) {
+            Ok(None) => return Ok(TakeoverResult::Busy),
             // Where there is no guard, nobody breaks a lock unless by hand.
             guard => guard.ok().flatten(),
         },
     };
     if !seen.is_at(dir, name) {
-        return Ok(Seized::Gone);
+        return Ok(TakeoverResult::Gone);
     }
     let aside = mine.unique_name();
-    let made = form.make(dir, &aside, mine)?;
+    let created = form.make(dir, &aside, mine)?;
     let undo = || -> io::Result<()> {
-        match Seen::at(dir, &aside)? {
-            Some(own) if form.is(dir, &aside, &own, &made)? => {
-                form.clear(dir, &aside, &own, Some(&made))
+        match EntryStat::at(dir, &aside)? {
+            Some(own) if form.is(dir, &aside, &own, &created)? => {
+                form.clear(dir, &aside, &own, Some(&created))
             }
             _ => Ok(()),
         }
@@ -341,16 +368,16 @@ fn seize<F: Form>(
         Ok(()) => {}
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             undo()?;
-            return Ok(Seized::Gone);
+            return Ok(TakeoverResult::Gone);
         }
         // Not possible there.
         Err(_) => {
             undo()?;
             return match victim {
-                Victim::Stale(_) => Ok(Seized::Held),
-                Victim::Anybody => {
+                Takeover::Stale(_) => Ok(TakeoverResult::Held),
+                Takeover::Anybody => {
                     remove(form, dir, name, seen)?;
-                    Ok(Seized::Gone)
+                    Ok(TakeoverResult::Gone)
                 }
             };
         }
@@ -360,34 +387,34 @@ fn seize<F: Form>(
         // into that, it stays under this name.
         let _ = remove(form, dir, &aside, seen);
         let _ = tidy(dir);
-        return Ok(Seized::Mine(made));
+        return Ok(TakeoverResult::Mine(created));
     }
     // If what we put there is gone by now, there is nothing to exchange it with.
     if sys::exchange(dir, &aside, name).is_err() {
         sys::rename_new(dir, &aside, name)?;
     }
     undo()?;
-    Ok(Seized::Gone)
+    Ok(TakeoverResult::Gone)
 }
 
 /// Removes what breakers left beside the locks of a directory who died in the midst of it.
 fn tidy(dir: &File) -> io::Result<()> {
     let mut linked = Vec::new();
-    for name in entry::names(dir)? {
-        if !Claim::of_own_name(&name).is_some_and(|claim| claim.is_dead(dir)) {
+    for name in dirent::names(dir)? {
+        if !OwnerRecord::of_own_name(&name).is_some_and(|claim| claim.is_dead(dir)) {
             continue;
         }
-        if let Some(left) = Seen::at(dir, &name)? {
+        if let Some(left) = EntryStat::at(dir, &name)? {
             match left.kind() {
                 // Somebody may have put more into it.
-                FileType::Directory => entry::remove_bare(dir, &name)?,
+                FileType::Directory => dirent::remove_bare(dir, &name)?,
                 FileType::RegularFile if left.stat.st_nlink > 1 => linked.push((name, left)),
                 _ => unlinkat(dir, &name, AtFlags::empty())?,
             }
         }
     }
     for (name, left) in &linked {
-        let same = |(_, other): &&(_, Seen)| other.is(&left.stat);
+        let same = |(_, other): &&(_, EntryStat)| other.is(&left.stat);
         let names = linked.iter().filter(same).count() as u64;
         #[allow(clippy::unnecessary_cast, reason = "of other widths on other systems")]
         let links = left.stat.st_nlink as u64;
@@ -410,23 +437,28 @@ fn removed(clear: io::Result<()>) -> io::Result<bool> {
 
 /// Removes a lock of ours where somebody might be breaking it at this moment: looks at it once
 /// more when it has lost its name. Answers `false` if it had been broken.
-fn withdraw<F: Form>(form: &F, dir: &File, name: &OsStr, made: &Made) -> io::Result<bool> {
-    let aside = Claim::mine().unique_name();
+fn unlink_own<F: MarkerFormat>(
+    form: &F,
+    dir: &File,
+    name: &OsStr,
+    created: &Created,
+) -> io::Result<bool> {
+    let aside = OwnerRecord::mine().unique_name();
     match renameat(dir, name, dir, &aside) {
         Ok(()) => {}
         Err(Errno::NOENT) => return Ok(false),
         Err(e) => return Err(e.into()),
     }
-    let mine = || -> io::Result<Option<Seen>> {
-        match Seen::glance(dir, &aside)? {
-            Some(seen) if form.is(dir, &aside, &seen, made)? => Ok(Some(seen)),
+    let mine = || -> io::Result<Option<EntryStat>> {
+        match EntryStat::glance(dir, &aside)? {
+            Some(seen) if form.is(dir, &aside, &seen, created)? => Ok(Some(seen)),
             _ => Ok(None),
         }
     };
     match mine() {
         Ok(Some(seen)) => {
             // Nobody is in the way of others by what is left of it.
-            let _ = form.clear(dir, &aside, &seen, Some(made));
+            let _ = form.clear(dir, &aside, &seen, Some(created));
             Ok(true)
         }
         other => {
@@ -438,17 +470,17 @@ fn withdraw<F: Form>(form: &F, dir: &File, name: &OsStr, made: &Made) -> io::Res
 }
 
 /// Removes somebody else's lock, of whatever form.
-fn remove<F: Form>(form: &F, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<()> {
+fn remove<F: MarkerFormat>(form: &F, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<()> {
     match seen.kind() {
         kind if form.is_one(kind) => form.clear(dir, name, seen, None),
-        FileType::Directory => entry::remove_bare(dir, name),
+        FileType::Directory => dirent::remove_bare(dir, name),
         _ => Ok(unlinkat(dir, name, AtFlags::empty())?),
     }
 }
 
-fn parts(site: &Site) -> io::Result<(&File, &Name)> {
-    let name = site.as_name().ok_or(io::ErrorKind::InvalidInput)?;
-    Ok((&site.file, name))
+fn parts(object: &LockObject) -> io::Result<(&File, &Marker)> {
+    let name = object.as_marker().ok_or(io::ErrorKind::InvalidInput)?;
+    Ok((&object.file, name))
 }
 
 #[cfg(test)]
@@ -459,25 +491,29 @@ mod tests {
     use crate::protocol::pid_file::PidFile;
 
     /// A directory, and in it a lock of the first that the second has taken since.
-    fn taken() -> (tempfile::TempDir, File, [Made; 2], Seen) {
+    fn taken() -> (tempfile::TempDir, File, [Created; 2], EntryStat) {
         let folder = tempfile::tempdir().expect("a folder");
         let dir = sys::open_dir(folder.path()).expect("a directory");
         let name = OsStr::new("lock");
-        let make = || PidFile.make(&dir, name, &Claim::mine()).expect("a lock");
+        let make = || {
+            PidFile
+                .make(&dir, name, &OwnerRecord::mine())
+                .expect("a lock")
+        };
         let first = make();
-        let seen = Seen::at(&dir, name).expect("a look").expect("a lock");
+        let seen = EntryStat::at(&dir, name).expect("a look").expect("a lock");
         unlinkat(&dir, name, AtFlags::empty()).expect("its end");
-        let made = [first, make()];
-        (folder, dir, made, seen)
+        let created = [first, make()];
+        (folder, dir, created, seen)
     }
 
-    fn is_there(dir: &File, made: &Made) -> bool {
-        let seen = Seen::at(dir, OsStr::new("lock")).expect("a look");
-        let others = entry::names(dir).expect("a look");
+    fn is_there(dir: &File, created: &Created) -> bool {
+        let seen = EntryStat::at(dir, OsStr::new("lock")).expect("a look");
+        let others = dirent::names(dir).expect("a look");
         others.len() == 1
             && seen.is_some_and(|seen| {
                 PidFile
-                    .is(dir, OsStr::new("lock"), &seen, made)
+                    .is(dir, OsStr::new("lock"), &seen, created)
                     .expect("a look")
             })
     }
@@ -486,20 +522,20 @@ mod tests {
     fn who_withdraws_too_late_puts_it_back() {
         let (_folder, dir, [first, second], _) = taken();
         let name = OsStr::new("lock");
-        assert!(!withdraw(&PidFile, &dir, name, &first).expect("an answer"));
+        assert!(!unlink_own(&PidFile, &dir, name, &first).expect("an answer"));
         assert!(is_there(&dir, &second));
-        assert!(withdraw(&PidFile, &dir, name, &second).expect("an answer"));
-        assert!(entry::names(&dir).expect("a look").is_empty());
+        assert!(unlink_own(&PidFile, &dir, name, &second).expect("an answer"));
+        assert!(dirent::names(&dir).expect("a look").is_empty());
     }
 
     #[test]
     fn who_breaks_too_late_leaves_it() {
         let (_folder, dir, [_, second], seen) = taken();
-        let site = Site::name(dir.try_clone().expect("another"), "lock".into(), None);
-        let name = site.as_name().expect("a name");
-        let mine = Claim::mine();
-        let seized = seize(&PidFile, &dir, name, &seen, Victim::Anybody, &mine);
-        assert!(matches!(seized, Ok(Seized::Gone)));
+        let object = LockObject::marker(dir.try_clone().expect("another"), "lock".into(), None);
+        let name = object.as_marker().expect("a name");
+        let mine = OwnerRecord::mine();
+        let seized = take_over(&PidFile, &dir, name, &seen, Takeover::Anybody, &mine);
+        assert!(matches!(seized, Ok(TakeoverResult::Gone)));
         assert!(is_there(&dir, &second));
     }
 
@@ -507,24 +543,37 @@ mod tests {
     #[derive(Debug, Default)]
     struct Broken(AtomicBool);
 
-    impl Form for Broken {
+    impl MarkerFormat for Broken {
         fn suffix(&self) -> &'static str {
             PidFile.suffix()
         }
 
-        fn make(&self, dir: &File, name: &OsStr, claim: &Claim) -> io::Result<Made> {
+        fn make(&self, dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created> {
             PidFile.make(dir, name, claim)
         }
 
-        fn claim(&self, dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Claim>> {
+        fn claim(
+            &self,
+            dir: &File,
+            name: &OsStr,
+            seen: &EntryStat,
+        ) -> io::Result<Option<OwnerRecord>> {
             PidFile.claim(dir, name, seen)
         }
 
-        fn is(&self, dir: &File, name: &OsStr, seen: &Seen, made: &Made) -> io::Result<bool> {
-            let is = PidFile.is(dir, name, seen, made);
+        fn is(
+            &self,
+            dir: &File,
+            name: &OsStr,
+            seen: &EntryStat,
+            created: &Created,
+        ) -> io::Result<bool> {
+            let is = PidFile.is(dir, name, seen, created);
             if !self.0.swap(true, Ordering::SeqCst) {
                 unlinkat(dir, name, AtFlags::empty()).expect("its end");
-                PidFile.make(dir, name, &Claim::mine()).expect("a lock");
+                PidFile
+                    .make(dir, name, &OwnerRecord::mine())
+                    .expect("a lock");
             }
             is
         }
@@ -538,11 +587,13 @@ mod tests {
         let stranger = sys::open_dir(folder.path()).expect("a directory");
         fs4::FileExt::lock(&stranger).expect("its lock");
         let name = OsStr::new("lock");
-        let made = PidFile.make(&dir, name, &Claim::mine()).expect("a lock");
-        let site = Site::name(dir, name.into(), None);
-        *site.as_name().expect("a name").made() = Some(made);
-        Broken::default().unlock(&site).expect("a release");
-        let names = entry::names(&site.file).expect("a look");
+        let created = PidFile
+            .make(&dir, name, &OwnerRecord::mine())
+            .expect("a lock");
+        let object = LockObject::marker(dir, name.into(), None);
+        *object.as_marker().expect("a name").created() = Some(created);
+        Broken::default().unlock(&object).expect("a release");
+        let names = dirent::names(&object.file).expect("a look");
         assert_eq!(names, [name], "the next one's lock is gone");
     }
 }

@@ -8,21 +8,21 @@ use wasmtime::component::{Resource, ResourceTableError};
 
 use super::bindings::api;
 use super::{LocketCtx, LocketCtxView};
-use locket::sandbox::{Handle, Hold, Lock};
+use locket::sandbox::{GuestGuard, GuestLock, HandlePermit};
 use locket::{Error, ErrorKind};
 use locket::{LostReason, Mode, OnRelease, Protocol, Scope, State};
 
 /// A lock file of a guest: what lies behind the resource `lock-file`.
 #[derive(Debug)]
 pub struct LockFile {
-    pub(super) lock: Lock,
+    pub(super) lock: GuestLock,
 }
 
 /// A hold of a guest: what lies behind the resource `guard`.
 #[derive(Debug)]
 pub struct Guard {
-    pub(super) hold: Hold,
-    pub(super) _handle: Handle,
+    pub(super) hold: GuestGuard,
+    pub(super) _handle: HandlePermit,
 }
 
 /// Why a call of a guest failed: a case of the `error` of the interface, or a fault of the host,
@@ -277,12 +277,12 @@ impl api::HostLockFile for LocketCtxView<'_> {
 }
 
 /// What every acquire begins with.
-pub(super) fn begin(lock: &Lock, mode: api::Mode, wait: Option<api::Milliseconds>) {
+pub(super) fn begin(lock: &GuestLock, mode: api::Mode, wait: Option<api::Milliseconds>) {
     tracing::trace!(target: "locket", path = lock.path(), ?mode, ?wait, "acquire");
 }
 
 /// What a plain acquire does with the hold that it got.
-pub(super) fn keep(lock: &Lock, hold: Hold) -> api::Grant {
+pub(super) fn keep(lock: &GuestLock, hold: GuestGuard) -> api::Grant {
     tracing::trace!(target: "locket", path = lock.path(), "granted");
     let granted = grant(hold.valid_for());
     hold.keep();

@@ -10,18 +10,18 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, FileType, Mode as Permissions, OFlags, Stat, openat, statat, unlinkat};
 use rustix::io::Errno;
 
-use crate::site::Made;
+use crate::object::Created;
 use crate::sys;
 
 /// What has a name, at a time.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct EntryStat {
     pub(super) stat: Stat,
     /// Keeps its number from being given to another.
     _pin: Option<File>,
 }
 
-impl Seen {
+impl EntryStat {
     /// What has the name, without following it.
     pub(super) fn at(dir: &File, name: &OsStr) -> io::Result<Option<Self>> {
         let pin = match sys::pin(dir, name) {
@@ -100,7 +100,7 @@ pub(super) fn make_file(
     name: &OsStr,
     content: &[u8],
     permissions: u32,
-) -> io::Result<Made> {
+) -> io::Result<Created> {
     let permissions = Permissions::from_raw_mode(permissions as _);
     let file = match sys::nameless_file(dir, permissions) {
         Ok(mut file) => {
@@ -126,14 +126,14 @@ pub(super) fn make_file(
             file
         }
     };
-    Ok(Made {
-        mark: OsString::new(),
+    Ok(Created {
+        token: OsString::new(),
         pin: Some(file),
     })
 }
 
 /// The content of a lock file, if it is no longer than any that a holder writes.
-pub(super) fn read_file(dir: &File, name: &OsStr, seen: &Seen) -> io::Result<Option<Vec<u8>>> {
+pub(super) fn read_file(dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<Vec<u8>>> {
     const LONGEST: u64 = 1024;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match openat(dir, name, flags, Permissions::empty()) {

@@ -14,19 +14,19 @@ use crate::sys::Identity;
 
 /// What a lock is kept on, open, and what this engine holds there.
 #[derive(Debug)]
-pub(crate) struct Site {
+pub(crate) struct LockObject {
     /// The lock file. Where the lock is a name, the directory that the name is in.
     pub(crate) file: File,
     /// Whether the file is open for writing, without which there is no exclusive record lock.
     pub(crate) writable: bool,
     /// Boxed, since most locks have none.
-    name: Option<Box<Name>>,
+    name: Option<Box<Marker>>,
 }
 
 /// An open lock.
 #[derive(Debug)]
-pub(crate) struct Opened {
-    pub(crate) site: Site,
+pub(crate) struct OpenLock {
+    pub(crate) object: LockObject,
     /// That of the file of the site; of a row that of its database.
     pub(crate) identity: Identity,
     /// Whether it lies on a network file system.
@@ -35,11 +35,11 @@ pub(crate) struct Opened {
 
 /// Where a protocol keeps the lock of a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Place {
+pub(crate) enum Location {
     /// On the file itself.
     File,
     /// As a name in the file's directory.
-    Name(OsString),
+    Marker(OsString),
     /// As a row of a database, under the file's absolute path with this in place of its name.
     #[cfg_attr(
         not(feature = "sqlite"),
@@ -50,23 +50,23 @@ pub(crate) enum Place {
 
 /// A lock that exists when its name does.
 #[derive(Debug)]
-pub(crate) struct Name {
+pub(crate) struct Marker {
     name: OsString,
     /// Where the name is a row of a database: that.
     pub(crate) database: Option<PathBuf>,
-    made: Mutex<Option<Made>>,
+    created: Mutex<Option<Created>>,
 }
 
 /// What was made to take a lock.
 #[derive(Debug)]
-pub(crate) struct Made {
+pub(crate) struct Created {
     /// Who made it, in words that nobody used before; empty where the pin tells it from others.
-    pub(crate) mark: OsString,
+    pub(crate) token: OsString,
     /// Keeps the number of the thing that was made from being given to another.
     pub(crate) pin: Option<File>,
 }
 
-impl Site {
+impl LockObject {
     pub(crate) fn file(file: File, writable: bool) -> Self {
         Self {
             file,
@@ -75,11 +75,11 @@ impl Site {
         }
     }
 
-    pub(crate) fn name(dir: File, name: OsString, database: Option<PathBuf>) -> Self {
-        let name = Name {
+    pub(crate) fn marker(dir: File, name: OsString, database: Option<PathBuf>) -> Self {
+        let name = Marker {
             name,
             database,
-            made: Mutex::default(),
+            created: Mutex::default(),
         };
         Self {
             file: dir,
@@ -89,17 +89,17 @@ impl Site {
     }
 
     /// The name that is the lock, if it is one.
-    pub(crate) fn as_name(&self) -> Option<&Name> {
+    pub(crate) fn as_marker(&self) -> Option<&Marker> {
         self.name.as_deref()
     }
 }
 
-impl Name {
+impl Marker {
     pub(crate) fn name(&self) -> &OsStr {
         &self.name
     }
 
-    pub(crate) fn made(&self) -> MutexGuard<'_, Option<Made>> {
-        lock(&self.made)
+    pub(crate) fn created(&self) -> MutexGuard<'_, Option<Created>> {
+        lock(&self.created)
     }
 }
