@@ -1,8 +1,8 @@
-//! Acquire and release: an engine, its handles, and the guards they give out.
+//! Acquire and release: an engine, its handles and their guards.
 //!
-//! The route of one acquire is [`AcquireState::step`]: enter the queue of the file, wait for a turn,
-//! make sure that the path still leads to the file that was locked. Blocking callers and tasks
-//! take the same route; they differ in who calls it again, and in who waits in the kernel.
+//! [`AcquireState::step`] drives one acquire: enter the queue of the file, wait for the turn, check
+//! that the path still leads to the file that was locked. Blocking callers and tasks take the same
+//! route. They differ in what calls `step` again, and in which thread waits in the kernel.
 
 use std::fmt;
 use std::future::{self, Future};
@@ -34,11 +34,11 @@ use crate::waiter::{KernelWait, WaiterPool};
 use crate::watch::Watcher;
 use crate::{Guarantee, Holder, LostReason, Mode, OnRelease, Protocol, Scope, State, sys};
 
-/// Locks files, and knows who in this process holds and awaits which.
+/// Locks files, and knows which owners in this process hold and await which lock.
 ///
-/// Everything that shall take turns within one process belongs to one engine: it makes two
-/// spellings of one file one lock and keeps the order of arrival. Two engines are to each other
-/// like two processes. Clones are the same engine.
+/// Use one engine for everything in a process that must take turns: it treats two spellings of one
+/// path as one lock and keeps the order of arrival. Two engines exclude each other like two
+/// processes. Clones are the same engine.
 ///
 /// ```
 /// use locket::{Engine, Mode};
@@ -81,50 +81,49 @@ impl Default for EngineBuilder {
 }
 
 impl EngineBuilder {
-    /// How often in a row, and for how long, a lock is handed on among the waiters of this
-    /// engine before other processes get their turn: `limit` times, or until somebody in here has
-    /// been waiting for `time`, whichever ends first, and one hold more where it ends during a
-    /// hold. By default 32 times or 1 ms; at most 1,000 times or 1 s, since others would starve.
-    /// When it is over, the next waiter takes its place in the kernel's queue before the lock goes
-    /// back. With a limit of 0 that is so at every release.
+    /// How often in a row, and for how long, this engine hands a lock on among its own waiters
+    /// before other processes get their turn: `limit` times, or until one of its waiters has been
+    /// waiting for `time`, whichever comes first. If the bound is reached during a hold, one more
+    /// follows. The default is 32 times or 1 ms; the maximum is 1,000 times or 1 s, since others
+    /// would starve. Once the bound is reached, the next waiter takes its place in the kernel's
+    /// queue before the lock goes back. With a limit of 0, every release does so.
     pub fn hand_off(mut self, limit: u32, time: Duration) -> Self {
         self.hand_off_limit = limit.min(1000);
         self.hand_off_time = time.min(Duration::from_secs(1));
         self
     }
 
-    /// How many threads may wait in the kernel at a time on behalf of tasks: one for each file
-    /// that a task of this engine awaits. By default 512. Files beyond that are tried every
-    /// 10 ms, or more seldom if there are many: 1,000 of them every 110 ms, which takes 2 % of one
-    /// processor. So are those for which a wait cannot be had otherwise, for want of a descriptor
-    /// or because the file may not be opened again.
+    /// How many threads may wait in the kernel at a time on behalf of tasks: one for each file that
+    /// a task of this engine awaits. The default is 512. Further files are polled every 10 ms, or
+    /// less often if there are many: 1,000 of them every 110 ms, which uses 2 % of one processor.
+    /// The same applies if no descriptor is available, or if the file may not be reopened.
     pub fn helper_threads(mut self, limit: usize) -> Self {
         self.helper_threads = limit;
         self
     }
 
-    /// Leaves a lock alone for `length` each time this engine has had it for `after` without
-    /// such a pause, for the sake of those whom a fair queue does not help: programs that poll for
-    /// it, and a writer elsewhere whom overlapping readers in here would keep out. Acquires wait
-    /// for the end of the pause, except those with a timeout of zero, which get what they find.
-    /// None by default; `length` is at most 1 s.
+    /// Leaves a lock alone for `length` each time this engine has had it for `after` without such a
+    /// pause. This helps those that a fair queue does not: programs that poll for the lock, and a
+    /// writer elsewhere that overlapping readers in this engine would keep out. Acquires wait for
+    /// the end of the pause, except those with a timeout of zero, which try at once. Off by
+    /// default; `length` is at most 1 s.
     pub fn fairness_pause(mut self, after: Duration, length: Duration) -> Self {
         let length = length.min(Duration::from_secs(1));
         self.fairness_pause = Some(Pause { after, length });
         self
     }
 
-    /// The number of the signal that ends waits in the kernel, sent to the waiting thread and to
-    /// no other. Its handler, which does nothing, is installed by this call. By default
-    /// `SIGSTKFLT`, or the first from `SIGRTMIN + 8` on, if that has a handler when the first wait
-    /// begins; the C library and Go reserve others for themselves. On macOS `SIGEMT`, else
-    /// `SIGINFO`. Windows has no signals, and no need of one.
+    /// The number of the signal that interrupts waits in the kernel. It is sent only to the waiting
+    /// thread. This call installs its handler, which does nothing. The default is `SIGSTKFLT`, or
+    /// the first free signal from `SIGRTMIN + 8` on if `SIGSTKFLT` has a handler when the first
+    /// wait begins; the C library and Go reserve others. On macOS it is `SIGEMT`, else `SIGINFO`.
+    /// Windows has no signals and needs none.
     ///
     /// # Errors
     ///
-    /// [`AddrInUse`](std::io::ErrorKind::AddrInUse) where the signal has a handler already;
-    /// [`InvalidInput`](std::io::ErrorKind::InvalidInput) where it can have none, and for a
-    /// real-time signal, which fails to be sent while the user has too many of them pending.
+    /// [`AddrInUse`](std::io::ErrorKind::AddrInUse) if the signal already has a handler;
+    /// [`InvalidInput`](std::io::ErrorKind::InvalidInput) if it cannot have one, and for a
+    /// real-time signal, which cannot be sent while the user has too many of them pending.
     #[cfg(unix)]
     pub fn wake_signal(mut self, number: i32) -> std::io::Result<Self> {
         #[cfg(target_os = "linux")]
@@ -135,7 +134,7 @@ impl EngineBuilder {
         Ok(self)
     }
 
-    /// The engine. Starts no thread until one is needed.
+    /// Builds the engine. It starts no thread until one is needed.
     pub fn build(self) -> Engine {
         Engine {
             context: Arc::new(Context {
@@ -168,7 +167,7 @@ pub struct Options {
     threaded: bool,
     stale_after: Option<Duration>,
     database: Option<PathBuf>,
-    /// Opens the file for writing when a lock needs that, and not before.
+    /// Opens the file for writing only when a lock needs it.
     late_write: bool,
 }
 
@@ -189,20 +188,20 @@ impl Default for Options {
 }
 
 impl Options {
-    /// As [`Engine::open`] has them: the native protocol; the file is created where it is
-    /// missing, and stays.
+    /// The options of [`Engine::open`]: the native protocol; the file is created if it is missing,
+    /// and stays.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The protocol. On a network file system [`Protocol::Native`] comes down to
-    /// [`Protocol::Flock`], since the two lock families are one there.
+    /// The protocol. On a network file system [`Protocol::Native`] means [`Protocol::Flock`], since
+    /// the two lock families are one there.
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.protocol = protocol;
         self
     }
 
-    /// What becomes of the lock file on release.
+    /// What happens to the lock file on release.
     pub fn on_release(mut self, on_release: OnRelease) -> Self {
         self.on_release = on_release;
         self
@@ -215,7 +214,7 @@ impl Options {
         self
     }
 
-    /// Promises that no program removes or replaces the file while this lock is in use, which saves
+    /// Promises that no program removes or replaces the file while this lock is in use. This saves
     /// the check after every grant and before every release. Off by default. For an [existence
     /// lock](Protocol::is_existence_lock), the promise is about the entry that is the lock.
     pub fn pinned(mut self, pinned: bool) -> Self {
@@ -223,15 +222,15 @@ impl Options {
         self
     }
 
-    /// Takes the lock away after this time if it was not released; the holder learns it by
-    /// [`State::Lost`]. None by default.
+    /// Takes the lock away after this time if it has not been released; the holder then sees
+    /// [`State::Lost`]. Unlimited by default.
     pub fn max_hold(mut self, max_hold: Option<Duration>) -> Self {
         self.max_hold = max_hold;
         self
     }
 
-    /// Makes each thread an owner of its own, as pylockfile's `threaded` does: what one acquired,
-    /// another may release by its [`Guard`], and not by [`LockFile::release`]. Off by default: the
+    /// Makes each thread an owner of its own, as pylockfile's `threaded` does: another thread can
+    /// release a lock by its [`Guard`], but not by [`LockFile::release`]. Off by default: the
     /// process is the owner.
     pub fn threaded(mut self, threaded: bool) -> Self {
         self.threaded = threaded;
@@ -239,8 +238,8 @@ impl Options {
     }
 
     /// Also takes over an [existence lock](Protocol::is_existence_lock) whose holder is alive, once
-    /// the lock is that old by the time of its last change. None by default: then only the lock of a
-    /// holder that is proven dead is taken over. Has no effect on kernel locks.
+    /// the lock's last change is that long ago. By default, only the lock of a holder that is
+    /// proven dead is taken over. Has no effect on kernel locks.
     pub fn stale_after(mut self, age: Option<Duration>) -> Self {
         self.stale_after = age;
         self
@@ -257,14 +256,14 @@ impl Options {
         self.create
     }
 
-    /// Whether the file is to be open for writing from the start.
+    /// Whether the file must be open for writing from the start.
     pub(crate) fn writes(&self) -> bool {
         let removes = self.on_release == OnRelease::Remove;
         removes || self.protocol.backend().needs_write() && !self.late_write
     }
 
-    /// The database for [`Protocol::Sqlite`], which has none by default. It is created where it is
-    /// missing; so is the table in it. Nobody in this process may have it open by another copy of
+    /// The database for [`Protocol::Sqlite`], which has none by default. The database and its table
+    /// are created if they are missing. Nothing in this process may open it through another copy of
     /// the SQLite library than this crate's.
     pub fn database(mut self, path: impl Into<PathBuf>) -> Self {
         self.database = Some(path.into());
@@ -273,7 +272,7 @@ impl Options {
 }
 
 impl Engine {
-    /// An engine with default settings.
+    /// Creates an engine with default settings.
     pub fn new() -> Self {
         EngineBuilder::default().build()
     }
@@ -305,7 +304,7 @@ impl Engine {
         self.open_target(lock_path, path.to_owned(), options, Owner(OwnerId::PROCESS))
     }
 
-    /// Opens a lock for an owner; `path` is the name by which errors call it.
+    /// Opens a lock for an owner; errors name it by `path`.
     pub(crate) fn open_target(
         &self,
         lock_path: LockPath,
@@ -344,10 +343,10 @@ impl Engine {
         })
     }
 
-    /// Takes the lock of the file at `path` away from whoever holds it, in whatever protocol it
-    /// is held, and tells which that was. A lock that does not name its holder is left alone, and
-    /// so is a file with no more than a number in it, which may be anything: that takes
-    /// [`LockFile::break_lock`] with the right protocol.
+    /// Takes the lock of the file at `path` away from its holder, in whatever protocol it is held,
+    /// and returns that protocol. It leaves alone a lock that does not name its holder, and a file
+    /// that contains only a number, which may be anything: use [`LockFile::break_lock`] with the
+    /// right protocol for those.
     ///
     /// # Errors
     ///
@@ -389,7 +388,7 @@ impl Engine {
         self.context.registry.guests.keep_out(database)
     }
 
-    /// A new owner, called `label` in what others are told of it.
+    /// Creates an owner, shown to others as `label`.
     #[cfg(feature = "sandbox")]
     pub(crate) fn owner(&self, label: Option<&str>) -> Owner {
         Owner(self.context.registry.owner(label))
@@ -402,7 +401,7 @@ impl Engine {
     }
 }
 
-/// Breaks the lock of a file in the first protocol in which it is held for certain.
+/// Breaks the lock of a file in the first protocol in which it certainly is held.
 pub(crate) fn break_any(
     path: &Path,
     protocols: impl Iterator<Item = Protocol>,
@@ -411,7 +410,7 @@ pub(crate) fn break_any(
     let (mut free, mut held, mut nothing) = (None, None, None);
     let mut locked = false;
     for protocol in protocols {
-        // What the kernel locks is a file of somebody's, whatever is in it.
+        // A file with a kernel lock belongs to a program, whatever is in it.
         if locked && matches!(protocol, Protocol::PidFile | Protocol::Soft) {
             continue;
         }
@@ -442,7 +441,7 @@ impl Default for Engine {
 struct Context {
     registry: Registry,
     services: Arc<Services>,
-    /// The one that built the engine.
+    /// The process that built the engine.
     process: sys::Process,
 }
 
@@ -467,7 +466,7 @@ impl Context {
     }
 }
 
-/// Whose locks they are.
+/// The owner of a set of locks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Owner(OwnerId);
 
@@ -491,19 +490,19 @@ impl Drop for Territory {
 /// What the owner of a lock does while it waits for it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Suspends {
-    /// Goes on, and may release what it waits for. So does this process: any thread of it can
-    /// release what another acquired, so that no acquire in it can be told to be hopeless.
+    /// It keeps running, and may release what it waits for. This process does: any of its threads
+    /// can release what another acquired, so none of its acquires is provably hopeless.
     Nothing,
-    /// Nothing. `may_block_others` says whether it holds or awaits something else, for which others may be
-    /// waiting.
+    /// It is suspended. `may_block_others`: it holds or awaits something else, for which others may
+    /// be waiting.
     #[cfg_attr(not(feature = "sandbox"), expect(dead_code, reason = "guests only"))]
     Owner { may_block_others: bool },
 }
 
 /// A handle on the lock of one file.
 ///
-/// All handles that a process opens on one file through one [`Engine`] are one lock: what one
-/// acquired, any other may [`release`](Self::release), from any thread. Clones are the same
+/// All handles that a process opens on one file through one [`Engine`] are one lock: any of them
+/// may [`release`](Self::release) what another acquired, from any thread. Clones are the same
 /// handle. Dropping a handle releases nothing; dropping a [`Guard`] does.
 #[derive(Clone)]
 pub struct LockFile {
@@ -512,16 +511,16 @@ pub struct LockFile {
 
 struct Handle {
     context: Arc<Context>,
-    /// Its owner, unless each thread is one.
+    /// The owner, unless each thread is one.
     owner: OwnerId,
     number: u64,
     lock_path: Arc<LockPath>,
     path: PathBuf,
     options: Options,
     queue: Mutex<Arc<LockQueue>>,
-    /// Those of the files to which the path led before, as long as somebody is in them.
+    /// The queues of the files to which the path led before, as long as they are in use.
     previous_queues: Mutex<Vec<Weak<LockQueue>>>,
-    /// How often waits were withdrawn.
+    /// How often waits were canceled.
     cancel_generation: AtomicU64,
 }
 
@@ -534,7 +533,7 @@ impl Drop for Handle {
 }
 
 impl Handle {
-    /// Who the calling thread is to this lock.
+    /// How the calling thread appears to this lock.
     fn requester(&self) -> Requester {
         let owner = if self.options.threaded {
             OwnerId::thread()
@@ -551,14 +550,14 @@ impl Handle {
         Arc::clone(&lock(&self.queue))
     }
 
-    /// Opens the path anew, after it came to lead to another file, or in another way.
+    /// Opens the path again: because it leads to another file now, or to open it in another way.
     fn reopen(&self, open: impl Fn(&LockPath) -> std::io::Result<OpenLock>) -> Result<()> {
         let open_lock = open(&self.lock_path).map_err(|e| self.os(e))?;
         let queue = self.context.queue(open_lock);
         if Arc::ptr_eq(&queue, &self.queue()) {
             return Ok(());
         }
-        // At every moment each queue in which somebody waits is in one place or the other.
+        // At every moment, each queue with a waiter is in one place or the other.
         let mut previous_queues = lock(&self.previous_queues);
         previous_queues.retain(|queue| queue.strong_count() > 0);
         previous_queues.push(Arc::downgrade(&self.queue()));
@@ -568,13 +567,13 @@ impl Handle {
         Ok(())
     }
 
-    /// Withdraws the waits that `concerns` selects, whichever file they are for, and takes their
-    /// holds away if there is a reason to.
+    /// Cancels the waits that `concerns` selects, whichever file they are for. With a `reason`,
+    /// also takes the selected holds away.
     fn revoke(&self, reason: Option<LostReason>, concerns: impl Fn(Requester) -> bool) {
         if self.context.forked() {
             return;
         }
-        // Whoever is between two queues at this moment sees it.
+        // An acquire that is between two queues at this moment sees it.
         self.cancel_generation.fetch_add(1, Ordering::SeqCst);
         let previous_queues = lock(&self.previous_queues);
         let mut queues: Vec<_> = previous_queues.iter().filter_map(Weak::upgrade).collect();
@@ -609,13 +608,13 @@ impl Handle {
         }
     }
 
-    /// What to remove on release, and is not removed by it anyway.
+    /// What to remove on release, unless the release removes it anyway.
     fn remove(&self) -> Option<&Arc<LockPath>> {
         let remove = self.options.on_release == OnRelease::Remove;
         (remove && !self.options.protocol.is_existence_lock()).then_some(&self.lock_path)
     }
 
-    /// The queue of the file to which the path leads now; none if there is none.
+    /// The queue of the file to which the path leads now, if there is one.
     fn current(&self) -> Result<Option<Arc<LockQueue>>> {
         self.refuse_forked()?;
         let queue = self.queue();
@@ -642,25 +641,25 @@ impl LockFile {
         self.handle.options.protocol
     }
 
-    /// Acquires the lock: at once if it is free, otherwise waits for its turn, at most for
-    /// `timeout` (`None`: for ever; zero: one try). The timeout is one for the whole call, on
-    /// the monotonic clock. The wait takes up the calling thread and costs no processor time.
+    /// Acquires the lock. If it is not free, waits for its turn for at most `timeout`. `None` waits
+    /// indefinitely; zero tries once. The timeout covers the whole call and is measured on the
+    /// monotonic clock. The wait blocks the calling thread and uses no processor time.
     ///
-    /// It does not know which thread asks: a thread that waits for a lock that it holds itself
-    /// waits until another releases it.
+    /// The lock does not know which thread asks: a thread that waits for a lock that it holds
+    /// itself waits until another thread releases it.
     ///
     /// # Errors
     ///
     /// [Would block](Error::is_would_block) with a timeout of zero, otherwise
-    /// [timeout](Error::is_timeout); [canceled](Error::is_canceled); [denied](Error::is_denied)
-    /// for an exclusive lock of a file that may only be read; and all of [`Engine::open`] where
-    /// the file was removed in the meantime.
+    /// [timeout](Error::is_timeout); [canceled](Error::is_canceled); [denied](Error::is_denied) for
+    /// an exclusive lock of a file that may only be read; and the errors of [`Engine::open`] if the
+    /// file has been removed in the meantime.
     pub fn acquire(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Result<Guard> {
         self.acquire_as(mode, timeout.into(), Suspends::Nothing)
     }
 
-    /// Makes one try: `None` where the lock is held. It can be, for some microseconds, by a wait
-    /// that was given up in the moment of its grant.
+    /// Tries once; returns `None` if the lock is held. A wait that is canceled just as it is
+    /// granted can hold the lock for a few microseconds.
     ///
     /// # Errors
     ///
@@ -673,8 +672,8 @@ impl LockFile {
         }
     }
 
-    /// The same as [`acquire`](Self::acquire), for tasks. It needs no particular runtime, and
-    /// never blocks the thread that polls it.
+    /// Like [`acquire`](Self::acquire), for tasks. It works in any runtime, and never blocks the
+    /// thread that polls it.
     ///
     /// # Errors
     ///
@@ -682,8 +681,8 @@ impl LockFile {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the place in the queue and leaves nothing behind; if the
-    /// lock was granted in that moment, it goes to the next in line.
+    /// Dropping the future gives up the place in the queue and leaves nothing behind. If the lock
+    /// has just been granted, it goes to the next waiter.
     pub fn acquire_async(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Acquire {
         self.start(mode, timeout.into(), Suspends::Nothing)
     }
@@ -711,12 +710,12 @@ impl LockFile {
         Acquire { handle, course }
     }
 
-    /// Runs `body` with the lock held exclusively, and releases it on every way out.
+    /// Runs `body` with the lock held exclusively, and releases it however `body` ends.
     ///
     /// # Errors
     ///
-    /// As [`acquire`](Self::acquire), without `body` having run; or as
-    /// [`Guard::release`], after it has.
+    /// Those of [`acquire`](Self::acquire), before `body` runs, and those of [`Guard::release`],
+    /// after it has run.
     pub fn with_lock<R>(
         &self,
         timeout: impl Into<Option<Duration>>,
@@ -728,15 +727,14 @@ impl LockFile {
         Ok(result)
     }
 
-    /// Releases one hold of this process on this file: one that was acquired through this
-    /// handle if there is one, otherwise any. The guard of that hold becomes empty.
+    /// Releases one hold of this process on this file: one that was acquired through this handle if
+    /// there is one, otherwise any. The corresponding guard no longer holds anything.
     ///
     /// # Errors
     ///
-    /// [Not locked](Error::is_not_locked) where nobody holds the lock,
-    /// [not owner](Error::is_not_owner) where another process or guest does,
-    /// [lost](Error::is_lost) where the hold had been lost, or the lock file was removed while it
-    /// was held.
+    /// [Not locked](Error::is_not_locked) if the lock is free, [not owner](Error::is_not_owner) if
+    /// another process or guest holds it, [lost](Error::is_lost) if the hold was lost before, or
+    /// the lock file was removed during the hold.
     pub fn release(&self) -> Result<()> {
         let handle = &self.handle;
         handle.refuse_forked()?;
@@ -748,19 +746,19 @@ impl LockFile {
         }
     }
 
-    /// Whether anybody holds the lock, this process included. Where no process takes part in
-    /// the record locks of the file, and on Windows, it has to try for a moment, and can make
-    /// somebody else's try fail in that moment.
+    /// Whether the lock is held, by this process or another. On Windows, and if no process uses
+    /// record locks on the file, this has to try the lock for a moment, and can make another
+    /// program's try fail in that moment.
     ///
     /// # Errors
     ///
-    /// Those of the system, with [`is_io`](Error::is_io); and [invalid path](Error::is_invalid_path)
-    /// where something that is no lock has the name of one.
+    /// Those of the system, with [`is_io`](Error::is_io); and [invalid
+    /// path](Error::is_invalid_path) if something other than a lock has the lock's name.
     pub fn is_locked(&self) -> Result<bool> {
         Ok(self.holder()?.is_some())
     }
 
-    /// One of those who hold the lock, with the one who asks before others.
+    /// One of the holders of the lock; the caller itself if it is one of them.
     ///
     /// # Errors
     ///
@@ -786,7 +784,7 @@ impl LockFile {
         }))
     }
 
-    /// What this process knows of its own hold on the file. Does no input or output.
+    /// The state of this process's own hold on the file. Performs no I/O.
     pub fn state(&self) -> State {
         if self.handle.context.forked() {
             return State::Unlocked;
@@ -798,7 +796,7 @@ impl LockFile {
         }
     }
 
-    /// What the lock is worth.
+    /// The guarantees that this lock provides.
     pub fn guarantee(&self) -> Guarantee {
         let network = self.handle.queue().network;
         Guarantee {
@@ -812,15 +810,15 @@ impl LockFile {
         }
     }
 
-    /// Ends every wait that goes on through this handle with the error
-    /// [canceled](Error::is_canceled), in whatever thread or task.
+    /// Cancels every wait through this handle, in any thread or task: each fails with
+    /// [canceled](Error::is_canceled).
     pub fn cancel_waits(&self) {
         let number = self.handle.number;
         self.handle
             .revoke(None, |requester| requester.handle == number);
     }
 
-    /// Takes away every hold of this handle's owner on the file, and ends its waits for it.
+    /// Revokes every hold of this handle's owner on the file, and cancels its waits.
     #[cfg(feature = "sandbox")]
     pub(crate) fn revoke(&self) {
         let owner = self.handle.owner;
@@ -829,18 +827,17 @@ impl LockFile {
         });
     }
 
-    /// Takes the lock away from its holders. Those in this engine learn it by [`State::Lost`]; so do
-    /// those in other processes that use Locket, for an [existence
-    /// lock](Protocol::is_existence_lock). Nothing checks whether the holders are dead: call this
-    /// only if you know that no program relies on the lock any more.
+    /// Takes the lock away from its holders. Holders in this engine see [`State::Lost`]. So do
+    /// holders of an [existence lock](Protocol::is_existence_lock) in other processes that use
+    /// Locket. Nothing checks whether the holders are dead: call this only if you know that no
+    /// program relies on the lock any more.
     ///
     /// # Errors
     ///
-    /// [Not locked](Error::is_not_locked) where nobody holds it;
-    /// [unsupported](Error::is_unsupported) where another process holds a lock of the kernel,
-    /// which is never left behind: it is free when that process ends;
-    /// [invalid path](Error::is_invalid_path) for something that is no lock of this protocol, or
-    /// holds more than one does; nothing is removed then.
+    /// [Not locked](Error::is_not_locked) if the lock is free; [unsupported](Error::is_unsupported)
+    /// if another process holds a kernel lock, which never becomes stale, since the kernel frees it
+    /// when that process ends; [invalid path](Error::is_invalid_path) for something that is not a
+    /// lock of this protocol, or contains more than a lock does. Nothing is removed in that case.
     pub fn break_lock(&self) -> Result<()> {
         if self.break_if(false)? {
             Ok(())
@@ -849,8 +846,8 @@ impl LockFile {
         }
     }
 
-    /// Answers `false` where nobody holds it; if it must be `require_owner`, also where it does not say
-    /// who does.
+    /// Returns `false` if the lock is free; with `require_owner`, also if it does not name its
+    /// holder.
     pub(crate) fn break_if(&self, require_owner: bool) -> Result<bool> {
         let handle = &self.handle;
         let Some(queue) = handle.current()? else {
@@ -860,8 +857,8 @@ impl LockFile {
         broken.map_err(|e| handle.os(e))
     }
 
-    /// Returns when a hold of this process on the file is lost (see [`State::Lost`]); never
-    /// where that cannot happen.
+    /// Completes when this process loses a hold on the file (see [`State::Lost`]). Never completes
+    /// for a lock that cannot be lost.
     ///
     /// # Cancel safety
     ///
@@ -918,7 +915,7 @@ impl Drop for LossWatch {
     }
 }
 
-/// A hold. Dropping it releases the lock, in whatever thread.
+/// A hold on a lock. Dropping it releases the lock, in any thread.
 #[must_use = "the lock is released as soon as the guard is dropped"]
 pub struct Guard {
     handle: Arc<Handle>,
@@ -926,7 +923,7 @@ pub struct Guard {
     ticket: Ticket,
     mode: Mode,
     released: bool,
-    /// Seldom asked for, so looked up when it is.
+    /// Rarely needed, so looked up on demand.
     object: OnceLock<Arc<LockObject>>,
 }
 
@@ -936,12 +933,12 @@ impl Guard {
         &self.handle.path
     }
 
-    /// The mode in which it is held.
+    /// The mode in which the lock is held.
     pub fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// When it will be taken away (see [`Options::max_hold`]), if it will and has not been.
+    /// When the hold expires (see [`Options::max_hold`]), unless it does not, or has been lost.
     pub fn expires(&self) -> Option<Instant> {
         if self.handle.context.forked() {
             return None;
@@ -949,14 +946,13 @@ impl Guard {
         self.queue.expires(self.ticket)
     }
 
-    /// Releases the lock and says how it went. Dropping the guard does the same and keeps
-    /// silent.
+    /// Releases the lock and reports errors. Dropping the guard releases it and ignores errors.
     ///
     /// # Errors
     ///
-    /// [Lost](Error::is_lost) where the hold had been lost, or the lock file was removed while it
-    /// was held; [not locked](Error::is_not_locked) where it was released through a [`LockFile`];
-    /// or an error of the system. A kernel lock is free in any case. An [existence
+    /// [Lost](Error::is_lost) if the hold was lost before, or the lock file was removed during the
+    /// hold; [not locked](Error::is_not_locked) if it was released through a [`LockFile`]; or an
+    /// error of the system. A kernel lock is free in any case. An [existence
     /// lock](Protocol::is_existence_lock) may remain if its entry could not be removed. This engine
     /// can then still acquire it; others see a stale lock once this process ends.
     pub fn release(mut self) -> Result<()> {
@@ -967,12 +963,12 @@ impl Guard {
 
 #[cfg(feature = "sandbox")]
 impl Guard {
-    /// Whether the lock is still held, and not lost nor released through a [`LockFile`].
+    /// Whether the lock is still held: neither lost nor released through a [`LockFile`].
     pub(crate) fn is_held(&self) -> bool {
         !self.handle.context.forked() && self.queue.holds(self.ticket)
     }
 
-    /// Whether it is a hold on the file that `lock` is open on.
+    /// Whether this is a hold on the file that `lock` has open.
     pub(crate) fn is_on(&self, lock: &LockFile) -> bool {
         Arc::ptr_eq(&self.queue, &lock.handle.queue())
     }
@@ -986,9 +982,9 @@ impl Drop for Guard {
     }
 }
 
-/// The descriptor that carries the lock. A child process that inherits it keeps the lock until
-/// it is released here or all copies are closed. Of a hold that was lost it carries nothing any
-/// more, or the next one's lock.
+/// The descriptor that carries the lock. A child process that inherits it keeps the lock until it
+/// is released here or all copies are closed. After the hold is lost, the descriptor carries no
+/// lock, or that of the next hold.
 #[cfg(unix)]
 impl AsFd for Guard {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -996,8 +992,8 @@ impl AsFd for Guard {
     }
 }
 
-/// The handle that carries the lock, opened for overlapped operations. The lock is the process's:
-/// a child that inherits the handle does not have it.
+/// The handle that carries the lock, opened for overlapped operations. The lock belongs to the
+/// process: a child that inherits the handle does not hold it.
 #[cfg(windows)]
 impl AsHandle for Guard {
     fn as_handle(&self) -> BorrowedHandle<'_> {
@@ -1017,7 +1013,7 @@ impl fmt::Debug for Guard {
     }
 }
 
-/// An acquire under way: the future of [`LockFile::acquire_async`].
+/// An acquire in progress: the future of [`LockFile::acquire_async`].
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct Acquire {
@@ -1025,7 +1021,7 @@ pub struct Acquire {
     course: AcquireState,
 }
 
-/// How far an acquire has come.
+/// The state machine of one acquire, blocking or async.
 #[derive(Debug)]
 struct AcquireState {
     request: Request,
@@ -1034,21 +1030,21 @@ struct AcquireState {
     meanwhile: Suspends,
     blocking: bool,
     wait: Option<Wait>,
-    /// How often the file turned out to be another one after the grant.
+    /// How often the path led to another file after the grant.
     replaced: usize,
-    /// How often the waits of this handle had been withdrawn when it began.
+    /// The handle's `cancel_generation` when the acquire began.
     cancel_generation: u64,
 }
 
-/// A place in a queue, given up when dropped.
+/// A place in a queue. Dropping it abandons the wait.
 #[derive(Debug)]
 struct Wait {
     handle: Arc<Handle>,
     queue: Arc<LockQueue>,
     ticket: Ticket,
-    /// Whether its owner does nothing until it is over, and the registry knows.
+    /// Whether its owner is suspended until the wait is over, as noted in the registry.
     suspended: bool,
-    /// Ends it at the deadline.
+    /// Ends the wait at the deadline.
     alarm: Option<TimerEntry>,
     granted: bool,
 }
@@ -1098,7 +1094,8 @@ impl AcquireState {
         }
     }
 
-    /// Goes as far as it gets; where that is not the end, `waker` tells when to call again.
+    /// Advances as far as possible. If the acquire is not done, `waker` is woken when to call
+    /// again.
     fn step(&mut self, handle: &Arc<Handle>, waker: &Waker) -> Progress {
         if let Err(e) = handle.refuse_forked() {
             return Progress::Done(Err(e));
@@ -1136,7 +1133,7 @@ impl AcquireState {
         }
     }
 
-    /// Enters the queue. No guard means to go on from there.
+    /// Enters the queue. Without a guard, the caller continues with the wait.
     fn enter(&mut self, handle: &Arc<Handle>) -> Result<Option<Guard>> {
         let mut queue = handle.queue();
         if self.request.needs_write() && !queue.is_writable() {
@@ -1153,7 +1150,7 @@ impl AcquireState {
         match queue.enter(self.request, self.requester, max_hold, waits, self.blocking) {
             Enqueued::Granted(ticket) => Ok(Some(self.guard(handle, queue, ticket))),
             Enqueued::Failed(failure) => failed(handle, failure).map(|()| None),
-            // It could not be told in the queue where it waited, or was about to wait.
+            // It was canceled between two queues, where no queue could tell it so.
             Enqueued::Queued(ticket)
                 if handle.cancel_generation.load(Ordering::SeqCst) != self.cancel_generation =>
             {
@@ -1203,8 +1200,8 @@ impl AcquireState {
         }
     }
 
-    /// Makes sure that what was locked is the file to which the path leads. If it is not, lets
-    /// go of it and opens the path anew.
+    /// Checks that the path leads to the file that was locked. If it does not, releases that file
+    /// and opens the path again.
     fn confirm(&mut self, handle: &Handle, mut guard: Guard) -> Result<Option<Guard>> {
         let current = handle.options.pinned
             || handle
@@ -1217,7 +1214,7 @@ impl AcquireState {
             if self.deadline.passed() {
                 return Err(handle.error(ErrorKind::Timeout));
             }
-            // Somebody holds it and removes it, again and again; a single try ends some time.
+            // Other programs lock and remove the file over and over; a single try must end.
             self.replaced += 1;
             if matches!(self.deadline, Deadline::Now) && self.replaced == TRIES {
                 return Err(handle.error(ErrorKind::WouldBlock));
@@ -1227,8 +1224,8 @@ impl AcquireState {
         Ok(Some(guard))
     }
 
-    /// Has the wait of a task ended at the deadline, whether or not anybody polls it. A thread ends
-    /// its own.
+    /// Sets a timer that ends the wait of a task at the deadline, whether or not the task is
+    /// polled. A thread ends its own wait.
     fn arm(&self, wait: &mut Wait) -> std::io::Result<()> {
         if let Some(at) = self.deadline.instant()
             && !self.blocking
@@ -1253,7 +1250,7 @@ impl AcquireState {
                 }
                 Progress::Pending => match &parker {
                     Some((parker, _)) => parker.sleep(self.deadline.instant()),
-                    // Most never come to here, so it is made only now.
+                    // Most acquires never get here, so the parker is made on demand.
                     None => {
                         let created = Arc::new(Parker::default());
                         parker = Some((Arc::clone(&created), Waker::from(created)));
@@ -1264,14 +1261,14 @@ impl AcquireState {
     }
 }
 
-/// What a wait without a grant means for the caller; success means to try anew.
+/// What a wait without a grant means for the caller. Success means: try again.
 fn failed(handle: &Handle, failure: Failure) -> Result<()> {
     match failure {
         Failure::Replaced => {
             let before = handle.queue();
             handle.reopen(LockPath::open)?;
-            // A granted directory that was removed can be opened again for all that. A database that
-            // was removed is another now, and may have the number of the first.
+            // A guest's directory can be opened again even after it was removed. A removed database
+            // may have been replaced by one with the same inode number.
             let object = before.object();
             let row = object
                 .as_marker()

@@ -1,8 +1,8 @@
 //! File locks that sandboxed WebAssembly components and native processes share.
 //!
-//! A lock belongs to a file. Whoever locks that file takes turns: threads, tasks and guests of
-//! this process in the order in which they came; other processes by way of the kernel, whether
-//! they use this crate, `flock(1)`, `cargo`, Java, or Python's `fcntl`.
+//! A lock belongs to a file. All programs that lock that file take turns. Threads, tasks and
+//! guests of this process take turns in the order in which they arrive. Other processes take part
+//! through the kernel, whether they use this crate, `flock(1)`, `cargo`, Java, or Python's `fcntl`.
 //!
 //! ```
 //! use locket::{Engine, Mode};
@@ -13,103 +13,107 @@
 //! let lock = Engine::new().open(path)?;
 //! {
 //!     let _guard = lock.acquire(Mode::Exclusive, Duration::from_secs(30))?;
-//!     // Nobody else is here.
+//!     // No other holder until the guard is dropped.
 //! }
 //! let sum = lock.with_lock(None, || 4 + 3)?;
 //! # assert_eq!(sum, 7);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Tasks wait with [`LockFile::acquire_async`], in whatever runtime. Guests of Wasmtime import
-//! `locket:lock`, which the crate `locket-wasmtime` implements; what they may lock is up to the module
-//! `sandbox`.
+//! Tasks wait with [`LockFile::acquire_async`], in any runtime. Guests of Wasmtime import
+//! `locket:lock`, which the crate `locket-wasmtime` implements. The module `sandbox` decides which
+//! files a guest may lock.
 //!
 //! # Features
 //!
 //! - `sandbox`: the module of that name, for hosts that run guests.
 //! - `sqlite`: the protocol [`Protocol::Sqlite`], which compiles the SQLite library.
 //!
-//! Without them this crate depends on bindings to the operating system and a map, nothing else.
+//! Without them, this crate depends only on bindings to the operating system and on a map.
 //!
 //! # What it promises, and what it does not
 //!
-//! - Locks are advisory: they bind those who ask. They are no security boundary.
-//! - A process that dies, however it dies, holds none of the kernel's locks afterwards: the kernel
-//!   sees to it. Locks that are a name are taken over, as said below.
-//! - A process that is stopped keeps what it holds. There is no fencing token.
-//! - Whoever removes or replaces a lock file by hand breaks the lock. Waiters notice and move on
-//!   to the new file; the holder learns it from [`Guard::release`].
-//! - Waiting takes no processor time, whatever the number of waiters, and can be given up at any
-//!   point. Where a wait cannot be had (no descriptor, timer or thread left; the file may not be
-//!   opened again) tries are made instead, every 10 ms or more seldom.
-//! - Within the process the order of arrival is kept. Between processes the kernel keeps it among
-//!   those who wait, with one place in its queue for each process; a process has its next waiter
-//!   in line before it lets go. In the microseconds between a release and the wake-up of the
-//!   first in line somebody who just asks can get ahead: the kernel has no hand-off.
+//! - Locks are advisory: they bind only programs that ask for them. They are not a security
+//!   boundary.
+//! - The kernel releases the kernel locks of a process that dies, however it dies. Existence locks
+//!   remain, and are taken over as described below.
+//! - A stopped process keeps what it holds. There is no fencing token.
+//! - Removing or replacing a lock file by hand breaks the lock. Waiters notice and move on to the
+//!   new file; the holder gets an error from [`Guard::release`].
+//! - Waiting uses no processor time, however many waiters there are, and any wait can be canceled.
+//!   If the engine cannot wait in the kernel (no descriptor, timer or thread left, or no permission
+//!   to reopen the file), it polls every 10 ms or less often.
+//! - Within a process, waiters are served in order of arrival. Between processes, the kernel keeps
+//!   the order of its waiters, and each process has one place in that queue; a process enqueues its
+//!   next waiter before it lets go. Between a release and the wake-up of the first waiter, some
+//!   microseconds later, a newcomer can get ahead, because the kernel has no hand-off.
 //!   [`EngineBuilder::hand_off`] bounds how long one process keeps a lock to itself, and
-//!   [`EngineBuilder::gap`] makes room for those who poll.
-//! - The kernel lets readers pass a writer who waits in another process.
-//! - A forked child inherits the descriptors and must not use the locks: releasing there would
-//!   release the parent's. It is refused, and makes an [`Engine`] of its own. A child that executes
-//!   another program inherits nothing.
-//! - The first wait installs an empty handler for one signal: `SIGSTKFLT`, or the first from
-//!   `SIGRTMIN + 8` on if that has one; [`EngineBuilder::wake_signal`] chooses another. It
-//!   interrupts waits, and never any thread but the waiting. Do not reset that handler while
-//!   a thread waits; each wait looks whether it is there, and installs it again.
-//! - Linux runs everything. The engine compiles for macOS and Windows, which is checked with
-//!   every change; its tests were run for Windows only under Wine, and never on a Mac.
+//!   [`EngineBuilder::fairness_pause`] makes room for programs that poll.
+//! - The kernel lets readers pass a writer that waits in another process.
+//! - A forked child shares the parent's descriptors, so a release there would release the parent's
+//!   lock. Locket refuses; create a new [`Engine`] in the child. A child that executes another
+//!   program inherits nothing.
+//! - The first wait installs an empty handler for one signal: `SIGSTKFLT`, or, if that has a
+//!   handler, the first free one from `SIGRTMIN + 8` on. [`EngineBuilder::wake_signal`] chooses
+//!   another. The signal interrupts waits, and is only ever sent to the waiting thread. Do not
+//!   reset the handler while a thread waits; each wait checks that it is in place, and reinstalls
+//!   it if it is not.
+//! - Everything runs on Linux. The engine compiles for macOS and Windows, and every change is
+//!   checked for that. Its Windows tests have run only under Wine, and its macOS tests never.
 //!
-//! # Locks that are a name
+//! # Existence locks
 //!
-//! The protocols [`Link`](Protocol::Link), [`Symlink`](Protocol::Symlink),
+//! A process holds an existence lock for as long as a file, link, directory or row exists. The
+//! protocols [`Link`](Protocol::Link), [`Symlink`](Protocol::Symlink),
 //! [`Mkdir`](Protocol::Mkdir), [`PidFile`](Protocol::PidFile), [`Soft`](Protocol::Soft) and
-//! [`Sqlite`](Protocol::Sqlite) are for sharing a lock with programs that use them. Prefer the
-//! kernel's where the choice is yours. What is different:
+//! [`Sqlite`](Protocol::Sqlite) are for sharing a lock with programs that use them. If the choice
+//! is yours, prefer a kernel lock. What is different:
 //!
 //! - They are exclusive only. Acquiring one in shared mode is [unsupported](Error::is_unsupported).
-//! - The lock stays when its holder dies. The next who tries takes it over if the lock says who made
-//!   it and that is proven dead: on this host, in this process's namespace of process numbers, and
-//!   gone, or started at another time, or before the last boot. Whatever else is there is held, for
-//!   as long as it is there: [`LockFile::break_lock`] and [`Options::stale_after`] are for those who
-//!   know better. Of several who break one lock at once, one gets it.
-//! - The holder learns that it was broken: from [`LockFile::state`] and [`LockFile::lost`] where the
-//!   system tells of changes in the directory, otherwise from the release, which then removes
-//!   nothing that is not its own.
-//! - Waiters are woken when the name changes, and look for themselves every 0.2 to 0.3 s, to find
-//!   out who has died; where the system does not tell, as on macOS, every 40 to 60 ms. Between
-//!   processes, whoever comes first gets it: they have no queue there. On network file systems only
-//!   the looking finds what other hosts do.
-//! - The holder's process number, and in most of them its host's name, are there to read for
-//!   whoever may read the directory, guests included.
-//! - While a lock is given back or broken, for some microseconds, the engine has a `flock` on its
-//!   directory.
-//! - `Link`, `Symlink` and `Mkdir` take one name and so exclude each other, as do `PidFile` and
-//!   `Soft`. Do not lock one path in a protocol of the latter two and in one of the kernel: there,
-//!   the file that the kernel's lock leaves behind means that it is held.
+//! - The lock remains when its holder dies. The next process that tries takes it over if the lock
+//!   names its holder and that holder is proven dead: it ran on this host, in this process's PID
+//!   namespace, and its process is gone, or has started at another time, or before the last boot.
+//!   Any other lock counts as held for as long as it exists. [`LockFile::break_lock`] and
+//!   [`Options::stale_after`] are for callers that know better. If several break one lock at once,
+//!   one of them gets it.
+//! - The holder of a broken lock learns of the loss from [`LockFile::state`] and
+//!   [`LockFile::lost`] if the system reports changes of the directory, otherwise from the release.
+//!   The release then removes only what is its own.
+//! - Waiters are notified when the entry changes, and check every 0.2 to 0.3 s whether the holder
+//!   has died. If the system cannot notify them, as on macOS, they check every 40 to 60 ms. There
+//!   is no queue between processes: the first to try gets the lock. On network file systems, only
+//!   the check notices what other hosts do.
+//! - Anyone who can read the directory, guests included, can read the holder's process number, and
+//!   in most protocols the name of its host.
+//! - While the engine gives back or breaks a lock, it holds a `flock` on the directory for some
+//!   microseconds.
+//! - `Link`, `Symlink` and `Mkdir` use the same name and so exclude each other, as do `PidFile` and
+//!   `Soft`. Do not lock one path both in one of the latter two and in a kernel protocol: they take
+//!   the file that a kernel lock leaves behind for a held lock.
 //! - filelock's `SoftFileLock` takes what it cannot read for garbage after two seconds and evicts
-//!   its holder, even one who lives: the holders of `PidFile` and `Symlink`, and git. Never mix it
-//!   with those.
-//! - They exist on Linux and macOS, and were only ever run on Linux.
+//!   its holder, even a live one. That affects holders of `PidFile` and `Symlink`, and git. Never
+//!   mix it with those.
+//! - They exist on Linux and macOS, and have only been run on Linux.
 //!
 //! # Systems
 //!
 //! - **Linux**: `flock` and open-file-description locks, which do not see each other.
-//! - **macOS**: all sorts of locks exclude each other there, so one is enough. The kernel wakes all
-//!   who wait for one at a time, so between processes it keeps no order. The signal is `SIGEMT`,
-//!   or `SIGINFO` if that has a handler. While somebody waits in the kernel, an engine has the
-//!   thread of its clock too.
-//! - **Windows**: `LockFileEx` on the range that Rust's `File::lock` and fs4 lock. Not advisory: a
-//!   locked file cannot be read or written through another handle, nor written at all while it is
-//!   locked in shared mode. `OnRelease::Remove` needs a file system that can remove the name of an
-//!   open file at once, as NTFS since Windows 10; elsewhere the file stays, and the release says
-//!   that it is unsupported. What a process held that died is free soon after, and not at once.
-//!   Threads are called back by events, so no signal is involved. Features beyond the engine do
-//!   not exist there.
+//! - **macOS**: all kinds of locks exclude each other, so one is enough. The kernel wakes all
+//!   waiters of a lock at once, so it keeps no order between processes. The signal is `SIGEMT`, or
+//!   `SIGINFO` if `SIGEMT` has a handler. While a thread waits in the kernel, the engine's timer
+//!   thread runs too.
+//! - **Windows**: `LockFileEx` on the range that Rust's `File::lock` and fs4 lock. It is not
+//!   advisory: a locked file cannot be read or written through another handle, nor written at all
+//!   while it is locked in shared mode. `OnRelease::Remove` needs a file system that can remove the
+//!   name of an open file at once, as NTFS can since Windows 10; on others the file stays, and the
+//!   release reports that it is unsupported. The locks of a process that died become free soon
+//!   after, but not at once. Events interrupt the threads, so no signal is involved. Features
+//!   beyond the engine do not exist there.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(all(feature = "sandbox", windows))]
-compile_error!("on Windows there is the engine alone: build without the feature `sandbox`");
+compile_error!("the feature `sandbox` is not available on Windows: build without it");
 
 mod deadline;
 mod engine;

@@ -1,30 +1,30 @@
-//! The queue of one file: who holds it in this engine, and who waits.
+//! The queue of one file: the holders in this engine, and the waiters.
 //!
 //! ```text
 //!            enter                     grant
 //!  handle ----------> waiting (FIFO) ----------> holds ----> release
 //!                         |                        ^            |
-//!                         | the head is sent       | hand-off   | nobody there, or the head
+//!                         | the head is sent       | hand-off   | no waiter, or the head
 //!                         v                        | <----------+ waits in the kernel
 //!                  wait in the kernel -----> kernel's lock ---> given back
 //! ```
 //!
-//! All state sits behind one mutex, under which no thread ever blocks. [`State::advance`] is
-//! the one place that decides what happens next; every change ends by calling it. Wakers are
-//! collected and called after the mutex is released.
+//! All state is behind one mutex, and no thread blocks while it holds the mutex. [`State::advance`]
+//! alone decides what happens next; every change ends by calling it. Wakers are collected, and
+//! called after the mutex is released.
 //!
-//! The kernel sees one holder and at most one waiter of this engine, whatever the number of
-//! either in here. The head of the queue waits in the kernel: a blocking caller on its own
-//! thread, a task by way of a helper thread, which then waits for whoever is the head when it
-//! is done, as long as that one wants the same.
+//! The kernel sees one holder and at most one waiter of this engine, however many there are. The
+//! head of the queue waits in the kernel: a blocking caller on its own thread, a task through a
+//! helper thread. The helper's wait serves any head that makes the same request, so it outlives the
+//! waiter it was started for.
 //!
-//! A lock that is a name has no queue in the kernel. For its head a try is made whenever the
-//! name changes, and now and then besides.
+//! An existence lock has no queue in the kernel. The engine tries for its head whenever the entry
+//! changes, and from time to time besides.
 //!
-//! When the last holder releases, the lock is handed to the next in line without a system call,
-//! but only so often and so long in a row. Once that is over, the head is sent into the
-//! kernel's queue while the lock is still held here. So it has its place among the waiters of other
-//! processes before the lock goes back, and the release wakes whoever came first.
+//! When the last holder releases, the lock is handed to the next waiter without a system call, but
+//! only for so many times and so long in a row. After that, the head is sent into the kernel's
+//! queue while the lock is still held here. So it has its place among the waiters of other
+//! processes before the lock goes back, and the release wakes the process that came first.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -47,7 +47,7 @@ use crate::waiter::{KernelWait, Outcome, WaiterPool};
 use crate::watch::{Interest, Watch, Watcher};
 use crate::{LostReason, Mode, Protocol, sys};
 
-/// The place of a waiter in the order of arrival, and the name of its hold once it is granted.
+/// The place of a waiter in the order of arrival, and the identity of its hold once granted.
 pub(crate) type Ticket = u64;
 
 /// An owner of locks: this process, or a guest.
@@ -58,10 +58,10 @@ impl OwnerId {
     /// The process itself.
     pub(crate) const PROCESS: Self = Self(0);
 
-    /// The calling thread, where each is an owner.
+    /// The calling thread, for locks whose owners are threads.
     pub(crate) fn thread() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        // Engines count theirs from the other end.
+        // Engines count their owners up from zero.
         thread_local! {
             static OWNER: OwnerId = OwnerId(u64::MAX - NEXT.fetch_add(1, Ordering::Relaxed));
         }
@@ -69,7 +69,7 @@ impl OwnerId {
     }
 }
 
-/// Who asks: an owner, through one of its handles.
+/// The origin of a request: an owner, through one of its handles.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Requester {
     pub(crate) owner: OwnerId,
@@ -86,15 +86,15 @@ pub(crate) struct Services {
     pub(crate) hand_off_time: Duration,
     pub(crate) pause: Option<Pause>,
     pub(crate) signal: Option<sys::Signal>,
-    /// How many files are tried now and then, for want of somebody who can wait.
+    /// How many files are polled because no thread can wait for them.
     pub(crate) polled: AtomicUsize,
     /// The start of the first tick of [`POLL_INTERVAL`].
     pub(crate) epoch: Instant,
 }
 
 impl Services {
-    /// When to make the next try for a file. For all of them at the same ticks, since it costs
-    /// more to wake the clock than to make a try.
+    /// When to poll a file next. All files share the same ticks, since waking the timer thread
+    /// costs more than a try.
     fn next_poll(&self) -> Instant {
         let polled = self.polled.load(Ordering::Relaxed);
         let pause = POLL_INTERVAL + POLL_INTERVAL_EACH * u32::try_from(polled).unwrap_or(u32::MAX);
@@ -105,20 +105,20 @@ impl Services {
     }
 }
 
-/// How often an acquire for which nobody can wait in the kernel tries again, and how much longer
-/// it leaves it for each other file of which that is true. A try takes about a microsecond.
+/// How often an acquire polls if no thread can wait in the kernel for it, and how much that is
+/// stretched for each other polled file. A try takes about a microsecond.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 const POLL_INTERVAL_EACH: Duration = Duration::from_micros(100);
 
-/// How often an acquire tries again for a lock that is a name: seldom where the system tells when to,
-/// and only to find out who has died, and what other hosts did. Each time some other length of it,
-/// up to half as long again, so that those who wait do not try at the same moment. The second is for
-/// where it does not tell, and for when somebody else has the directory locked.
+/// How often an acquire rechecks an existence lock. If the system reports changes, this is rare,
+/// and only finds dead holders and what other hosts did. Each interval is stretched at random by up
+/// to half, so that waiters do not try at the same moment. The second interval is for when changes
+/// are not reported, or another program has the directory locked.
 const RECHECK_INTERVAL: Duration = Duration::from_millis(200);
 const RECHECK_INTERVAL_UNWATCHED: Duration = Duration::from_millis(40);
 
-/// How long a name may have come to stand for something else before the lock counts as lost. Others who
-/// break a lock by mistake put it back within microseconds.
+/// How long the entry may be another one before the lock counts as lost. A process that breaks a
+/// lock by mistake puts it back within microseconds.
 const LOSS_GRACE: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
@@ -127,13 +127,12 @@ pub(crate) struct LockQueue {
     /// Whether the file lies on a network file system, where `flock` and record locks are one.
     pub(crate) network: bool,
     services: Arc<Services>,
-    /// Whether there is, or can be opened, a description to write to, without which there is no
-    /// exclusive record lock.
+    /// Whether a writable description exists or can be opened. An exclusive record lock needs one.
     writable: AtomicBool,
-    /// The file could not be unlocked, so its descriptor was given up.
+    /// The file could not be unlocked, so its descriptor was closed.
     poisoned: AtomicBool,
-    /// Whether the lock is a name. Then a try takes more than a moment: it reads a directory, or a
-    /// database.
+    /// Whether it is an existence lock. A try then takes more than a moment: it reads a directory
+    /// or a database.
     slow: bool,
     inbox: Mutex<Inbox>,
     state: Mutex<State>,
@@ -145,28 +144,28 @@ struct State {
     waiting: LinkedHashMap<Ticket, Waiter>,
     /// Ordered by ticket, since grants are.
     holds: VecDeque<Hold>,
-    /// Waits that ended without a grant and have not been told yet.
+    /// Waits that ended without a grant, and whose waiters have not been told yet.
     failed: HashMap<Ticket, Failure, DefaultHashBuilder>,
-    /// Holds that were taken away and not released yet.
+    /// Holds that were taken away and have not been released yet.
     lost: Vec<(Hold, LostReason)>,
     /// Woken when something is lost.
     loss_watchers: BTreeMap<u64, Waker>,
     /// To be woken as soon as the mutex is released.
     wake: Vec<Waker>,
-    /// The open file description that holds the lock, and that tries. Nobody waits on it.
+    /// The open file description that holds the lock, and that tries for it. No wait uses it.
     object: Arc<LockObject>,
-    /// Another one, for the next who waits.
+    /// Another description, for the next wait.
     spare: Option<Arc<LockObject>>,
-    /// What `object` holds.
+    /// The lock that `object` holds.
     held: Option<KernelLock>,
-    /// Tells when a lock that is a name changes. None before the first acquire, and then an error
-    /// where it cannot be told.
+    /// Reports changes of an existence lock. `None` before the first acquire; an error if the
+    /// system cannot report them.
     watch: Option<io::Result<Watch>>,
-    /// The process that holds a lock that is a name, and what tells when it has ended.
+    /// The process that holds an existence lock, and the watch that reports its end.
     holder_pid: Option<(u32, Option<Watch>)>,
-    /// The last try failed for what passes soon, of which nothing tells.
+    /// The last try failed for a reason that passes soon, without a notification.
     out_of_reach: bool,
-    /// Looks once more whether the lock is lost.
+    /// Checks once more whether the lock is lost.
     doubt: Option<TimerEntry>,
     contender: Contender,
     streak: fairness::Streak,
@@ -180,7 +179,7 @@ struct Waiter {
     requester: Requester,
     max_hold: Option<Duration>,
     wake: Waker,
-    /// Waits in the kernel on its own thread when its turn comes.
+    /// Waits in the kernel on its own thread when it becomes the head.
     blocking: bool,
 }
 
@@ -189,30 +188,31 @@ struct Hold {
     ticket: Ticket,
     requester: Requester,
     mode: Mode,
-    /// Whether the one to whom it was granted knows. Nobody else releases it before.
+    /// Whether the waiter has learned of its grant. Until then, only the waiter can release it.
     told: bool,
-    /// Takes it away. Counts from the grant, so that it does so with one that nobody looks at too.
+    /// Revokes the hold. Counts from the grant, so that a hold whose waiter never looks expires
+    /// too.
     expiry: Option<TimerEntry>,
 }
 
-/// What the clock or the watcher has to tell a queue.
+/// What the timer or the watcher reports to a queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Event {
     /// It is time for another try.
     Poll,
-    /// Something became of the name that is the lock.
+    /// The entry of the existence lock changed.
     Notice,
-    /// The name has stood for something else for a while.
+    /// The entry has been another one for [`LOSS_GRACE`].
     Doubt,
-    /// The lock was left alone for long enough.
+    /// The fairness pause is over.
     Resume,
-    /// The time of a wait is up.
+    /// A wait has reached its deadline.
     WaitOver(Ticket),
-    /// The time of a hold is up.
+    /// A hold has reached its deadline.
     HoldOver(Ticket),
 }
 
-/// Tells a queue of an event, if it is still there then.
+/// Tells a queue of an event, if the queue still exists.
 struct Teller {
     queue: Weak<LockQueue>,
     event: Event,
@@ -226,21 +226,21 @@ impl Wake for Teller {
     }
 }
 
-/// What a queue was told and has not dealt with.
+/// Events that a queue has not dealt with yet.
 #[derive(Debug, Default)]
 struct Inbox {
     events: Vec<Event>,
-    /// Whether a thread is at it.
+    /// Whether a thread is dealing with them.
     attended: bool,
 }
 
-/// The lock that the kernel keeps for this engine: held, or about to be handed on.
+/// The lock that this engine has: held, or about to be handed on.
 #[derive(Clone, Copy, Debug)]
 struct KernelLock {
     request: Request,
-    /// Grants that were made of it.
+    /// How many grants this engine made of it.
     handed: u32,
-    /// When somebody was first seen waiting for it in here.
+    /// When this engine first saw one of its own waiters wait for it.
     contended: Option<Instant>,
 }
 
@@ -253,19 +253,19 @@ impl KernelLock {
         }
     }
 
-    /// Whether somebody who wants `request` may hold it beside those for whom it is held.
+    /// Whether `request` is compatible with the current holders.
     fn joins(&self, request: Request) -> bool {
         self.request.mode == Mode::Shared && self.fits(request)
     }
 
-    /// Whether it is what somebody needs who wants `request`.
+    /// Whether this lock satisfies `request`.
     fn fits(&self, request: Request) -> bool {
         self.request.mode == request.mode && self.request.protocol.covers(request.protocol)
     }
 
-    /// Whether it may not be handed on any more, now that somebody waits for it.
+    /// Whether the bound on hand-offs is reached. Call this only if a waiter is queued.
     fn over(&mut self, services: &Services) -> bool {
-        // The first grant is the one that the kernel made.
+        // The first grant is the kernel's.
         if self.handed > services.hand_off_limit {
             return true;
         }
@@ -274,26 +274,26 @@ impl KernelLock {
     }
 }
 
-/// Who sees to it that the kernel grants the lock to the head of the queue.
+/// What contends for the lock on behalf of the head of the queue.
 #[derive(Debug, Default)]
 enum Contender {
     #[default]
     None,
-    /// A blocking caller was told to wait in the kernel and is on its way.
+    /// A blocking caller was told to wait in the kernel, and is on its way there.
     Elected(Ticket),
-    /// A thread waits in the kernel: that of the blocking caller `by`, or else a helper.
+    /// A thread waits in the kernel: that of the blocking caller `by`, otherwise a helper.
     Blocked {
         wait: Arc<KernelWait>,
         by: Option<Ticket>,
     },
-    /// Nobody can wait in the kernel, or for a name; the clock makes a try.
-    /// As long as the lock is held here, there is nothing to try.
+    /// No thread can wait in the kernel, or it is an existence lock; the timer makes a try. `None`
+    /// while the lock is held here and there is nothing to try.
     Polling(Option<PollTimer>),
-    /// The lock is left alone for a moment.
-    Yielding(#[expect(dead_code, reason = "dropping it ends the rest")] TimerEntry),
+    /// The fairness pause: the lock is left alone for a moment.
+    Yielding(#[expect(dead_code, reason = "dropping it ends the pause")] TimerEntry),
 }
 
-/// A try that the clock will make.
+/// A try that the timer will make.
 #[derive(Debug)]
 struct PollTimer {
     _alarm: TimerEntry,
@@ -318,7 +318,7 @@ struct Head {
 }
 
 impl Contender {
-    /// Whether it still serves its purpose with `head` as the head of the queue.
+    /// Whether it still serves `head`, the head of the queue.
     fn serves(&self, head: Option<Head>) -> bool {
         match self {
             Self::None | Self::Yielding(_) => true,
@@ -338,14 +338,14 @@ pub(crate) enum Failure {
     WouldBlock,
     TimedOut,
     Canceled,
-    /// The file behind this queue is gone: open it anew.
+    /// The file behind this queue is gone: open the path again.
     Replaced,
-    /// The lock was granted, and broken before anybody knew: nothing is lost, so get in line anew.
+    /// The lock was broken between the grant and its delivery. Nothing is lost: enqueue again.
     Broken,
     Io(io::Error),
 }
 
-/// What came of entering the queue.
+/// The result of entering the queue.
 #[derive(Debug)]
 pub(crate) enum Enqueued {
     Granted(Ticket),
@@ -358,13 +358,13 @@ pub(crate) enum Enqueued {
 pub(crate) enum WaitStatus {
     Granted,
     Failed(Failure),
-    /// Nothing, until it is woken.
+    /// Nothing until it is woken.
     Wait,
-    /// Wait in the kernel on its own thread, then [`settle`](LockQueue::settle).
+    /// Wait in the kernel on its own thread, then call [`settle`](LockQueue::settle).
     WaitInKernel(Arc<KernelWait>),
 }
 
-/// Somebody who holds the lock: an owner of this engine, or none for anybody else.
+/// A holder of the lock: an owner of this engine, or `None` for a foreign process.
 #[derive(Clone, Debug)]
 pub(crate) struct Holder {
     pub(crate) owner: Option<OwnerId>,
@@ -413,7 +413,7 @@ impl LockQueue {
         self.writable.load(Ordering::Acquire)
     }
 
-    /// Takes another description of the file, if it is the first one to write to.
+    /// Takes another description of the file, if it is the first writable one.
     pub(crate) fn offer(&self, object: LockObject) {
         if !object.writable || self.is_writable() {
             return;
@@ -425,7 +425,7 @@ impl LockQueue {
         drop(spare);
     }
 
-    /// What holds the lock while somebody here does.
+    /// The object that carries the lock while this engine holds it.
     pub(crate) fn object(&self) -> Arc<LockObject> {
         Arc::clone(&self.state().object)
     }
@@ -434,15 +434,15 @@ impl LockQueue {
         lock(&self.state)
     }
 
-    /// Changes the state, lets it advance, and wakes whom that concerns. The second result tells
-    /// whether the lock, where it was to be given back to the kernel, was.
+    /// Applies `change`, advances the state and wakes the waiters it affects. The second result is
+    /// an error if the lock could not be given back to the kernel.
     fn change<R>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> R) -> (R, io::Result<()>) {
         let (result, advanced, woken) = self.change_quietly(change);
         woken.wake();
         (result, advanced)
     }
 
-    /// The same, and leaves the waking to the caller.
+    /// Like [`change`](Self::change), but leaves the waking to the caller.
     fn change_quietly<R>(
         self: &Arc<Self>,
         change: impl FnOnce(&mut State) -> R,
@@ -454,7 +454,8 @@ impl LockQueue {
         (result, advanced, WakeList(wake))
     }
 
-    /// Takes the lock if it is free for the taking, otherwise a place in the queue if `wait`.
+    /// Takes the lock if it is free and no waiter is queued. Otherwise, if `wait`, takes a place in
+    /// the queue.
     pub(crate) fn enter(
         self: &Arc<Self>,
         request: Request,
@@ -508,9 +509,10 @@ impl LockQueue {
         }
     }
 
-    /// How the wait of `ticket` stands; `waker` is woken when that changes.
+    /// The status of the wait of `ticket`. `waker` is woken when it changes.
     pub(crate) fn turn(self: &Arc<Self>, ticket: Ticket, waker: &Waker) -> WaitStatus {
-        // Dropping a waker can drop a task, and that can come back here: not under the mutex.
+        // Dropping a waker can drop a task, which can call back into this queue: not under the
+        // mutex.
         let mut old = None;
         let (turn, _) = self.change(|state| {
             if let Some(waiter) = state.waiting.get_mut(&ticket) {
@@ -522,7 +524,7 @@ impl LockQueue {
                 }
                 let request = waiter.request;
                 let Ok(wait) = state.kernel_wait(self, request) else {
-                    // Others can do it for this thread.
+                    // The timer can try for this thread.
                     state.contender = Contender::None;
                     state.poll_later(self);
                     return WaitStatus::Wait;
@@ -537,7 +539,7 @@ impl LockQueue {
                 state.holds[index].told = true;
                 return WaitStatus::Granted;
             }
-            // Granted, and taken away before it was told.
+            // Granted, and revoked before the waiter was told.
             state.lost.retain(|(hold, _)| hold.ticket != ticket);
             let told = state.failed.remove(&ticket);
             WaitStatus::Failed(told.unwrap_or(Failure::Canceled))
@@ -546,8 +548,8 @@ impl LockQueue {
         turn
     }
 
-    /// Reports how a wait in the kernel ended. The caller wakes those whom that concerns.
-    #[must_use = "somebody may be waiting for it"]
+    /// Reports how a wait in the kernel ended. The caller wakes the returned list.
+    #[must_use = "waiters hang unless they are woken"]
     pub(crate) fn settle(self: &Arc<Self>, wait: &Arc<KernelWait>, outcome: Outcome) -> WakeList {
         let ((), _, woken) = self.change_quietly(|state| {
             let by = match &state.contender {
@@ -555,7 +557,7 @@ impl LockQueue {
                     wait: contender,
                     by,
                 } if Arc::ptr_eq(contender, wait) => *by,
-                // It was called back, and nobody counts on it any more.
+                // It was canceled, and no waiter relies on it any more.
                 _ => {
                     if let Outcome::Locked = outcome {
                         let _ = wait.request.protocol.backend().unlock(&wait.object);
@@ -568,8 +570,8 @@ impl LockQueue {
             if let Outcome::Locked = outcome {
                 let before = mem::replace(&mut state.object, object);
                 if let Some(held) = state.held.take() {
-                    // It was granted beside what is held here, so that is not held any more:
-                    // somebody with a copy of the descriptor unlocked it.
+                    // The kernel granted it although this engine holds the lock. So it does not
+                    // hold it any more: a program with a copy of the descriptor unlocked it.
                     let _ = held.request.protocol.backend().unlock(&before);
                     let holds = mem::take(&mut state.holds);
                     state.lose(holds, LostReason::Broken);
@@ -586,10 +588,10 @@ impl LockQueue {
                 Outcome::TimedOut => Failure::TimedOut,
                 Outcome::Failed(e) => Failure::Io(e),
                 Outcome::Locked | Outcome::Interrupted => {
-                    unreachable!("a wait that is called back is forgotten")
+                    unreachable!("a canceled wait is forgotten")
                 }
             };
-            // A helper fails whom it waited for: somebody who wants the same.
+            // A helper's error goes to the waiter it stood in for.
             let head = state.head();
             if by.is_some() || head.is_some_and(|head| head.request == wait.request) {
                 state.fail(by, failure);
@@ -598,7 +600,7 @@ impl LockQueue {
         woken
     }
 
-    /// Gives up a wait, or what was granted in the meantime.
+    /// Abandons a wait, or gives back what was granted to it in the meantime.
     pub(crate) fn abandon(self: &Arc<Self>, ticket: Ticket) {
         let (waiter, _) = self.change(|state| {
             state.failed.remove(&ticket);
@@ -611,10 +613,10 @@ impl LockQueue {
         drop(waiter);
     }
 
-    /// Releases the hold `ticket`. Answers `None` if there is none such any more, and the reason
-    /// if it was lost: before, or because the file was found to have no name any more, for which
-    /// it looks if `check`. On failure it is released all the same. `remove` names the lock file
-    /// to remove once nobody here wants it.
+    /// Releases the hold `ticket`. Returns `None` if there is no such hold any more, and the reason
+    /// if it was lost: earlier, or, if `check`, because the file no longer has its name. If the
+    /// release fails, the hold is released all the same. `remove` names the lock file to remove
+    /// once no waiter here wants it.
     pub(crate) fn release(
         self: &Arc<Self>,
         ticket: Ticket,
@@ -628,7 +630,7 @@ impl LockQueue {
                 if let Some(lock_path) = remove {
                     state.remove = Some(Arc::clone(lock_path));
                 }
-                // What was lost beside it counts now.
+                // Another hold of the owner that was lost earlier counts now.
                 if state.standing(released.requester.owner).is_err() {
                     state
                         .wake
@@ -649,7 +651,8 @@ impl LockQueue {
         advanced.map(|()| released)
     }
 
-    /// The hold that a release by `requester` concerns: one of its handle before one of its owner.
+    /// The hold that a release by `requester` ends: preferably of its handle, otherwise of its
+    /// owner.
     pub(crate) fn find(&self, requester: Requester) -> Option<Ticket> {
         let state = self.state();
         let held = state
@@ -661,8 +664,8 @@ impl LockQueue {
             .map(|hold| hold.ticket)
     }
 
-    /// Withdraws the waits that `concerns` selects, and takes their holds away if there is a
-    /// reason to.
+    /// Cancels the waits that `concerns` selects. With a `reason`, also takes the selected holds
+    /// away.
     pub(crate) fn revoke(
         self: &Arc<Self>,
         reason: Option<LostReason>,
@@ -687,7 +690,7 @@ impl LockQueue {
         });
     }
 
-    /// What takes a hold away that may not last longer than `max_hold`.
+    /// The timer that ends a hold after `max_hold`.
     fn expiry(
         self: &Arc<Self>,
         ticket: Ticket,
@@ -700,16 +703,16 @@ impl LockQueue {
         self.services.timer.wake_at(at, over).map(Some)
     }
 
-    /// When the hold `ticket` will be taken away, if it is to be.
+    /// When the hold `ticket` expires, if it does.
     pub(crate) fn expires(&self, ticket: Ticket) -> Option<Instant> {
         let state = self.state();
         let index = state.hold(ticket).ok()?;
         state.holds[index].expiry.as_ref().map(TimerEntry::at)
     }
 
-    /// Takes the lock away from whoever holds it, in here or elsewhere. Answers `false` if nobody
-    /// does; if it must be `require_owner`, also if what is there does not name its holder. Unsupported for
-    /// a lock of the kernel that is held elsewhere.
+    /// Takes the lock away from its holder, in this engine or elsewhere. Returns `false` if it is
+    /// free; with `require_owner`, also if the lock does not name its holder. Unsupported for a
+    /// kernel lock that another process holds.
     pub(crate) fn break_lock(
         self: &Arc<Self>,
         protocol: Protocol,
@@ -734,7 +737,7 @@ impl LockQueue {
             return foreign.map_or(Ok(false), |_| Err(io::ErrorKind::Unsupported.into()));
         }
         let (broken, _) = self.change(|state| match state.held {
-            // Taken by now, or about to be handed on.
+            // Acquired by now, or about to be handed on.
             Some(_) => Ok(false),
             None => protocol.backend().break_lock(&state.object, require_owner),
         });
@@ -747,20 +750,20 @@ impl LockQueue {
         self.state().hold(ticket).is_ok()
     }
 
-    /// Forgets the holds of a handle that were taken away, once nobody can ask for them.
+    /// Forgets the lost holds of a handle, once no caller can ask for them.
     pub(crate) fn forget(&self, handle: u64) {
         self.state()
             .lost
             .retain(|(hold, _)| hold.requester.handle != handle);
     }
 
-    /// Whether `owner` holds the lock, or else whether and why it lost it.
+    /// Whether `owner` holds the lock, or why it lost it.
     pub(crate) fn standing(&self, owner: OwnerId) -> Result<bool, LostReason> {
         self.state().standing(owner)
     }
 
-    /// Ready when `owner` has lost its hold. `watcher` names the caller, who takes the waker back
-    /// with [`unwatch`](Self::unwatch).
+    /// Ready when `owner` has lost its hold. `watcher` identifies the caller, which removes the
+    /// waker with [`unwatch`](Self::unwatch).
     pub(crate) fn poll_lost(
         &self,
         owner: OwnerId,
@@ -782,7 +785,7 @@ impl LockQueue {
         drop(old);
     }
 
-    /// Somebody who holds the lock, in this engine or elsewhere; preferably `asking`.
+    /// A holder of the lock, in this engine or elsewhere; preferably `asking`.
     pub(crate) fn holder(&self, asking: OwnerId, protocol: Protocol) -> io::Result<Option<Holder>> {
         let state = self.state();
         if let Some(hold) = state
@@ -798,9 +801,10 @@ impl LockQueue {
             return Ok(Some(Holder { owner, found }));
         }
         let found = match state.contender {
-            // What has a name can be looked at.
+            // An existence lock can be inspected without a try.
             _ if protocol.is_existence_lock() => protocol.backend().holder(&state.object)?,
-            // Somebody waits for it, so somebody holds it; nobody may touch it now to see who.
+            // A waiter contends for the lock, so it is held. A try to find the holder would get in
+            // the waiter's way.
             Contender::Elected(_) | Contender::Blocked { .. } | Contender::Polling(_) => {
                 let record = sys::holder(&state.object.file).ok().flatten();
                 let (mode, pid) = record.unwrap_or((Mode::Exclusive, None));
@@ -814,8 +818,7 @@ impl LockQueue {
         Ok(found.map(|found| Holder { owner: None, found }))
     }
 
-    /// The owners without whose progress the wait of `ticket` cannot end; `None` where it does
-    /// not wait any more.
+    /// The owners that the wait of `ticket` depends on; `None` if it does not wait any more.
     pub(crate) fn blockers(&self, ticket: Ticket) -> Option<Vec<OwnerId>> {
         let state = self.state();
         let request = state.waiting.get(&ticket)?.request;
@@ -836,13 +839,13 @@ impl LockQueue {
         )
     }
 
-    /// How many hold the lock in this engine, and how many wait for it.
+    /// The numbers of holders and of waiters in this engine.
     pub(crate) fn len(&self) -> (usize, usize) {
         let state = self.state();
         (state.holds.len(), state.waiting.len())
     }
 
-    /// Whether the file could not be unlocked, so that nobody may use this queue any more.
+    /// Whether the file could not be unlocked, which makes this queue unusable.
     pub(crate) fn is_poisoned(&self) -> bool {
         self.poisoned.load(Ordering::Acquire)
     }
@@ -853,9 +856,9 @@ impl LockQueue {
         Waker::from(Arc::new(Teller { queue, event }))
     }
 
-    /// Deals with an event, on the thread of the clock or the watcher if that takes but a moment.
-    /// All queues of the engine share those threads, so what may take longer, such as to wait for
-    /// this queue's mutex while a try reads a large directory, is done by a helper.
+    /// Deals with an event: on the thread of the timer or the watcher if that is quick, otherwise
+    /// on a helper. All queues of the engine share those two threads, and waiting for this queue's
+    /// mutex while a try reads a large directory would hold them up.
     fn tell(self: &Arc<Self>, event: Event) {
         if !self.slow {
             return self.attend(event);
@@ -910,7 +913,7 @@ impl LockQueue {
             Event::Resume => {
                 if let Contender::Yielding(_) = state.contender {
                     state.contender = Contender::None;
-                    // What was told of the name during the rest is not told again.
+                    // Changes of the entry during the pause are not reported again.
                     if self.slow {
                         state.try_for_head(self);
                     }
@@ -962,45 +965,46 @@ impl State {
         })
     }
 
-    /// Looks at the name that is the lock. The alarm that comes back is not needed any more.
+    /// Checks the entry after a change. The caller drops the returned timer, which is not needed
+    /// any more.
     fn notice(&mut self, queue: &Arc<LockQueue>) -> Option<TimerEntry> {
         let mut needless = None;
         if self.held.is_none() || self.is_held() {
             needless = self.doubt.take();
         } else if self.doubt.is_none() {
-            // Not put off by what others do with the name in the meantime.
+            // Later changes of the entry do not postpone it.
             let again = queue.teller(Event::Doubt);
             let at = Instant::now() + LOSS_GRACE;
             self.doubt = queue.services.timer.wake_at(at, again).ok();
         }
-        // Nobody where somebody has just entered the queue, after his own try.
+        // `None` if a waiter has just entered the queue, after a try of its own.
         if let Contender::Polling(_) | Contender::None = self.contender {
             self.try_for_head(queue);
         }
         needless
     }
 
-    /// Whether what is held is still what everybody else sees.
+    /// Whether the lock held here is still the one that other processes see.
     fn is_held(&self) -> bool {
         self.held
             .is_none_or(|held| held.request.protocol.backend().is_held(&self.object))
     }
 
-    /// Takes the lock, or joins those who share it, if nobody is in the way.
+    /// Takes the lock, or joins its sharers, if no other holder or waiter is in the way.
     fn try_take(
         &mut self,
         queue: &Arc<LockQueue>,
         request: Request,
         wait: bool,
     ) -> Result<bool, Failure> {
-        // Somebody who can wait does, as long as the lock is to be left alone.
+        // During a fairness pause, a caller that can wait does.
         if !self.waiting.is_empty() || wait && matches!(self.contender, Contender::Yielding(_)) {
             return Ok(false);
         }
         if let Some(held) = self.held {
             return Ok(held.joins(request) && !(wait && self.is_due(queue)));
         }
-        // Before the try, so that nothing that comes after it is missed.
+        // Before the try, so that no change after it is missed.
         self.watch(queue);
         let taken = self.try_lock(request);
         let taken = taken.map_err(|e| self.failure(e))?;
@@ -1010,7 +1014,7 @@ impl State {
         Ok(taken)
     }
 
-    /// Makes a try. A lock that is only for the moment in nobody's reach counts as held.
+    /// Makes a try. A lock that is out of reach for the moment counts as held.
     fn try_lock(&mut self, request: Request) -> io::Result<bool> {
         if request.needs_write() && !self.object.writable {
             let writable = self.another(true)?;
@@ -1023,7 +1027,7 @@ impl State {
         if self.out_of_reach { Ok(false) } else { tried }
     }
 
-    /// Has changes of the lock told, if it is a name.
+    /// Watches for changes, if it is an existence lock.
     fn watch(&mut self, queue: &Arc<LockQueue>) {
         let Some(name) = self.object.as_marker() else {
             return;
@@ -1039,7 +1043,7 @@ impl State {
         });
     }
 
-    /// Has the end of the process told that holds a lock that is a name, for those who wait for it.
+    /// Watches for the end of the process that holds an existence lock, if a waiter is queued.
     fn watch_holder(&mut self, queue: &Arc<LockQueue>) {
         let Some(head) = self.head() else { return };
         let holder_pid = head.request.protocol.backend().holder_pid(&self.object);
@@ -1067,13 +1071,14 @@ impl State {
                 self.holder_pid = None;
                 self.taken(queue, head.request);
             }
-            // Perhaps somebody can wait by now.
+            // Perhaps a thread can wait in the kernel by now.
             Ok(false) => {}
             Err(e) => self.fail(None, self.failure(e)),
         }
     }
 
-    /// What an error of a try means: that the directory of a name is gone, or just that.
+    /// What an error of a try means: the directory of an existence lock is gone, or the error
+    /// itself.
     fn failure(&self, error: io::Error) -> Failure {
         if self.object.as_marker().is_some() && error.kind() == io::ErrorKind::NotFound {
             Failure::Replaced
@@ -1082,13 +1087,13 @@ impl State {
         }
     }
 
-    /// Whether this engine has had the lock for so long that it should leave it alone soon.
+    /// Whether this engine has had the lock for so long that a fairness pause is due.
     fn is_due(&self, queue: &LockQueue) -> bool {
         let pause = queue.services.pause;
         pause.is_some_and(|pause| self.streak.is_due(pause, Instant::now()))
     }
 
-    /// Notes that the kernel granted the lock.
+    /// Records that this engine acquired the lock from outside.
     fn taken(&mut self, queue: &LockQueue, request: Request) -> &mut KernelLock {
         if let Some(pause) = queue.services.pause {
             self.streak.taken(pause, Instant::now());
@@ -1096,12 +1101,13 @@ impl State {
         self.held.insert(KernelLock::new(request))
     }
 
-    /// Does whatever the state allows next. Fails where the lock could not be given back.
+    /// Does whatever the state allows next. Fails if the lock could not be given back.
     fn advance(&mut self, queue: &Arc<LockQueue>) -> io::Result<()> {
         let mut given_back = Ok(());
         loop {
             let head = self.head();
-            // A rest comes before the next wait, and after a grant: else there might never be one.
+            // A pause comes before the next wait and after a grant. Otherwise there might be no
+            // grant at all.
             let granted = self.held.is_some_and(|held| held.handed > 0);
             let is_due = granted && head.is_some() && self.is_due(queue);
             if (is_due || !self.contender.serves(head))
@@ -1113,12 +1119,12 @@ impl State {
                 }
             }
             let contender = !matches!(self.contender, Contender::None);
-            // Where a file was replaced, whoever is granted its lock finds that out himself.
+            // The waiter that is granted the lock of a replaced file finds that out by itself.
             let handed = self.holds.is_empty() && head.is_some();
             let gone = handed && self.object.as_marker().is_some() && !self.is_held();
             match (&mut self.held, head) {
                 (None, None) => {
-                    // Nobody holds it to remove the file safely.
+                    // The file may only be removed under the lock, which this engine does not hold.
                     self.remove = None;
                     return given_back;
                 }
@@ -1171,7 +1177,7 @@ impl State {
         }
     }
 
-    /// Ends the wait of `ticket`, or else of the head of the queue.
+    /// Ends the wait of `ticket`, or of the head of the queue if there is none.
     fn fail(&mut self, ticket: Option<Ticket>, failure: Failure) {
         let ticket = ticket.or(self.head().map(|head| head.ticket));
         if let Some(ticket) = ticket
@@ -1182,7 +1188,7 @@ impl State {
         }
     }
 
-    /// Notes that holds are held no more.
+    /// Records that holds were lost.
     fn lose(&mut self, holds: VecDeque<Hold>, reason: LostReason) {
         if holds.is_empty() {
             return;
@@ -1193,7 +1199,7 @@ impl State {
         self.wake.extend(watchers.into_values());
     }
 
-    /// Has the head of the queue wait in the kernel, or somebody for it.
+    /// Sends the head of the queue into the kernel, or a helper on its behalf.
     fn send(&mut self, queue: &Arc<LockQueue>, head: Head) {
         if head.request.protocol.is_existence_lock() {
             return self.poll_later(queue);
@@ -1219,7 +1225,7 @@ impl State {
         self.poll_later(queue);
     }
 
-    /// Another description of the file.
+    /// Another open description of the file.
     fn another(&mut self, write: bool) -> io::Result<Arc<LockObject>> {
         if let Some(spare) = self.spare.take_if(|spare| spare.writable || !write) {
             return Ok(spare);
@@ -1236,7 +1242,7 @@ impl State {
         KernelWait::new(object, local, request, signal, &queue.services.timer).map(Arc::new)
     }
 
-    /// Has the clock make a try for the head of the queue, since nobody can wait for it.
+    /// Sets the timer to try for the head of the queue, since no thread can wait for it.
     fn poll_later(&mut self, queue: &Arc<LockQueue>) {
         if self.held.is_some() {
             self.contender = Contender::Polling(None);
@@ -1263,8 +1269,8 @@ impl State {
         }
     }
 
-    /// Gives the lock back to the kernel; removes the file first, if that was asked for and
-    /// nobody here waits for it. A lock that cannot be given back goes with its descriptor.
+    /// Gives the lock back to the kernel. Removes the file first, if that was requested and no
+    /// waiter is queued here. A lock that cannot be given back goes with its descriptor.
     fn give_back(&mut self, queue: &Arc<LockQueue>) -> io::Result<()> {
         let Some(KernelLock { request, .. }) = self.held.take() else {
             return Ok(());
@@ -1285,7 +1291,7 @@ impl State {
             let until = self
                 .streak
                 .left(pause, now, matches!(self.contender, Contender::None));
-            // Without a clock there is no rest.
+            // Without a timer there is no pause.
             if let Some(until) = until
                 && let Ok(alarm) = queue
                     .services
@@ -1301,9 +1307,9 @@ impl State {
         unlocked.and(removed)
     }
 
-    /// Removes the lock file if nobody relies on it: sharers elsewhere do, so the last of all
-    /// removes it, and so does a holder in the other lock family, whom a lock of one family does not
-    /// exclude. The first result gives back what is held then.
+    /// Removes the lock file if no other process relies on it. A sharer elsewhere does, so the last
+    /// sharer removes it. So does a holder in the other lock family, which a lock of one family
+    /// does not exclude. The first result is the backend that gives back what is held afterwards.
     fn remove_file(
         &self,
         queue: &LockQueue,
@@ -1332,7 +1338,7 @@ impl State {
     }
 }
 
-/// Some moment after `pause`.
+/// A random moment from `pause` to one and a half times `pause` from now.
 fn later(pause: Duration) -> Instant {
     let part = RandomState::new().hash_one(()) % 512;
     Instant::now() + pause + pause * u32::try_from(part).unwrap_or(0) / 1024
@@ -1342,7 +1348,7 @@ fn later(pause: Duration) -> Instant {
 mod tests {
     use super::*;
 
-    /// A queue of an engine of its own for a file, of which `limit` helpers may wait.
+    /// A queue for a file, in an engine of its own with `limit` helper threads.
     fn queue(path: &std::path::Path, limit: usize) -> Arc<LockQueue> {
         let services = Services {
             timer: Arc::new(Timer::new(sys::keep_signals_away)),
@@ -1355,14 +1361,14 @@ mod tests {
             polled: AtomicUsize::new(0),
             epoch: Instant::now(),
         };
-        let lock_path = LockPath::ambient(path, true, true).expect("a path");
-        let open_lock = lock_path.open().expect("a file");
+        let lock_path = LockPath::ambient(path, true, true).expect("the file can be created");
+        let open_lock = lock_path.open().expect("the file can be opened");
         Arc::new(LockQueue::new(open_lock, Arc::new(services)))
     }
 
     #[test]
     fn the_error_of_a_helper_is_told_to_whom_it_waits_for() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory can be created");
         let path = dir.path().join("lock");
         let request = Request {
             mode: Mode::Exclusive,
@@ -1393,7 +1399,7 @@ mod tests {
             panic!("{turn:?}");
         };
         assert_eq!(error.raw_os_error(), Some(libc::ENOLCK));
-        // The real one goes on waiting for nobody, and gives back what it gets.
+        // The real helper keeps waiting, on behalf of no waiter, and gives back the lock it gets.
         let released = holder.release(held, None, false);
         assert!(matches!(released, Ok(Some(Ok(())))));
     }
