@@ -1,15 +1,16 @@
-//! `admin`: breaking the locks of others, for guests that are trusted with it.
+//! `admin`: breaking locks held by others, for trusted guests.
 
 use wasmtime::component::Linker;
 
 use super::bindings::admin;
 use super::{LockError, Locket, LocketCtxView, LocketView};
 
-/// Adds `admin`. It does nothing without [`Rights::BREAK`](locket::sandbox::Rights::BREAK).
+/// Adds `admin`. Breaking a lock also requires
+/// [`Rights::BREAK`](locket::sandbox::Rights::BREAK); without it, the calls are refused.
 ///
 /// # Errors
 ///
-/// Where the linker has it already.
+/// Fails if the linker already has `admin`.
 pub fn add_to_linker<T: LocketView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     admin::add_to_linker::<T, Locket>(linker, T::locket)
 }

@@ -1,4 +1,4 @@
-//! `api`: the lock file, the guard, and what goes wrong with them.
+//! `api`: the lock file, the guard, and their errors.
 
 use std::fmt;
 use std::io;
@@ -12,21 +12,21 @@ use locket::sandbox::{GuestGuard, GuestLock, HandlePermit};
 use locket::{Error, ErrorKind};
 use locket::{LostReason, Mode, OnRelease, Protocol, Scope, State};
 
-/// A lock file of a guest: what lies behind the resource `lock-file`.
+/// A guest's lock file, which backs the resource `lock-file`.
 #[derive(Debug)]
 pub struct LockFile {
     pub(super) lock: GuestLock,
 }
 
-/// A hold of a guest: what lies behind the resource `guard`.
+/// A guest's hold, which backs the resource `guard`.
 #[derive(Debug)]
 pub struct Guard {
     pub(super) hold: GuestGuard,
     pub(super) _handle: HandlePermit,
 }
 
-/// Why a call of a guest failed: a case of the `error` of the interface, or a fault of the host,
-/// which traps.
+/// Why a guest's call failed: either a case of the interface's `error`, or a host fault, which
+/// traps.
 #[derive(Debug)]
 pub struct LockError(Fault);
 
@@ -65,11 +65,11 @@ impl From<Error> for LockError {
     }
 }
 
-/// The one place where errors of the engine become those of the interface. What a guest must not
-/// see goes to the trace here.
+/// The only place that turns engine errors into interface errors. Details that a guest must not
+/// see are traced here.
 impl From<Error> for api::Error {
     fn from(error: Error) -> Self {
-        // As a string, which subscribers escape: there is a path of the guest's in it.
+        // As a string, because subscribers escape strings: it contains a path from the guest.
         tracing::debug!(target: "locket", error = error.to_string().as_str(), "refused");
         match error.kind() {
             ErrorKind::WouldBlock => Self::WouldBlock,
@@ -85,7 +85,7 @@ impl From<Error> for api::Error {
             ErrorKind::Lost(reason) => Self::Lost(reason.into()),
             ErrorKind::Canceled => Self::Canceled,
             ErrorKind::Io => Self::Io(error.os_error().map_or(api::IoKind::Other, io_kind)),
-            // One that this version does not know.
+            // A kind that this version does not know.
             _ => Self::Other(None),
         }
     }
@@ -133,7 +133,7 @@ impl From<Mode> for api::Mode {
     }
 }
 
-/// The protocol of that name, if this host has it.
+/// The protocol of the same name, if this host supports it.
 fn protocol(protocol: api::Protocol) -> Result<Protocol, api::Error> {
     let name = match protocol {
         api::Protocol::Native => "native",
@@ -153,7 +153,7 @@ pub(super) fn timeout(timeout: Option<api::Milliseconds>) -> Option<Duration> {
     timeout.map(|millis| Duration::from_millis(millis.into()))
 }
 
-/// Rounded down: a guest shall not rely on more than there is.
+/// Rounds down, so that a guest never relies on more time than remains.
 fn milliseconds(duration: Duration) -> api::Milliseconds {
     duration
         .as_millis()
@@ -261,7 +261,7 @@ impl api::HostLockFile for LocketCtxView<'_> {
             scope: match guarantee.scope {
                 Scope::Host => api::Scope::Host,
                 Scope::ClusterFileSystem => api::Scope::ClusterFileSystem,
-                // Of one that this version does not know, no more than that is certain.
+                // A scope that this version does not know includes at least the host.
                 _ => api::Scope::Host,
             },
             ttl: guarantee.ttl.map(milliseconds),
@@ -276,12 +276,12 @@ impl api::HostLockFile for LocketCtxView<'_> {
     }
 }
 
-/// What every acquire begins with.
+/// Traces the start of an acquire.
 pub(super) fn begin(lock: &GuestLock, mode: api::Mode, wait: Option<api::Milliseconds>) {
     tracing::trace!(target: "locket", path = lock.path(), ?mode, ?wait, "acquire");
 }
 
-/// What a plain acquire does with the hold that it got.
+/// Keeps the hold that a plain acquire was granted.
 pub(super) fn keep(lock: &GuestLock, hold: GuestGuard) -> api::Grant {
     tracing::trace!(target: "locket", path = lock.path(), "granted");
     let granted = grant(hold.valid_for());

@@ -1,7 +1,7 @@
-//! What Wasmtime makes of the interface: the traits that the adapter implements, and the types.
+//! The bindings that Wasmtime generates: the traits that this crate implements, and the types.
 //!
-//! Bindings of a world that uses types of `locket:lock` can share these instead of having their
-//! own, with `with: { "locket:lock": locket_wasmtime::bindings }`.
+//! Bindings of a world that uses types of `locket:lock` can reuse these with
+//! `with: { "locket:lock": locket_wasmtime::bindings }`.
 
 mod generated {
     #![expect(

@@ -1,14 +1,14 @@
-//! Locks for components that run in Wasmtime.
+//! File locks for WebAssembly components that run in Wasmtime.
 //!
-//! The store needs a [`LocketCtx`], which says what the guest may lock, and the linker one of the
-//! `add_to_linker` functions:
+//! Put a [`LocketCtx`], which defines what the guest may lock, into the store, and call the
+//! `add_to_linker` functions for the interfaces that the guest imports:
 //!
-//! | for guests that | and an embedder that calls them | |
+//! | the guest imports | the embedder calls guests | function |
 //! |---|---|---|
-//! | import `api` or `poll` | with `async` | [`p2::add_to_linker_async`] |
-//! | | without | [`p2::add_to_linker_sync`] |
-//! | import `api-async` as well | with `async` | [`p3::add_to_linker`], on top of that of [`p2`] |
-//! | import `admin` as well | in either way | [`admin::add_to_linker`] |
+//! | `api` or `poll` | asynchronously | [`p2::add_to_linker_async`] |
+//! | | synchronously | [`p2::add_to_linker_sync`] |
+//! | `api-async` too | asynchronously | [`p3::add_to_linker`], in addition to the one of [`p2`] |
+//! | `admin` too | either way | [`admin::add_to_linker`] |
 //!
 //! ```no_run
 //! use locket_wasmtime::{LocketCtx, LocketCtxView, LocketView};
@@ -36,7 +36,7 @@
 //!     }
 //! }
 //!
-//! // `locks` is one for all guests: it keeps them in order.
+//! // All guests share one engine, which grants locks in order of arrival.
 //! async fn run(worker: &Component, locks: &locket::Engine) -> Result<()> {
 //!     let mut linker: Linker<State> = Linker::new(worker.engine());
 //!     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -54,36 +54,38 @@
 //!     let worker = Command::instantiate_async(&mut store, worker, &linker).await?;
 //!     let result = worker.wasi_cli_run().call_run(&mut store).await?;
 //!     result.map_err(|()| wasmtime::format_err!("the worker failed"))
-//! } // Here the store is dropped, and with it every lock of the guest is released.
+//! } // Dropping the store releases every lock of the guest.
 //! ```
 //!
 //! # How a guest ends
 //!
-//! The locks of a guest are free as soon as its [`Store`](wasmtime::Store) is dropped, whatever
-//! state it is in. They are *not* before: a trap, a dropped call or an epoch deadline leaves the
-//! resources of the guest where they are. Wasmtime lets nobody enter such an instance again, so
-//! drop the store; or, to keep it for examination, call [`LocketCtx::release_all`].
+//! Dropping a [`Store`](wasmtime::Store) releases all locks of its guest, whatever state the guest
+//! is in. Nothing else does: after a trap, a dropped call or an epoch deadline, the guest still has
+//! its resources. Wasmtime does not let such an instance be entered again, so drop the store. To
+//! keep it for inspection, call [`LocketCtx::release_all`].
 //!
-//! Epochs and fuel do not reach into calls of the host. What bounds a wait and a hold are
-//! [`Limits::longest_wait`] and [`Limits::longest_hold`]. An embedder may also drop the future of
-//! a call at any time, which ends a wait in it.
+//! Epochs and fuel do not interrupt host calls. [`Limits::longest_wait`] bounds a wait, and
+//! [`Limits::longest_hold`] bounds a hold. An embedder may also drop the future of a call at any
+//! time, which abandons a wait in it.
 //!
-//! While a guest waits in the plain `acquire`, nothing in its store runs. So one that waits for a
-//! lock which that store holds is refused as a deadlock. That is not so in `poll` and `api-async`.
+//! While a guest waits in the plain `acquire`, nothing in its store runs. Waiting there for a lock
+//! that the same store holds could never end, so it fails as a deadlock. `poll` and `api-async`
+//! have no such restriction, because the guest keeps running.
 //!
 //! # What the guest may do
 //!
-//! Nothing is granted by default. [`LocketCtxBuilder::grant_dir`] takes the [`Rights`] in a directory:
-//! [`Rights::LOCKS`] for a guest that gets locks and no files there, [`Rights::READ_WRITE`] for one
-//! that may write its files anyway. [`LocketCtxBuilder::protocols`] restricts the protocols.
-//! [`Limits`] has the table of what bounds a guest. The module [`sandbox`](locket::sandbox#what-granting-a-directory-means) says
-//! what granting a directory means, what a guest can learn and cause, and which directories not to
-//! grant.
+//! Nothing is granted by default. [`LocketCtxBuilder::grant_dir`] grants [`Rights`] in a directory:
+//! [`Rights::LOCKS`] for a guest that gets only locks there, [`Rights::READ_WRITE`] for a guest that
+//! may write files there anyway. [`LocketCtxBuilder::protocols`] restricts the protocols.
+//! [`Limits`] lists the bounds on a guest. The module
+//! [`sandbox`](locket::sandbox#what-granting-a-directory-means) explains what granting a directory
+//! means, what a guest can learn and cause, and which directories not to grant.
 //!
 //! # What the guest does not learn
 //!
-//! It gets cases of an enumeration, its own paths, and the labels that embedders give. Paths,
-//! process numbers and error texts of the host go to [`tracing`] events of the target `locket`.
+//! A guest sees only the cases of an enumeration, its own paths, and the labels that embedders
+//! assign. Host paths, process identifiers and error texts go to [`tracing`] events with the target
+//! `locket`.
 
 pub mod admin;
 mod api;
@@ -104,17 +106,18 @@ use wasmtime_wasi::{FsPerms, WasiCtxView, WasiView};
 pub use self::api::{Guard, LockError, LockFile};
 pub use self::p2::Pending;
 
-/// What the guest of one store may lock, and what it has locked.
+/// What the guest of one store may lock, and what it currently holds.
 ///
-/// All instances of a store are one owner: what one acquired, the other may release. The [`Limits`]
-/// count for the store. The module [`sandbox`](locket::sandbox#what-granting-a-directory-means) says
-/// what granting a directory means.
+/// All instances in a store are one owner: if one acquires a lock, another may release it. The
+/// [`Limits`] apply to the store as a whole. The module
+/// [`sandbox`](locket::sandbox#what-granting-a-directory-means) explains what granting a directory
+/// means.
 #[derive(Debug)]
 pub struct LocketCtx {
     sandbox: Sandbox,
 }
 
-/// Settings of a [`LocketCtx`].
+/// Builds a [`LocketCtx`].
 #[derive(Debug)]
 #[must_use]
 pub struct LocketCtxBuilder {
@@ -128,22 +131,23 @@ impl LocketCtxBuilder {
         self
     }
 
-    /// The protocol of locks that the guest opens without naming one. By default
+    /// The protocol of locks that the guest opens without choosing one. Defaults to
     /// [`Protocol::Native`].
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.sandbox = self.sandbox.protocol(protocol);
         self
     }
 
-    /// The protocols that the guest may choose. The one of [`protocol`](Self::protocol) is always
-    /// among them, and by default all are, as far as the [`Rights`] go. Any other is `access-denied`.
+    /// The protocols that the guest may choose. That of [`protocol`](Self::protocol) is always
+    /// allowed. By default, the guest may choose every protocol that its [`Rights`] permit. Any
+    /// other protocol fails with `access-denied`.
     pub fn protocols(mut self, protocols: impl IntoIterator<Item = Protocol>) -> Self {
         self.sandbox = self.sandbox.protocols(protocols);
         self
     }
 
-    /// The database of the host that keeps the guest's locks of [`Protocol::Sqlite`]. Without one
-    /// that protocol is `not-supported`.
+    /// The host database that stores the guest's [`Protocol::Sqlite`] locks. Unless one is set, that
+    /// protocol fails with `not-supported`.
     ///
     /// # Errors
     ///
@@ -153,16 +157,18 @@ impl LocketCtxBuilder {
         Ok(self)
     }
 
-    /// How much the guest may use.
+    /// The limits on what the guest may use.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.sandbox = self.sandbox.limits(limits);
         self
     }
 
     /// Grants the directory at `host_path` under the name `guest_path`; see
-    /// [`SandboxBuilder::grant_dir`]. Do not grant a directory in which this process has a SQLite
-    /// database open, or other POSIX record locks of its own. The module
-    /// [`sandbox`](locket::sandbox#what-granting-a-directory-means) says what a guest can do in it.
+    /// [`SandboxBuilder::grant_dir`].
+    ///
+    /// Do not grant a directory in which this process has a SQLite database open or holds other
+    /// POSIX record locks. The module [`sandbox`](locket::sandbox#what-granting-a-directory-means)
+    /// explains what a guest can do in a granted directory.
     ///
     /// # Errors
     ///
@@ -179,7 +185,7 @@ impl LocketCtxBuilder {
         Ok(self)
     }
 
-    /// The context of one store.
+    /// Creates the context for one store.
     pub fn build(self) -> LocketCtx {
         LocketCtx {
             sandbox: self.sandbox.build(),
@@ -188,20 +194,20 @@ impl LocketCtxBuilder {
 }
 
 impl LocketCtx {
-    /// A context to which nothing is granted yet. Guests that shall take turns with one another
-    /// in the order of arrival need the same `engine`.
+    /// Starts building a context without grants. Use the same `engine` for all guests that must
+    /// take turns with one another in order of arrival.
     pub fn builder(engine: &Engine) -> LocketCtxBuilder {
         LocketCtxBuilder {
             sandbox: Sandbox::builder(engine),
         }
     }
 
-    /// Grants the directories that a WASI context preopens, under their names there: with
-    /// [`Rights::READ_WRITE`], or with [`Rights::READ_ONLY`] those that may only be read.
+    /// Grants the directories that a WASI context preopens, under the same names: read-only
+    /// directories with [`Rights::READ_ONLY`], all others with [`Rights::READ_WRITE`].
     ///
     /// # Errors
     ///
-    /// Where the resource table is full, or a descriptor cannot be duplicated.
+    /// Fails if the resource table is full or a descriptor cannot be duplicated.
     pub fn grant_preopens(&mut self, wasi: WasiCtxView<'_>) -> wasmtime::Result<()> {
         struct View<'a>(WasiCtxView<'a>);
 
@@ -233,20 +239,21 @@ impl LocketCtx {
         Ok(())
     }
 
-    /// Takes away every lock of the guest, and ends its waits with the error `canceled`; it
-    /// learns the first by the state `lost(broken)`. For stores that are kept after a trap.
+    /// Revokes every lock of the guest and cancels its waits. The guest sees the state
+    /// `lost(broken)` for its locks, and its waits fail with `canceled`. Use this for a store that
+    /// is kept after a trap.
     pub fn release_all(&self) {
         tracing::info!(target: "locket", "everything of a guest released");
         self.sandbox.release_all();
     }
 }
 
-/// A [`LocketCtx`], and the table that has the resources of its guest.
+/// A [`LocketCtx`] and the table that contains the resources of its guest.
 #[derive(Debug)]
 pub struct LocketCtxView<'a> {
     /// What the guest may lock.
     pub ctx: &'a mut LocketCtx,
-    /// The table of the store, the same as that of WASI.
+    /// The resource table of the store, shared with WASI.
     pub table: &'a mut ResourceTable,
 }
 
@@ -256,8 +263,8 @@ pub trait LocketView: Send {
     fn locket(&mut self) -> LocketCtxView<'_>;
 }
 
-/// Names [`LocketCtxView`] to the `add_to_linker` functions of [`bindings`], for those who call
-/// these directly and need no [`LocketView`].
+/// Identifies [`LocketCtxView`] to the `add_to_linker` functions of [`bindings`]. Use it to call
+/// those functions directly, without a [`LocketView`].
 #[derive(Debug)]
 pub struct Locket;
 

@@ -1,4 +1,4 @@
-//! For guests of WASI 0.2, or of none: `api` and `poll`.
+//! `api` and `poll`, for guests that use WASI 0.2 or no WASI.
 
 use std::future::{self, Future};
 use std::pin::Pin;
@@ -16,11 +16,11 @@ use super::{Guard, LockError, LockFile, Locket, LocketCtxView, LocketView};
 use locket::Error;
 use locket::sandbox::{GuestAcquire, GuestGuard, HandlePermit, Loss};
 
-/// Adds `api` and `poll` for embedders that call guests with `async`.
+/// Adds `api` and `poll` for embedders that call guests asynchronously.
 ///
 /// # Errors
 ///
-/// Where the linker has them already.
+/// Fails if the linker already has either interface.
 pub fn add_to_linker_async<T: LocketView + 'static>(
     linker: &mut Linker<T>,
 ) -> wasmtime::Result<()> {
@@ -28,16 +28,17 @@ pub fn add_to_linker_async<T: LocketView + 'static>(
     poll::add_to_linker::<T, Locket>(linker, T::locket)
 }
 
-/// Adds `api` and `poll` for embedders that call guests without `async`. An `acquire` that has to
-/// wait takes up the calling thread; it needs no Tokio. Afterwards the linker allows no
-/// [shadowing](Linker::allow_shadowing), whatever it did before.
+/// Adds `api` and `poll` for embedders that call guests synchronously.
+///
+/// An `acquire` that has to wait blocks the calling thread. It needs no Tokio runtime. This function
+/// turns [shadowing](Linker::allow_shadowing) off in the linker, whatever the setting was before.
 ///
 /// # Errors
 ///
-/// Where the linker has them already.
+/// Fails if the linker already has either interface.
 pub fn add_to_linker_sync<T: LocketView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     add_to_linker_async(linker)?;
-    // The one function that waits.
+    // Replace the only function that waits.
     linker.allow_shadowing(true);
     let added = linker
         .instance("locket:lock/api@0.1.0")
@@ -58,10 +59,10 @@ fn acquire_sync<T: LocketView>(
     Ok((hold.map(|hold| keep(lock, hold)).map_err(api::Error::from),))
 }
 
-/// An acquire under way: what lies behind the resource `pending`.
+/// An acquire in progress, which backs the resource `pending`.
 ///
-/// Pollables share it. `wasi:io` drops the future of a pollable whenever a poll ends without it,
-/// so the wait is kept here instead, and goes on from one poll to the next.
+/// Pollables share it. When a poll ends before a pollable is ready, `wasi:io` drops the future of
+/// that pollable. Therefore the wait is stored here, where it continues from one poll to the next.
 #[derive(Debug)]
 pub struct Pending {
     progress: Shared,
@@ -75,7 +76,7 @@ struct Shared(Arc<Mutex<Progress>>);
 enum Progress {
     Waiting(GuestAcquire),
     Over(Result<GuestGuard, Error>),
-    /// The answer was taken, or nobody is left to take it.
+    /// The guest has taken the answer, or has dropped the resource.
     Gone,
 }
 
@@ -102,9 +103,9 @@ impl Shared {
         Poll::Ready(())
     }
 
-    /// The answer, once.
+    /// Takes the answer. Returns it only once.
     fn take(&self) -> Option<Result<GuestGuard, Error>> {
-        // A guest that never polls gets its answer all the same.
+        // A guest that never polls must get its answer too.
         if self
             .poll(&mut Context::from_waker(Waker::noop()))
             .is_pending()
@@ -118,7 +119,7 @@ impl Shared {
     }
 }
 
-/// Ready when a pending acquire has an answer, or is gone.
+/// Ready when a pending acquire has an answer or has been dropped.
 struct Answer {
     progress: Shared,
     _handle: HandlePermit,
@@ -131,7 +132,7 @@ impl Pollable for Answer {
     }
 }
 
-/// Ready while a hold that was lost has not been released.
+/// Ready while the guest has a lost hold that it has not yet released.
 struct Lost(Loss);
 
 #[async_trait]
@@ -141,11 +142,11 @@ impl Pollable for Lost {
     }
 }
 
-/// The trap of a guest that goes beyond its limit where it cannot be told by an error.
+/// The trap for a guest that exceeds its limit in a call that cannot return an error.
 pub(super) fn too_many(error: Error) -> wasmtime::Error {
     tracing::info!(target: "locket", error = error.to_string().as_str(), "trapped");
     wasmtime::Error::msg(
-        "the guest has twice as many handles, pollables among them, as its limit allows",
+        "the guest has twice as many handles (including pollables) as its limit allows",
     )
 }
 
@@ -161,7 +162,7 @@ impl poll::Host for LocketCtxView<'_> {
         let handle = lock.handle()?;
         let wait = lock.acquire_async(mode.into(), timeout(wait))?;
         let progress = Shared(Arc::new(Mutex::new(Progress::Waiting(wait))));
-        // Enters the queue.
+        // Enter the queue.
         let _ = progress.poll(&mut Context::from_waker(Waker::noop()));
         Ok(self.table.push(Pending { progress, handle })?)
     }
@@ -180,7 +181,7 @@ impl poll::HostPending for LocketCtxView<'_> {
             progress: pending.progress.clone(),
             _handle: pending.handle.extra().map_err(too_many)?,
         };
-        // Not a child of the pending, so that the guest may drop them in any order.
+        // Not a child of the `pending` resource, so that the guest may drop them in any order.
         let answer = self.table.push(answer)?;
         subscribe(self.table, answer)
     }
@@ -194,7 +195,7 @@ impl poll::HostPending for LocketCtxView<'_> {
             return Ok(None);
         };
         Ok(Some(match answer {
-            // The pending counts until it is dropped, and the guard beside it.
+            // The `pending` resource counts until it is dropped, in addition to the guard.
             Ok(hold) => match pending.handle.extra() {
                 Ok(_handle) => Ok(self.table.push(Guard { hold, _handle })?),
                 Err(error) => Err(error.into()),

@@ -1,4 +1,4 @@
-//! For guests of WASI 0.3: `api-async`.
+//! `api-async`, for guests that use WASI 0.3.
 
 use wasmtime::component::{Accessor, Linker, Resource};
 
@@ -7,12 +7,12 @@ use super::bindings::{api, api_async};
 use super::p2::too_many;
 use super::{Guard, LockError, LockFile, Locket, LocketCtxView, LocketView};
 
-/// Adds `api-async`. What else the guest imports comes from
-/// [`p2::add_to_linker_async`](super::p2::add_to_linker_async).
+/// Adds `api-async`. Call [`p2::add_to_linker_async`](super::p2::add_to_linker_async) as well, for
+/// the other interfaces that the guest imports.
 ///
 /// # Errors
 ///
-/// Where the linker has it already, or its engine was configured without
+/// Fails if the linker already has `api-async`, or if its engine was configured without
 /// [support for concurrency](wasmtime::Config::concurrency_support).
 pub fn add_to_linker<T: LocketView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     api_async::add_to_linker::<T, Locket>(linker, T::locket)
@@ -34,7 +34,7 @@ impl<T: Send> api_async::HostWithStore<T> for Locket {
             Ok::<_, LockError>((handle, lock.acquire_async(mode.into(), timeout(wait))?))
         })?;
         let hold = wait.await?;
-        // Nothing is awaited from here on, so that a hold is either here or with the guest.
+        // Do not await from here on: the hold must always belong either to us or to the guest.
         store.with(|mut store| {
             Ok(store.get().table.push(Guard {
                 hold,
