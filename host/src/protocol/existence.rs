@@ -1,17 +1,18 @@
-//! Locks that are a name: whoever makes the name holds the lock.
+//! Existence locks: the process that creates the entry holds the lock.
 //!
-//! What is made is complete from the moment it has the name, so that nobody sees it half-written;
-//! it carries a [`OwnerRecord`] of who made it. Before anybody relies on it or removes it, it is compared
-//! with what was made, by device and inode: others may have removed it and made their own.
+//! A marker is complete from the moment it has its name, so no process sees it half-written. It
+//! carries an [`OwnerRecord`] of its creator. Before the engine relies on the entry or removes it,
+//! it compares the entry with the marker that it created, by device and inode: another process may
+//! have removed the marker and created its own.
 //!
-//! **Breaking.** A lock whose holder is dead must be broken by one and not by two, and never one
-//! that somebody alive took in the meantime. There is no call that removes a name only if it
-//! still is what one saw. So the breaker makes a lock of its own beside it, exchanges the two names
-//! in one step, and then looks at what it got: if that is not what it had judged, it
-//! exchanges them back. The name never stands empty, and in the usual case only the dead lock
-//! is ever moved. Against each other, the users of Locket do it under a `flock` of the directory, and
-//! so does a release, for the time between looking and removing. Where names cannot be
-//! exchanged, nothing is broken unless by hand.
+//! **Takeover.** Only one process may take over the lock of a dead holder, and none may take one
+//! that a live process has acquired meanwhile. No system call removes a name only if it still is
+//! what the caller saw. So a process that takes over creates a marker of its own beside the stale
+//! one, exchanges the two names in one step, and then checks what it got. If that is not the marker
+//! it had judged, it exchanges them back. The name is never free in between, and in the usual case
+//! only the stale marker is ever moved. Users of Locket exclude each other during a takeover by a
+//! `flock` on the directory. A release takes it too, between checking and removing. If the file
+//! system cannot exchange names, locks are only broken by hand.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -30,38 +31,39 @@ use crate::Mode;
 use crate::object::{Created, Location, LockObject, Marker};
 use crate::sys::{self, TimedWait};
 
-/// What is made to take a lock, and how it is read.
+/// How a marker is created, read and removed.
 pub(super) trait MarkerFormat: fmt::Debug + Send + Sync {
-    /// What the name of the file is followed by in that of its lock. Empty where the lock is the file
-    /// itself.
+    /// What the marker's name adds to the name of the file. Empty if the lock is the file itself.
     fn suffix(&self) -> &'static str {
         ".lock"
     }
 
-    /// Makes a lock under `name`, which nothing has yet; fails with
-    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) if something does. On failure nothing is left.
+    /// Creates a marker under `name`. Fails with [`AlreadyExists`](io::ErrorKind::AlreadyExists) if
+    /// the name is taken. On failure nothing is left.
     fn make(&self, dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created>;
 
-    /// Who made what has the name, as far as it says.
+    /// The owner record of the marker, if it has one.
     fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<OwnerRecord>>;
 
-    /// Whether the lock is a file with a record of its holder in it, and not an empty one.
-    fn has_content(&self) -> bool {
-        false
+    /// Whether a file of this format that is not empty has a record of its holder in it and nothing
+    /// else.
+    fn is_record(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<bool> {
+        let _ = (dir, name, seen);
+        Ok(false)
     }
 
-    /// Whether what says who made it is a lock beyond doubt.
+    /// Whether an entry with an owner record certainly is a lock.
     fn is_certain(&self) -> bool {
         true
     }
 
-    /// Whether what has the name is a lock of this form.
+    /// Whether an entry of this kind is a lock of this format.
     fn is_one(&self, kind: FileType) -> bool {
         kind == FileType::RegularFile
     }
 
-    /// Whether `seen`, which has the name, is what was made. Fails where that is not known: it
-    /// may be.
+    /// Whether the entry `seen` is the marker that was created. Fails if that is not known: it may
+    /// be.
     fn is(
         &self,
         dir: &File,
@@ -76,8 +78,8 @@ pub(super) trait MarkerFormat: fmt::Debug + Send + Sync {
         }
     }
 
-    /// Removes a lock of this form, and whatever else was made for it. `created` is there if this
-    /// engine made it.
+    /// Removes a lock of this format, and whatever else was created for it. `created` is given if
+    /// this engine created it.
     fn clear(
         &self,
         dir: &File,
@@ -89,18 +91,18 @@ pub(super) trait MarkerFormat: fmt::Debug + Send + Sync {
         Ok(unlinkat(dir, name, AtFlags::empty())?)
     }
 
-    /// Removes what is left where the name was taken away.
+    /// Removes what is left of a marker whose name was taken away.
     fn clean_up(&self, dir: &File, created: &Created) {
         let _ = (dir, created);
     }
 }
 
-/// Whose lock may be taken.
+/// Which holders may lose the lock.
 #[derive(Clone, Copy)]
 enum Takeover {
-    /// Somebody proven dead, or whose lock is that old.
+    /// One that is proven dead, or whose lock is at least that old.
     Stale(Option<Duration>),
-    /// Anybody.
+    /// Any holder.
     Anybody,
 }
 
@@ -112,7 +114,7 @@ impl<F: MarkerFormat> Backend for F {
     }
 
     fn try_lock(&self, object: &LockObject, request: Request) -> io::Result<bool> {
-        /// How often it may be gone when one looks who has it.
+        /// How often the marker may be gone by the time it is read.
         const TRIES: usize = 8;
         if request.mode == Mode::Shared {
             return Err(super::no_sharing());
@@ -161,7 +163,7 @@ impl<F: MarkerFormat> Backend for F {
         let mut created = name.created();
         let Some(mine) = &*created else { return Ok(()) };
         let guard = DirLock::of(dir, PATIENCE).ok().flatten();
-        // What could not be removed is known to be ours the next time.
+        // If removal fails, `created` stays, and the next try finds the lock to be ours.
         let removed = match EntryStat::glance(dir, name.name())? {
             Some(seen) if self.is(dir, name.name(), &seen, mine)? => match guard {
                 Some(_) => removed(self.clear(dir, name.name(), &seen, Some(mine)))?,
@@ -188,9 +190,9 @@ impl<F: MarkerFormat> Backend for F {
             Some(seen) => self.is(dir, name.name(), &seen, created),
             None => Ok(false),
         };
-        // On failure nothing is known of it.
+        // On failure its state is not known.
         let held = || held().unwrap_or(true);
-        // Somebody who breaks it by mistake puts it back under the guard.
+        // A process that breaks it by mistake puts it back under the directory lock.
         held() || {
             let _guard = DirLock::of(dir, PATIENCE);
             held()
@@ -249,7 +251,7 @@ impl<F: MarkerFormat> Backend for F {
             if !seen.is_at(dir, name.name()) {
                 return Ok(true);
             }
-            let more = "what is there holds more than a lock; remove it by hand if nobody needs it";
+            let more = "the entry contains more than a lock; remove it by hand if it is not needed";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, more));
         }
         match take_over(
@@ -265,14 +267,14 @@ impl<F: MarkerFormat> Backend for F {
                 self.unlock(object)?;
                 Ok(true)
             }
-            // Whoever was to lose it has.
+            // The previous holder has already lost it.
             TakeoverResult::Gone => Ok(true),
             TakeoverResult::Held | TakeoverResult::Busy => Err(busy()),
         }
     }
 }
 
-/// Whether what has the name is a lock, of this form or of another that takes the same name.
+/// Whether an entry is a lock, of this format or of another that uses the same name.
 fn is_lock<F: MarkerFormat>(form: &F, kind: FileType) -> bool {
     let beside = !form.suffix().is_empty();
     form.is_one(kind)
@@ -281,16 +283,16 @@ fn is_lock<F: MarkerFormat>(form: &F, kind: FileType) -> bool {
 }
 
 fn busy() -> io::Error {
-    let busy = "somebody else has the directory locked; try again";
+    let busy = "another program has the directory locked; try again";
     io::Error::new(io::ErrorKind::ResourceBusy, busy)
 }
 
 fn not_a_lock() -> io::Error {
-    let other = "what has the name of the lock is none";
+    let other = "the entry at the lock's name is not a lock";
     io::Error::new(io::ErrorKind::InvalidInput, other)
 }
 
-/// Whether what has the name is no more than a lock, so that nothing else goes with it.
+/// Whether an entry is nothing more than a lock, so that nothing else is removed with it.
 fn is_no_more<F: MarkerFormat>(
     form: &F,
     dir: &File,
@@ -299,25 +301,25 @@ fn is_no_more<F: MarkerFormat>(
 ) -> io::Result<bool> {
     match seen.kind() {
         FileType::RegularFile if seen.stat.st_size == 0 => Ok(true),
-        FileType::RegularFile => Ok(form.has_content() && form.claim(dir, name, seen)?.is_some()),
+        FileType::RegularFile => form.is_record(dir, name, seen),
         FileType::Symlink => Ok(sys::leads_nowhere(dir, name)),
         FileType::Directory => dirent::is_bare(dir, name),
         _ => Ok(false),
     }
 }
 
-/// What came of taking a lock from its holder.
+/// The result of a takeover.
 enum TakeoverResult {
     Mine(Created),
     /// Its holder keeps it.
     Held,
-    /// It is to be taken, but somebody else has the directory locked.
+    /// It may be taken, but another program has the directory locked.
     Busy,
     /// There is nothing to take any more.
     Gone,
 }
 
-/// Takes the lock that was `seen` from its holder, and holds it.
+/// Takes the lock that was `seen` away from its holder, and holds it.
 fn take_over<F: MarkerFormat>(
     form: &F,
     dir: &File,
@@ -347,7 +349,7 @@ fn take_over<F: MarkerFormat>(
         },
         Takeover::Anybody => match DirLock::of(dir, MUCH_PATIENCE) {
             Ok(None) => return Ok(TakeoverResult::Busy),
-            // Where there is no guard, nobody breaks a lock unless by hand.
+            // If directories cannot be locked there, locks are only broken by hand.
             guard => guard.ok().flatten(),
         },
     };
@@ -370,7 +372,7 @@ fn take_over<F: MarkerFormat>(
             undo()?;
             return Ok(TakeoverResult::Gone);
         }
-        // Not possible there.
+        // The file system cannot exchange names.
         Err(_) => {
             undo()?;
             return match victim {
@@ -383,13 +385,13 @@ fn take_over<F: MarkerFormat>(
         }
     }
     if seen.is_at(dir, &aside) {
-        // It is ours, whatever becomes of what is left of theirs. If somebody has just put something
-        // into that, it stays under this name.
+        // The lock is ours, even if the stale marker cannot be removed. A directory that another
+        // process has just put something into stays under this name.
         let _ = remove(form, dir, &aside, seen);
         let _ = tidy(dir);
         return Ok(TakeoverResult::Mine(created));
     }
-    // If what we put there is gone by now, there is nothing to exchange it with.
+    // If our marker is gone by now, there is nothing to exchange with.
     if sys::exchange(dir, &aside, name).is_err() {
         sys::rename_new(dir, &aside, name)?;
     }
@@ -397,7 +399,7 @@ fn take_over<F: MarkerFormat>(
     Ok(TakeoverResult::Gone)
 }
 
-/// Removes what breakers left beside the locks of a directory who died in the midst of it.
+/// Removes what processes that died during a takeover left in a directory.
 fn tidy(dir: &File) -> io::Result<()> {
     let mut linked = Vec::new();
     for name in dirent::names(dir)? {
@@ -406,7 +408,7 @@ fn tidy(dir: &File) -> io::Result<()> {
         }
         if let Some(left) = EntryStat::at(dir, &name)? {
             match left.kind() {
-                // Somebody may have put more into it.
+                // Another process may have put more into it.
                 FileType::Directory => dirent::remove_bare(dir, &name)?,
                 FileType::RegularFile if left.stat.st_nlink > 1 => linked.push((name, left)),
                 _ => unlinkat(dir, &name, AtFlags::empty())?,
@@ -418,7 +420,7 @@ fn tidy(dir: &File) -> io::Result<()> {
         let names = linked.iter().filter(same).count() as u64;
         #[allow(clippy::unnecessary_cast, reason = "of other widths on other systems")]
         let links = left.stat.st_nlink as u64;
-        // One with a name of another kind says who made that.
+        // A link under a name of another kind is the lock itself; its record is still needed.
         if names == links {
             unlinkat(dir, name, AtFlags::empty())?;
         }
@@ -426,7 +428,7 @@ fn tidy(dir: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a lock that was to be removed was still there.
+/// Whether the lock to remove was still there.
 fn removed(clear: io::Result<()>) -> io::Result<bool> {
     match clear {
         Ok(()) => Ok(true),
@@ -435,8 +437,8 @@ fn removed(clear: io::Result<()>) -> io::Result<bool> {
     }
 }
 
-/// Removes a lock of ours where somebody might be breaking it at this moment: looks at it once
-/// more when it has lost its name. Answers `false` if it had been broken.
+/// Removes a lock of ours that another process may be breaking at this moment: checks it once more
+/// after moving it aside. Returns `false` if it had been broken.
 fn unlink_own<F: MarkerFormat>(
     form: &F,
     dir: &File,
@@ -457,19 +459,20 @@ fn unlink_own<F: MarkerFormat>(
     };
     match mine() {
         Ok(Some(seen)) => {
-            // Nobody is in the way of others by what is left of it.
+            // What is left of it is in no other process's way.
             let _ = form.clear(dir, &aside, &seen, Some(created));
             Ok(true)
         }
         other => {
-            // If somebody has taken its place, whoever made it learns that it is lost.
+            // If the name is taken again, the owner of this marker learns that it has lost its
+            // lock.
             let _ = sys::rename_new(dir, &aside, name);
             other.map(|_| false)
         }
     }
 }
 
-/// Removes somebody else's lock, of whatever form.
+/// Removes a foreign lock of any format.
 fn remove<F: MarkerFormat>(form: &F, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<()> {
     match seen.kind() {
         kind if form.is_one(kind) => form.clear(dir, name, seen, None),
@@ -490,31 +493,33 @@ mod tests {
     use super::*;
     use crate::protocol::pid_file::PidFile;
 
-    /// A directory, and in it a lock of the first that the second has taken since.
+    /// A directory with a lock of the first holder that the second has taken since.
     fn taken() -> (tempfile::TempDir, File, [Created; 2], EntryStat) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let dir = sys::open_dir(folder.path()).expect("a directory");
+        let folder = tempfile::tempdir().expect("a directory can be created");
+        let dir = sys::open_dir(folder.path()).expect("the directory can be opened");
         let name = OsStr::new("lock");
         let make = || {
             PidFile
                 .make(&dir, name, &OwnerRecord::mine())
-                .expect("a lock")
+                .expect("the name is free")
         };
         let first = make();
-        let seen = EntryStat::at(&dir, name).expect("a look").expect("a lock");
-        unlinkat(&dir, name, AtFlags::empty()).expect("its end");
+        let seen = EntryStat::at(&dir, name)
+            .expect("the entry can be read")
+            .expect("the lock exists");
+        unlinkat(&dir, name, AtFlags::empty()).expect("the lock can be removed");
         let created = [first, make()];
         (folder, dir, created, seen)
     }
 
     fn is_there(dir: &File, created: &Created) -> bool {
-        let seen = EntryStat::at(dir, OsStr::new("lock")).expect("a look");
-        let others = dirent::names(dir).expect("a look");
+        let seen = EntryStat::at(dir, OsStr::new("lock")).expect("the directory can be read");
+        let others = dirent::names(dir).expect("the directory can be read");
         others.len() == 1
             && seen.is_some_and(|seen| {
                 PidFile
                     .is(dir, OsStr::new("lock"), &seen, created)
-                    .expect("a look")
+                    .expect("the directory can be read")
             })
     }
 
@@ -522,24 +527,32 @@ mod tests {
     fn who_withdraws_too_late_puts_it_back() {
         let (_folder, dir, [first, second], _) = taken();
         let name = OsStr::new("lock");
-        assert!(!unlink_own(&PidFile, &dir, name, &first).expect("an answer"));
+        assert!(!unlink_own(&PidFile, &dir, name, &first).expect("the removal works"));
         assert!(is_there(&dir, &second));
-        assert!(unlink_own(&PidFile, &dir, name, &second).expect("an answer"));
-        assert!(dirent::names(&dir).expect("a look").is_empty());
+        assert!(unlink_own(&PidFile, &dir, name, &second).expect("the removal works"));
+        assert!(
+            dirent::names(&dir)
+                .expect("the directory can be read")
+                .is_empty()
+        );
     }
 
     #[test]
     fn who_breaks_too_late_leaves_it() {
         let (_folder, dir, [_, second], seen) = taken();
-        let object = LockObject::marker(dir.try_clone().expect("another"), "lock".into(), None);
-        let name = object.as_marker().expect("a name");
+        let object = LockObject::marker(
+            dir.try_clone().expect("the descriptor can be cloned"),
+            "lock".into(),
+            None,
+        );
+        let name = object.as_marker().expect("it is a marker");
         let mine = OwnerRecord::mine();
         let seized = take_over(&PidFile, &dir, name, &seen, Takeover::Anybody, &mine);
         assert!(matches!(seized, Ok(TakeoverResult::Gone)));
         assert!(is_there(&dir, &second));
     }
 
-    /// A form whose lock is broken and taken by somebody else right after the first look at it.
+    /// A format whose lock another process breaks and takes right after the first check.
     #[derive(Debug, Default)]
     struct Broken(AtomicBool);
 
@@ -570,30 +583,32 @@ mod tests {
         ) -> io::Result<bool> {
             let is = PidFile.is(dir, name, seen, created);
             if !self.0.swap(true, Ordering::SeqCst) {
-                unlinkat(dir, name, AtFlags::empty()).expect("its end");
+                unlinkat(dir, name, AtFlags::empty()).expect("the lock can be removed");
                 PidFile
                     .make(dir, name, &OwnerRecord::mine())
-                    .expect("a lock");
+                    .expect("the name is free");
             }
             is
         }
     }
 
-    /// Whoever releases without the guard may be looking at a lock that is broken meanwhile.
+    /// A release without the directory lock may check a lock that is broken meanwhile.
     #[test]
     fn a_release_without_the_guard_spares_the_next_one() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let dir = sys::open_dir(folder.path()).expect("a directory");
-        let stranger = sys::open_dir(folder.path()).expect("a directory");
-        fs4::FileExt::lock(&stranger).expect("its lock");
+        let folder = tempfile::tempdir().expect("a directory can be created");
+        let dir = sys::open_dir(folder.path()).expect("the directory can be opened");
+        let stranger = sys::open_dir(folder.path()).expect("the directory can be opened");
+        fs4::FileExt::lock(&stranger).expect("the directory can be locked");
         let name = OsStr::new("lock");
         let created = PidFile
             .make(&dir, name, &OwnerRecord::mine())
-            .expect("a lock");
+            .expect("the name is free");
         let object = LockObject::marker(dir, name.into(), None);
-        *object.as_marker().expect("a name").created() = Some(created);
-        Broken::default().unlock(&object).expect("a release");
-        let names = dirent::names(&object.file).expect("a look");
+        *object.as_marker().expect("it is a marker").created() = Some(created);
+        Broken::default()
+            .unlock(&object)
+            .expect("the release works");
+        let names = dirent::names(&object.file).expect("the directory can be read");
         assert_eq!(names, [name], "the next one's lock is gone");
     }
 }

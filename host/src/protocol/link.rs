@@ -1,8 +1,8 @@
 //! pylockfile's `LinkLockFile`: a file of the holder's own, and a hard link to it that is the lock.
 //!
-//! To make a link is one step even on the network file systems on which exclusive creation was not,
-//! and where an answer got lost, the number of links tells what came of it. The lock itself says
-//! nothing of its holder; the name of the other link does, so that is looked for.
+//! Linking is atomic even on network file systems on which exclusive creation was not, and if an
+//! answer is lost, the number of links tells whether it succeeded. The lock itself does not name
+//! its holder. The name of the other link does, so the directory is searched for it.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -10,9 +10,10 @@ use std::io;
 
 use rustix::fs::{AtFlags, Mode as Permissions, OFlags, linkat, openat, statat, unlinkat};
 
-use super::dirent::{EntryStat, names_if};
+use super::dirent::{EntryStat, names_if, read_file};
 use super::existence::MarkerFormat;
 use super::owner_record::OwnerRecord;
+use super::soft;
 use crate::object::Created;
 
 #[derive(Debug)]
@@ -29,9 +30,10 @@ impl MarkerFormat for Link {
         {
             let _ = unlinkat(dir, &token, AtFlags::empty());
             return Err(match e {
-                rustix::io::Errno::PERM => {
-                    io::Error::new(io::ErrorKind::Unsupported, "there are no hard links there")
-                }
+                rustix::io::Errno::PERM => io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "the file system has no hard links",
+                ),
                 e => e.into(),
             });
         }
@@ -42,12 +44,17 @@ impl MarkerFormat for Link {
     }
 
     fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<OwnerRecord>> {
-        // One who died while he broke it by mistake may have left his name on it.
+        // A process that died while it broke the lock by mistake may have left its name on it.
         let claims = owners(dir, name, seen)?.into_iter().map(|(_, claim)| claim);
         Ok(claims.max_by_key(|claim| !claim.is_dead(dir)))
     }
 
-    // The lock first: what is left if this ends in between is in nobody's way.
+    // As the provider for guests of other hosts writes it, which has no name of its host to tell.
+    fn is_record(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<bool> {
+        Ok(read_file(dir, name, seen)?.is_some_and(|content| soft::is_record(&content)))
+    }
+
+    // The lock first: if this stops half-way, the rest is in no other process's way.
     fn clear(
         &self,
         dir: &File,
@@ -76,7 +83,7 @@ impl MarkerFormat for Link {
 
 /// The links to the same file that name its owner.
 fn owners(dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Vec<(OsString, OwnerRecord)>> {
-    /// More than the holder and some who died in the midst of breaking it.
+    /// Enough for the holder and some processes that died while breaking it.
     const MOST: usize = 8;
     let mut owners = Vec::new();
     if seen.stat.st_nlink < 2 {
@@ -84,9 +91,9 @@ fn owners(dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Vec<(OsStrin
     }
     let claims = |name: &OsStr| OwnerRecord::of_name(name).is_some();
     let number = seen.number();
-    // In a directory that may not be read there is nobody to be found.
+    // In a directory that may not be read, no owner can be found.
     let mut others = names_if(dir, |name, other| other == number && claims(name));
-    // A file system made of others can give other numbers in its directories than elsewhere.
+    // A layered file system can report other inode numbers in its directories than elsewhere.
     if others.as_ref().is_ok_and(Vec::is_empty) && !seen.is_on_device() {
         others = names_if(dir, |name, _| claims(name));
     }

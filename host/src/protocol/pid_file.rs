@@ -1,9 +1,9 @@
-//! pylockfile's `PIDLockFile`: the file itself, made by whoever holds the lock, with the number of
-//! that process in it.
+//! pylockfile's `PIDLockFile`: the file itself, created by the holder, with its process number in
+//! it.
 //!
-//! It does not say on which host or in which namespace that is the number, nor when it started. So
-//! only on a file system of this host, and where every process of the host is seen, can a holder
-//! be proven dead; and never one whose number is in use again.
+//! The number's host and namespace are not recorded, nor when the process started. So a holder can
+//! be proven dead only on a file system of this host, if all processes of the host are visible, and
+//! never if its number is in use again.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -22,8 +22,8 @@ impl MarkerFormat for PidFile {
         ""
     }
 
-    fn has_content(&self) -> bool {
-        true
+    fn is_record(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<bool> {
+        Ok(self.claim(dir, name, seen)?.is_some())
     }
 
     fn make(&self, dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created> {
@@ -40,7 +40,7 @@ impl MarkerFormat for PidFile {
         let Some(content) = read_file(dir, name, seen)? else {
             return Ok(None);
         };
-        // Without its end it may be half-written.
+        // Without a newline at the end it may be half-written.
         let pid = content
             .strip_suffix(b"\n")
             .and_then(|line| std::str::from_utf8(line).ok())

@@ -1,9 +1,9 @@
-//! filelock's `SoftFileLock`: the file itself, made by whoever holds the lock, with a record of that
-//! process in it, of two or three lines: its number, its host, and when it started.
+//! filelock's `SoftFileLock`: the file itself, created by the holder, with a record of that process
+//! in two or three lines: its number, its host, and when it started.
 //!
-//! The host is as filelock writes it: bytes that are not printable as `?xx`, and the namespace of
-//! the process after it where that is not the system's own. The start is one number: the boot
-//! identifier as 128 bits, and after it 64 bits with the ticks since.
+//! The host is as filelock writes it: bytes that are not printable as `?xx`, and then the namespace
+//! of the process, unless it is the initial one. The start is one number: the boot identifier as
+//! 128 bits, and after it 64 bits with the ticks since.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -25,8 +25,8 @@ impl MarkerFormat for Soft {
         ""
     }
 
-    fn has_content(&self) -> bool {
-        true
+    fn is_record(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<bool> {
+        Ok(self.claim(dir, name, seen)?.is_some())
     }
 
     fn make(&self, dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created> {
@@ -38,8 +38,8 @@ impl MarkerFormat for Soft {
         Ok(content.and_then(|content| parse(&content)))
     }
 
-    /// A breaker of filelock's may be about to put the file back. This word lets everybody take
-    /// it for what it is.
+    /// filelock may be breaking the lock and about to put the file back. This record marks it as
+    /// released for every reader.
     fn clean_up(&self, _: &File, created: &Created) {
         if let Some(file) = &created.pin
             && file.write_all_at(RELEASED, 0).is_ok()
@@ -75,6 +75,11 @@ fn record(claim: &OwnerRecord) -> String {
     record
 }
 
+/// Whether a content is such a record.
+pub(super) fn is_record(content: &[u8]) -> bool {
+    parse(content).is_some()
+}
+
 const MARK: &str = "?pidns-";
 
 const RELEASED: &[u8] = b"filelock/released\n";
@@ -96,7 +101,7 @@ fn parse(content: &[u8]) -> Option<OwnerRecord> {
     };
     let (host, namespace) = match host.split_once(MARK) {
         Some((host, namespace)) => (host, Some(u64::from_str_radix(namespace, 16).ok()?)),
-        // An older filelock in a container says no more than this, either.
+        // An older filelock in a container does not record more, either.
         None => (*host, None),
     };
     let mut name = Vec::new();
@@ -169,9 +174,9 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let mine = OwnerRecord::mine();
-        let mut read = parse(record(&mine).as_bytes()).expect("a claim");
+        let mut read = parse(record(&mine).as_bytes()).expect("the record can be parsed");
         if let (Host::Named(_, read), Host::Named(_, mine)) = (&mut read.host, &mine.host) {
-            // The system's own is not written.
+            // The initial namespace is not written.
             *read = read.or(*mine);
         }
         assert_eq!(read, mine);
