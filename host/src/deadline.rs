@@ -1,4 +1,4 @@
-//! Points in time: the deadline of one acquire, and the alarm clock of an engine.
+//! The deadline of one acquire, and the timer of an engine.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::sync::{Condvar, Mutex, MutexGuard, lock, thread};
 use crate::sys::Process;
 
-/// When an acquire gives up: fixed once, at its start, on the monotonic clock.
+/// When an acquire gives up. Fixed once, at its start, on the monotonic clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Deadline {
     /// One try, no wait.
@@ -19,7 +19,7 @@ pub(crate) enum Deadline {
 }
 
 impl Deadline {
-    /// A timeout too long for the clock to represent is none.
+    /// A timeout too long for the clock to represent counts as none.
     pub(crate) fn after(timeout: Option<Duration>) -> Self {
         match timeout {
             None => Self::Never,
@@ -43,18 +43,18 @@ impl Deadline {
     }
 }
 
-/// How long the thread of the clock, and that of a kernel waiter, stays around for more work.
+/// How long the timer thread, and an idle helper thread, waits for more work.
 pub(crate) const IDLE_THREAD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Wakes tasks at points in time. One thread for all of an engine, and none while nothing is due;
-/// it sleeps until the earliest of them.
+/// Wakes wakers at given times. An engine has one timer thread, which sleeps until the earliest
+/// entry, and none while there are no entries.
 #[derive(Debug)]
 pub(crate) struct Timer {
     due: Mutex<Due>,
     changed: Condvar,
     /// What its thread does first.
     prepare: fn(),
-    /// In a child that is forked from it, the mutex may stay locked, and nothing is due.
+    /// In a forked child, the mutex may stay locked, and entries have no effect.
     process: Process,
 }
 
@@ -65,7 +65,7 @@ struct Due {
     running: bool,
 }
 
-/// A wake-up that is due; dropping it calls it off.
+/// A wake-up to come. Dropping it cancels it.
 #[derive(Debug)]
 pub(crate) struct TimerEntry {
     timer: Arc<Timer>,
@@ -92,7 +92,7 @@ impl Timer {
         lock(&self.due)
     }
 
-    /// Wakes `waker` at `at`, once. Fails where no thread can be started for it.
+    /// Wakes `waker` at `at`, once. Fails if no thread can be started.
     pub(crate) fn wake_at(self: &Arc<Self>, at: Instant, waker: Waker) -> io::Result<TimerEntry> {
         let mut due = self.due();
         if !due.running {
@@ -125,7 +125,7 @@ impl Timer {
         loop {
             let now = Instant::now();
             let rest = match due.wakers.first_entry() {
-                // In a model no time passes, so any moment may be the one.
+                // No time passes in a model, so any entry may be due at any moment.
                 Some(first) if cfg!(any(loom, shuttle)) || first.key().0 <= now => {
                     let waker = first.remove();
                     drop(due);
@@ -161,11 +161,11 @@ impl Drop for TimerEntry {
         let mut due = self.timer.due();
         let waker = due.wakers.remove(&self.key);
         if due.wakers.is_empty() {
-            // The thread may sleep for long yet, for nothing.
+            // The thread may otherwise sleep for long, for nothing.
             self.timer.changed.notify_one();
         }
         drop(due);
-        // Without the mutex, since dropping a waker can drop a task that has alarms of its own.
+        // Not under the mutex: dropping a waker can drop a task that has entries of its own.
         drop(waker);
     }
 }

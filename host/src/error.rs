@@ -1,4 +1,4 @@
-//! The one error of this crate.
+//! The error type of this crate.
 
 use std::fmt;
 use std::io;
@@ -17,7 +17,7 @@ pub struct Error {
     source: Option<io::Error>,
 }
 
-/// What happened: one case for each that a caller could treat differently.
+/// What happened: one case for each that a caller may want to treat differently.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -25,15 +25,15 @@ pub enum ErrorKind {
     WouldBlock,
     /// The timeout was positive and ran out.
     Timeout,
-    /// A lock was to be released that nobody holds.
+    /// The lock to release is not held.
     NotLocked,
-    /// A lock was to be released that another process or guest holds.
+    /// The lock to release is held by another process or guest.
     NotOwner,
     /// The wait could never have ended.
     Deadlock,
     /// The permissions of the file or directory, or the rights of the caller, do not allow it.
     Denied,
-    /// The directory is missing, or the file is and may not be created.
+    /// The directory is missing, or the file is missing and may not be created.
     NotFound,
     /// The path cannot be that of a lock: empty, too long, with a NUL, out of its grant, or
     /// something other than a regular file.
@@ -42,7 +42,7 @@ pub enum ErrorKind {
     LimitExceeded,
     /// The protocol or the file system cannot do it.
     Unsupported,
-    /// The lock was held and is not any more.
+    /// The caller held the lock, and has lost it.
     Lost(LostReason),
     /// The wait was canceled (see [`LockFile::cancel_waits`](crate::LockFile::cancel_waits)).
     Canceled,
@@ -50,7 +50,7 @@ pub enum ErrorKind {
     Io,
 }
 
-/// The result of everything that can fail here.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
@@ -109,12 +109,12 @@ impl Error {
         self.kind == ErrorKind::Timeout
     }
 
-    /// There was nothing to release: nobody holds the lock.
+    /// There was nothing to release: the lock is not held.
     pub fn is_not_locked(&self) -> bool {
         self.kind == ErrorKind::NotLocked
     }
 
-    /// There was nothing to release: somebody else holds the lock.
+    /// There was nothing to release: another holder has the lock.
     pub fn is_not_owner(&self) -> bool {
         self.kind == ErrorKind::NotOwner
     }
@@ -129,7 +129,7 @@ impl Error {
         self.kind == ErrorKind::Denied
     }
 
-    /// The directory is missing, or the file is and may not be created.
+    /// The directory is missing, or the file is missing and may not be created.
     pub fn is_not_found(&self) -> bool {
         self.kind == ErrorKind::NotFound
     }
@@ -150,7 +150,7 @@ impl Error {
         self.kind == ErrorKind::Unsupported
     }
 
-    /// The lock was held and is not any more; the reason is [`lost_reason`](Self::lost_reason).
+    /// The caller held the lock, and has lost it; the reason is [`lost_reason`](Self::lost_reason).
     pub fn is_lost(&self) -> bool {
         matches!(self.kind, ErrorKind::Lost(_))
     }
@@ -163,7 +163,7 @@ impl Error {
         }
     }
 
-    /// The wait was withdrawn (see [`LockFile::cancel_waits`](crate::LockFile::cancel_waits)).
+    /// The wait was canceled (see [`LockFile::cancel_waits`](crate::LockFile::cancel_waits)).
     pub fn is_canceled(&self) -> bool {
         self.kind == ErrorKind::Canceled
     }
@@ -178,18 +178,20 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match self.kind {
-            ErrorKind::WouldBlock => write!(f, "`{path}` is locked by somebody else"),
+            ErrorKind::WouldBlock => write!(f, "`{path}` is locked by another holder"),
             ErrorKind::Timeout => write!(f, "timed out waiting for the lock of `{path}`"),
-            ErrorKind::NotLocked => write!(f, "cannot release `{path}`: nobody holds the lock"),
+            ErrorKind::NotLocked => write!(f, "cannot release `{path}`: the lock is not held"),
             ErrorKind::NotOwner => {
-                write!(f, "cannot release `{path}`: somebody else holds the lock")
+                write!(f, "cannot release `{path}`: another holder has the lock")
             }
             ErrorKind::Deadlock => write!(f, "waiting for the lock of `{path}` would never end"),
             ErrorKind::Denied => write!(f, "no permission to lock `{path}`"),
             ErrorKind::NotFound => write!(f, "cannot lock `{path}`: no such file or directory"),
             ErrorKind::InvalidPath => write!(f, "`{path}` cannot be the path of a lock"),
             ErrorKind::LimitExceeded => write!(f, "cannot lock `{path}`: a limit is reached"),
-            ErrorKind::Unsupported => write!(f, "locking `{path}` this way is not supported here"),
+            ErrorKind::Unsupported => {
+                write!(f, "this operation on the lock of `{path}` is not supported")
+            }
             ErrorKind::Lost(reason) => write!(f, "the lock of `{path}` was lost: {reason}"),
             ErrorKind::Canceled => write!(f, "the wait for the lock of `{path}` was canceled"),
             ErrorKind::Io => write!(f, "cannot lock `{path}`"),

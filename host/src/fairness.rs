@@ -1,20 +1,20 @@
-//! A moment in which the lock is free, for the sake of those who poll.
+//! Fairness pauses: moments in which the lock is free, for programs that poll.
 //!
-//! Whoever waits in the kernel gets the lock in his turn, however busy it is. Whoever tries now
-//! and then (filelock every 50 ms, say) finds it taken each time, if others hand it to each other
-//! without a pause. An engine can be told to leave it alone for a moment after having had it for
-//! long.
+//! A process that waits in the kernel gets its turn, however contended the lock is. A program that
+//! polls (filelock every 50 ms, say) finds the lock taken each time if other processes hand it to
+//! each other without a pause. An engine can be told to leave the lock alone for a moment once it
+//! has had it for long.
 
 use std::time::{Duration, Instant};
 
-/// How long is long, and how long the moment.
+/// After how long a pause is due, and how long it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pause {
     pub(crate) after: Duration,
     pub(crate) length: Duration,
 }
 
-/// The time for which this engine has had a lock without leaving it alone for as long as a gap.
+/// How long this engine has had a lock without leaving it alone for the length of a pause.
 #[derive(Debug, Default)]
 pub(crate) struct Streak {
     since: Option<Instant>,
@@ -22,7 +22,7 @@ pub(crate) struct Streak {
 }
 
 impl Streak {
-    /// The lock was taken.
+    /// The lock was acquired.
     pub(crate) fn taken(&mut self, pause: Pause, now: Instant) {
         let goes_on = self.left.is_some_and(|left| now - left < pause.length);
         if !goes_on || self.since.is_none() {
@@ -30,13 +30,13 @@ impl Streak {
         }
     }
 
-    /// Whether the lock was had for long.
+    /// Whether this engine has had the lock for so long that a pause is due.
     pub(crate) fn is_due(&self, pause: Pause, now: Instant) -> bool {
         self.since.is_some_and(|since| now - since >= pause.after)
     }
 
-    /// The lock was given back. Answers until when to leave it alone, if it was had for long and
-    /// there `may` be a pause.
+    /// The lock was given back. Returns until when to leave it alone, if a pause is due and `may`
+    /// be made.
     pub(crate) fn left(&mut self, pause: Pause, now: Instant, may: bool) -> Option<Instant> {
         self.left = Some(now);
         (may && self.is_due(pause, now)).then(|| {
@@ -61,16 +61,16 @@ mod tests {
         let mut streak = Streak::default();
         streak.taken(pause, start);
         assert_eq!(streak.left(pause, start + 49 * MS, true), None);
-        // Taken anew at once: the run goes on.
+        // Acquired again at once: the streak continues.
         streak.taken(pause, start + 49 * MS);
         assert_eq!(
             streak.left(pause, start + 50 * MS, true),
             Some(start + 51 * MS)
         );
-        // After the gap a new one begins.
+        // After the pause a new streak begins.
         streak.taken(pause, start + 51 * MS);
         assert_eq!(streak.left(pause, start + 100 * MS, true), None);
-        // The lock was left alone for long enough without being told to.
+        // The lock was left alone for long enough without a request to.
         streak.taken(pause, start + 101 * MS);
         assert_eq!(streak.left(pause, start + 150 * MS, true), None);
     }

@@ -1,9 +1,6 @@
-//! What a lock is kept on: an open file, or a name in an open directory.
+//! What a lock is kept on: an open file, or an entry in an open directory.
 
-#![cfg_attr(
-    windows,
-    allow(dead_code, reason = "there are no locks that are a name")
-)]
+#![cfg_attr(windows, allow(dead_code, reason = "there are no existence locks"))]
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -15,9 +12,9 @@ use crate::sys::Identity;
 /// What a lock is kept on, open, and what this engine holds there.
 #[derive(Debug)]
 pub(crate) struct LockObject {
-    /// The lock file. Where the lock is a name, the directory that the name is in.
+    /// The lock file, or for an existence lock its directory.
     pub(crate) file: File,
-    /// Whether the file is open for writing, without which there is no exclusive record lock.
+    /// Whether the file is open for writing, which an exclusive record lock needs.
     pub(crate) writable: bool,
     /// Boxed, since most locks have none.
     name: Option<Box<Marker>>,
@@ -27,7 +24,7 @@ pub(crate) struct LockObject {
 #[derive(Debug)]
 pub(crate) struct OpenLock {
     pub(crate) object: LockObject,
-    /// That of the file of the site; of a row that of its database.
+    /// The identity of the file in `object`; for a row, that of its database.
     pub(crate) identity: Identity,
     /// Whether it lies on a network file system.
     pub(crate) network: bool,
@@ -38,7 +35,7 @@ pub(crate) struct OpenLock {
 pub(crate) enum Location {
     /// On the file itself.
     File,
-    /// As a name in the file's directory.
+    /// As an entry in the file's directory.
     Marker(OsString),
     /// As a row of a database, under the file's absolute path with this in place of its name.
     #[cfg_attr(
@@ -48,21 +45,21 @@ pub(crate) enum Location {
     Row(OsString),
 }
 
-/// A lock that exists when its name does.
+/// An existence lock: held while its entry or row exists.
 #[derive(Debug)]
 pub(crate) struct Marker {
     name: OsString,
-    /// Where the name is a row of a database: that.
+    /// The database, if the lock is a row.
     pub(crate) database: Option<PathBuf>,
     created: Mutex<Option<Created>>,
 }
 
-/// What was made to take a lock.
+/// The marker that was created to take a lock.
 #[derive(Debug)]
 pub(crate) struct Created {
-    /// Who made it, in words that nobody used before; empty where the pin tells it from others.
+    /// A name of the creator that was never used before; empty if `pin` identifies the marker.
     pub(crate) token: OsString,
-    /// Keeps the number of the thing that was made from being given to another.
+    /// Keeps the inode number of the marker from being reused.
     pub(crate) pin: Option<File>,
 }
 
@@ -88,7 +85,7 @@ impl LockObject {
         }
     }
 
-    /// The name that is the lock, if it is one.
+    /// The marker, if this is an existence lock.
     pub(crate) fn as_marker(&self) -> Option<&Marker> {
         self.name.as_deref()
     }

@@ -1,13 +1,13 @@
 //! How a lock is kept.
 //!
-//! A protocol is a file of its own below this module and one line in the table of them. It
-//! knows neither queues nor owners: by the time it is asked, at most one thread of this engine
-//! waits for the lock, and nobody in this process holds it.
+//! Each protocol has a file of its own below this module and one line in the table. It knows
+//! neither queues nor owners: when the queue calls it, at most one thread of this engine waits for
+//! the lock, and no owner in it holds the lock.
 //!
-//! There are two kinds. Locks that the kernel keeps for an open file are waited for in the
-//! kernel, and are free when their holder is dead. Locks that are a name, made by whoever holds
-//! them, are waited for by watching the directory, and stay when their holder dies; what those have
-//! in common is in [`existence`].
+//! There are two kinds. Kernel locks belong to an open file: waiters wait in the kernel, and the
+//! lock is free once its holder is dead. An existence lock is a directory entry or a row that its
+//! holder creates: waiters watch the directory, and the lock remains when its holder dies.
+//! [`existence`] has what those in directories have in common.
 
 #[cfg(unix)]
 mod dir_lock;
@@ -81,10 +81,10 @@ pub(crate) use sqlite::{locate as locate_database, open as open_row};
 #[cfg(unix)]
 use symlink::Symlink;
 
-/// The table of protocols: the enumeration, their names, and what implements them.
+/// The table of protocols: the enum, their names and their backends.
 macro_rules! protocols {
     ($($(#[$doc:meta])* $protocol:ident = $name:literal;)*) => {
-        /// How a lock is kept, and so who else takes part in it.
+        /// How a lock is kept, and thus which programs it excludes.
         #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
         #[non_exhaustive]
         pub enum Protocol {
@@ -92,7 +92,7 @@ macro_rules! protocols {
         }
 
         impl Protocol {
-            /// Every protocol there is.
+            /// All protocols.
             pub const ALL: &[Self] = &[$(Self::$protocol),*];
 
             /// The name, as the interface and the command line spell it.
@@ -114,52 +114,53 @@ macro_rules! protocols {
 protocols! {
     /// `flock` and an open-file-description lock on one descriptor: excludes the users of either
     /// family. An exclusive lock needs permission to write the file. On macOS, where the families
-    /// exclude each other, an open-file-description lock alone. On Windows `LockFileEx`.
+    /// exclude each other, it is an open-file-description lock alone; on Windows, `LockFileEx`.
     #[default]
     Native = "native";
-    /// `flock(2)` alone, as `flock(1)`, `cargo` and Python's filelock have it. Permission to read
-    /// the file is enough. A program that has classic POSIX locks on the same file itself, such as
-    /// those of SQLite, loses them whenever this closes a descriptor of it: the kernel has it so
-    /// with any `close`. On Windows what Rust's `File::lock` and fs4 do there: `LockFileEx` on
-    /// the whole range.
+    /// `flock(2)` alone, as used by `flock(1)`, `cargo` and Python's filelock. Permission to read
+    /// the file is enough. A program that has classic POSIX locks of its own on the same file, such
+    /// as those of SQLite, loses them whenever this protocol closes a descriptor of the file, as
+    /// with any `close`. On Windows it is what Rust's `File::lock` and fs4 use there: `LockFileEx`
+    /// on the whole range.
     Flock = "flock";
-    /// A record lock on the whole file, as Java, `dpkg` and Python's fasteners have it; owned by the
-    /// open file description, so that no stray `close` drops it. An exclusive lock needs permission
-    /// to write the file. On Windows the same as [`Flock`](Self::Flock).
+    /// A record lock on the whole file, as used by Java, `dpkg` and Python's fasteners. The open
+    /// file description owns it, so that no stray `close` drops it. An exclusive lock needs
+    /// permission to write the file. On Windows it is the same as [`Flock`](Self::Flock).
     Fcntl = "fcntl";
     /// A hard link beside the file, named after it with `.lock`, as pylockfile's `LinkLockFile`
-    /// makes it. Safe on network file systems.
+    /// creates it. Safe on network file systems.
     Link = "link";
     /// A symbolic link beside the file, named after it with `.lock`, as pylockfile's
-    /// `SymlinkLockFile` makes it.
+    /// `SymlinkLockFile` creates it.
     Symlink = "symlink";
     /// A directory beside the file, named after it with `.lock`, as pylockfile's `MkdirLockFile`
-    /// makes it.
+    /// creates it.
     Mkdir = "mkdir";
     /// The file itself, which must not exist while the lock is free, with the holder's process
-    /// identifier in it, as pylockfile's `PIDLockFile` makes it. Never for a path at which there may
-    /// be a file of another kind: one with nothing in it but the number of a process that is gone is
-    /// taken for a lock that was left behind, and removed.
+    /// number in it, as pylockfile's `PIDLockFile` creates it. Never use it for a path that may
+    /// have a file of another kind: a file that contains only the number of a dead process counts
+    /// as a stale lock, and is removed.
     PidFile = "pid-file";
     /// The file itself, which must not exist while the lock is free, with a record of the holder in
-    /// it, as filelock's `SoftFileLock` makes it and judges it.
+    /// it, as filelock's `SoftFileLock` creates and judges it.
     Soft = "soft";
     /// A row in the table of pylockfile's `SQLiteLockFile`, in the database that
-    /// [`Options::database`](crate::Options::database) names. With the feature `sqlite`.
+    /// [`Options::database`](crate::Options::database) names. Needs the feature `sqlite`.
     Sqlite = "sqlite";
 }
 
 impl Protocol {
-    /// Whether the lock is a name, made by whoever holds it, and not one of the kernel.
+    /// Whether this is an existence lock, held for as long as an entry or a row exists, and not a
+    /// kernel lock.
     ///
-    /// Such a lock is exclusive only, and not fair between processes. It stays when its holder dies:
-    /// one that is proven dead is displaced, and anybody can be by
-    /// [`LockFile::break_lock`](crate::LockFile::break_lock).
+    /// An existence lock is exclusive only, and not fair between processes. It remains when its
+    /// holder dies. It is taken over from a holder that is proven dead;
+    /// [`LockFile::break_lock`](crate::LockFile::break_lock) takes it from any holder.
     pub fn is_existence_lock(self) -> bool {
         !matches!(self, Self::Native | Self::Flock | Self::Fcntl)
     }
 
-    /// Whether a lock in this protocol excludes everybody whom one in `other` excludes.
+    /// Whether a lock in this protocol excludes all programs that a lock in `other` excludes.
     pub(crate) fn covers(self, other: Self) -> bool {
         let kernel = !self.is_existence_lock() && !other.is_existence_lock();
         self == other || kernel && (self == Self::Native || ALL_ONE)
@@ -182,22 +183,21 @@ impl FromStr for Protocol {
     }
 }
 
-/// There is no protocol of that name here.
+/// No protocol has that name.
 #[derive(Debug)]
 pub struct UnknownProtocol(());
 
 impl fmt::Display for UnknownProtocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = Protocol::ALL.iter().map(|p| p.name()).collect();
-        write!(f, "unknown protocol; there are: {}", names.join(", "))
+        write!(f, "unknown protocol; known are: {}", names.join(", "))
     }
 }
 
 impl std::error::Error for UnknownProtocol {}
 
-/// Whether a name in a directory belongs to existence locks, whatever has it: it is one that Locket
-/// gives to what it makes, or it is within a directory that is a lock itself, where it would say
-/// whose lock that is.
+/// Whether a name in a directory is reserved for existence locks: because Locket uses such names
+/// for its markers, or because the directory itself is a lock, and the name would tell its owner.
 #[cfg(all(unix, feature = "sandbox"))]
 pub(crate) fn is_reserved(dir: &std::fs::File, name: &OsStr) -> bool {
     use std::os::unix::ffi::OsStrExt as _;
@@ -207,15 +207,15 @@ pub(crate) fn is_reserved(dir: &std::fs::File, name: &OsStr) -> bool {
     is_ours(name) || is_ours(dir) || dir.as_bytes().ends_with(b".lock")
 }
 
-/// Whether the system knows but one sort of lock, or makes all sorts exclude each other.
+/// Whether the system has only one kind of lock, or all kinds exclude each other.
 pub(crate) const ALL_ONE: bool = !cfg!(target_os = "linux");
 
-/// What is asked for.
+/// What an acquire asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Request {
     pub(crate) mode: Mode,
     pub(crate) protocol: Protocol,
-    /// From which age on a lock that is a name may be taken from its holder.
+    /// The age from which an existence lock may be taken from a live holder.
     pub(crate) stale_after: Option<Duration>,
 }
 
@@ -227,13 +227,13 @@ impl Request {
         }
     }
 
-    /// Whether it takes a descriptor that is open for writing.
+    /// Whether it needs a descriptor that is open for writing.
     pub(crate) fn needs_write(self) -> bool {
         self.mode == Mode::Exclusive && self.protocol.backend().needs_write()
     }
 
-    /// Whether the kernel itself sees to it that this and `other` are not held at once through
-    /// two open file descriptions.
+    /// Whether the kernel keeps this and `other` from being held at once through two open file
+    /// descriptions.
     pub(crate) fn excludes(self, other: Self) -> bool {
         let (one, two) = (self.protocol, other.protocol);
         (self.mode == Mode::Exclusive || other.mode == Mode::Exclusive)
@@ -241,7 +241,7 @@ impl Request {
     }
 }
 
-/// Somebody else who holds a lock, as far as the system tells.
+/// A foreign holder of a lock, as far as the system tells.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct ForeignHolder {
     pub(crate) mode: Mode,
@@ -261,7 +261,7 @@ impl ForeignHolder {
     }
 }
 
-/// A way to keep a lock.
+/// The implementation of a protocol.
 pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Where the lock of the file called `file` is kept.
     fn place(&self, file: &OsStr) -> io::Result<Location> {
@@ -274,27 +274,27 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
         false
     }
 
-    /// Takes the lock, or makes a shared one exclusive; answers `false` where somebody else is in
-    /// the way, and then one that was shared may be lost. Displaces a holder that is proven dead.
+    /// Acquires the lock or upgrades a shared one. Returns `false` if another holder is in the way;
+    /// a shared lock may then be lost. Takes the lock over from a holder that is proven dead.
     fn try_lock(&self, object: &LockObject, request: Request) -> io::Result<bool>;
 
-    /// Blocks until the lock is had. Fails with [`io::ErrorKind::Interrupted`] when the thread is
-    /// called back, when the deadline of `timed_wait` passes, and now and then for no reason. On
-    /// failure nothing is held. For locks of the kernel only.
+    /// Blocks until the lock is acquired. Fails with [`io::ErrorKind::Interrupted`] if the thread
+    /// is interrupted, when the deadline of `timed_wait` passes, and sometimes spuriously. On
+    /// failure nothing is held. For kernel locks only.
     fn wait(&self, object: &LockObject, request: Request, timed_wait: &TimedWait)
     -> io::Result<()>;
 
-    /// Gives the lock back; no error if it was not held, or had been taken away.
+    /// Gives the lock back. It is not an error if the lock was not held, or had been taken away.
     fn unlock(&self, object: &LockObject) -> io::Result<()>;
 
-    /// Whether what was locked is still what everybody else sees.
+    /// Whether the locked object is still the one that other processes see.
     fn is_held(&self, object: &LockObject) -> bool {
         crate::sys::has_name(&object.file)
     }
 
-    /// Somebody else who holds the lock, if anybody does. Asked only while nothing is held through
-    /// `object`; may take the lock for a moment where there is no other way to know. By default by
-    /// two tries, the first in shared mode so that readers are not disturbed by it.
+    /// A foreign holder of the lock, if there is one. Called only while nothing is held through
+    /// `object`. May take the lock for a moment if there is no other way to know. The default makes
+    /// two tries, the first in shared mode so that it does not disturb readers.
     fn holder(&self, object: &LockObject) -> io::Result<Option<ForeignHolder>> {
         let request = |mode| Request {
             mode,
@@ -313,21 +313,21 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
         })
     }
 
-    /// The process of this system whose end would leave the lock behind.
+    /// The process of this system whose end makes the lock stale.
     fn holder_pid(&self, _: &LockObject) -> Option<u32> {
         None
     }
 
-    /// Takes the lock away from whoever holds it, and leaves it free. Answers `false` where nobody
-    /// did; if it must be `require_owner`, also where what is there does not name its holder. The
-    /// kernel's locks cannot be taken away.
+    /// Takes the lock away from its holder, and leaves it free. Returns `false` if it was free;
+    /// with `require_owner`, also if it does not name its holder. Kernel locks cannot be taken
+    /// away.
     fn break_lock(&self, _: &LockObject, require_owner: bool) -> io::Result<bool> {
         let _ = require_owner;
         Err(io::ErrorKind::Unsupported.into())
     }
 }
 
-/// What becomes of an acquire in shared mode of a lock that is a name.
+/// The error of a shared acquire of an existence lock.
 #[cfg(unix)]
 fn no_sharing() -> io::Error {
     io::Error::new(
@@ -336,7 +336,7 @@ fn no_sharing() -> io::Error {
     )
 }
 
-/// What this build or this system does not have.
+/// A protocol that this build or this system lacks.
 #[derive(Debug)]
 #[allow(dead_code, reason = "some builds have them all")]
 struct Missing;

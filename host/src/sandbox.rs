@@ -1,15 +1,15 @@
 //! What a guest may lock: directories granted to it, with rights and limits.
 //!
 //! A [`Sandbox`] stands for one guest. It is an owner of locks in an [`Engine`], and the only place
-//! where the paths of a guest are read. The adapter for Wasmtime is built on it; an adapter for
-//! another runtime can be, since the sandbox knows none.
+//! where the paths of a guest are read. The adapter for Wasmtime is built on it. Adapters for other
+//! runtimes can be, since the sandbox depends on none.
 //!
 //! # What granting a directory means
 //!
 //! [`Rights`] say what the guest may do with the locks in a directory. Whatever they are:
 //!
-//! - **No content, name, mode or time of a file changes by holding a kernel lock on it.** On release,
-//!   only an empty regular file with a single name is removed, only for a guest with
+//! - **No content, name, mode or time of a file changes by holding a kernel lock on it.** On
+//!   release, only an empty regular file with a single name is removed, only for a guest with
 //!   [`Rights::REMOVE`], and only while the guest excludes the users of both lock families.
 //! - **Taking over from a dead holder removes nothing but that holder's lock.** A file with content
 //!   that the protocol did not write, or a directory with more than the holder's record in it, is
@@ -21,44 +21,44 @@
 //! A guest can do this within its rights, and no setting prevents it:
 //!
 //! - It can hold any lock in the directory that it may hold, for as long as
-//!   [`Limits::longest_hold`] allows. Whoever waits for that lock waits.
+//!   [`Limits::longest_hold`] allows. Other waiters for that lock wait that long.
 //! - It learns whether a file exists, whether it is locked, and the label and mode of a holder that
-//!   belongs to the same engine. It learns no path, process number or error text of the host. Nothing
-//!   outside of the granted directory is looked at, also if a directory on the path is exchanged for
-//!   a symbolic link meanwhile.
-//! - With [`Rights::CREATE`] it can create an empty file under a name that nobody has taken. To the
-//!   protocols `soft` and `pid-file`, a file that exists is a lock that is held; to `link`,
-//!   `symlink`, `mkdir` and git, `NAME.lock` is. So do not mix them with other programs' in a
-//!   directory where an untrusted guest may create files.
+//!   belongs to the same engine. It learns no path, process number or error text of the host.
+//!   Nothing outside of the granted directory is looked at, even if a directory on the path is
+//!   exchanged for a symbolic link meanwhile.
+//! - With [`Rights::CREATE`] it can create an empty file under any free name. To the protocols
+//!   `soft` and `pid-file`, a file that exists is a held lock; to `link`, `symlink`, `mkdir` and
+//!   git, `NAME.lock` is. So do not use existence locks with other programs in a directory where an
+//!   untrusted guest may create files.
 //! - With [`Rights::EXCLUSIVE`], in the protocols `native` and `fcntl`, it keeps a program file in the
 //!   directory from being executed for as long as the handle is open, once it has held its lock
 //!   exclusively: the kernel executes no file that is open for writing.
-//! - With [`Rights::EXISTENCE`] it makes directory entries that say which process of which host this
-//!   is, for those who may read the directory. If the guest may write files there as well, it can
-//!   make a lock that claims to be some process's, and learn from whether it is taken over whether
-//!   there is such a process.
+//! - With [`Rights::EXISTENCE`] it creates directory entries that name this process and its host to
+//!   anyone who can read the directory. If the guest may also write files there, it can forge the
+//!   lock of any process, and learn whether that process exists from whether the lock is taken
+//!   over.
 //!
 //! **Do not grant a directory in which this process has POSIX record locks of its own**, such as
 //! those of a SQLite database that it has open. The kernel drops all such locks of a process on a
-//! file when the process closes any descriptor of that file, and a guest with whatever rights makes
+//! file when the process closes any descriptor of that file, and a guest with any right can make
 //! the host open and close files at will.
 //!
-//! **A grant within a grant is no limit.** If a guest has `/jobs` with many rights and `/jobs/private`
-//! with few, then `/jobs/x/../private/f` belongs to the first, as it does in WASI.
+//! **A grant within a grant does not narrow it.** If a guest has `/jobs` with many rights and
+//! `/jobs/private` with few, then `/jobs/x/../private/f` belongs to the first, as it does in WASI.
 //!
 //! # Paths
 //!
-//! A grant gives a directory of the host a name in the guest. A path belongs to the grant with
-//! the longest name that it begins with, component by component; the rest of it is resolved
-//! beneath the open directory, by the operating system, and never leaves it. That is the rule by
-//! which WASI's C library picks a preopened directory, so the string that opens a file there
-//! opens its lock here. As in that library, the working directory of a guest is the root of its
-//! namespace: `.` and `/` name the same place unless both are granted, and `a` is `/a`.
+//! A grant gives a directory of the host a name in the guest. A path belongs to the grant with the
+//! longest name that it begins with, component by component; the rest of it is resolved beneath the
+//! open directory, by the operating system, and never leaves it. WASI's C library picks a preopened
+//! directory by the same rule, so the string that opens a file there opens its lock here. As in
+//! that library, the working directory of a guest is the root of its namespace: `.` and `/` name
+//! the same place unless both are granted, and `a` is `/a`.
 //!
 //! # Limits
 //!
 //! [`Limits`] bound every descriptor, thread, table entry, created file and byte that a guest can
-//! cause. They hold for one sandbox. Its documentation has the table of them.
+//! cause. They apply to one sandbox. [`Limits`] has a table of them.
 
 mod builder;
 mod guest_lock;
@@ -87,7 +87,7 @@ pub use self::limits::Limits;
 pub use self::quota::HandlePermit;
 pub use self::rights::Rights;
 
-/// The locks of one guest: where they may be, and which there are.
+/// The locks of one guest, and the directories in which they may be.
 ///
 /// ```
 /// use locket::sandbox::{Rights, Sandbox};
@@ -113,17 +113,17 @@ pub struct Sandbox {
     guest: Arc<Guest>,
     grants: Vec<Grant>,
     database: Option<PathBuf>,
-    /// Those that the guest may choose. None: all of them.
+    /// The protocols that the guest may choose; `None` means all of them.
     protocols: Option<Vec<Protocol>>,
 }
 
 impl Sandbox {
-    /// Settings for a guest to which nothing is granted yet.
+    /// Settings for a guest, without grants at first.
     pub fn builder(engine: &Engine) -> SandboxBuilder {
         SandboxBuilder::new(engine)
     }
 
-    /// Grants an open directory under the name `guest_path`. Of two grants of one name the later
+    /// Grants an open directory under the name `guest_path`. Of two grants with one name, the later
     /// one counts.
     ///
     /// # Errors
@@ -152,8 +152,9 @@ impl Sandbox {
         protocol == self.guest.protocol || self.protocols.as_ref().is_none_or(listed)
     }
 
-    /// Opens the lock of the file at `path`, which is the guest's; does not acquire it. The file
-    /// is created if it is missing and may be. No protocol means that of the sandbox.
+    /// Opens the lock of the file at `path`, a path of the guest. Does not acquire it. Creates the
+    /// file if it is missing and the rights allow it. `None` stands for the protocol of the
+    /// sandbox.
     ///
     /// # Errors
     ///
@@ -184,7 +185,7 @@ impl Sandbox {
     }
 
     fn options(&self, protocol: Protocol) -> Options {
-        // Not for writing before the guest holds a lock that needs it.
+        // Not open for writing until the guest holds a lock that needs it.
         let options = Options::new().protocol(protocol).late_write();
         match &self.database {
             Some(database) => options.database(database),
@@ -208,16 +209,16 @@ impl Sandbox {
         engine.open_target(lock_path, path.into(), options, owner)
     }
 
-    /// Takes the lock of the file at `path`, which is the guest's, away from its holder, in
-    /// whatever protocol among those that the guest may choose. Guests of the engine and this process
-    /// learn it by [`State::Lost`](crate::State::Lost); so do other processes that use Locket.
-    /// Creates nothing.
+    /// Takes the lock of the file at `path`, a path of the guest, away from its holder, in any
+    /// protocol that the guest may choose. The holder sees [`State::Lost`](crate::State::Lost), be
+    /// it a guest of the engine, this process, or another process that uses Locket. Creates
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// [Denied](Error::is_denied) without [`Rights::BREAK`]; [not locked](Error::is_not_locked)
-    /// if nobody holds it, or nobody that can be named; [unsupported](Error::is_unsupported) if
-    /// another process holds a kernel lock; and those of [`open`](Self::open).
+    /// [Denied](Error::is_denied) without [`Rights::BREAK`]; [not locked](Error::is_not_locked) if
+    /// it is free, or does not name its holder; [unsupported](Error::is_unsupported) if another
+    /// process holds a kernel lock; and those of [`open`](Self::open).
     pub fn break_lock(&self, path: &str) -> Result<()> {
         let (grant, rest) = resolve(&self.grants, path, self.guest.limits.path_length)?;
         if !grant.rights.contains(Rights::BREAK) {
@@ -227,7 +228,7 @@ impl Sandbox {
             let options = self.options(protocol).create(false);
             self.open_beneath(path, grant, rest.clone(), &options)
         };
-        // Of that one it is known that the guest's locks are such.
+        // The sandbox's own protocol needs no proof of the holder: the guest's locks use it.
         let own = self.guest.protocol;
         if own.is_existence_lock() && open(own)?.break_if(false)? {
             return Ok(());
@@ -237,19 +238,19 @@ impl Sandbox {
         break_any(Path::new(path), protocols, open).map(drop)
     }
 
-    /// Takes away every lock that the guest holds, and ends its waits with the error
-    /// [canceled](Error::is_canceled). The guest learns the first by
-    /// [`State::Lost`](crate::State::Lost).
+    /// Revokes every lock that the guest holds, and cancels its waits. The guest sees
+    /// [`State::Lost`](crate::State::Lost) for its locks and the error
+    /// [canceled](Error::is_canceled) for its waits.
     pub fn release_all(&self) {
         if self.guest.is_forked() {
             return;
         }
-        // Without the ledger, since whoever is woken by this may come back for it.
+        // Not under the mutex: a waiter that this wakes may need it.
         let locks = self.guest.usage().locks.clone();
         for (_, lock) in locks {
             lock.revoke();
         }
-        // Those of files that were replaced while they were held: no lock leads there any more.
+        // Holds on files that were replaced meanwhile: no open lock leads to them any more.
         let stray: Vec<_> = self
             .guest
             .usage()

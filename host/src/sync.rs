@@ -1,6 +1,6 @@
-//! What threads share and wait with: the standard library, or under `--cfg loom` the model checker
-//! that runs a test through every interleaving of them, or under `--cfg shuttle` the one that does so
-//! by chance.
+//! What threads share and wait with: the standard library. Under `--cfg loom` it is the model
+//! checker that runs a test through every interleaving, and under `--cfg shuttle` the one that
+//! picks interleavings at random.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, PoisonError};
@@ -22,22 +22,23 @@ pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(shuttle)]
 pub(crate) use shuttle::thread;
 
-/// Those whom a change concerns, to be woken once no mutex is held.
+/// The waiters that a change affects, to be woken once no mutex is held.
 #[derive(Debug, Default)]
-#[must_use = "they sleep until they are woken"]
+#[must_use = "the waiters sleep until they are woken"]
 pub(crate) struct WakeList(pub(crate) Vec<Waker>);
 
 impl WakeList {
     pub(crate) fn wake(self) {
         for waker in self.0 {
-            // One that panics must not keep the rest from being woken, nor end a thread of ours.
+            // A waker that panics must neither keep the rest from being woken nor end a thread of
+            // the engine.
             let _ = panic::catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
     }
 }
 
-/// Where a thread sleeps until it is woken. Its own, since whoever called may count on the
-/// wake-ups that [`std::thread::park`] would use up.
+/// Lets a thread sleep until it is woken. Not [`std::thread::park`], which would use up wake-ups
+/// that the calling program may rely on.
 #[derive(Debug, Default)]
 pub(crate) struct Parker {
     woken: Mutex<bool>,
@@ -45,7 +46,8 @@ pub(crate) struct Parker {
 }
 
 impl Parker {
-    /// Sleeps until it is woken, or was since the last time, or until then.
+    /// Sleeps until `until`, or until it is woken. Returns at once if it was woken since the last
+    /// call.
     pub(crate) fn sleep(&self, until: Option<Instant>) {
         let mut woken = lock(&self.woken);
         while !*woken {
@@ -73,7 +75,7 @@ impl Wake for Parker {
     }
 }
 
-/// Locks, whatever happened to those who did before: what runs under a mutex here does not panic.
+/// Locks a mutex and ignores poisoning: the code under a mutex here does not panic.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

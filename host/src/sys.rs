@@ -1,16 +1,16 @@
-//! What differs from one operating system to the next, and with it all `unsafe` of this crate.
+//! What differs between operating systems, and all `unsafe` code of this crate.
 //!
-//! There is a file for each system, with the same interface:
-//! - which file an open one is ([`Identity`]), and a second open file description of it
-//!   ([`reopen`]), since that is what owns a lock;
+//! Each system has a file with the same interface:
+//! - the identity of an open file ([`Identity`]), and a second open file description of it
+//!   ([`reopen`]), since a description owns the lock;
 //! - the lock of the system that belongs to an open file description: [`try_lock`], [`wait`],
 //!   [`unlock`], [`holder`];
-//! - how the wait of a thread ends at a deadline ([`TimedWait`]) and how it is called back
-//!   ([`Interrupter`]), without losing the call;
-//! - what makes a name in a directory a lock that can be relied on, and what tells one process from
-//!   another (on POSIX systems);
-//! - giving a description up ([`detach`]), noticing a fork ([`Process`]), and threads
-//!   that are none of the program's business ([`keep_signals_away`]).
+//! - how the wait of a thread ends at a deadline ([`TimedWait`]), and how it is interrupted
+//!   ([`Interrupter`]) without losing the interruption;
+//! - what makes a directory entry a reliable lock, and what identifies a process (on POSIX
+//!   systems);
+//! - closing a description ([`detach`]), noticing a fork ([`Process`]), and threads that receive no
+//!   signals of the program ([`keep_signals_away`]).
 
 #![expect(unsafe_code, reason = "these system calls have no safe binding")]
 
@@ -23,7 +23,7 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
-/// The process that this is, as long as it is not forked.
+/// Identifies this process, and tells it from its forked children.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Process(u32);
 
@@ -32,8 +32,8 @@ impl Process {
         Self(fork_generation())
     }
 
-    /// Whether it is a parent of the process in which this is called: whatever belongs to it is not
-    /// to be touched here, and its mutexes may be locked by threads that do not exist here.
+    /// Whether it is a parent of the calling process. If so, nothing that belongs to it may be
+    /// touched here, and threads that do not exist here may have its mutexes locked.
     pub(crate) fn is_parent(self) -> bool {
         self.0 != fork_generation()
     }
@@ -48,7 +48,7 @@ use system::fork_generation;
 use windows as system;
 
 #[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
-compile_error!("locket knows the locks of Linux, macOS and Windows");
+compile_error!("locket supports the locks of Linux, macOS and Windows");
 
 #[cfg(all(unix, any(feature = "sandbox", feature = "sqlite")))]
 pub(crate) use system::path_of;

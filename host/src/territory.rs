@@ -1,8 +1,9 @@
-//! Where guests may lock, and where the host keeps its databases: never one beneath the other.
+//! Keeps the directories of guests and the databases of the host apart.
 //!
-//! A guest that can lock, fill or replace a database can hold up whoever uses it, and have the host
-//! run what is in it. So a database is refused beneath a granted directory, and a directory above a
-//! database cannot be granted. Directories are compared by identity, whatever their paths.
+//! A guest that can lock, fill or replace a database can block the programs that use it, and make
+//! the host run what is in it. So a database is refused beneath a granted directory, and a
+//! directory above a database cannot be granted. Directories are compared by identity, whatever
+//! their paths.
 
 use std::collections::HashMap;
 use std::io;
@@ -24,7 +25,7 @@ struct State {
 }
 
 impl Territories {
-    /// Notes that a directory is granted. Fails if a database lies in it, or below it.
+    /// Records that a directory is granted. Fails if a database lies in it, or below it.
     pub(crate) fn claim(&self, dir: Identity) -> io::Result<()> {
         let mut state = lock(&self.0);
         if let Some((database, _)) = state.databases.iter().find(|(_, dirs)| dirs.contains(&dir)) {
@@ -34,7 +35,7 @@ impl Territories {
         Ok(())
     }
 
-    /// Notes that it is not granted any more, as often as it was.
+    /// Takes one grant of the directory back.
     pub(crate) fn leave(&self, dir: Identity) {
         let mut state = lock(&self.0);
         if let Some(count) = state.granted.get_mut(&dir) {
@@ -45,9 +46,9 @@ impl Territories {
         }
     }
 
-    /// Notes that the host has a database. Fails if that lies in a granted directory, or below one.
+    /// Records a database of the host. Fails if it lies in a granted directory, or below one.
     pub(crate) fn keep_out(&self, database: &Path) -> io::Result<()> {
-        // Looked at anew each time, since directories can be moved, and without the mutex.
+        // Looked up each time, since directories can be moved, and not under the mutex.
         let dirs = above(database)?;
         let mut state = lock(&self.0);
         if dirs.iter().any(|dir| state.granted.contains_key(dir)) {

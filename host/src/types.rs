@@ -1,4 +1,4 @@
-//! The words that the interface and the engine share.
+//! The types that the interface and the engine share.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -21,31 +21,31 @@ impl fmt::Display for Mode {
     }
 }
 
-/// What becomes of the lock file when the lock is released.
+/// What happens to the lock file when the lock is released.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum OnRelease {
     /// It stays. Safe with every peer.
     #[default]
     Keep,
-    /// It is removed while the lock is still held, unless somebody in this engine waits for it.
+    /// It is removed while the lock is still held, unless a waiter of this engine is queued.
     ///
     /// Waiters of Locket move on to the file that takes its place. Foreign programs that do not
-    /// check for that end up with a lock on a file that nobody else sees, and must not be mixed
-    /// with it: `flock(1)`, Rust's `File::lock`, fs4, fd-lock, Java, and of Python's libraries
-    /// locket.py, portalocker's `Lock`, fasteners and oslo.concurrency. Python's filelock does check.
-    /// Has no effect on an [existence lock](crate::Protocol::is_existence_lock). A symbolic link is
-    /// not removed, nor is what it leads to. On Windows the file system must be able to remove the
-    /// name of an open file at once, as NTFS is.
+    /// check for a new file end up with a lock on a file that no other program sees, so do not
+    /// combine them with removal: `flock(1)`, Rust's `File::lock`, fs4, fd-lock, Java, and Python's
+    /// locket.py, portalocker's `Lock`, fasteners and oslo.concurrency. Python's filelock does
+    /// check. Has no effect on an [existence lock](crate::Protocol::is_existence_lock). Neither a
+    /// symbolic link nor its target is removed. On Windows the file system must be able to remove
+    /// the name of an open file at once, as NTFS can.
     Remove,
 }
 
-/// Why a lock that was held is held no more.
+/// Why a held lock was lost.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum LostReason {
-    /// The time for which it was granted ran out.
+    /// The time limit of the hold ran out.
     Expired,
-    /// It was taken away by the host, or the lock file was removed.
+    /// It was broken or revoked, or the lock file was removed.
     Broken,
 }
 
@@ -58,18 +58,18 @@ impl fmt::Display for LostReason {
     }
 }
 
-/// What the owner of a lock knows of its own hold.
+/// The state of an owner's own hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum State {
-    /// Does not hold it.
+    /// The owner does not hold the lock.
     Unlocked,
-    /// Holds it.
+    /// The owner holds the lock.
     Held,
-    /// Held it, has not released it, and holds it no more.
+    /// The owner lost its hold without releasing it.
     Lost(LostReason),
 }
 
-/// Somebody who holds a lock.
+/// A holder of a lock.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Holder {
@@ -77,34 +77,34 @@ pub struct Holder {
     pub label: Option<String>,
     /// The mode of the hold.
     pub mode: Mode,
-    /// Whether the holder is the one who asks.
+    /// Whether the holder is the caller itself.
     pub is_self: bool,
-    /// The number of its process, where the system or the lock tells, on its host. Guests are not
-    /// told.
+    /// The number of its process on its host, if the system or the lock tells. Not shown to guests.
     pub pid: Option<u32>,
-    /// The name of its host, where the lock tells.
+    /// The name of its host, if the lock tells.
     pub host: Option<String>,
-    /// Since when the lock is held, where the lock tells.
+    /// Since when the lock is held, if the lock tells.
     pub since: Option<SystemTime>,
 }
 
-/// Whom a lock excludes.
+/// How far a lock reaches.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Scope {
-    /// Everybody on this host.
+    /// It excludes all programs on this host.
     Host,
-    /// Everybody who mounts the same network file system, as far as its server keeps locks.
+    /// It excludes all programs on hosts that mount the same network file system, as far as its
+    /// server keeps locks.
     ClusterFileSystem,
 }
 
-/// What a lock is worth.
+/// The guarantees that a lock provides.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Guarantee {
-    /// Whom it excludes.
+    /// Which programs it excludes.
     pub scope: Scope,
-    /// After which time a hold is taken away if it was not released.
+    /// The time after which an unreleased hold is taken away.
     pub ttl: Option<Duration>,
     /// Whether grants follow the order of arrival.
     pub fifo: bool,

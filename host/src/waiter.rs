@@ -1,14 +1,14 @@
-//! Waiting in the kernel: the one thread per file that does it, and how it is called back.
+//! Waiting in the kernel: the one thread per file that waits, and how its wait is canceled.
 //!
-//! A kernel waiter is either the thread of a blocking caller or a helper thread, borrowed from
-//! [`WaiterPool`] for the sake of tasks that must not block. It waits on an open file description of
-//! its own, apart from the one through which the engine holds the lock and makes its tries. So it
-//! takes its place in the kernel's queue while the engine still holds the lock, and when it is
-//! granted, that description becomes the one that holds.
+//! A kernel waiter is the thread of a blocking caller, or a helper thread from [`WaiterPool`] on
+//! behalf of tasks, which must not block. It waits on an open file description of its own, apart
+//! from the one through which the engine holds the lock and makes its tries. So it takes its place
+//! in the kernel's queue while the engine still holds the lock. Once granted, its description
+//! becomes the one that holds.
 //!
-//! It is called back by its [`Interrupter`](sys::Bell), each system in its own way. Whatever it had got
-//! hold of in that moment goes as soon as it returns, and concerns nobody any more: the queue
-//! forgets a wait when it calls it back.
+//! Its [`Interrupter`](sys::Interrupter) interrupts it, in a different way on each system. The
+//! queue forgets a wait when it cancels it, so a lock that is granted at that moment is given back
+//! as soon as the thread returns.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -25,9 +25,9 @@ use crate::sys;
 #[derive(Debug)]
 pub(crate) struct KernelWait {
     pub(crate) request: Request,
-    /// A description that nobody else uses until the wait is over.
+    /// A description that only this wait uses until it is over.
     pub(crate) object: Arc<LockObject>,
-    /// Whether it is up to this system alone when a call comes back, and not to a file server.
+    /// Whether this system alone decides when the call returns, and not a file server.
     local: bool,
     interrupter: sys::Interrupter,
     progress: Mutex<Progress>,
@@ -38,7 +38,7 @@ struct Progress {
     thread: Option<sys::Thread>,
     over: bool,
     interrupted: bool,
-    /// Whether it was called back, and nothing kept the call from it.
+    /// Whether it was interrupted, and the interruption reached it.
     returning: bool,
     /// The call that interrupted the thread.
     interruption: Option<sys::Interruption>,
@@ -48,17 +48,17 @@ struct Progress {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Locked,
-    /// Called back. The descriptor is of no use any more.
+    /// Canceled. The descriptor cannot be used any more.
     Interrupted,
     /// The deadline passed.
     TimedOut,
-    /// It could not be begun, for want of something that the lock has nothing to do with.
+    /// The wait could not begin, because a resource unrelated to the lock is missing.
     NotBegun,
     Failed(io::Error),
 }
 
 impl KernelWait {
-    /// Fails for want of descriptors, memory or a signal, so that [`interrupt`](Self::interrupt)
+    /// Fails if descriptors, memory or a signal are missing, so that [`interrupt`](Self::interrupt)
     /// does not.
     pub(crate) fn new(
         object: Arc<LockObject>,
@@ -85,7 +85,7 @@ impl KernelWait {
         if !progress.interrupted {
             return outcome;
         }
-        // Closing it would do, but for a forked child that has a copy.
+        // Closing it is not enough: a forked child may have a copy.
         if let Some(interruption) = progress.interruption.take() {
             let backend = self.request.protocol.backend();
             let _ = match interruption.held() {
@@ -113,7 +113,7 @@ impl KernelWait {
             match self.sleep(&timed_wait) {
                 Ok(()) => return Outcome::Locked,
                 Err(e) if e.kind() != io::ErrorKind::Interrupted => return Outcome::Failed(e),
-                // By a call, by the deadline, or by a signal that the program takes for itself.
+                // By a cancellation, by the deadline, or by a signal of the program's own.
                 Err(_) if lock(&self.progress).interrupted => return Outcome::Interrupted,
                 Err(_) if deadline.passed() => return Outcome::TimedOut,
                 Err(_) => {}
@@ -123,7 +123,7 @@ impl KernelWait {
 
     fn sleep(&self, timed_wait: &sys::TimedWait) -> io::Result<()> {
         let backend = self.request.protocol.backend();
-        // A model checker has one thread for all of them, which must not block.
+        // A model checker runs all threads on one, which must not block.
         if cfg!(any(loom, shuttle)) {
             while !backend.try_lock(&self.object, self.request)? {
                 thread::yield_now();
@@ -133,9 +133,9 @@ impl KernelWait {
         backend.wait(&self.object, self.request, timed_wait)
     }
 
-    /// Calls the waiter back; it reports [`Outcome::Interrupted`] within microseconds. Answers
-    /// `false` where it is about to report something else already, or the system refused to call
-    /// it: then it comes back no later than with the lock.
+    /// Interrupts the waiter, which reports [`Outcome::Interrupted`] within microseconds. Returns
+    /// `false` if it is about to report another outcome already, or if the system refused to
+    /// interrupt it; it then returns with the lock at the latest.
     pub(crate) fn interrupt(&self) -> bool {
         let mut progress = lock(&self.progress);
         if progress.interrupted || progress.over {
@@ -151,13 +151,13 @@ impl KernelWait {
         progress.returning
     }
 
-    /// Whether somebody was told that it would come back at once.
+    /// Whether a caller was told that it returns at once.
     fn is_returning(&self) -> bool {
         lock(&self.progress).returning
     }
 }
 
-/// The threads that wait in the kernel on behalf of tasks: started when needed, kept a moment
+/// The threads that wait in the kernel on behalf of tasks: started when needed, kept for a moment
 /// for the next wait, limited in number.
 pub(crate) struct WaiterPool {
     limit: usize,
@@ -172,18 +172,18 @@ enum Job {
         wait: Arc<KernelWait>,
         done: Box<dyn FnOnce(Outcome) -> WakeList + Send>,
     },
-    /// Something that may take longer than the threads of the clock and the watcher have.
+    /// Work that may take longer than the timer and watcher threads can spend.
     Task(Box<dyn FnOnce() + Send>),
 }
 
-/// How many threads there may be for tasks beyond the limit on those that wait.
+/// How many threads tasks may use beyond the limit on waiting threads.
 const TASKS: usize = 8;
 
 #[derive(Default)]
 struct Pool {
     jobs: VecDeque<Job>,
     idle: usize,
-    /// Threads whose wait was called back, and that will be idle in a moment.
+    /// Threads whose wait was canceled, and which will be idle in a moment.
     returning: usize,
     threads: usize,
 }
@@ -214,7 +214,7 @@ impl WaiterPool {
         pool.threads < self.limit || pool.has_spare()
     }
 
-    /// Waits on a thread of its own. Answers `false`, and does nothing, where there is none left.
+    /// Waits on a helper thread. Returns `false`, and does nothing, if no thread is left.
     pub(crate) fn run(
         self: &Arc<Self>,
         wait: Arc<KernelWait>,
@@ -224,8 +224,7 @@ impl WaiterPool {
         self.take(Job::Wait { wait, done }, self.limit)
     }
 
-    /// Does something on a thread of its own. Answers `false`, and does nothing, where there is none
-    /// left.
+    /// Runs a task on a helper thread. Returns `false`, and does nothing, if no thread is left.
     pub(crate) fn run_task(self: &Arc<Self>, task: impl FnOnce() + Send + 'static) -> bool {
         self.take(Job::Task(Box::new(task)), self.limit.saturating_add(TASKS))
     }
@@ -249,7 +248,7 @@ impl WaiterPool {
         started
     }
 
-    /// Calls a wait back, whether a thread is at it already or not.
+    /// Cancels a wait, whether or not a thread has begun it.
     pub(crate) fn cancel(&self, wait: &Arc<KernelWait>) {
         let mut pool = self.pool();
         let queued = pool.jobs.iter().position(
@@ -280,9 +279,9 @@ impl WaiterPool {
             };
             let outcome = wait.run(Deadline::Never);
             let returned = wait.local && wait.is_returning();
-            // Its descriptor shall not stay open for as long as this thread idles.
+            // Close its descriptor before this thread goes idle.
             drop(wait);
-            // Before the outcome is told, since that can call for the next wait.
+            // Before the outcome is reported, since that can request the next wait.
             let mut pool = self.pool();
             pool.idle += 1;
             pool.returning -= usize::from(returned);
@@ -292,7 +291,7 @@ impl WaiterPool {
             pool.idle -= 1;
             let next = pool.jobs.pop_front();
             drop(pool);
-            // Who knows what they do: nobody may count on this thread meanwhile.
+            // Wakers run foreign code; do not count this thread as idle until they return.
             woken.wake();
             job = match next.or_else(|| self.await_work()) {
                 Some(next) => next,
@@ -301,7 +300,7 @@ impl WaiterPool {
         }
     }
 
-    /// The next wait; none if it does not come soon, and then this thread is gone.
+    /// The next job. If none comes soon, returns `None` and counts this thread as gone.
     fn await_work(&self) -> Option<Job> {
         let mut pool = self.pool();
         pool.idle += 1;
@@ -320,7 +319,7 @@ impl WaiterPool {
         work.unwrap_or_else(std::sync::PoisonError::into_inner).0
     }
 
-    /// There is no time in a model; a thread without work ends.
+    /// A model has no time; a thread without work ends.
     #[cfg(any(loom, shuttle))]
     #[expect(clippy::unused_self, reason = "as above")]
     fn idle<'a>(&'a self, pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {

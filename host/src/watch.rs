@@ -1,10 +1,10 @@
-//! Watching directories for the sake of locks that are names in them, and processes that hold them.
+//! Watching the directories of existence locks, and the processes that hold them.
 //!
-//! An engine has one notification descriptor of the system, with one watch for each directory, and
-//! one thread that waits for it and for the ends of processes, as long as a directory is watched.
-//! Where there are no notifications (other systems than Linux, the limit of the user, no `/proc`)
-//! watching fails, and tries are made by the clock alone. Network file systems do not tell what
-//! other hosts do; the clock finds out.
+//! While a directory is watched, an engine has one notification descriptor, with one watch for each
+//! directory, and one thread that waits for it and for the ends of processes. If notifications are
+//! not available (other systems than Linux, the user's limit, no `/proc`), watching fails, and only
+//! the timer makes tries. Network file systems do not report what other hosts do; the timer finds
+//! out.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -35,7 +35,7 @@ impl Default for Watcher {
     }
 }
 
-/// A directory or a process that is watched, until this is dropped.
+/// Watches a directory or a process until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Watch {
     watcher: Arc<Watcher>,
@@ -59,11 +59,11 @@ enum Key {
     expect(dead_code, reason = "nothing is watched")
 )]
 pub(crate) struct Interest {
-    /// The name that may come to stand for something else or nothing.
+    /// The entry that may change or disappear.
     pub(crate) name: OsString,
-    /// Whether it is a database: also to watch what is written to it and to its journal.
+    /// Whether it is a database: then writes to it and to its journal are watched too.
     pub(crate) content: bool,
-    /// Called each time, and now and then for no reason.
+    /// Woken at each change, and sometimes without one.
     pub(crate) waker: Waker,
 }
 
@@ -77,7 +77,7 @@ impl Watcher {
         })
     }
 
-    /// Calls `waker` when a process has ended. Only for as long as somebody watches a directory.
+    /// Wakes `waker` when a process has ended. Works only while a directory is watched.
     pub(crate) fn watch_process(self: &Arc<Self>, pid: u32, waker: Waker) -> io::Result<Watch> {
         let key = system::watch_process(self, pid, waker)?;
         Ok(Watch {
@@ -89,7 +89,7 @@ impl Watcher {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        // A forked child shares what tells of the directories, and would end that for its parent.
+        // A forked child shares the notification descriptor, and would end the parent's watch.
         if self.watcher.process.is_parent() {
             return;
         }
@@ -124,7 +124,7 @@ mod system {
         next: u64,
         /// None while no directory is watched.
         running: Option<Arc<Descriptors>>,
-        /// By the numbers of the directories.
+        /// By the watch descriptor of the directory.
         interests: HashMap<i32, BTreeMap<u64, Interest>>,
         processes: HashMap<u64, (OwnedFd, Waker)>,
     }
@@ -132,11 +132,11 @@ mod system {
     #[derive(Debug)]
     struct Descriptors {
         notices: OwnedFd,
-        /// Ready when there are notices, or a process has ended.
+        /// Ready when there are notifications, or a process has ended.
         ready: OwnedFd,
     }
 
-    /// That of the notices among what is ready. Processes have their numbers, which begin at 1.
+    /// The epoll data of the notifications. Processes have numbers from 1 on.
     const NOTICES: u64 = 0;
 
     impl Descriptors {
@@ -205,7 +205,7 @@ mod system {
         thread.spawn(move || run(&watcher, &descriptors)).map(drop)
     }
 
-    /// Stops watching. Where that was the last directory, the system says so to the thread, and
+    /// Stops watching. After the last directory, a notification of the system wakes the thread, and
     /// it ends.
     pub(super) fn forget(watcher: &Watcher, key: Key) {
         let mut state = lock(&watcher.state);
@@ -213,7 +213,7 @@ mod system {
             Key::Process(number) => {
                 let process = state.processes.remove(&number);
                 drop(state);
-                // Closing it takes it out of what may be ready.
+                // Closing it removes it from the epoll set.
                 drop(process);
             }
             Key::Directory(dir, number) => {
@@ -228,7 +228,7 @@ mod system {
                     }
                 }
                 drop(state);
-                // Not under the mutex: nobody knows what dropping a waker does.
+                // Not under the mutex: dropping a waker can run foreign code.
                 drop(interest);
             }
         }
@@ -241,7 +241,7 @@ mod system {
             events.clear();
             match epoll::wait(&descriptors.ready, spare_capacity(&mut events), None) {
                 Ok(_) | Err(Errno::INTR) => {}
-                // Never seen. Whoever watches finds out by the clock.
+                // Never seen. The queues fall back on the timer.
                 Err(_) => return stop(watcher, descriptors),
             }
             for event in &events {
@@ -272,7 +272,7 @@ mod system {
         state.running.take_if(same);
     }
 
-    /// Those whom the notices that there are concern.
+    /// The wakers that the pending notifications concern.
     fn read(watcher: &Watcher, notices: &OwnedFd) -> Vec<Waker> {
         let mut woken = Vec::new();
         let mut buffer = [MaybeUninit::uninit(); 4096];
@@ -302,7 +302,8 @@ mod system {
                 let name = name.as_bytes();
                 match name.strip_prefix(interest.name.as_bytes()) {
                     Some(b"" | b"-journal") => true,
-                    // Made and removed by whoever looks, and so by those whom this would wake.
+                    // Every reader creates and removes it, so waking readers for that would never
+                    // end.
                     Some(b"-wal") => events.contains(ReadFlags::MODIFY),
                     _ => false,
                 }

@@ -1,19 +1,20 @@
-//! What keeps the users of Locket from each other while they break or remove locks in a directory.
+//! The lock of a directory, which users of Locket hold while they break or remove locks in it.
 
 use std::fs::File;
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Keeps other users of Locket from changing, by more than making what is not there, the
-/// locks of a directory. It is a `flock` of that.
+/// A `flock` on the directory. While it is held, other users of Locket may create locks in the
+/// directory, but neither remove nor break any.
 pub(super) struct DirLock<'a>(&'a File);
 
 impl<'a> DirLock<'a> {
-    /// None where somebody has it for longer than `patience`; an error where directories cannot be
-    /// locked.
+    /// `None` if another process holds it for longer than `patience`; an error if directories
+    /// cannot be locked there.
     pub(super) fn of(dir: &'a File, patience: Duration) -> io::Result<Option<Self>> {
-        /// How often at once. Those who have it need some microseconds, if nothing holds them up.
+        /// How often to try without a pause. A holder needs only microseconds, unless it is held
+        /// up.
         const TRIES: usize = 50;
         const PAUSE: Duration = Duration::from_micros(200);
         let mut until = None;
@@ -36,11 +37,10 @@ impl<'a> DirLock<'a> {
     }
 }
 
-/// How long to wait for the guard. Whoever has it can be held up by the disk, or by others on his
-/// processor; but somebody else may lock the directory for as long as he likes, and shall not hold
-/// us up.
+/// How long to wait for the directory lock. The disk or a busy processor can hold up its holder.
+/// But another program may lock the directory indefinitely; do not let it block us.
 pub(super) const PATIENCE: Duration = Duration::from_millis(10);
-/// The same for a lock that is to be broken by hand, which fails without.
+/// The same for breaking a lock by hand, which fails without the directory lock.
 pub(super) const MUCH_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Drop for DirLock<'_> {

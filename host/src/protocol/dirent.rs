@@ -1,5 +1,4 @@
-//! What has a name in a directory: to look at it, make it, read it and remove it, without ever
-//! following it to somewhere else.
+//! Directory entries: how to inspect, create, read and remove them without following links.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -13,16 +12,16 @@ use rustix::io::Errno;
 use crate::object::Created;
 use crate::sys;
 
-/// What has a name, at a time.
+/// The entry of a name, as it was at one moment.
 #[derive(Debug)]
 pub(super) struct EntryStat {
     pub(super) stat: Stat,
-    /// Keeps its number from being given to another.
+    /// Keeps its inode number from being reused.
     _pin: Option<File>,
 }
 
 impl EntryStat {
-    /// What has the name, without following it.
+    /// The entry, without following links.
     pub(super) fn at(dir: &File, name: &OsStr) -> io::Result<Option<Self>> {
         let pin = match sys::pin(dir, name) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -40,8 +39,8 @@ impl EntryStat {
         }
     }
 
-    /// The same, to be compared with what is open here, and so keeps its number anyway. It takes
-    /// no descriptor, of which there may be none left.
+    /// The same without a descriptor, of which none may be left. Compare it only with an open file,
+    /// which keeps its own number from being reused.
     pub(super) fn glance(dir: &File, name: &OsStr) -> io::Result<Option<Self>> {
         match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(Self { stat, _pin: None })),
@@ -60,12 +59,12 @@ impl EntryStat {
         now.is_ok_and(|now| self.is(&now))
     }
 
-    /// The number of the file in its file system.
+    /// The inode number.
     pub(super) fn number(&self) -> u64 {
         self.stat.st_ino
     }
 
-    /// Whether that file system has a device of its own.
+    /// Whether the file system is on a device of its own.
     pub(super) fn is_on_device(&self) -> bool {
         #[allow(
             clippy::unnecessary_cast,
@@ -94,7 +93,7 @@ impl EntryStat {
     }
 }
 
-/// Makes a file with a content, complete from the moment it has its name.
+/// Creates a file with a content, complete from the moment it has its name.
 pub(super) fn make_file(
     dir: &File,
     name: &OsStr,
@@ -115,7 +114,7 @@ pub(super) fn make_file(
     };
     let file = match file {
         Some(file) => file,
-        // Not possible there: made and then written, as the peers do.
+        // Not possible there: create the file, then write it, as the peers do.
         None => {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
             let mut file = File::from(openat(dir, name, flags, permissions)?);
@@ -132,13 +131,13 @@ pub(super) fn make_file(
     })
 }
 
-/// The content of a lock file, if it is no longer than any that a holder writes.
+/// The content of a lock file, unless it is longer than any that a holder writes.
 pub(super) fn read_file(dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<Vec<u8>>> {
     const LONGEST: u64 = 1024;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match openat(dir, name, flags, Permissions::empty()) {
         Ok(file) => File::from(file),
-        // Gone, or not for us to read: it says nothing.
+        // Gone, or not readable for us: no record.
         Err(Errno::NOENT | Errno::LOOP | Errno::ACCESS | Errno::PERM | Errno::NXIO) => {
             return Ok(None);
         }
@@ -152,14 +151,13 @@ pub(super) fn read_file(dir: &File, name: &OsStr, seen: &EntryStat) -> io::Resul
     Ok((content.len() as u64 <= LONGEST).then_some(content))
 }
 
-/// The names in a directory, or as many of them as are worth reading. Whoever fills it must not hold
-/// up the engine; so of a lock in such a directory there is nothing to be proven.
+/// The names in a directory, up to a limit, so that a program that fills the directory cannot hold
+/// up the engine. Beyond the limit, nothing can be proven about a lock in it.
 pub(super) fn names(dir: &File) -> io::Result<Vec<OsString>> {
     names_if(dir, |_, _| true)
 }
 
-/// Those of them that `concerns` selects, by the name and the number that the directory gives for
-/// the file.
+/// The names that `concerns` selects, by the name and the inode number in the directory.
 pub(super) fn names_if(
     dir: &File,
     concerns: impl Fn(&OsStr, u64) -> bool,
@@ -176,7 +174,7 @@ pub(super) fn names_if(
     Ok(names)
 }
 
-/// Opens a directory in a directory; none if it is gone, or something else.
+/// Opens a directory in a directory. `None` if it is gone, or not a directory.
 pub(super) fn open(dir: &File, name: &OsStr) -> io::Result<Option<File>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match openat(dir, name, flags, Permissions::empty()) {
@@ -186,12 +184,12 @@ pub(super) fn open(dir: &File, name: &OsStr) -> io::Result<Option<File>> {
     }
 }
 
-/// Whether a directory has nothing in it, but possibly one empty file.
+/// Whether a directory contains nothing, or one empty file.
 pub(super) fn is_bare(dir: &File, name: &OsStr) -> io::Result<bool> {
     Ok(bare(dir, name)?.is_some())
 }
 
-/// Removes a directory that has nothing in it, but possibly one empty file. Any other stays.
+/// Removes a directory that contains nothing, or one empty file. Leaves any other alone.
 pub(super) fn remove_bare(dir: &File, name: &OsStr) -> io::Result<()> {
     let Some((lock, file)) = bare(dir, name)? else {
         return Ok(());
@@ -203,13 +201,13 @@ pub(super) fn remove_bare(dir: &File, name: &OsStr) -> io::Result<()> {
         }
     }
     match unlinkat(dir, name, AtFlags::REMOVEDIR) {
-        // Something has been put into it since.
+        // It has been filled since.
         Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
         removed => Ok(removed?),
     }
 }
 
-/// A directory that has nothing in it, but possibly one empty file; and that.
+/// A directory that contains nothing, or one empty file; and the name of that file.
 fn bare(dir: &File, name: &OsStr) -> io::Result<Option<(File, Option<OsString>)>> {
     let Some(lock) = open(dir, name)? else {
         return Ok(None);

@@ -1,8 +1,9 @@
-//! The lock that a system keeps for an open file description on a range of bytes, here always
-//! all of them: record locks of POSIX systems, `LockFileEx` of Windows.
+//! The lock that a system keeps for an open file description on a range of bytes, here always the
+//! whole file: record locks of POSIX systems, `LockFileEx` of Windows.
 //!
-//! On POSIX systems never the classic kind, which belongs to the process: any stray `close` of the
-//! file in it drops that, and it excludes nobody within it. The two kinds exclude each other.
+//! On POSIX systems it is never the classic kind, which belongs to the process: any stray `close`
+//! of the file in that process drops the lock, and it excludes no thread of that process. The two
+//! kinds exclude each other.
 
 use std::io;
 

@@ -1,7 +1,7 @@
 //! pylockfile's `MkdirLockFile`: a directory, and in it an empty file that names the holder.
 //!
-//! The directory is made complete beside its place, and then given its name in one step. An empty
-//! one is a lock too: proper-lockfile's, SQLite's, or of somebody who died half-way.
+//! The directory is created complete under another name, and then renamed in one step. An empty one
+//! is a lock too: of proper-lockfile, of SQLite, or of a process that died half-way.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -30,7 +30,7 @@ impl MarkerFormat for Mkdir {
                 let _ = remove_bare(dir, &aside);
                 match e.kind() {
                     io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound => Err(e),
-                    // Not possible there: made in its place, as the peers do.
+                    // Not possible there: create it in its place, as the peers do.
                     _ => build(dir, name, claim),
                 }
             }
@@ -48,7 +48,7 @@ impl MarkerFormat for Mkdir {
         if !rustix::fs::fstat(&lock).is_ok_and(|stat| seen.is(&stat)) {
             return Ok(None);
         }
-        // More than one file is nobody's that we know.
+        // A directory with more than one file belongs to no known program.
         match names(&lock)?.as_slice() {
             [file] => Ok(OwnerRecord::of_name(file).or_else(|| OwnerRecord::of_plain_name(file))),
             _ => Ok(None),
@@ -65,24 +65,24 @@ impl MarkerFormat for Mkdir {
         let Some(Created { token, pin }) = created else {
             return remove_bare(dir, name);
         };
-        // In one step: who dies between two leaves no empty directory, of which nobody could tell
-        // whose it is.
+        // In one step: dying between two would leave an empty directory that does not name its
+        // holder.
         renameat(dir, name, dir, token)?;
         if let Some(lock) = pin {
             let _ = unlinkat(lock, token, AtFlags::empty());
         }
-        // Stays there if somebody has put more into it.
+        // It stays if another process has put more into it.
         let _ = unlinkat(dir, token, AtFlags::REMOVEDIR);
         Ok(())
     }
 }
 
-/// Makes the directory with the file in it.
+/// Creates the directory with the file in it.
 fn build(dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created> {
     let token = claim.unique_name();
     mkdirat(dir, name, Permissions::from_raw_mode(0o777))?;
     let fill = || -> io::Result<File> {
-        // The umask can keep its owner out.
+        // The umask can deny access to the owner.
         let lock = open(dir, name)?.ok_or(io::ErrorKind::PermissionDenied)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         openat(&lock, &token, flags, Permissions::from_raw_mode(0o666))?;

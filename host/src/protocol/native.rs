@@ -1,16 +1,16 @@
 //! Both lock families of Linux at once, on one descriptor.
 //!
 //! `flock` and record locks do not see each other, so a program that uses one never excludes a
-//! program that uses the other. Whoever holds both excludes everybody.
+//! program that uses the other. A holder of both excludes the users of either.
 //!
-//! The order is always `flock` first. Where the second lock is held by somebody else, the first
-//! is given back before this thread waits: holding one lock while waiting for another is how two
-//! programs that take them in opposite order never finish, and it would keep the users of `flock`
-//! out on behalf of nobody. Having waited for the second, it tries the first, and so on: each
-//! round ends with both, or with a wait for the one that is really held, holding nothing.
+//! The order is always `flock` first. If another program holds the second lock, this thread gives
+//! the first back before it waits. Otherwise it could deadlock with a program that takes the two in
+//! the opposite order, and it would keep the users of `flock` out for no holder's sake. After the
+//! wait for the second lock, it tries the first, and so on: each round ends with both locks, or
+//! holds nothing and waits for the one that is held.
 //!
-//! They are released in reverse, so that the next in the queue of `flock`, where everybody who
-//! uses this protocol queues, finds the record lock free.
+//! They are released in reverse order, so that the next process in the queue of `flock`, in which
+//! all users of this protocol wait, finds the record lock free.
 
 use std::io;
 
@@ -67,7 +67,7 @@ impl Backend for Native {
     }
 }
 
-/// Passes on what came of the second lock; gives the first back unless the second was had.
+/// Passes on the result of the second lock. Unless it was acquired, gives the first back.
 fn or_undo(second: io::Result<bool>, undo: impl FnOnce() -> io::Result<()>) -> io::Result<bool> {
     if !matches!(second, Ok(true)) {
         undo()?;

@@ -1,16 +1,15 @@
-//! Who made a lock that is a name, and whether they are proven dead.
+//! The record of the process that created an existence lock, and the proof that it is dead.
 //!
-//! A process is told from every other by four things: the host, the boot of that, the namespace in
-//! which its number counts, and the time at which it started. Where one is missing or cannot be
-//! compared, nothing is proven and the holder lives. What a name says is all that there is, and
-//! anybody can write it; so a claim is never more than a reason to leave a lock alone.
+//! Four things identify a process: its host, the boot of the host, the PID namespace of its number,
+//! and its start time. If one is missing or cannot be compared, nothing is proven and the holder
+//! counts as alive. The record is the only evidence, and any program can write it.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
-// Constant, and so none of the model checker's business.
+// Constant, so the model checker need not see it.
 use std::sync::Mutex;
 
 use rustix::io::Errno;
@@ -18,31 +17,31 @@ use rustix::process::{Pid, test_kill_process};
 
 use crate::sys::{self, Identity};
 
-/// What a lock says of the process that made it.
+/// What a lock records of the process that created it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct OwnerRecord {
     /// The number of the process in its namespace.
     pub(super) pid: u32,
     pub(super) host: Host,
-    /// When it started; none where the claim does not say.
+    /// When it started, if recorded.
     pub(super) start: Option<Start>,
 }
 
 /// Where a process runs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Host {
-    /// On the host whose file system this is, in whatever namespace.
+    /// On the host whose file system this is, in any namespace.
     Local,
-    /// On the host of this name; in that namespace, if the claim says.
+    /// On the host of this name, in that namespace if recorded.
     Named(OsString, Option<u64>),
-    /// Nowhere any more: it has said itself that it released the lock.
+    /// Nowhere any more: it recorded that it has released the lock.
     Nowhere,
 }
 
 /// The start of a process.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Start {
-    /// The boot of the system; 0 where that was not known.
+    /// The boot identifier; 0 if unknown.
     pub(super) boot: u128,
     /// Clock ticks since then.
     pub(super) ticks: u64,
@@ -62,11 +61,11 @@ pub(super) fn host_name() -> OsString {
 }
 
 impl OwnerRecord {
-    /// That of this process.
+    /// The record of this process.
     pub(super) fn mine() -> Self {
         static MINE: Mutex<Option<OwnerRecord>> = Mutex::new(None);
         let pid = process::id();
-        // In a child process after a fork it stays locked by a thread that is not there.
+        // In a forked child, a thread that does not exist there may hold it indefinitely.
         let mut mine = MINE.try_lock().ok();
         // A child process has another number.
         if let Some(Some(mine)) = mine.as_deref()
@@ -85,7 +84,7 @@ impl OwnerRecord {
         claim
     }
 
-    /// The name of the host, if it says.
+    /// The name of the host, if recorded.
     pub(super) fn host(&self) -> Option<String> {
         match &self.host {
             Host::Named(host, _) => Some(host.to_string_lossy().into_owned()),
@@ -93,7 +92,7 @@ impl OwnerRecord {
         }
     }
 
-    /// Whether the number is one of a process of this namespace, or was.
+    /// Whether the number belongs, or belonged, to a process of this namespace.
     pub(super) fn is_here(&self) -> bool {
         let namespace = match &self.host {
             Host::Named(host, namespace) if *host == host_name() => *namespace,
@@ -103,7 +102,7 @@ impl OwnerRecord {
         namespace.unwrap_or(sys::INITIAL_PID_NAMESPACE) == sys::pid_namespace()
     }
 
-    /// Whether the process that made it, in this directory, is gone, beyond doubt.
+    /// Whether the process that left this record in `dir` is certainly gone.
     pub(super) fn is_dead(&self, dir: &File) -> bool {
         let namespace = match &self.host {
             Host::Nowhere => return true,
@@ -114,8 +113,8 @@ impl OwnerRecord {
         let boot = sys::boot_id();
         let then = self.start.map_or(0, |start| start.boot);
         let known = boot != 0 && then != 0;
-        // Hosts that share a directory can have one name, and then nothing but the boot tells whether
-        // it is this one.
+        // Hosts that share a directory can have the same name. Only the boot identifier then tells
+        // whether it is this host.
         if is_shared(dir) && !(known && then == boot) {
             return false;
         }
@@ -129,7 +128,7 @@ impl OwnerRecord {
         namespace.is_some() || !sys::has_inner_pid(self.pid)
     }
 
-    /// Whether no process of this namespace is the one.
+    /// Whether the process no longer exists in this namespace.
     fn is_gone(&self) -> bool {
         let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else {
             return false;
@@ -141,13 +140,14 @@ impl OwnerRecord {
         match (self.start, start_of(self.pid)) {
             (Some(then), Some(now)) => !then.is(now),
             (None, Some(_)) => false,
-            // Its parent learns of its end when those do who wait for its lock, and may have come between.
+            // Its parent learns of its end at the same time as the waiters for its lock, and may
+            // have reaped it in between.
             (_, None) => is_reaped(),
         }
     }
 
-    /// The name that pylockfile would give to a thing of this process, in a form that nobody
-    /// else's takes: its number, which is a hash there, begins with a zero here. No peer reads it.
+    /// The name that pylockfile would give to a file of this process, in a form that only Locket
+    /// uses: the number, a hash in pylockfile, begins with a zero here. No peer reads it.
     ///
     /// `host.pid-0` and then, as decimal digits of fixed width, the boot, the namespace and
     /// a number that no other name of this process has; at last the ticks.
@@ -159,7 +159,7 @@ impl OwnerRecord {
         };
         let Start { boot, ticks } = self.start.unwrap_or(Start { boot: 0, ticks: 0 });
         let (pid, next) = (self.pid, NEXT.fetch_add(1, Ordering::Relaxed));
-        // Systems let a host be called so; a file cannot be.
+        // A host name may contain `/`; a file name cannot.
         let host = host.into_vec().into_iter();
         let host = host.map(|byte| if byte == b'/' { b'_' } else { byte });
         let mut name = OsString::from_vec(host.collect());
@@ -169,14 +169,14 @@ impl OwnerRecord {
         name
     }
 
-    /// The claim in a [`unique_name`](Self::unique_name).
+    /// Parses a [`unique_name`](Self::unique_name).
     pub(super) fn of_own_name(name: &OsStr) -> Option<Self> {
         let claim = Self::of_name(name)?;
         matches!(claim.host, Host::Named(_, Some(_))).then_some(claim)
     }
 
-    /// The claim in a [`unique_name`](Self::unique_name); or in one that pylockfile made, as far as
-    /// it can be told where the number of the process ends.
+    /// Parses a [`unique_name`](Self::unique_name), or one of pylockfile's if the end of the
+    /// process number is unambiguous.
     pub(super) fn of_name(name: &OsStr) -> Option<Self> {
         let name = name.as_bytes();
         let dot = name.iter().rposition(|b| *b == b'.')?;
@@ -197,7 +197,7 @@ impl OwnerRecord {
             let start = Start { boot, ticks };
             (Some(namespace), (ticks != 0).then_some(start))
         } else {
-            // Half of one of ours looks like this, but for its beginning.
+            // A truncated name of ours looks like this, except for its beginning.
             let hash = digits(0..number.len())?;
             if hash.is_empty() || hash.starts_with('0') && hash != "0" {
                 return None;
@@ -205,7 +205,7 @@ impl OwnerRecord {
             (None, None)
         };
         let is_thread = |id: &[u8]| !id.is_empty() && id.iter().all(u8::is_ascii_hexdigit);
-        // Behind the host there may be the identifier of a thread, and hosts can be called so.
+        // A thread identifier may follow the host, and host names can look like one.
         let me = host_name();
         let thread = host
             .strip_prefix(me.as_bytes())
@@ -219,7 +219,7 @@ impl OwnerRecord {
 }
 
 impl OwnerRecord {
-    /// The claim in a name that says no more than the host and the number.
+    /// Parses a name that has only the host and the number.
     pub(super) fn of_plain_name(name: &OsStr) -> Option<Self> {
         let (host, pid) = name.to_str()?.rsplit_once('.')?;
         Some(Self {
@@ -230,7 +230,7 @@ impl OwnerRecord {
     }
 }
 
-/// Whether other hosts may have the directory, too.
+/// Whether other hosts may use the directory too.
 fn is_shared(dir: &File) -> bool {
     let identity = dir.metadata().and_then(|data| Identity::of(dir, &data));
     identity.map_or(true, |identity| identity.is_network(dir))
@@ -243,7 +243,7 @@ fn start_of(pid: u32) -> Option<Start> {
     Some(Start { boot, ticks })
 }
 
-/// The number of a process as it is written: decimal, positive, not beyond what systems have.
+/// Parses a process number: decimal, positive, in the range that systems use.
 pub(super) fn parse_pid(text: &str) -> Option<u32> {
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let pid: u32 = plain.then(|| text.parse().ok()).flatten()?;
@@ -255,19 +255,19 @@ mod tests {
     use super::*;
 
     fn dir() -> File {
-        sys::open_dir(&std::env::temp_dir()).expect("a directory")
+        sys::open_dir(&std::env::temp_dir()).expect("the directory can be opened")
     }
 
     #[test]
     fn a_living_process_is_not_dead() {
         let mine = OwnerRecord::mine();
         assert!(!mine.is_dead(&dir()));
-        let read = OwnerRecord::of_name(&mine.unique_name()).expect("a claim");
+        let read = OwnerRecord::of_name(&mine.unique_name()).expect("the name can be parsed");
         assert_eq!(read, mine);
         assert_ne!(mine.unique_name(), mine.unique_name());
     }
 
-    /// Whoever waits for its lock looks when it has ended, and its parent reaps it then.
+    /// A waiter for its lock checks just when it has ended, which is when its parent reaps it.
     #[test]
     #[cfg(target_os = "linux")]
     fn a_process_that_has_ended_is_dead_while_it_is_being_reaped() {
@@ -278,26 +278,30 @@ mod tests {
             let mut child = process::Command::new("cat")
                 .stdin(process::Stdio::piped())
                 .spawn()
-                .expect("a process");
+                .expect("the process exists");
             let claim = OwnerRecord {
                 pid: child.id(),
                 start: start_of(child.id()),
                 ..OwnerRecord::mine()
             };
-            let end = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("a process");
+            let end = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())
+                .expect("the process exists");
             let waiter = std::thread::spawn(move || {
-                poll(&mut [PollFd::new(&end, PollFlags::IN)], None).expect("its end");
+                poll(&mut [PollFd::new(&end, PollFlags::IN)], None).expect("the process ends");
                 claim.is_dead(&dir())
             });
-            child.wait().expect("its end");
-            assert!(waiter.join().expect("an answer"), "round {round}");
+            child.wait().expect("the process ends");
+            assert!(
+                waiter.join().expect("the waiter does not panic"),
+                "round {round}"
+            );
         }
     }
 
     #[test]
     fn another_process_of_the_same_number_is() {
         let mut claim = OwnerRecord::mine();
-        let start = claim.start.expect("a start");
+        let start = claim.start.expect("the start is known");
         let ticks = start.ticks + 1;
         claim.start = Some(Start { ticks, ..start });
         assert!(claim.is_dead(&dir()));
@@ -324,14 +328,14 @@ mod tests {
             };
             assert!(!claim.is_dead(&dir()), "{claim:?}");
         }
-        // Also where the number would count here.
+        // Even if the number would be of this namespace.
         let elsewhere = OwnerRecord {
             host: Host::Named("elsewhere".into(), Some(sys::pid_namespace())),
             ..gone.clone()
         };
         assert!(!elsewhere.is_dead(&dir()));
-        // In no namespace is there anybody from before the boot.
-        let start = gone.start.expect("a start");
+        // No process of any namespace survives a boot.
+        let start = gone.start.expect("the start is known");
         let boot = start.boot ^ 1;
         let before = OwnerRecord {
             host: Host::Named(host_name(), Some(1)),

@@ -1,20 +1,20 @@
 //! pylockfile's `SQLiteLockFile`: a row in the table `locks` of a database, with the absolute path
 //! of the lock and the name of its holder.
 //!
-//! pylockfile itself looks for a row and then inserts one, in two steps, so that two of its
-//! processes can both succeed. Here both are one transaction, and an index keeps everybody from
+//! pylockfile itself looks for a row and then inserts one, in two steps, so two of its processes
+//! can both succeed. Here both steps are one transaction, and an index keeps every program from
 //! inserting a second row: in a race that pylockfile would not have noticed, it gets an error of
-//! the database. It also makes a database of its own in every process, unless told not to
-//! (`SQLiteLockFile.testdb`); one that is shared has to be named, and made by somebody else, since
-//! it removes the one that it made when it ends, whoever has a lock in it.
+//! the database. By default, each pylockfile process also creates a database of its own
+//! (`SQLiteLockFile.testdb`). A shared one has to be named, and created by another program, because
+//! pylockfile removes the database that it created when it ends, even if it contains locks.
 //!
-//! The settings of the database are left alone, so each acquire and each release waits for the disk
-//! as any transaction does.
+//! The settings of the database stay as they are, so each acquire and each release waits for the
+//! disk as any transaction does.
 //!
-//! **What is in the database is not trusted.** Others may write it, so it is opened without following
-//! a symbolic link, and read with views, triggers and functions in its schema disabled. `locks` has to
-//! be an ordinary table. The work of one call is cut off after some milliseconds, and so is a row
-//! that is longer than any path.
+//! **The content of the database is not trusted**, since other programs may write it. It is opened
+//! without following symbolic links, and with the views, triggers and functions of its schema
+//! disabled. `locks` has to be an ordinary table. The work of one call is cut off after some
+//! milliseconds, and so is a row longer than any path.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -37,18 +37,18 @@ use crate::sys::{self, Identity, TimedWait};
 #[derive(Debug)]
 pub(crate) struct Sqlite;
 
-/// How long a try, and a release, waits for other transactions on the database to end.
+/// How long a try, and a release, waits for other transactions on the database.
 const TRY: Duration = Duration::from_millis(20);
 const RELEASE: Duration = Duration::from_secs(10);
 
-/// How long the database may keep a call busy, beyond what it waits for others. What is done here
+/// How long the database may keep a call busy, apart from waiting for other transactions. The work
 /// takes microseconds.
 const WORK: Duration = Duration::from_millis(25);
 
-/// More than any path or name has, and so than any row of the table.
+/// Longer than any path or name, and thus than any valid row.
 const LONGEST_ROW: i32 = 64 << 10;
 
-/// Where a database is, without the symbolic links that lead to its directory.
+/// The path of a database with the symbolic links to its directory resolved.
 pub(crate) fn locate(database: &Path) -> io::Result<PathBuf> {
     let absolute = std::path::absolute(database)?;
     let (Some(dir), Some(name)) = (absolute.parent(), absolute.file_name()) else {
@@ -63,10 +63,10 @@ pub(crate) fn open(database: &Path, key: PathBuf, create: bool) -> io::Result<Op
     if key.to_str().is_none() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "not text, as the rows of the database are",
+            "the path is not valid text, which the database requires",
         ));
     }
-    // Makes the file, and nothing in it: somebody else may have a transaction just now.
+    // Creates an empty file only: another process may have a transaction at this moment.
     drop(connect(database, create, TRY)?);
     let missing = || io::Error::from(io::ErrorKind::NotFound);
     let identity = Identity::at(database, false)?.ok_or_else(missing)?;
@@ -78,7 +78,7 @@ pub(crate) fn open(database: &Path, key: PathBuf, create: bool) -> io::Result<Op
     })
 }
 
-/// Opens the database for one call, which waits for others at most for `patience`.
+/// Opens the database for one call, which waits for other transactions for at most `patience`.
 fn connect(database: &Path, create: bool, patience: Duration) -> io::Result<Connection> {
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -103,7 +103,7 @@ fn connect(database: &Path, create: bool, patience: Duration) -> io::Result<Conn
         Ok(connection)
     };
     let connection = open().map_err(|e| match std::fs::symlink_metadata(database) {
-        // SQLite knows no more than that it cannot.
+        // SQLite only reports that it cannot open the file.
         Ok(file) if file.is_symlink() => {
             let link = "a symbolic link, which is not followed";
             about(io::ErrorKind::Other, &link, database)
@@ -128,7 +128,7 @@ impl Backend for Sqlite {
             return Err(super::no_sharing());
         }
         let (name, key, mut connection) = parts(object, TRY)?;
-        // Mere reading keeps nobody from writing.
+        // Reading does not keep other programs from writing.
         let holders = match self.read(&connection, &key) {
             Err(e) if e.kind() == io::ErrorKind::ResourceBusy => return Ok(false),
             read => read?,
@@ -148,7 +148,7 @@ impl Backend for Sqlite {
                          locks (lock_file varchar(32), unique_name varchar(32))";
             transaction.execute(table, ())?;
             let index = "create unique index if not exists locket_one_holder on locks (lock_file)";
-            // Not possible where two hold one lock already.
+            // Fails if one lock has two holders already.
             let _ = transaction.execute(index, ());
             for dead in holders {
                 let delete = "delete from locks where lock_file = ? and unique_name = ?";
@@ -180,7 +180,7 @@ impl Backend for Sqlite {
 
     fn unlock(&self, object: &LockObject) -> io::Result<()> {
         let (name, key, connection) = match parts(object, RELEASE) {
-            // With the database went the row.
+            // The row is gone with the database.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 object.as_marker().map(|name| name.created().take());
                 return Ok(());
@@ -208,7 +208,7 @@ impl Backend for Sqlite {
             };
             self.is_there(&connection, &key, &created.token.to_string_lossy())
         };
-        // Where it is there and cannot be read, nothing is known of it.
+        // If the database exists and cannot be read, the state is not known.
         held().unwrap_or_else(|e| e.kind() != io::ErrorKind::NotFound)
     }
 
@@ -234,7 +234,7 @@ impl Backend for Sqlite {
             .map(|claim| claim.pid)
     }
 
-    // A row of that table is nothing else.
+    // A row of that table is nothing but a lock, so `require_owner` does not matter.
     fn break_lock(&self, object: &LockObject, _: bool) -> io::Result<bool> {
         let (_, key, connection) = parts(object, RELEASE)?;
         let delete = "delete from locks where lock_file = ?";
@@ -244,7 +244,7 @@ impl Backend for Sqlite {
 }
 
 impl Sqlite {
-    /// The names of those who hold the lock: none or one, and two if another program let in more.
+    /// The names of the holders: none or one, and two if another program let in more.
     fn read(&self, connection: &Connection, key: &str) -> io::Result<Vec<String>> {
         let select = "select unique_name from locks where lock_file = ? limit 2";
         let read = || -> rusqlite::Result<Vec<String>> {
@@ -258,7 +258,7 @@ impl Sqlite {
         read().map_err(in_database(connection))
     }
 
-    /// Whether that name is among them.
+    /// Whether `token` is among them.
     fn is_there(&self, connection: &Connection, key: &str, token: &str) -> io::Result<bool> {
         let select = "select 1 from locks where lock_file = ? and unique_name = ? limit 1";
         let read = || -> rusqlite::Result<bool> {
@@ -268,8 +268,7 @@ impl Sqlite {
     }
 }
 
-/// Whether there is the table, which there is not before the first acquire. Fails if something else
-/// has its name.
+/// Whether the table exists, which the first acquire creates. Fails if something else has its name.
 fn is_table(connection: &Connection) -> rusqlite::Result<bool> {
     let select = "select type = 'table' and rootpage > 0 from sqlite_schema \
                   where name = 'locks' collate nocase limit 1";
@@ -290,7 +289,7 @@ fn parts(object: &LockObject, patience: Duration) -> io::Result<(&Marker, String
     Ok((name, key, connect(database, false, patience)?))
 }
 
-/// The name of this process beside the lock, where pylockfile would have its own.
+/// The name of this process in the row, in place of pylockfile's.
 fn unique_name(key: &str) -> String {
     let name: OsString = OwnerRecord::mine().unique_name();
     let path = Path::new(key).with_file_name(name);
@@ -313,7 +312,7 @@ fn is_busy(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// What went wrong in the database that is open.
+/// The error of an operation on the open database.
 fn in_database(connection: &Connection) -> impl Fn(rusqlite::Error) -> io::Error {
     |e| error(e, Path::new(connection.path().unwrap_or_default()))
 }
@@ -321,7 +320,7 @@ fn in_database(connection: &Connection) -> impl Fn(rusqlite::Error) -> io::Error
 fn error(error: rusqlite::Error, database: &Path) -> io::Error {
     use io::ErrorKind as E;
     if let rusqlite::Error::InvalidQuery = error {
-        let other = "what it has under the name `locks` is no table";
+        let other = "its `locks` is not a table";
         return about(E::Other, &other, database);
     }
     let kind = match error.sqlite_error_code() {
@@ -334,7 +333,7 @@ fn error(error: rusqlite::Error, database: &Path) -> io::Error {
     about(kind, &error, database)
 }
 
-/// The path of the lock is in every message, and that is another file.
+/// Names the database: the message of the error names the lock, which is another file.
 fn about(kind: io::ErrorKind, what: &dyn fmt::Display, database: &Path) -> io::Error {
     io::Error::new(kind, format!("{}: {what}", database.display()))
 }

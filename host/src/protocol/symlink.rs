@@ -31,13 +31,13 @@ impl MarkerFormat for Symlink {
         Ok(target(dir, name)?.and_then(|target| OwnerRecord::of_name(&target)))
     }
 
-    // Where it leads nobody else's does.
+    // Each link has a target of its own.
     fn is(&self, dir: &File, name: &OsStr, _: &EntryStat, created: &Created) -> io::Result<bool> {
         Ok(target(dir, name)?.as_ref() == Some(&created.token))
     }
 }
 
-/// Where a link leads; none if it is gone, or no link.
+/// The target of a link. `None` if it is gone, or not a link.
 fn target(dir: &File, name: &OsStr) -> io::Result<Option<OsString>> {
     match readlinkat(dir, name, Vec::new()) {
         Ok(target) => Ok(Some(OsString::from_vec(target.into_bytes()))),
