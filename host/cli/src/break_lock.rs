@@ -1,4 +1,4 @@
-//! `locket break`: takes a lock away that somebody left behind.
+//! `locket break`: removes a lock that was left behind.
 
 use std::path::{Path, PathBuf};
 
@@ -7,30 +7,33 @@ use locket::{Engine, Error, Options, Protocol};
 
 use super::{exit, lock_error, protocol, say};
 
-/// Take a lock away from whoever holds it.
+/// Break an existence lock: take it away from its holder.
 ///
-/// For locks that stay when their holder dies. One whose holder is proven dead is taken over by the
-/// next who wants it; this is for one of which only you know that nobody relies on it any more. Its
-/// holder, if there is one that uses Locket, learns that the lock is lost. Locks of the kernel
-/// (native, flock, fcntl) are never left behind, and cannot be broken.
+/// Existence locks stay when their holder dies. If the holder has provably died, the next waiter
+/// takes the lock over, and no command is needed. Use this command if you know that nobody relies
+/// on the lock any more but Locket cannot prove it. If a holder still exists and uses Locket, it
+/// learns that it has lost the lock. Kernel locks (native, flock, fcntl) are never left behind and
+/// cannot be broken.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  locket break app                       whatever lock names its holder: app.lock, or app itself
-  locket break --protocol link app       the lock app.lock, even if it does not tell whose it is
+  locket break app                   break any lock that names its holder: app.lock, or app itself
+  locket break --protocol link app   break app.lock even if it does not name its holder
 
-Exit status: 0, 1 nobody holds it, 66 what is there is no lock, 69 a lock of the kernel is held")]
+Exit status:
+  0 the lock was broken, 1 the lock is not held, 66 PATH or PATH.lock exists but is not a lock,
+  69 a kernel lock is held")]
 pub(crate) struct Break {
-    /// The protocol of the lock; by default every one in which the lock says beyond doubt who
-    /// holds it, which is neither `pid-file` nor `sqlite`
+    /// Break only a lock of this protocol [default: any protocol whose locks reliably name their
+    /// holder, that is, all except `pid-file` and `sqlite`]
     #[arg(long, value_name = "PROTOCOL", value_parser = protocol())]
     protocol: Option<Protocol>,
 
-    /// The database in which the lock is a row, for `--protocol sqlite`
+    /// Database that contains the lock, for `--protocol sqlite`
     #[arg(long, value_name = "FILE")]
     database: Option<PathBuf>,
 
-    /// The file that was locked, for example app
+    /// Locked file, for example app
     path: PathBuf,
 }
 
@@ -39,19 +42,19 @@ impl Break {
         match self.break_lock() {
             Ok(protocol) => {
                 say(format_args!(
-                    "the {protocol} lock of `{}` is broken",
+                    "broke the {protocol} lock of `{}`",
                     self.path.display()
                 ));
                 Ok(0)
             }
             Err(e) if e.is_not_locked() => {
                 let hint = if self.protocol.is_none() {
-                    " that says who holds it; `--protocol` looks for one that does not"
+                    " (no lock that names its holder; use `--protocol` for one that does not)"
                 } else {
                     ""
                 };
                 say(format_args!(
-                    "there is no lock of `{}`{hint}",
+                    "`{}` is not locked{hint}",
                     self.path.display()
                 ));
                 Ok(exit::FAILURE)
@@ -59,8 +62,8 @@ impl Break {
             Err(e) if e.is_unsupported() => {
                 let path = self.path.display();
                 say(format_args!(
-                    "the kernel keeps the lock of `{path}` until its holder ends; \
-                     `locket status {path}` tells who that is"
+                    "cannot break the kernel lock of `{path}`, which lasts until its holder ends; \
+                     `locket status {path}` shows the holder"
                 ));
                 Ok(exit::UNAVAILABLE)
             }

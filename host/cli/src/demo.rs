@@ -1,8 +1,8 @@
-//! `locket demo`: shows, in a few seconds, what the lock is for.
+//! `locket demo`: shows, in a few seconds, what a lock is for.
 //!
-//! Everybody adds to the number in one file: reads it, writes it back plus one. These are two
-//! steps, so counts get lost unless nobody else comes between. Each also appends its name to a
-//! journal, which tells who had his turn after whom.
+//! Every participant increments the number in one file: it reads the number, adds one and writes it
+//! back. If another participant writes between these steps, counts get lost. Each participant also
+//! appends its name to a journal, which records the order of the turns.
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
@@ -26,18 +26,18 @@ use wasmtime_wasi::{FsPerms, WasiCtx};
 use super::guest::{Program, State, plain};
 use super::{exit, human, lock_error, protocol};
 
-/// The guest program that counts; its arguments are those of [`Worker`].
+/// The guest program that counts. It takes the same arguments as [`Worker`].
 const COUNTER: &[u8] = include_bytes!("counter.wasm");
 
-/// Where the components find the directory of the demo.
+/// The guest path of the demo's directory.
 const GUEST_DIR: &str = "/demo";
 
-/// How often to try to lose a count without the lock.
+/// The maximum number of attempts to lose a count without the lock.
 const UNLOCKED_RUNS: u32 = 5;
 
-/// Let native processes and components take turns, and count.
+/// Demonstrate processes and components counting in one file, with the lock and without it.
 ///
-/// Native processes and WebAssembly components increment the number in one file. With the lock
+/// Native processes and WebAssembly components increment the number in one file. With the lock,
 /// the total is exact. Then they do the same without the lock, and counts get lost.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -46,26 +46,26 @@ Examples:
   locket demo --processes 8 --components 0 --protocol flock
   locket demo --json | jq .total
 
-JSON: protocol, expected, total, exact, seconds, hand_overs (how often the lock went to somebody
-else), participants (name, kind, increments, seconds, longest_wait: how many increments of others
-went before one of its own), unlocked (expected, total, lost, runs; null for fewer than two
+JSON: protocol, expected, total, exact, seconds, hand_overs (how often the lock passed to another
+participant), participants (name, kind, increments, seconds, longest_wait: the most increments of
+others between two of its own), unlocked (expected, total, lost, runs; null for fewer than two
 participants)
 
-Exit status: 0 if the total with the lock is exact, otherwise 1; 64 wrong usage")]
+Exit status: 0 if the total with the lock is exact, otherwise 1; 64 invalid usage")]
 pub(crate) struct Demo {
-    /// How many native processes take part, for example 8
+    /// Number of native processes, for example 8
     #[arg(long, value_name = "N", default_value_t = 4)]
     processes: u16,
 
-    /// How many instances of a component take part, for example 8
+    /// Number of component instances, for example 8
     #[arg(long, value_name = "N", default_value_t = 4)]
     components: u16,
 
-    /// How often each of them increments the number, for example 1000
+    /// Number of increments by each participant, for example 1000
     #[arg(long, value_name = "N", default_value_t = 250)]
     increments: u32,
 
-    /// How the lock is kept: `native` or `flock`
+    /// Locking mechanism: `native` or `flock`
     #[arg(long, value_name = "PROTOCOL", value_parser = protocol(), hide_possible_values = true)]
     #[arg(default_value = "native")]
     protocol: Protocol,
@@ -96,7 +96,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn run(self) -> anyhow::Result<u8> {
-        // It ends when everybody is there, so that all begin together.
+        // The input ends when all participants are ready, so that they start together.
         io::copy(&mut io::stdin(), &mut io::sink())?;
         if self.unlocked {
             (0..self.count).try_for_each(|_| self.increment())?;
@@ -116,7 +116,7 @@ impl Worker {
         Ok(0)
     }
 
-    /// The same steps as those of the component.
+    /// Performs the same steps as the component.
     fn increment(&self) -> anyhow::Result<()> {
         let number = read_number(&self.counter)?;
         fs::write(&self.counter, (number + 1).to_string())?;
@@ -129,7 +129,7 @@ impl Worker {
     }
 }
 
-/// The number in a file; 0 if there is none, or nothing in it.
+/// The number in a file; 0 if the file is missing or empty.
 fn read_number(path: &Path) -> anyhow::Result<u64> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
@@ -144,7 +144,7 @@ fn read_number(path: &Path) -> anyhow::Result<u64> {
     }
 }
 
-/// The results, as they are printed.
+/// The results as printed.
 #[derive(Debug, Serialize)]
 struct Report {
     protocol: String,
@@ -166,7 +166,7 @@ struct Participant {
     longest_wait: usize,
 }
 
-/// What came of doing without the lock.
+/// The result of counting without the lock.
 #[derive(Debug, Serialize)]
 struct Unlocked {
     expected: u64,
@@ -177,7 +177,8 @@ struct Unlocked {
 
 impl Demo {
     pub(crate) fn run(self) -> anyhow::Result<u8> {
-        let dir = tempfile::tempdir().context("cannot create a directory; is TMPDIR one?")?;
+        let dir =
+            tempfile::tempdir().context("cannot create a temporary directory; check TMPDIR")?;
         let runtime = tokio::runtime::Runtime::new()?;
         let report = runtime.block_on(async {
             tokio::select! {
@@ -185,7 +186,7 @@ impl Demo {
                 interrupt = tokio::signal::ctrl_c() => interrupt.map(|()| None).map_err(Into::into),
             }
         });
-        // In this order: the processes are killed before their directory goes.
+        // The order matters: kill the processes before their directory is removed.
         drop(runtime);
         drop(dir);
         let report = report?;
@@ -201,7 +202,7 @@ impl Demo {
         Ok(if report.exact { 0 } else { exit::FAILURE })
     }
 
-    /// The run with the lock, then the one without.
+    /// Runs with the lock, then without it.
     async fn both(&self, dir: &Path) -> anyhow::Result<Report> {
         let bar = ProgressBar::new(self.expected());
         bar.set_style(ProgressStyle::with_template(
@@ -228,7 +229,8 @@ impl Demo {
                     lost,
                     runs: run,
                 });
-                // Two writes can also mix up into a number that is too high; that shows less.
+                // Overlapping writes can also result in a number that is too high, which is a less
+                // convincing demonstration.
                 if lost > 0 {
                     break;
                 }
@@ -255,7 +257,7 @@ impl Demo {
         u64::from(self.increments) * (u64::from(self.processes) + u64::from(self.components))
     }
 
-    /// Lets everybody count, in a directory of their own.
+    /// Lets all participants count, in a new directory.
     async fn once(
         &self,
         dir: &Path,
@@ -291,7 +293,7 @@ impl Demo {
         let ends = join_all(running).await;
         watch.abort();
         let ends = match ends {
-            // What they read may be no number at all.
+            // Without the lock, a participant may read something that is not a number.
             Err(_) if unlocked => Vec::new(),
             ends => ends?,
         };
@@ -314,7 +316,7 @@ impl Demo {
         })
     }
 
-    /// The arguments of a participant, native or not, that finds the directory at `dir`.
+    /// The arguments of a participant, native or component, for which the directory is at `dir`.
     fn arguments(&self, dir: &str, id: &str, unlocked: bool) -> Vec<String> {
         let path = |name: &str| format!("{dir}/{name}");
         let mut arguments: Vec<String> = [
@@ -366,7 +368,7 @@ impl Demo {
     }
 }
 
-/// What a run came to.
+/// The result of one run.
 struct Outcome {
     participants: Vec<Participant>,
     total: u64,
@@ -376,7 +378,7 @@ struct Outcome {
 
 type Running = (String, &'static str, JoinHandle<anyhow::Result<Duration>>);
 
-/// Waits for everybody, with the time that each took.
+/// Waits for all participants. Returns the time that each took.
 async fn join_all(running: Vec<Running>) -> anyhow::Result<Vec<(String, &'static str, Duration)>> {
     let mut ends = Vec::new();
     for (name, kind, task) in running {
@@ -402,10 +404,10 @@ async fn instance_ended(
     Ok(start.elapsed())
 }
 
-/// Shows the number on a terminal, as it grows.
+/// Shows the growing number on a terminal.
 async fn watch(bar: ProgressBar, counter: PathBuf) {
     while !bar.is_hidden() {
-        // It may just be missing or empty, which is no news.
+        // The file may be missing or empty for a moment. Ignore that.
         if let Ok(number @ 1..) = read_number(&counter) {
             bar.set_position(number);
         }
@@ -413,7 +415,7 @@ async fn watch(bar: ProgressBar, counter: PathBuf) {
     }
 }
 
-/// Where in the journal each participant has its lines.
+/// The positions of each participant's lines in the journal.
 struct Turns<'a>(HashMap<&'a str, Vec<usize>>);
 
 impl<'a> Turns<'a> {
@@ -429,7 +431,7 @@ impl<'a> Turns<'a> {
         self.0.get(name).map_or(0, Vec::len)
     }
 
-    /// The most increments of others between two of its own.
+    /// The largest number of increments by others between two of its own.
     fn longest_wait(&self, name: &str) -> usize {
         let lines = self.0.get(name).map_or(&[][..], Vec::as_slice);
         lines
@@ -478,7 +480,7 @@ impl Report {
         let Some(unlocked) = &self.unlocked else {
             return writeln!(
                 out,
-                "Without the lock:  nobody to collide with; add participants"
+                "Without the lock:  no other participant to collide with; add participants"
             );
         };
         let Unlocked {
@@ -490,10 +492,10 @@ impl Report {
         let verdict = match lost {
             1.. => paint(&format!("{lost} counts lost"), "31"),
             0 => "nothing lost, by luck; try more --increments".to_owned(),
-            _ => paint("a wrong number, of mixed up digits", "31"),
+            _ => paint("wrong, because writes overlapped", "31"),
         };
         let runs = if *runs > 1 {
-            format!(" (in the run number {runs})")
+            format!(" (in run {runs})")
         } else {
             String::new()
         };
@@ -504,7 +506,7 @@ impl Report {
     }
 }
 
-/// Text in a colour, where it goes to a terminal that wants it.
+/// Colors text if standard output is a terminal that supports color.
 fn paint(text: &str, colour: &str) -> String {
     if io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
         format!("\x1b[{colour}m{text}\x1b[0m")

@@ -1,10 +1,10 @@
-//! `locket exec`: runs a command while holding a lock, as `flock(1)` does.
+//! `locket exec`: runs a command while holding a lock, like `flock(1)`.
 //!
-//! The command inherits the descriptor that carries the lock. So it stays protected even if this
-//! process is killed in a way that cannot be caught, until it and all its children have ended.
-//! In every other case this process outlives the command and gives the lock back itself: a
-//! daemon that the command left behind does not keep it. A lock that is a name says that it is this
-//! process's, so the command goes unprotected where this process is killed.
+//! The command inherits the descriptor that carries the lock. If this process is killed in a way
+//! that it cannot catch, the command therefore stays protected until it and all its children have
+//! ended. In every other case this process outlives the command and releases the lock itself, so a
+//! daemon that the command leaves behind does not keep the lock. An existence lock names this
+//! process as its holder, so the command loses its protection if this process is killed.
 
 use std::ffi::OsString;
 use std::io;
@@ -25,76 +25,82 @@ use super::{coded, exit, human, lock_error, one_line, protocol, say, seconds};
 
 /// Run a command while holding a lock.
 ///
-/// The file is created, empty, where it is missing; its content is never touched. The lock is
-/// free again when COMMAND ends.
+/// Creates an empty lock file if it does not exist, and never changes the content of an existing
+/// one. Releases the lock when COMMAND ends.
 ///
-/// A signal that asks to end (SIGTERM, SIGHUP) is passed on to COMMAND. One from the keyboard
-/// (SIGINT, SIGQUIT) reaches COMMAND by itself. Either way its end is waited for.
+/// Forwards SIGTERM and SIGHUP to COMMAND. The terminal sends SIGINT and SIGQUIT to COMMAND
+/// directly. In each case, waits for COMMAND to end.
 #[derive(Args, Debug)]
 #[command(
     override_usage = "locket exec [OPTIONS] PATH -- COMMAND [ARG]...",
     after_help = "\
 Examples:
   locket exec app.lock -- make install          wait as long as it takes
-  locket exec -n backup.lock -- ./backup.sh     give up at once if it is locked
-  locket exec -w 2.5 -E 75 app.lock -- ./step   wait 2.5 seconds at most, then exit with 75
-  locket exec -s data.lock -- ./report          share it with other readers
+  locket exec -n backup.lock -- ./backup.sh     fail immediately if the lock is held
+  locket exec -w 2.5 -E 75 app.lock -- ./step   wait at most 2.5 seconds, then exit with 75
+  locket exec -s data.lock -- ./report          share the lock with other readers
 
 Exit status:
   that of COMMAND, or 128 + N if signal N ended it;
-  1 (or -E) the lock was not to be had, 64 wrong usage, 66 the lock file cannot be opened,
-  69 locks are not available there, 126 COMMAND cannot be executed, 127 it was not found"
+  1 (or -E) the lock could not be acquired, 64 invalid usage, 66 the lock file cannot be opened,
+  69 locks are not available for it, 126 COMMAND cannot be executed, 127 COMMAND was not found"
 )]
 pub(crate) struct Exec {
-    /// Share the lock with others who share it; only exclusive holders are kept out
+    /// Acquire a shared lock; it excludes only exclusive holders
     #[arg(short, long, overrides_with = "exclusive")]
     shared: bool,
 
-    /// Keep everybody else out; this is the default
+    /// Acquire an exclusive lock; this is the default
     #[arg(short = 'x', long, overrides_with = "shared")]
     exclusive: bool,
 
-    /// Do not wait: give up at once where the lock is held
+    /// Fail immediately if the lock is held
     #[arg(short, long, overrides_with = "timeout")]
     nonblock: bool,
 
-    /// Wait at most so long, for example 10 or 0.5; 0 is the same as --nonblock
+    /// Wait at most SECONDS, for example 10 or 0.5; 0 is the same as --nonblock
     #[arg(short = 'w', long, value_name = "SECONDS", value_parser = seconds)]
     #[arg(overrides_with = "nonblock")]
     timeout: Option<Duration>,
 
-    /// Exit with this code where the lock was not to be had, for example 75
+    /// Exit with this code if the lock could not be acquired, for example 75
     #[arg(short = 'E', long, value_name = "N", default_value_t = exit::FAILURE)]
     conflict_exit_code: u8,
 
-    /// How the lock is kept, and so whom it excludes: `native` users of flock(2) and of fcntl(2)
-    /// alike, `flock` and `fcntl` those of one; `link`, `symlink` and `mkdir` those of pylockfile, by
-    /// the name PATH.lock; `pid-file` and `soft` (filelock's SoftFileLock) by PATH itself, which
-    /// exists only while it is locked; `sqlite` by a row in --database [default: native]
+    /// Locking mechanism, and thus which programs the lock excludes [default: native]
+    ///
+    /// - native: users of flock(2) and users of fcntl(2)
+    /// - flock: users of flock(2)
+    /// - fcntl: users of fcntl(2)
+    /// - link, symlink, mkdir: users of pylockfile, by an entry PATH.lock
+    /// - pid-file: users of pylockfile, by PATH itself, which exists only while it is locked
+    /// - soft: users of filelock's SoftFileLock, by PATH itself, which exists only while it is locked
+    /// - sqlite: users of pylockfile, by a row in --database
     #[arg(long, value_name = "PROTOCOL", value_parser = protocol(), hide_possible_values = true)]
+    #[arg(verbatim_doc_comment)]
     protocol: Option<Protocol>,
 
-    /// The database for `--protocol sqlite`, for example locks.db
+    /// Database for `--protocol sqlite`, for example locks.db
     #[arg(long, value_name = "FILE")]
     database: Option<PathBuf>,
 
-    /// Take a lock that stays when its holder dies from one who lives, too, once it is so old; for
-    /// example 3600
+    /// Also take over an existence lock whose holder is alive once it is SECONDS old, for example
+    /// 3600
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     stale_after: Option<Duration>,
 
-    /// Remove the lock file at the end; do not mix with programs that would lock the removed file
+    /// Remove the lock file on release; unsafe with programs that might lock the removed file
     #[arg(long)]
     remove: bool,
 
-    /// Tell on standard error what is going on
+    /// Report progress on standard error
     #[arg(short, long)]
     verbose: bool,
 
-    /// The file to lock, for example app.lock
+    /// File to lock, for example app.lock
     path: PathBuf,
 
-    /// What to run, and its arguments, for example `-- make -j4`
+    /// Command to run, and its arguments, for example `-- make -j4`
     #[arg(required = true, trailing_var_arg = true)]
     command: Vec<OsString>,
 }
@@ -108,15 +114,16 @@ impl Exec {
         self.tell(format_args!("executing {line}"));
         let start = Instant::now();
         let status = self.execute(&guard)?;
-        // Also for a descendant that still has the descriptor, whom dropping would leave it to.
+        // Release explicitly: a descendant may still have the descriptor, and dropping the guard
+        // would leave the lock to it.
         if let Err(e) = guard.release() {
             say(format_args!(
-                "warning: {e}; {line} may have run without protection"
+                "warning: {e}; `{line}` may have run without protection"
             ));
         }
         let code = exit_code(status);
         self.tell(format_args!(
-            "{status} after {}, the lock is free",
+            "{status} after {}; released the lock",
             human(start.elapsed())
         ));
         Ok(code)
@@ -128,7 +135,7 @@ impl Exec {
         }
     }
 
-    /// The lock; none where others have it for too long.
+    /// Acquires the lock. Returns `None` if others hold it for too long.
     fn acquire(&self) -> anyhow::Result<Option<Guard>> {
         let on_release = if self.remove {
             OnRelease::Remove
@@ -165,12 +172,16 @@ impl Exec {
         match result {
             Ok(guard) => {
                 let time = human(start.elapsed());
-                self.tell(format_args!("got the {mode} lock of {path} after {time}"));
+                self.tell(format_args!(
+                    "acquired the {mode} lock of {path} after {time}"
+                ));
                 Ok(Some(guard))
             }
-            // As with flock(1), the exit code says it, and scripts are spared the noise.
+            // As with flock(1), only the exit code reports it, to keep scripts quiet.
             Err(e) if e.is_would_block() || e.is_timeout() => {
-                self.tell(format_args!("{e}; `locket status {path}` tells by whom"));
+                self.tell(format_args!(
+                    "{e}; `locket status {path}` shows who holds it"
+                ));
                 Ok(None)
             }
             Err(e) => Err(lock_error(&e, exit::UNAVAILABLE)),
@@ -178,7 +189,7 @@ impl Exec {
     }
 
     fn execute(&self, guard: &Guard) -> anyhow::Result<ExitStatus> {
-        // This process has one thread, so nobody else can fork at the wrong moment.
+        // This process has one thread, so no other thread can fork at the wrong moment.
         if !self.protocol.unwrap_or_default().is_existence_lock() {
             fcntl_setfd(guard.as_fd(), FdFlags::empty())?;
         }
@@ -191,7 +202,7 @@ impl Exec {
         runtime.block_on(supervise(command)).map_err(|e| {
             let name = program.display();
             if e.kind() == io::ErrorKind::NotFound {
-                let hint = "check the spelling, the PATH, and its interpreter if it is a script";
+                let hint = "check the spelling, PATH and, for a script, its interpreter";
                 coded(
                     exit::NOT_FOUND,
                     format_args!("`{name}` was not found; {hint}"),
@@ -207,11 +218,11 @@ impl Exec {
     }
 }
 
-/// Runs a command to its end, whatever signals say meanwhile.
+/// Runs a command until it ends, whatever signals arrive in the meantime.
 async fn supervise(mut command: Command) -> io::Result<ExitStatus> {
     let ignored = ignored_signals();
     let catch = |kind: SignalKind| {
-        // What our caller ignores (see `nohup`), the command shall go on to ignore.
+        // The command must keep ignoring the signals that our caller ignores (see `nohup`).
         let ignores = ignored >> (kind.as_raw_value() - 1) & 1 == 1;
         (!ignores).then(|| signal(kind)).transpose()
     };
@@ -220,7 +231,7 @@ async fn supervise(mut command: Command) -> io::Result<ExitStatus> {
     let _keyboard = (catch(SignalKind::interrupt())?, catch(SignalKind::quit())?);
 
     let mut child = command.spawn()?;
-    // It has its identifier until it was waited for, which only `wait` below does.
+    // The child keeps its process identifier until it is waited for, which only `wait` below does.
     let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
     let pass_on = |signal| pid.map(|pid| kill_process(pid, signal));
     loop {
@@ -239,14 +250,14 @@ async fn arrival(signal: &mut Option<Signal>) {
     }
 }
 
-/// The signals that this process was started to ignore, one bit each.
+/// The signals that this process has ignored since it started, one bit each.
 fn ignored_signals() -> u64 {
     procfs::process::Process::myself()
         .and_then(|process| process.status())
         .map_or(0, |status| status.sigign)
 }
 
-/// The exit code as shells have it.
+/// The exit code that a shell would report.
 fn exit_code(status: ExitStatus) -> u8 {
     let code = status
         .code()

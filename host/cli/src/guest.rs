@@ -9,12 +9,12 @@ use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView, p2, p3};
 
 use super::{coded, exit};
 
-/// An error of Wasmtime as one of this tool.
+/// Turns a Wasmtime error into one of this tool.
 pub(super) fn plain(error: wasmtime::Error) -> anyhow::Error {
     anyhow::Error::from_boxed(error.into())
 }
 
-/// What one instance has to itself.
+/// The data of one instance.
 pub(super) struct State {
     pub(super) wasi: WasiCtx,
     pub(super) locket: LocketCtx,
@@ -49,15 +49,15 @@ impl LocketView for State {
     }
 }
 
-/// Where what is compiled is kept: where `wasmtime run` keeps it. None where that is not possible.
+/// The cache of compiled components, which is that of `wasmtime run`. `None` if it is unavailable.
 fn cache() -> Option<Cache> {
     let cache = Cache::from_file(None);
     cache
-        .inspect_err(|e| tracing::debug!("what is compiled is not kept: {e:#}"))
+        .inspect_err(|e| tracing::debug!("compiled components are not cached: {e:#}"))
         .ok()
 }
 
-/// A component that can be run any number of times, also at the same time.
+/// A component that can be run any number of times, including concurrently.
 pub(super) struct Program {
     engine: Engine,
     command: Command,
@@ -69,7 +69,7 @@ enum Command {
 }
 
 impl Program {
-    /// Compiles the component in a file.
+    /// Reads and compiles a component.
     pub(super) fn from_file(path: &Path) -> anyhow::Result<Self> {
         let name = path.display();
         let bytes = std::fs::read(path).map_err(|e| {
@@ -82,9 +82,9 @@ impl Program {
             .map_err(|e| coded(exit::DATA, format_args!("cannot run `{name}`: {e:#}")))
     }
 
-    /// Compiles a component, in binary form or as text.
+    /// Compiles a component.
     pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        // Version 1 is that of a core module, whatever comes after it.
+        // Version 1 means a core module, whatever follows.
         if bytes.starts_with(b"\0asm\x01\0\0\0") {
             bail!(
                 "it is a core module, not a component; build it for wasm32-wasip2, \
@@ -92,7 +92,7 @@ impl Program {
             );
         }
         if !bytes.starts_with(b"\0asm") {
-            bail!("it is not WebAssembly; give a component in binary form (.wasm)");
+            bail!("it is not WebAssembly; pass a component in binary form (.wasm)");
         }
         let engine = Engine::new(Config::new().cache(cache()))?;
         let component = Component::from_binary(&engine, bytes)?;
@@ -101,7 +101,7 @@ impl Program {
         p3::add_to_linker(&mut linker)?;
         locket_wasmtime::p2::add_to_linker_async(&mut linker)?;
         locket_wasmtime::p3::add_to_linker(&mut linker)?;
-        // Does nothing without the right to break locks.
+        // Has no effect without the right to break locks.
         locket_wasmtime::admin::add_to_linker(&mut linker)?;
 
         let exports = |version: &str| {
@@ -115,13 +115,13 @@ impl Program {
         if !is_p2 && !is_p3 {
             bail!(
                 "it does not export `wasi:cli/run`, so it is not a program; \
-                 build it as one (with a `main`) rather than as a library"
+                 build it as a program (with a `main`), not as a library"
             );
         }
         let pre = linker.instantiate_pre(&component).map_err(|e| {
-            e.context("`locket run` has WASI 0.2, WASI 0.3 and `locket:lock`, and nothing else")
+            e.context("`locket run` provides only WASI 0.2, WASI 0.3 and `locket:lock`")
         })?;
-        // In the order of `wasmtime run`.
+        // Prefer WASI 0.3, as `wasmtime run` does.
         let command = if is_p3 {
             Command::P3(p3::bindings::CommandPre::new(pre)?)
         } else {
@@ -130,7 +130,7 @@ impl Program {
         Ok(Self { engine, command })
     }
 
-    /// Runs one instance to its end, with its exit code as the answer; an error is a trap.
+    /// Runs one instance until it ends and returns its exit code. An error is a trap.
     pub(super) async fn run(&self, state: State) -> Result<i32> {
         let mut store = Store::new(&self.engine, state);
         match self.call(&mut store).await {

@@ -1,4 +1,5 @@
-//! The command line tool `locket`; see `locket --help`. Here is what its subcommands share.
+//! The command-line tool `locket`; see `locket --help`. This file contains what its subcommands
+//! share.
 
 mod break_lock;
 mod demo;
@@ -18,8 +19,8 @@ use locket::Protocol;
 
 /// File locks that sandboxed WebAssembly components and native processes share.
 ///
-/// A lock belongs to a file. By default it excludes everybody who locks that file, with flock(2)
-/// or with fcntl(2), natively or from within a component.
+/// A lock belongs to a file. By default it excludes all programs that lock the same file, with
+/// flock(2) or with fcntl(2), natively or from within a component.
 #[derive(Debug, Parser)]
 #[command(name = "locket", version, max_term_width = 100)]
 struct Cli {
@@ -47,7 +48,7 @@ mod exit {
     pub(super) const UNAVAILABLE: u8 = 69;
     pub(super) const CANNOT_EXECUTE: u8 = 126;
     pub(super) const NOT_FOUND: u8 = 127;
-    /// As if killed by `SIGABRT`, which is what a trap amounts to.
+    /// The code of a process killed by `SIGABRT`, which is the closest equivalent of a trap.
     pub(super) const TRAP: u8 = 134;
     pub(super) const INTERRUPTED: u8 = 130;
 }
@@ -87,13 +88,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints a message on standard error, and goes on where nobody can read it.
+/// Prints a message on standard error. Ignores write errors.
 fn say(message: impl fmt::Display) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "locket: {message}");
 }
 
-/// Whether the reader of our output went away, who needs no message about that.
+/// Whether the error is that the reader of our output has gone away. It needs no message.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
@@ -101,7 +102,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .any(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-/// An error that decides the exit code.
+/// An error that determines the exit code.
 #[derive(Debug)]
 struct Coded {
     code: u8,
@@ -116,7 +117,7 @@ impl fmt::Display for Coded {
 
 impl std::error::Error for Coded {}
 
-/// An error that ends the tool with `code`.
+/// Creates an error that makes the tool exit with `code`.
 fn coded(code: u8, message: impl fmt::Display) -> anyhow::Error {
     Coded {
         code,
@@ -125,8 +126,8 @@ fn coded(code: u8, message: impl fmt::Display) -> anyhow::Error {
     .into()
 }
 
-/// An error of the lock engine, with what to do about it. What the path is not to blame for ends
-/// the tool with `otherwise`.
+/// Turns an error of the lock engine into one with a hint on how to fix it. If the path is not the
+/// cause, the tool exits with `otherwise`.
 fn lock_error(error: &locket::Error, otherwise: u8) -> anyhow::Error {
     let code = if error.is_unsupported() {
         exit::UNAVAILABLE
@@ -138,25 +139,25 @@ fn lock_error(error: &locket::Error, otherwise: u8) -> anyhow::Error {
     let hint = if error.is_unsupported() {
         "; try another `--protocol`, or a path on a local file system"
     } else if error.is_denied() {
-        "; check the permissions: an exclusive lock needs those to write the file, \
-         `--shared` and `--protocol flock` only those to read it"
+        "; check the permissions: an exclusive lock needs write access to the file, \
+         `--shared` and `--protocol flock` need only read access"
     } else if error.is_not_found() {
         "; create the directory first"
     } else if error.is_invalid_path() {
-        "; choose the path of a regular file, or of one yet to be created"
+        "; choose the path of a regular file, or a path that does not exist yet"
     } else {
         ""
     };
     coded(code, format_args!("{error}{hint}"))
 }
 
-/// Parses the name of a protocol.
+/// Parses a protocol name.
 fn protocol() -> impl TypedValueParser<Value = Protocol> {
     PossibleValuesParser::new(Protocol::ALL.iter().map(|protocol| protocol.name()))
         .try_map(|name| name.parse::<Protocol>())
 }
 
-/// Parses a number of seconds, possibly a fraction.
+/// Parses a number of seconds, which may have a fraction.
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
         .parse()
@@ -164,7 +165,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
 }
 
-/// A duration as a person says it.
+/// Formats a duration for people.
 fn human(duration: Duration) -> String {
     if duration < Duration::from_secs(60) {
         let digits = if duration < Duration::from_secs(10) {
@@ -178,7 +179,7 @@ fn human(duration: Duration) -> String {
     }
 }
 
-/// A command line as one line of text.
+/// Joins a command line into one line of text.
 fn one_line<'a>(words: impl IntoIterator<Item = &'a OsString>) -> String {
     let words: Vec<_> = words
         .into_iter()
@@ -187,7 +188,7 @@ fn one_line<'a>(words: impl IntoIterator<Item = &'a OsString>) -> String {
     printable(&words.join(" "))
 }
 
-/// Text of others, fit for a terminal.
+/// Makes untrusted text safe to print on a terminal.
 fn printable(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })

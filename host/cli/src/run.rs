@@ -1,4 +1,4 @@
-//! `locket run`: runs a command component with `locket:lock` at its disposal.
+//! `locket run`: runs a command component with `locket:lock` linked.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,86 +16,90 @@ use super::{coded, exit, protocol, say, seconds};
 
 /// Run a WebAssembly component that uses locks.
 ///
-/// As `wasmtime run`, with `locket:lock` linked beside WASI 0.2 and 0.3. The component sees no
-/// file and no lock but those in the directories that are granted to it. When it ends, however it
-/// ends, its locks are free. What was compiled of it is kept where `wasmtime run` keeps it.
+/// Like `wasmtime run`, with `locket:lock` linked in addition to WASI 0.2 and 0.3. The component
+/// can access only the files and locks in the directories that are granted to it. When it ends, for
+/// whatever reason, its locks are released. The compiled component is kept in the cache of
+/// `wasmtime run`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  locket run --dir . plugin.wasm --verbose           its files and locks are in this directory
+  locket run --dir . plugin.wasm --verbose           grant files and locks in this directory
   locket run --dir jobs::/jobs --instances 4 worker.wasm
   locket run --lock-dir /var/lock/app::/locks --max-wait 30 plugin.wasm
 
 Environment:
-  LOCKET_LOG=locket=debug tells on standard error what a component is not told, such as the error
-  of the system for which a call was refused
+  LOCKET_LOG=locket=debug reports on standard error details that are hidden from the component,
+  such as the system error that made a call fail
 
 Exit status:
-  that of the component, of several instances the first that is not 0;
-  64 wrong usage, 65 COMPONENT is not a command component or imports what is not there,
-  66 COMPONENT or a directory cannot be read, 134 it trapped")]
+  that of the component, or of the first of several instances that is not 0;
+  64 invalid usage, 65 COMPONENT is not a command component or needs an import that is not
+  available, 66 COMPONENT or a directory cannot be read, 134 COMPONENT trapped")]
 pub(crate) struct Run {
-    /// Grant a directory, its files and the locks in it, under its own name or as GUEST; for
+    /// Grant access to the files and locks in directory HOST, under its own name or as GUEST, for
     /// example `--dir jobs::/jobs`. The component may use every protocol there, and have empty lock
     /// files removed on release
     #[arg(long = "dir", value_name = "HOST[::GUEST]", value_parser = Grant::parse)]
     dirs: Vec<Grant>,
 
-    /// Grant locks in a directory, and no files; for example `--lock-dir /var/lock/app::/locks`. The
-    /// component may create empty lock files there, and change or remove nothing. It gets kernel
-    /// locks (`native`, `flock`, `fcntl`), and others only if `--allow-protocol` names them
+    /// Grant access only to the locks in directory HOST, for example
+    /// `--lock-dir /var/lock/app::/locks`. The component may create empty lock files there, but not
+    /// change or remove anything. It may use kernel locks (`native`, `flock`, `fcntl`), and other
+    /// protocols only if `--allow-protocol` names them
     #[arg(long = "lock-dir", value_name = "HOST[::GUEST]", value_parser = Grant::parse)]
     lock_dirs: Vec<Grant>,
 
-    /// Let the component take locks in those directories away from others, by the interface `admin`
+    /// Allow the component to break locks held by others in these directories, through the
+    /// interface `admin`
     #[arg(long)]
     allow_break: bool,
 
-    /// Set an environment variable, for example `--env LEVEL=debug`; none is inherited
+    /// Set an environment variable, for example `--env LEVEL=debug`. No variable is inherited
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = variable)]
     envs: Vec<(String, String)>,
 
-    /// How locks are kept where the component leaves the choice; `locket exec --help` has the list
+    /// Locking mechanism, unless the component chooses one; `locket exec --help` lists them
     /// [default: native]
     #[arg(long, value_name = "PROTOCOL", value_parser = protocol(), hide_possible_values = true)]
     protocol: Option<Protocol>,
 
-    /// Let the component choose this protocol and, if the option is repeated, these; without the
-    /// option, any. That of `--protocol` is always among them. Protocols that create and remove
-    /// directory entries are granted in the directories of `--lock-dir` only if this names them
+    /// Allow the component to choose this protocol. Can be repeated. Without this option, the
+    /// component may choose any protocol. That of `--protocol` is always allowed. In the directories
+    /// of `--lock-dir`, existence locks are allowed only if this option names their protocol
     #[arg(long = "allow-protocol", value_name = "PROTOCOL", value_parser = protocol(), hide_possible_values = true)]
     allow_protocols: Vec<Protocol>,
 
-    /// The database that keeps the locks of the protocol `sqlite`, for example
-    /// /var/lib/app/locks.db; not one in a directory that is granted
+    /// Database for the locks of the protocol `sqlite`, for example /var/lib/app/locks.db. It must
+    /// not be in a granted directory
     #[arg(long, value_name = "FILE")]
     database: Option<PathBuf>,
 
-    /// Run so many instances at the same time, for example 4
+    /// Run N instances concurrently, for example 4
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     instances: u16,
 
-    /// Let an instance hold at most so many locks at a time, for example 4 [default: 16]
+    /// Limit the number of locks that an instance holds at a time, for example to 4 [default: 16]
     #[arg(long, value_name = "N")]
     max_held: Option<usize>,
 
-    /// Let an instance create at most so many lock files that stay, for example 100 [default: 1024]
+    /// Limit the number of lock files that an instance creates and leaves in place, for example to
+    /// 100 [default: 1024]
     #[arg(long, value_name = "N")]
     max_created: Option<usize>,
 
-    /// Cancel a wait that lasts longer, for example 30
+    /// Cancel a wait that lasts longer than SECONDS, for example 30
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     max_wait: Option<Duration>,
 
-    /// Take a lock away that is held longer, for example 60
+    /// Revoke a lock that is held longer than SECONDS, for example 60
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     max_hold: Option<Duration>,
 
-    /// The component to run, for example plugin.wasm
+    /// Component to run, for example plugin.wasm
     component: PathBuf,
 
-    /// Its arguments
+    /// Arguments of the component
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
@@ -104,7 +108,7 @@ pub(crate) struct Run {
     args: Vec<String>,
 }
 
-/// A directory of this system, and its name in the component.
+/// A host directory, and its name in the component.
 #[derive(Clone, Debug)]
 struct Grant {
     host: PathBuf,
@@ -157,12 +161,12 @@ impl Run {
             .collect::<anyhow::Result<_>>()?;
         let runtime = tokio::runtime::Runtime::new()?;
         let code = runtime.block_on(run_all(Arc::new(program), states));
-        // A read of standard input that nobody awaits any more must not keep us.
+        // A read of standard input that is no longer awaited must not keep this process running.
         runtime.shutdown_background();
         Ok(code)
     }
 
-    /// Refuses options of which one would have no effect.
+    /// Refuses a combination of options in which one would have no effect.
     fn check(&self) -> anyhow::Result<()> {
         let refused = |protocol: &Protocol| {
             protocol.is_existence_lock()
@@ -173,7 +177,7 @@ impl Run {
             Some(protocol) => Err(coded(
                 exit::USAGE,
                 format_args!(
-                    "`--lock-dir` grants kernel locks, and `{protocol}` is none; \
+                    "`--lock-dir` grants only kernel locks, and `{protocol}` is not one; \
                      add `--allow-protocol {protocol}` to grant it as well"
                 ),
             )),
@@ -181,7 +185,7 @@ impl Run {
         }
     }
 
-    /// What the instance number `i` has.
+    /// Creates the data of instance number `i`.
     fn state(&self, engine: &Engine, i: u16) -> anyhow::Result<State> {
         let name = self
             .component
@@ -246,7 +250,7 @@ impl Run {
     }
 }
 
-/// Runs the instances at the same time. The first exit code in their order that is not 0 counts.
+/// Runs the instances concurrently. Returns the first exit code, in their order, that is not 0.
 async fn run_all(program: Arc<Program>, states: Vec<State>) -> u8 {
     let instances: Vec<_> = states
         .into_iter()

@@ -1,11 +1,11 @@
-//! `locket status`: who holds a lock, without taking part in it.
+//! `locket status`: shows the holders of a lock without acquiring it.
 //!
-//! The kernel's table of locks, `/proc/locks`, names a file by device and inode, and a holder by
-//! the process that acquired the lock. That is not always who has it now: a descriptor can be
-//! inherited, and an open-file-description lock belongs to no process at all. Where the table has
-//! no living holder, those are asked who have the file open, as far as we may look at them.
+//! The kernel's lock table, `/proc/locks`, identifies a file by device and inode, and a holder by
+//! the process that acquired the lock. That process may no longer be the holder: a descriptor can
+//! be inherited, and an open-file-description lock belongs to no process at all. If the table names
+//! no living holder, we search the processes that have the file open, as far as we have permission.
 //!
-//! A lock that is a name says itself who made it, as far as its protocol has room for that.
+//! An existence lock itself records its holder, as far as its protocol has room for that.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -25,11 +25,11 @@ use serde::{Serialize, Serializer};
 
 use super::{exit, printable, protocol, say};
 
-/// Tell who holds a lock.
+/// Show who holds a lock.
 ///
-/// Takes no lock and creates no file, so it disturbs nobody. The answer is true now, not a moment
-/// later: to act on it, acquire the lock. Processes of other users may stay unnamed unless you
-/// are root.
+/// Acquires no lock and creates no file, so it never disturbs other programs. The answer may be
+/// outdated by the time you read it: to act on it, acquire the lock. Unless you are root, processes
+/// of other users may stay unnamed.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -38,29 +38,30 @@ Examples:
   locket status --protocol pid-file app.pid
 
 JSON: an object for one path, an array of them for several, with the fields
-  path, exists, held    the path as given, and what is known of it
-  mode                  \"exclusive\", \"shared\", or null where it is free
-  holders               of each: mode, protocol, and, null where unknown, pid, host (if it says),
-                        command, since (in seconds since 1970: when it took a lock that is a
-                        name, otherwise when the process started)
-  waiting               how many wait for it in the kernel
+  path, exists, held    the path as given, whether the file exists, whether the lock is held
+  mode                  \"exclusive\", \"shared\", or null if the lock is free
+  holders               for each holder: mode, protocol, pid, host (only if the lock records it),
+                        command, and since, in seconds since 1970: the time at which the holder
+                        acquired an existence lock, for other locks the time at which its process
+                        started. pid, command and since are null if unknown
+  waiting               the number of waiters in the kernel
 
-Exit status: 0, or 66 where a path cannot be examined")]
+Exit status: 0, or 66 if a path cannot be examined")]
 pub(crate) struct Status {
     /// Print JSON, for example for jq
     #[arg(long)]
     json: bool,
 
-    /// Look for a lock of this protocol alone; by default for all of the kernel's, and for every
-    /// other that is recognised as a lock of PATH
+    /// Show only locks of this protocol [default: all kernel locks, and every existence lock that
+    /// is recognizable as a lock of PATH]
     #[arg(long, value_name = "PROTOCOL", value_parser = protocol())]
     protocol: Option<Protocol>,
 
-    /// The database in which the lock is a row, for `--protocol sqlite`
+    /// Database that contains the lock, for `--protocol sqlite`
     #[arg(long, value_name = "FILE")]
     database: Option<PathBuf>,
 
-    /// The lock files, for example app.lock
+    /// Lock files, for example app.lock
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
 }
@@ -118,7 +119,7 @@ impl Status {
         Ok(report)
     }
 
-    /// Who holds the lock of a file that is a name.
+    /// The holder of an existence lock.
     fn named(&self, path: &Path, protocol: Protocol) -> anyhow::Result<Option<Holder>> {
         let mut options = Options::new().create(false).protocol(protocol);
         if let Some(database) = &self.database {
@@ -143,7 +144,7 @@ impl Status {
     }
 }
 
-/// The protocol of a lock of `path` that is a name, if there is one that is nothing else.
+/// The protocol of an existence lock of `path`, if an entry exists that can only be a lock.
 fn recognised(path: &Path) -> Option<Protocol> {
     let mut lock = path.as_os_str().to_owned();
     lock.push(".lock");
@@ -201,7 +202,7 @@ struct Holder {
     since: Option<SystemTime>,
 }
 
-/// A hold as the table has it: who, in which mode and protocol.
+/// A hold as the lock table lists it: process, mode and protocol.
 type Hold = (Option<i32>, Mode, Protocol);
 
 impl Report {
@@ -227,12 +228,12 @@ fn examine(path: &Path) -> anyhow::Result<Report> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Report::free(path)),
         Err(e) => return Err(e.into()),
     };
-    let table = table_of(metadata.ino()).context("this system does not tell")?;
+    let table = table_of(metadata.ino()).context("cannot read /proc/locks")?;
     let device = lock_device(path, &metadata)?;
     let here = |lock: &Lock| {
         (lock.devmaj, lock.devmin, lock.inode) == (device.0, device.1, metadata.ino())
     };
-    // The parser drops the arrow that marks those who wait.
+    // The parser drops the arrow that marks waiters.
     let (waits, holds): (Vec<_>, Vec<_>) = table.into_iter().partition(|line| line.contains("->"));
     let locks = |lines: &[String]| -> anyhow::Result<Vec<Lock>> {
         let Locks(mut locks) = Locks::from_buf_read(lines.join("\n").as_bytes())?;
@@ -256,8 +257,9 @@ fn examine(path: &Path) -> anyhow::Result<Report> {
     })
 }
 
-/// The lines of the table of locks that concern an inode. The table comes in pieces; if it changes
-/// in between, a line can be missing or in it twice. So it is read until it says the same twice.
+/// The lines of the lock table that concern an inode. The kernel returns the table in pieces. If it
+/// changes in between, a line can be missing or appear twice, so we read it until two consecutive
+/// reads agree.
 fn table_of(inode: u64) -> io::Result<Vec<String>> {
     const TRIES: usize = 10;
     let inode = format!(":{inode} ");
@@ -266,7 +268,7 @@ fn table_of(inode: u64) -> io::Result<Vec<String>> {
         let mine = table.lines().filter(|line| line.contains(&inode));
         Ok(mine.map(str::to_owned).collect())
     };
-    // Without the number of the line.
+    // Ignore the line number.
     let said = |lines: &[String]| -> Vec<String> {
         let lines = lines.iter().filter_map(|line| line.split_once(": "));
         lines.map(|(_, said)| said.to_owned()).collect()
@@ -282,8 +284,8 @@ fn table_of(inode: u64) -> io::Result<Vec<String>> {
     Ok(before)
 }
 
-/// The device as the table of locks has it. On some file systems, such as btrfs, `stat` gives
-/// one that is made up for the subvolume; that of the mount is the real one.
+/// The device as listed in the lock table. On some file systems, such as btrfs, `stat` returns a
+/// synthetic device for the subvolume. The device of the mount is the real one.
 fn lock_device(path: &Path, metadata: &fs::Metadata) -> anyhow::Result<(u32, u32)> {
     let stat = metadata.dev();
     let stat = (rustix::fs::major(stat), rustix::fs::minor(stat));
@@ -310,8 +312,8 @@ fn mode_of(lock: &Lock) -> Option<Mode> {
     }
 }
 
-/// The holds, without repetition. An open-file-description lock names nobody, but together with
-/// a `flock` of the same mode it is the native protocol of whoever has that.
+/// The holds, without duplicates. An open-file-description lock names no holder. Together with a
+/// `flock` of the same mode, it is a lock of the native protocol, held by the process of the `flock`.
 fn join_families(locks: &[Lock]) -> Vec<Hold> {
     let mut flocks = BTreeSet::new();
     let mut records = BTreeSet::new();
@@ -322,7 +324,7 @@ fn join_families(locks: &[Lock]) -> Vec<Hold> {
             LockType::FLock => drop(flocks.insert((lock.pid, mode))),
             LockType::Posix => drop(records.insert((lock.pid, mode))),
             LockType::ODF => anonymous.push(mode),
-            // Leases exclude nobody from locking.
+            // Leases do not prevent other processes from locking.
             LockType::Other(_) => {}
         }
     }
@@ -356,7 +358,7 @@ fn is_alive(pid: i32) -> bool {
     Process::new(pid).is_ok_and(|process| process.is_alive())
 }
 
-/// Replaces holders that are unknown or gone by those who have the file open with such a lock.
+/// Replaces unknown or dead holders with the processes that have the file open with such a lock.
 fn name_inheritors(holds: &mut Vec<Hold>, file: &fs::Metadata) {
     let known: BTreeSet<i32> = holds
         .iter()
@@ -364,7 +366,7 @@ fn name_inheritors(holds: &mut Vec<Hold>, file: &fs::Metadata) {
         .filter(|&pid| is_alive(pid))
         .collect();
     let mut found = BTreeSet::new();
-    // Started with the lock held, this process has the descriptor too, and means nothing by it.
+    // This process may have inherited the descriptor too. It does not count as a holder.
     let this = i32::try_from(std::process::id()).ok();
     for process in procfs::process::all_processes()
         .into_iter()
@@ -387,7 +389,7 @@ fn name_inheritors(holds: &mut Vec<Hold>, file: &fs::Metadata) {
     holds.extend(found);
 }
 
-/// The locks that a process has through its descriptors of the file, however it came by them.
+/// The locks that a process holds through its descriptors of the file, inherited or not.
 fn locks_through_descriptors(pid: i32, file: &fs::Metadata) -> Vec<Lock> {
     let mut locks = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))
@@ -417,7 +419,7 @@ fn locks_through_descriptors(pid: i32, file: &fs::Metadata) -> Vec<Lock> {
 
 impl Holder {
     fn of((pid, mode, protocol): Hold) -> Self {
-        // A lock of another namespace has no number here.
+        // A holder in another PID namespace has no process identifier here.
         let pid = pid.filter(|&pid| pid > 0);
         let process = pid.and_then(|pid| Process::new(pid).ok());
         let command = process
@@ -437,7 +439,7 @@ impl Holder {
     }
 }
 
-/// When a process started.
+/// The start time of a process.
 fn start(process: &Process) -> Option<SystemTime> {
     let since_boot = process.stat().ok()?.starttime / procfs::ticks_per_second();
     let start = Duration::from_secs(procfs::boot_time_secs().ok()? + since_boot);
@@ -468,18 +470,18 @@ impl fmt::Display for Report {
         }
         match self.waiting {
             0 => Ok(()),
-            1 => f.write_str("; 1 waits"),
-            n => write!(f, "; {n} wait"),
+            1 => f.write_str("; 1 waiter"),
+            n => write!(f, "; {n} waiters"),
         }
     }
 }
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// So that a line stays a line.
+        /// The longest command shown, so that the output stays on one line.
         const LONGEST: usize = 60;
         match (self.pid, &self.command) {
-            (None, _) => f.write_str("somebody who cannot be told")?,
+            (None, _) => f.write_str("an unknown process")?,
             (Some(pid), None) => write!(f, "process {pid}")?,
             (Some(pid), Some(command)) if command.chars().count() > LONGEST => {
                 let start: String = command.chars().take(LONGEST - 1).collect();
@@ -496,7 +498,7 @@ impl fmt::Display for Holder {
                 let age = since.elapsed().unwrap_or_default();
                 write!(f, ", taken {} ago)", indicatif::HumanDuration(age))
             }
-            // Both ends are rounded, so a process that just started may seem to come from ahead.
+            // Both times are rounded, so a process that just started may seem to start in the future.
             Some(since) => {
                 let age = since.elapsed().unwrap_or_default();
                 write!(f, ", started {} ago)", indicatif::HumanDuration(age))

@@ -247,7 +247,7 @@ fn a_timeout_is_waited_for_and_no_longer() {
     let mut rest = String::new();
     stderr.read_to_string(&mut rest).unwrap();
     for part in [
-        "got the exclusive lock",
+        "acquired the exclusive lock",
         "executing sh -c exit 3",
         "exit status: 3",
     ] {

@@ -278,7 +278,7 @@ fn those_who_wait_are_counted_and_do_not_hold() {
         .unwrap();
     let status = status_when(&lock, |status| status["waiting"] == json!(1));
     assert_holder(&status, "exclusive", "native", held.pid());
-    assert!(words(&lock).ends_with("; 1 waits"));
+    assert!(words(&lock).ends_with("; 1 waiter"));
     held.end();
     assert!(waiter.wait().unwrap().success());
 }
