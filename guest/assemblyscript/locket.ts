@@ -1,17 +1,16 @@
 /**
- * File locks for WebAssembly components, shared with every other guest and native process of the
- * host.
+ * File locks for WebAssembly components, shared with other guests and native processes on the host.
  *
  *     const lock = new LockFile("/jobs/app.lock");
  *     const failure = lock.holding(30_000, () => work());
  *     if (failure != null) report(failure);
  *     lock.close();
  *
- * What can fail returns null, or the name of the error as the interface spells it, such as
- * "would-block" or "lost broken": AssemblyScript has no exceptions that can be caught. There are no
- * finalizers either, so `close` is what gives a lock back.
+ * A function that can fail returns null or the name of the error as the interface spells it, such as
+ * "would-block" or "lost broken", because AssemblyScript cannot catch exceptions. It has no finalizers
+ * either, so call `close` to release a lock.
  *
- * This is the raw interface, with strings as AssemblyScript has them: encode the component as UTF-16.
+ * This uses the raw interface with AssemblyScript's own strings: encode the component as UTF-16.
  */
 
 // @ts-ignore: decorator
@@ -33,7 +32,7 @@ declare function state(lock: i32, result: usize): void;
 @external("locket:lock/api@0.1.0", "[resource-drop]lock-file")
 declare function drop(lock: i32): void;
 
-/** Where the host puts results: as large as the largest, that of acquire, and aligned as that. */
+/** Where the host writes results. It has the size and alignment of the largest, that of acquire. */
 const RESULT = memory.data(32, 8);
 
 const ERRORS = [
@@ -43,39 +42,39 @@ const ERRORS = [
 const LOST = ["expired", "broken", "disconnected", "io"];
 const IO = ["no-space", "quota", "read-only", "stale", "too-many-files", "too-many-locks", "other"];
 
-/** The error in a result whose payload is at `payload`; null where it is none. */
+/** The error in a result whose payload is at `payload`; null if the call succeeded. */
 function failure(payload: usize): string | null {
   if (!load<u8>(RESULT)) return null;
   const error = ERRORS[load<u8>(RESULT + payload)];
   const detail = RESULT + payload + 4;
   if (error == "lost") return "lost " + LOST[load<u8>(detail)];
   if (error == "io") return "io " + IO[load<u8>(detail)];
-  // The text that the host may have given was allocated by cabi_realloc.
+  // The host may have returned a text, which cabi_realloc allocated.
   if (error == "other" && load<u8>(detail)) heap.free(load<usize>(detail, 4));
   return error;
 }
 
-/** How the host gets memory for strings. To be exported by the component. */
+/** Allocates memory for strings from the host. The component must export it. */
 export function cabi_realloc(old: usize, oldSize: usize, align: usize, size: usize): usize {
   return old ? heap.realloc(old, size) : heap.alloc(size);
 }
 
 export enum Mode { Exclusive, Shared }
 
-/** How a lock is kept, and so who else takes part in it. */
+/** The locking mechanism, and thus which other programs the lock excludes. */
 export enum Protocol { Default = -1, Native, Flock, Fcntl, Link, Symlink, Mkdir, PidFile, Soft, Sqlite }
 
-/** The timeout that waits for ever. Others are milliseconds, and cut at 49 days; 0 is one try. */
+/** The timeout that waits indefinitely. Others are in milliseconds, at most 49 days; 0 tries once. */
 export const FOREVER: i64 = -1;
 
-/** A handle on the lock of one file. */
+/** A handle to the lock of one file. */
 export class LockFile {
   private handle: i32 = 0;
-  /** Why it could not be opened; null where it was. */
+  /** Why the lock could not be opened; null if it is open. */
   readonly failure: string | null;
 
-  /** Opens the lock of the file at `path`, and creates the file where it is missing and may be
-   * created. Does not acquire it. */
+  /** Opens the lock of the file at `path`, and creates the file if it is missing and may be created.
+   * Does not acquire the lock. */
   constructor(path: string, protocol: Protocol = Protocol.Default, removeOnRelease: bool = false) {
     const hasProtocol = protocol != Protocol.Default;
     openWith(changetype<usize>(path), path.length, hasProtocol, hasProtocol ? protocol : 0, i32(removeOnRelease), RESULT);
@@ -83,13 +82,13 @@ export class LockFile {
     if (this.failure == null) this.handle = load<i32>(RESULT, 4);
   }
 
-  /** Releases what was acquired through this handle, which fails with "closed" from then on. */
+  /** Releases the holds acquired through this handle. Its methods then fail with "closed". */
   close(): void {
     if (this.handle) drop(this.handle);
     this.handle = 0;
   }
 
-  /** Acquires the lock, and waits at most for `timeout`. It stays held until it is released. */
+  /** Acquires the lock, waiting for at most `timeout`. It stays held until it is released. */
   acquire(mode: Mode = Mode.Exclusive, timeout: i64 = FOREVER): string | null {
     if (!this.handle) return "closed";
     const millis = timeout > i64(u32.MAX_VALUE) ? u32.MAX_VALUE : u32(timeout);
@@ -104,8 +103,8 @@ export class LockFile {
     return failure(4);
   }
 
-  /** Calls `work` while the lock is held exclusively, and releases it after. What `work` returns, an
-   * error of its own or null, is returned, unless the lock failed. */
+  /** Acquires the lock exclusively, calls `work` and releases the lock. Returns the result of `work`,
+   * which is null or an error of its own, unless the lock fails. */
   holding(timeout: i64, work: () => string | null): string | null {
     const acquired = this.acquire(Mode.Exclusive, timeout);
     if (acquired != null) return acquired;
@@ -114,7 +113,7 @@ export class LockFile {
     return released != null ? released : worked;
   }
 
-  /** "true", "false", or an error: whether anybody holds the lock, this component included. */
+  /** Whether the lock is held, by this component or another holder: "true", "false", or an error. */
   isLocked(): string {
     if (!this.handle) return "closed";
     isLocked(this.handle, RESULT);
@@ -123,7 +122,7 @@ export class LockFile {
     return load<u8>(RESULT, 4) ? "true" : "false";
   }
 
-  /** What this component knows of its own hold: "unlocked", "held", "uncertain", or why it was lost. */
+  /** The state of this component's own hold: "unlocked", "held", "uncertain", or why it was lost. */
   state(): string {
     if (!this.handle) return "unlocked";
     state(this.handle, RESULT);

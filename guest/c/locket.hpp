@@ -1,10 +1,10 @@
-/// Locks as C++ has them, on locket.h: for C++23, without exceptions as well.
+/// File locks for C++23, built on locket.h. Works without exceptions.
 ///
 ///     auto lock = locket::lock_file::open("/jobs/app.lock");
 ///     if (!lock) return report(lock.error().message());
 ///     auto guard = lock->acquire(30s);
 ///     if (!guard) return report(guard.error().message());
-///     // Alone on this host, until `guard` goes out of scope.
+///     // The lock is held until `guard` goes out of scope.
 ///
 /// Calls return std::expected.
 #ifndef LOCKET_HPP
@@ -29,13 +29,13 @@ public:
 
     constexpr locket_error code() const noexcept { return code_; }
 
-    /// The error as a phrase for people.
+    /// A description for people.
     const char *message() const noexcept { return locket_strerror(code_); }
 
-    /// The error as the interface spells it.
+    /// The name as the interface spells it.
     const char *name() const noexcept { return locket_error_name(code_); }
 
-    /// Whether the lock was held and is not any more.
+    /// Whether the component held the lock and no longer holds it.
     constexpr bool is_lost() const noexcept {
         return code_ >= LOCKET_LOST_EXPIRED && code_ <= LOCKET_LOST_IO;
     }
@@ -49,10 +49,11 @@ private:
 template <class T = void>
 using result = std::expected<T, error>;
 
-/// What a hold excludes.
+/// The kind of access that a hold grants, and thus which other holds it excludes.
 enum class mode { exclusive = LOCKET_EXCLUSIVE, shared = LOCKET_SHARED };
 
-/// How long to wait: a duration, rounded up to milliseconds, or for ever. What is negative is zero.
+/// How long to wait: a duration, rounded up to milliseconds, or indefinitely. A negative duration
+/// counts as zero.
 class timeout {
 public:
     constexpr timeout() noexcept = default;
@@ -80,7 +81,7 @@ inline result<> checked(locket_error code) {
 
 }  // namespace detail
 
-/// A hold. Its end releases the lock.
+/// A hold. Its destructor releases the lock.
 class [[nodiscard]] guard {
 public:
     guard(guard &&other) noexcept : guard_{std::exchange(other.guard_, {})} {}
@@ -90,7 +91,7 @@ public:
     }
     ~guard() { locket_guard_end(&guard_); }
 
-    /// Ends the hold early, and says how that went.
+    /// Releases the lock before the end of the scope and reports errors.
     result<> release() { return detail::checked(locket_guard_release(&guard_)); }
 
 private:
@@ -100,12 +101,12 @@ private:
     locket_guard guard_;
 };
 
-/// A handle on the lock of one file. Its end releases what was acquired through it. It must stay
-/// where it is while there are guards of it.
+/// A handle to the lock of one file. Its destructor releases the holds acquired through it. Do not
+/// move it while guards of it exist.
 class lock_file {
 public:
-    /// Opens the lock of the file at `path`, and creates the file where it is missing and may be
-    /// created. Does not acquire it.
+    /// Opens the lock of the file at `path`, and creates the file if it is missing and may be created.
+    /// Does not acquire the lock.
     static result<lock_file> open(std::string_view path, locket_options options = {}) {
         if (path.contains('\0')) return std::unexpected(error{LOCKET_INVALID_PATH});
         lock_file opened;
@@ -121,13 +122,13 @@ public:
     }
     ~lock_file() { locket_close(&lock_); }
 
-    /// Acquires the lock alone, until the guard ends.
+    /// Acquires the lock exclusively. It is held until the guard ends.
     result<guard> acquire(timeout timeout = forever) { return hold(LOCKET_EXCLUSIVE, timeout); }
 
-    /// Acquires the lock together with other readers, until the guard ends.
+    /// Acquires the lock in shared mode, with other readers. It is held until the guard ends.
     result<guard> acquire_shared(timeout timeout = forever) { return hold(LOCKET_SHARED, timeout); }
 
-    /// Acquires the lock without a guard, until `release` or the end of this handle.
+    /// Acquires the lock without a guard. It is held until `release` or the end of this handle.
     result<> lock(mode mode = mode::exclusive, timeout timeout = forever) {
         return detail::checked(locket_acquire(&lock_, locket_mode(mode), timeout.millis()));
     }
@@ -135,7 +136,7 @@ public:
     /// Releases one hold.
     result<> release() { return detail::checked(locket_release(&lock_)); }
 
-    /// Whether anybody holds the lock, this component included.
+    /// Whether the lock is held, by this component or another holder.
     result<bool> is_locked() const {
         bool is_locked;
         auto code = locket_is_locked(&lock_, &is_locked);
@@ -143,7 +144,7 @@ public:
         return is_locked;
     }
 
-    /// What this component knows of its own hold.
+    /// The state of this component's own hold.
     locket_state state() const { return locket_get_state(&lock_); }
 
 private:

@@ -9,22 +9,22 @@ import (
 
 // Why a call on a lock did not succeed, for [errors.Is].
 var (
-	ErrWouldBlock    = errors.New("held by another")
+	ErrWouldBlock    = errors.New("held by another owner")
 	ErrTimeout       = errors.New("did not become free in time")
-	ErrNotLocked     = errors.New("held by nobody")
+	ErrNotLocked     = errors.New("not held")
 	ErrNotOwner      = errors.New("not ours to release")
 	ErrDeadlock      = errors.New("waiting for it could never end")
 	ErrAccessDenied  = errors.New("access denied")
 	ErrNoEntry       = errors.New("does not exist")
 	ErrInvalidPath   = errors.New("cannot be the path of a lock")
 	ErrLimitExceeded = errors.New("exceeds a quota of this component")
-	ErrNotSupported  = errors.New("cannot be locked in this way")
+	ErrNotSupported  = errors.New("protocol or mode not supported")
 	ErrUnavailable   = errors.New("its server cannot be reached")
 	ErrLost          = errors.New("was lost")
-	ErrCanceled      = errors.New("the host withdrew the wait")
-	ErrIO            = errors.New("input or output failed")
+	ErrCanceled      = errors.New("the host canceled the wait")
+	ErrIO            = errors.New("I/O failed")
 	ErrOther         = errors.New("failed")
-	// ErrClosed is that of a lock that was closed.
+	// ErrClosed is returned by calls on a closed lock.
 	ErrClosed = errors.New("closed")
 )
 
@@ -45,15 +45,15 @@ var kinds = map[uint8]error{
 	api.Error_Io:            ErrIO,
 }
 
-// An Error is a call on a lock that did not succeed.
+// An Error describes why a call on a lock did not succeed.
 type Error struct {
 	// Err is one of the errors of this package.
 	Err error
-	// Path is that of the lock, as it was opened.
+	// Path is the path with which the lock was opened.
 	Path string
 	// Lost is the reason, for [ErrLost].
 	Lost LostReason
-	// Detail is what else is known, for [ErrIO] and [ErrOther]; it may be empty.
+	// Detail is additional information, for [ErrIO] and [ErrOther]. It may be empty.
 	Detail string
 }
 
@@ -66,20 +66,20 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("lock %q: %v: %s", e.Path, e.Err, detail)
 }
 
-// Unwrap is Err.
+// Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// A LostReason is why a lock that was held is held no more; empty where it was not lost.
+// A LostReason is the reason why a lock was lost. It is empty if the lock was not lost.
 type LostReason string
 
 const (
-	// Expired is that the time ran out for which it was granted.
+	// Expired means that the time for which the lock was granted ran out.
 	Expired LostReason = "expired"
-	// Broken is that it was taken away.
+	// Broken means that the lock was taken away.
 	Broken LostReason = "broken"
-	// Disconnected is that the server that keeps it cannot be reached.
+	// Disconnected means that the server that keeps the lock cannot be reached.
 	Disconnected LostReason = "disconnected"
-	// LostToIO is that its file system failed.
+	// LostToIO means that the file system under the lock failed.
 	LostToIO LostReason = "io"
 )
 

@@ -1,5 +1,5 @@
-// Package locket is file locks for WebAssembly components, shared with every other guest and native
-// process of the host.
+// Package locket provides file locks for WebAssembly components, shared with other guests and native
+// processes on the host.
 //
 //	lock, err := locket.Open("/jobs/app.lock")
 //	if err != nil {
@@ -13,18 +13,18 @@
 //	}
 //	defer lock.Release()
 //
-// A component in a sandbox cannot call flock. It asks its host, through the WIT interface
-// locket:lock/api, and this package is the Go side of that. A lock excludes the other components of
-// the host, its other processes, and native programs such as flock(1) that lock the same file.
+// A sandboxed component cannot call flock. This package asks the host instead, through the WIT
+// interface locket:lock/api. A lock excludes other components and other processes on the host,
+// including native programs that lock the same file, such as flock(1).
 //
 // # Timeouts
 //
-// A timeout is rounded up to whole milliseconds. Zero or less means one try, and [Forever] to wait
-// for ever; so does everything beyond 49 days.
+// A timeout is rounded up to whole milliseconds. A timeout of zero or less tries once. [Forever], and
+// any timeout beyond 49 days, waits indefinitely.
 //
 // # Waiting
 //
-// While a call waits, nothing else runs in the component, no other goroutine either.
+// While a call waits, nothing else runs in the component, including other goroutines.
 package locket
 
 import (
@@ -39,27 +39,27 @@ import (
 // Forever is the timeout that never runs out.
 const Forever time.Duration = math.MaxInt64
 
-// A Protocol is how a lock is kept, and so who else takes part in it.
+// A Protocol is a locking mechanism, which determines which other programs the lock excludes.
 type Protocol string
 
 const (
-	// Native is both kernel lock families at once: it excludes users of flock and of fcntl alike.
+	// Native is both families of kernel locks at once: it excludes users of flock and users of fcntl.
 	Native Protocol = "native"
 	// Flock is flock(2) on the whole file.
 	Flock Protocol = "flock"
 	// Fcntl is a record lock of fcntl(2) on the whole file.
 	Fcntl Protocol = "fcntl"
-	// Link is a hard link beside the file, as Python's pylockfile makes it.
+	// Link is a hard link beside the file, as created by Python's pylockfile.
 	Link Protocol = "link"
-	// Symlink is a symbolic link beside the file, as Python's pylockfile makes it.
+	// Symlink is a symbolic link beside the file, as created by Python's pylockfile.
 	Symlink Protocol = "symlink"
-	// Mkdir is a directory beside the file, as Python's pylockfile makes it.
+	// Mkdir is a directory beside the file, as created by Python's pylockfile.
 	Mkdir Protocol = "mkdir"
-	// PidFile is the file itself with the number of a process in it, as Python's pylockfile makes it.
+	// PidFile is the file itself, containing a process identifier, as created by Python's pylockfile.
 	PidFile Protocol = "pid-file"
-	// Soft is the file itself with the record of Python's SoftFileLock in it.
+	// Soft is the file itself, containing the record of Python's SoftFileLock.
 	Soft Protocol = "soft"
-	// SQLite is a row in a database that the host names, as Python's pylockfile makes it.
+	// SQLite is a row in a database that the host names, as created by Python's pylockfile.
 	SQLite Protocol = "sqlite"
 )
 
@@ -75,33 +75,33 @@ var protocols = map[Protocol]api.Protocol{
 	SQLite:  api.Protocol_Sqlite,
 }
 
-// Options say how to open a lock.
+// Options specify how to open a lock.
 type Options struct {
-	// Protocol is left to the host where it is empty.
+	// Protocol is the protocol of the lock. If it is empty, the host chooses.
 	Protocol Protocol
-	// Remove has the lock file removed while it is still locked, at each release. Foreign programs
-	// that do not check for that must not be mixed with it.
+	// Remove removes the lock file at each release, while it is still locked. Do not share such a file
+	// with foreign programs that do not check for its replacement.
 	Remove bool
 }
 
-// A Lock is a handle on the lock of one file. Two of them on one file are one lock for the component:
-// what one acquired, the other may release.
+// A Lock is a handle to the lock of one file. Two handles to one file are one lock for the component:
+// if one acquires it, the other may release it.
 type Lock struct {
 	raw  *api.LockFile
 	path string
 }
 
-// Handles that hold a lock. The garbage collector closes a handle that nobody has any more, which
-// releases the lock; a hold is to last until its release.
+// Handles that hold a lock. The garbage collector closes unreferenced handles, which would release
+// their locks. References from here make each hold last until its release.
 var holding = map[*Lock]int{}
 
-// Open opens the lock of the file at path, and creates the file where it is missing and may be
-// created. It does not acquire it.
+// Open opens the lock of the file at path, and creates the file if it is missing and may be created.
+// It does not acquire the lock.
 func Open(path string) (*Lock, error) {
 	return opened(path, api.LockFileOpen(path))
 }
 
-// OpenWith is [Open] with options.
+// OpenWith is like [Open], with options.
 func OpenWith(path string, options Options) (*Lock, error) {
 	raw := api.Options{Protocol: wit.None[api.Protocol](), OnRelease: api.OnRelease_Keep}
 	if options.Protocol != "" {
@@ -124,16 +124,16 @@ func opened(path string, result wit.Result[*api.LockFile, api.Error]) (*Lock, er
 	return &Lock{result.Ok(), path}, nil
 }
 
-// Path is the path as it was opened.
+// Path returns the path with which the lock was opened.
 func (l *Lock) Path() string { return l.path }
 
-// Acquire acquires the lock for this component alone, and waits for it at most for the timeout.
+// Acquire acquires the lock exclusively for this component. It waits for at most the timeout.
 func (l *Lock) Acquire(timeout time.Duration) error {
 	return l.acquire(api.Mode_Exclusive, timeout)
 }
 
-// AcquireShared acquires the lock together with others that do so. Each call is a hold of its own, to
-// be released on its own.
+// AcquireShared acquires the lock in shared mode, with other readers. Each call is a separate hold and
+// needs a separate release.
 func (l *Lock) AcquireShared(timeout time.Duration) error {
 	return l.acquire(api.Mode_Shared, timeout)
 }
@@ -149,8 +149,8 @@ func (l *Lock) acquire(mode api.Mode, timeout time.Duration) error {
 	return nil
 }
 
-// Release releases one hold of this component on the file: one that was acquired through this handle
-// if there is one, otherwise any.
+// Release releases one hold of this component on the file: a hold acquired through this handle if
+// there is one, otherwise any hold.
 func (l *Lock) Release() error {
 	if l.raw == nil {
 		return l.closed()
@@ -167,8 +167,7 @@ func (l *Lock) Release() error {
 	return err
 }
 
-// Close releases what was acquired through this handle, and ends its use. To close it again does
-// nothing.
+// Close releases the holds acquired through this handle, and closes it. Closing it again does nothing.
 func (l *Lock) Close() {
 	delete(holding, l)
 	if l.raw != nil {
@@ -177,9 +176,9 @@ func (l *Lock) Close() {
 	}
 }
 
-// With calls f while the lock is held for this component alone, and releases it on every way out of
-// f. It fails as [Lock.Acquire] does, and f was not called; or as f does; or as [Lock.Release] does,
-// and f may not have been alone.
+// With acquires the lock exclusively, calls f, and releases the lock on every way out of f. It returns
+// the error of [Lock.Acquire], in which case f was not called; or the error of f; or the error of
+// [Lock.Release], in which case f may have run without protection.
 func (l *Lock) With(timeout time.Duration, f func() error) (err error) {
 	if err := l.Acquire(timeout); err != nil {
 		return err
@@ -192,7 +191,7 @@ func (l *Lock) With(timeout time.Duration, f func() error) (err error) {
 	return f()
 }
 
-// With opens the lock of the file at path, and is [Lock.With] for one call.
+// With opens the lock of the file at path, calls [Lock.With], and closes the lock.
 func With(path string, timeout time.Duration, f func() error) error {
 	lock, err := Open(path)
 	if err != nil {
@@ -202,7 +201,8 @@ func With(path string, timeout time.Duration, f func() error) error {
 	return lock.With(timeout, f)
 }
 
-// IsLocked tells whether anybody holds the lock, this component included: now, not a moment later.
+// IsLocked reports whether the lock is held, by this component or another holder. The answer is valid
+// only at the moment of the call.
 func (l *Lock) IsLocked() (bool, error) {
 	if l.raw == nil {
 		return false, l.closed()
@@ -214,7 +214,7 @@ func (l *Lock) IsLocked() (bool, error) {
 	return result.Ok(), nil
 }
 
-// State is what this component knows of its own hold.
+// State returns the state of this component's own hold.
 func (l *Lock) State() (State, error) {
 	if l.raw == nil {
 		return State{}, l.closed()
@@ -231,20 +231,20 @@ func (l *Lock) State() (State, error) {
 	}
 }
 
-// A State is what a component knows of its own hold. The zero value is that of no hold.
+// A State is the state of a component's own hold. The zero value means that it holds nothing.
 type State struct {
-	// Held is whether the component holds the lock.
+	// Held reports whether the component holds the lock.
 	Held bool
-	// Uncertain is whether that cannot be told any more.
+	// Uncertain reports that the host cannot determine whether the component still holds the lock.
 	Uncertain bool
-	// Left is for how long the lock is held, or until it counts as lost: [Forever] where it lasts
-	// until it is released.
+	// Left is the time for which the lock is held, or until it counts as lost. It is [Forever] if the
+	// lock is held until it is released.
 	Left time.Duration
-	// Lost says why the lock is held no more, though it was not released.
+	// Lost is the reason why the lock is no longer held although it was not released.
 	Lost LostReason
 }
 
-// Holder is one of those who hold the lock now; nil where nobody does.
+// Holder returns one of the current holders of the lock, or nil if it is free.
 func (l *Lock) Holder() (*Holder, error) {
 	if l.raw == nil {
 		return nil, l.closed()
@@ -262,13 +262,13 @@ func (l *Lock) Holder() (*Holder, error) {
 	return &Holder{Label: raw.Label.SomeOr(""), Shared: shared, IsSelf: raw.IsSelf}, nil
 }
 
-// A Holder is somebody who holds a lock.
+// A Holder is a holder of a lock.
 type Holder struct {
-	// Label is the name that the host gave to the holder; empty for foreign processes.
+	// Label is the label that the host gave to the holder. It is empty for foreign processes.
 	Label string
-	// Shared is whether the hold is known to be a shared one.
+	// Shared reports whether the hold is known to be shared.
 	Shared bool
-	// IsSelf is whether it is this component.
+	// IsSelf reports whether the holder is this component.
 	IsSelf bool
 }
 

@@ -1,51 +1,51 @@
 /**
- * File locks for WebAssembly components, shared with every other component and native process of
- * the host.
+ * File locks for WebAssembly components, shared with other components and native processes on the
+ * host.
  *
  * @example
  * withLock("/jobs/app.lock", { timeout: 30_000 }, () => {
- *   // Alone on this host, until the function returns or throws.
+ *   // The lock is held until this function returns or throws.
  * });
  *
  * @packageDocumentation
  */
 
-/** How many may hold the lock: one (`exclusive`, a writer), or all who share it (a reader). */
+/** Whether the lock has one holder (`exclusive`, a writer) or any number (`shared`, readers). */
 export type Mode = "exclusive" | "shared";
 
-/** How a lock is kept, and so who else takes part in it; see `locket:lock`. */
+/** The locking mechanism, and thus which other programs the lock excludes; see `locket:lock`. */
 export type Protocol =
   | "native" | "flock" | "fcntl"
   | "link" | "symlink" | "mkdir" | "pid-file" | "soft" | "sqlite";
 
 /** How to open a lock. */
 export interface OpenOptions {
-  /** The choice of the host, if left out. */
+  /** The protocol. By default, the host chooses. */
   protocol?: Protocol;
-  /** What becomes of the lock file on release: `keep`, if left out. */
+  /** What happens to the lock file on release. The default is `keep`. */
   onRelease?: "keep" | "remove";
 }
 
 /** How to acquire a lock. */
 export interface AcquireOptions {
   /**
-   * For how many milliseconds to wait: 0 is one try; for ever, if left out. What is no number from 0
-   * to 4294967295 is a `RangeError`, or a `TypeError`.
+   * How many milliseconds to wait. 0 tries once. By default, waits indefinitely. A value that is not a
+   * number from 0 to 4294967295 throws a `RangeError` or a `TypeError`.
    */
   timeout?: number | null;
-  /** `exclusive`, if left out. */
+  /** The mode. The default is `exclusive`. */
   mode?: Mode;
 }
 
-/** What was granted. */
+/** A granted hold. */
 export interface Grant {
   /** The fencing token: strictly increasing over the exclusive grants of one lock. */
   token?: bigint;
-  /** For how many milliseconds; until it is released, if left out. */
+  /** How many milliseconds the hold lasts. If missing, it lasts until it is released. */
   validFor?: number;
 }
 
-/** Why a hold is no more. */
+/** Why a lock was lost. */
 export type LostReason = "expired" | "broken" | "disconnected" | "io";
 
 /** The name of an error, as `locket:lock` spells it. */
@@ -54,17 +54,17 @@ export type Code =
   | "no-entry" | "invalid-path" | "limit-exceeded" | "not-supported" | "unavailable" | "lost"
   | "canceled" | "io" | "other";
 
-/** Something went wrong with a lock. The message is one sentence that names the lock. */
+/** A call on a lock did not succeed. The message is one sentence that names the lock. */
 export class LockError extends Error {
   protected constructor();
   readonly code: Code;
-  /** The path of the lock, as it was opened. */
+  /** The path with which the lock was opened. */
   readonly path: string;
-  /** What came with the error: why the lock was `lost`, what kind of `io` failed, or a text. */
+  /** Details of the error: why the lock was `lost`, which kind of `io` failed, or a text. */
   readonly reason?: string;
 }
 
-/** The lock is held by others, and the time to wait was over: `timeout`, or `would-block` if 0. */
+/** Another holder kept the lock until the timeout ran out: `timeout`, or `would-block` if it was 0. */
 export class LockTimeoutError extends LockError {
   readonly code: "timeout" | "would-block";
 }
@@ -74,40 +74,40 @@ export class LockTimeoutError extends LockError {
  *
  * @example
  * using lock = LockFile.acquire("/jobs/app.lock", { timeout: 30_000 });
- * // Alone on this host, until the end of this block.
+ * // The lock is held until the end of this block.
  */
 export class LockFile implements Disposable {
-  /** Opens the lock of the file at `path`, and creates the file where it is missing. */
+  /** Opens the lock of the file at `path`, and creates the file if it is missing. */
   constructor(path: string, options?: OpenOptions);
 
-  /** Opens a lock and acquires it. Disposing of it releases it. */
+  /** Opens a lock and acquires it. Disposing of the object releases the lock. */
   static acquire(path: string, options?: OpenOptions & AcquireOptions): LockFile;
 
-  /** The path as it was opened. */
+  /** The path that was opened. */
   readonly path: string;
 
-  /** Acquires the lock: at once if it is free, otherwise waits. Nothing else runs meanwhile. */
+  /** Acquires the lock: immediately if it is free, otherwise waits. Nothing else runs meanwhile. */
   acquire(options?: AcquireOptions): Grant;
 
-  /** Releases the lock. Throws where it is not held, or was `lost`. */
+  /** Releases the lock. Throws if it is not held or was `lost`. */
   release(): void;
 
-  /** Whether anybody holds the lock: true or false now, not a moment later. */
+  /** Whether the lock is held. The answer is valid only at the moment of the call. */
   isLocked(): boolean;
 
-  /** Whether this component holds the lock, be it through this object or another. */
+  /** Whether this component holds the lock, through this object or another. */
   isHeld(): boolean;
 
-  /** Why this component holds the lock no more, although it did not release it. */
+  /** Why this component no longer holds the lock although it did not release it. */
   lost(): LostReason | undefined;
 
-  /** Releases what was acquired through this object, which is of no use from then on. */
+  /** Releases the holds acquired through this object, which can then no longer be used. */
   [Symbol.dispose](): void;
 }
 
 /**
- * Runs `body` while the lock is held, and releases it on every way out of `body`, which must not be
- * async: the lock would be released at its first `await`.
+ * Runs `body` while the lock is held, and releases the lock on every way out of `body`. `body` must not
+ * be async, because the lock would be released at its first `await`.
  *
  * @param lock the lock, or the path of one
  * @returns what `body` returns

@@ -1,5 +1,5 @@
-// File locks for WebAssembly components, shared with every other component and native process of
-// the host. What there is, is described in index.d.ts.
+// File locks for WebAssembly components, shared with other components and native processes on the
+// host. index.d.ts describes the API.
 
 import { LockFile as Handle } from "locket:lock/api@0.1.0";
 
@@ -11,19 +11,19 @@ const PROTOCOLS = [
 ];
 
 const MESSAGES = {
-  "would-block": (path) => `lock '${path}' is held by another`,
+  "would-block": (path) => `lock '${path}' is held by another owner`,
   "timeout": (path) => `lock '${path}' did not become free in time`,
-  "not-locked": (path) => `lock '${path}' is held by nobody`,
+  "not-locked": (path) => `lock '${path}' is not held`,
   "not-owner": (path) => `lock '${path}' is not ours to release`,
   "deadlock": (path) => `waiting for lock '${path}' could never end`,
   "access-denied": (path) => `access to lock '${path}' is denied`,
   "no-entry": (path) => `lock '${path}' does not exist`,
   "invalid-path": (path) => `'${path}' cannot be the path of a lock`,
   "limit-exceeded": (path) => `lock '${path}' exceeds a quota of this guest`,
-  "not-supported": (path) => `lock '${path}' cannot be locked in this way`,
+  "not-supported": (path) => `the protocol or mode is not supported for lock '${path}'`,
   "unavailable": (path) => `the server of lock '${path}' cannot be reached`,
   "lost": (path, reason) => `lock '${path}' was lost: ${reason}`,
-  "canceled": (path) => `the host withdrew the wait for lock '${path}'`,
+  "canceled": (path) => `the host canceled the wait for lock '${path}'`,
 };
 
 export class LockError extends Error {
@@ -52,7 +52,7 @@ export class LockFile {
     }
     if (protocol !== undefined) oneOf(PROTOCOLS, "protocol", protocol);
     oneOf(ON_RELEASE, "onRelease", onRelease);
-    // Halves of characters, which the strings of components have no way to say.
+    // The strings of components cannot represent lone surrogates.
     if (!path.isWellFormed()) throw new LockError("invalid-path", path);
     this.#path = path;
     this.#handle = this.#ask(() => Handle.openWith(path, { protocol, onRelease }));
@@ -77,7 +77,7 @@ export class LockFile {
     oneOf(MODES, "mode", mode);
     const millis = toMillis(timeout);
     const { token, validFor } = this.#ask((handle) => handle.acquire(mode, millis));
-    // Engines differ in what they make of 64 bits, and of what is not there.
+    // Engines differ in how they represent 64-bit integers and missing values.
     return { token: token == null ? undefined : BigInt(token), validFor: validFor ?? undefined };
   }
 
@@ -104,7 +104,7 @@ export class LockFile {
     this.#handle = null;
   }
 
-  // Calls the host, and throws what it has to complain about as a LockError.
+  // Calls the host, and throws its error as a LockError.
   #ask(question) {
     if (this.#handle === null) throw new ReferenceError(`lock '${this.#path}' was disposed of`);
     try {
@@ -135,14 +135,14 @@ export function withLock(lock, options, body) {
     try {
       lock.release();
     } catch {
-      // What went wrong first says more.
+      // The first error is the more informative one.
     }
     throw error;
   }
   lock.release();
   if (typeof result?.then === "function") {
-    throw new TypeError("the lock was released before what withLock was given had finished: "
-      + "it must not be async");
+    throw new TypeError("the function passed to withLock must not be async: "
+      + "the lock was released before it finished");
   }
   return result;
 }
@@ -152,7 +152,7 @@ function toMillis(timeout) {
   if (typeof timeout !== "number") {
     throw new TypeError(`a timeout must be a number of milliseconds, not ${typeof timeout}`);
   }
-  // Rounded up, so that no wait ends early.
+  // Round up, so that no wait ends early.
   if (timeout >= 0 && Math.ceil(timeout) <= LONGEST) return Math.ceil(timeout);
   throw new RangeError(`a timeout must be from 0 to ${LONGEST} milliseconds, not ${timeout}`);
 }

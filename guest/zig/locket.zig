@@ -1,12 +1,11 @@
-//! File locks for WebAssembly components, shared with every other guest and native process of the
-//! host.
+//! File locks for WebAssembly components, shared with other guests and native processes on the host.
 //!
 //!     var lock = try locket.Lock.open("/jobs/app.lock", .{});
 //!     defer lock.close();
 //!     var guard = try lock.acquire(.exclusive, 30_000);
 //!     defer guard.release();
 //!
-//! On the bindings of C, in `guest/c`, which is linked with this.
+//! Built on the C bindings in `guest/c`. Link them with this file.
 
 const c = struct {
     extern fn locket_open_with(*Handle, [*:0]const u8, *const RawOptions) c_uint;
@@ -57,7 +56,7 @@ pub const Error = error{
     Io,
 };
 
-/// In the order of `locket.h`, from 1.
+/// In the order of `locket.h`, starting at 1.
 const errors = [_]Error{
     error.WouldBlock,       error.Timeout,       error.NotLocked,    error.NotOwner,
     error.Deadlock,         error.AccessDenied,  error.NoEntry,      error.InvalidPath,
@@ -72,7 +71,7 @@ fn checked(code: c_uint) Error!void {
     if (code != 0) return errors[code - 1];
 }
 
-/// The error as the interface spells it, such as `would-block` or `lost broken`.
+/// The name of an error as the interface spells it, such as `would-block` or `lost broken`.
 pub fn errorName(err: Error) [*:0]const u8 {
     const code = for (errors, 1..) |candidate, code| {
         if (candidate == err) break code;
@@ -80,10 +79,11 @@ pub fn errorName(err: Error) [*:0]const u8 {
     return c.locket_error_name(@intCast(code));
 }
 
-/// What a hold excludes: every other hold, or exclusive ones only.
+/// The kind of access that a hold grants: exclusive excludes every other hold, shared excludes only
+/// exclusive holds.
 pub const Mode = enum(c_uint) { exclusive, shared };
 
-/// How a lock is kept, and so who else takes part in it.
+/// The locking mechanism, and thus which other programs the lock excludes.
 pub const Protocol = enum(c_uint) {
     /// The host's choice.
     default,
@@ -100,25 +100,26 @@ pub const Protocol = enum(c_uint) {
 
 pub const Options = struct {
     protocol: Protocol = .default,
-    /// Whether the file goes away when the lock is released.
+    /// Whether to remove the file when the lock is released.
     remove_on_release: bool = false,
 };
 
-/// What this component knows of its own hold.
+/// The state of this component's own hold.
 pub const State = union(enum) {
     unlocked,
     held: ?u64,
-    /// For how many milliseconds it may still be held.
+    /// The host cannot determine whether the lock is still held. The value is the number of
+    /// milliseconds before it counts as lost.
     uncertain: u32,
     lost: Error,
 };
 
-/// A handle on the lock of one file.
+/// A handle to the lock of one file.
 pub const Lock = struct {
     raw: Handle = .{},
 
-    /// Opens the lock of the file at `path`, and creates the file where it is missing and may be
-    /// created. Does not acquire it.
+    /// Opens the lock of the file at `path`, and creates the file if it is missing and may be created.
+    /// Does not acquire the lock.
     pub fn open(path: [:0]const u8, options: Options) Error!Lock {
         var lock: Lock = .{};
         try checked(c.locket_open_with(&lock.raw, path, &.{
@@ -128,19 +129,19 @@ pub const Lock = struct {
         return lock;
     }
 
-    /// Releases what was acquired through this handle.
+    /// Releases the holds acquired through this handle.
     pub fn close(lock: *Lock) void {
         c.locket_close(&lock.raw);
     }
 
-    /// Acquires the lock until the guard is released. Waits at most for so many milliseconds: null
-    /// is for ever, 0 is one try.
+    /// Acquires the lock, which stays held until the guard is released. Waits for at most `timeout`
+    /// milliseconds: null waits indefinitely, 0 tries once.
     pub fn acquire(lock: *Lock, mode: Mode, timeout: ?u32) Error!Guard {
         try lock.lockUnguarded(mode, timeout);
         return .{ .lock = lock };
     }
 
-    /// The same without a guard, for code that has no scope.
+    /// Acquires the lock without a guard, for code that releases it explicitly.
     pub fn lockUnguarded(lock: *Lock, mode: Mode, timeout: ?u32) Error!void {
         const millis: i64 = if (timeout) |millis| millis else -1;
         try checked(c.locket_acquire(&lock.raw, @intFromEnum(mode), millis));
@@ -151,14 +152,14 @@ pub const Lock = struct {
         try checked(c.locket_release(&lock.raw));
     }
 
-    /// Whether anybody holds the lock, this component included.
+    /// Whether the lock is held, by this component or another holder.
     pub fn isLocked(lock: *const Lock) Error!bool {
         var is_locked = false;
         try checked(c.locket_is_locked(&lock.raw, &is_locked));
         return is_locked;
     }
 
-    /// Does no input or output.
+    /// The state of this component's own hold. Performs no I/O.
     pub fn state(lock: *const Lock) State {
         const raw = c.locket_get_state(&lock.raw);
         return switch (raw.is) {
@@ -174,7 +175,7 @@ pub const Lock = struct {
 pub const Guard = struct {
     lock: *Lock,
 
-    /// Releases the lock, and keeps silent about a hold that was lost; `lock.release()` tells.
+    /// Releases the lock and ignores errors, including a lost hold. `lock.release()` reports them.
     pub fn release(guard: *Guard) void {
         guard.lock.release() catch {};
     }
