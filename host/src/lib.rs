@@ -90,7 +90,7 @@
 //! - `Link`, `Symlink` and `Mkdir` use the same name and so exclude each other, as do `PidFile` and
 //!   `Soft`. Do not lock one path both in one of the latter two and in a kernel protocol: they take
 //!   the file that a kernel lock leaves behind for a held lock.
-//! - filelock's `SoftFileLock` takes what it cannot read for garbage after two seconds and evicts
+//! - filelock's `SoftFileLock` discards what it cannot read after two seconds, and so evicts
 //!   its holder, even a live one. That affects holders of `PidFile` and `Symlink`, and git. Never
 //!   mix it with those.
 //! - They exist on Linux and macOS, and have only been run on Linux.

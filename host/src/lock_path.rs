@@ -1,19 +1,19 @@
-//! Opening a lock file, and telling whether it is still the one.
+//! Opening a lock file, and checking that a path still leads to it.
 //!
 //! The rules, in this order, are the same for native paths and for those of guests:
-//! - Open what is there first, and create only what is not: in a sticky directory the kernel may
-//!   refuse `O_CREAT` on a file of somebody else's. Creation is exclusive, so it never follows a
-//!   dangling symbolic link to wherever that leads. Where the file comes and goes meanwhile, both
-//!   in one step, and no link at all: two steps can miss a file that is removed and created in
-//!   step with them for as long as that goes on.
-//! - For writing only if the lock may need it, as an exclusive record lock does: a program that is
-//!   open for writing cannot be executed. If that is refused, for reading.
+//! - Open an existing file first, and create it only if it is missing: in a sticky directory the
+//!   kernel may refuse `O_CREAT` on another user's file. Creation is exclusive, so it never follows
+//!   a dangling symbolic link. If the file comes and goes meanwhile, open or create it in one step,
+//!   without following links: two steps can miss a file that is removed and created in step with
+//!   them, again and again.
+//! - Open for writing only if the lock may need it, as an exclusive record lock does: a program
+//!   file that is open for writing cannot be executed. If that is refused, open for reading.
 //! - Never truncate. Never wait: a FIFO or a terminal must not block the caller.
 //! - Regular files only.
 //!
-//! A path of a guest has more rules, all of them here: it is resolved beneath its directory by every
-//! system call, files are created within a [`Quota`], and only what is certainly a lock file and
-//! nothing else is removed.
+//! A path of a guest has three more rules, all enforced here: every system call resolves it beneath
+//! its directory, files are created within a [`Quota`], and a file is removed only if it certainly
+//! is a lock file and nothing else.
 
 use std::ffi::OsStr;
 #[cfg(feature = "sandbox")]
@@ -37,13 +37,13 @@ pub(crate) use crate::sys::{Identity, reopen};
 #[derive(Debug)]
 pub(crate) struct LockPath {
     base: Base,
-    /// That of the lock file, or else of the directory in which the lock is a name.
+    /// The path of the lock file, or the directory of an existence lock.
     path: PathBuf,
     create: bool,
     /// Whether to open the file for writing at once.
     write: bool,
     place: Location,
-    /// The one in which the lock is a row.
+    /// The database, if the lock is a row.
     database: PathBuf,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct LockPath {
 enum Base {
     /// The file system as this process sees it; the path is absolute.
     Ambient,
-    /// A granted directory; the path leads nowhere but beneath it.
+    /// A granted directory; the path cannot lead out of it.
     #[cfg(feature = "sandbox")]
     Beneath(Granted),
 }
@@ -70,7 +70,7 @@ pub(crate) trait Quota: fmt::Debug + Send + Sync {
     /// Counts a file that is about to be created. Fails if it would be one too many.
     fn count(&self, dir: &Arc<Dir>, path: &Path) -> io::Result<()>;
 
-    /// Takes that back: the file was not created.
+    /// Takes the count back: the file was not created.
     fn discount(&self, dir: &Arc<Dir>, path: &Path);
 }
 
@@ -78,12 +78,12 @@ pub(crate) trait Quota: fmt::Debug + Send + Sync {
 enum Access {
     ReadWrite,
     Create,
-    /// What is there, or else a new file.
+    /// An existing file, otherwise a new one.
     OpenOrCreate,
     Read,
 }
 
-/// How often another process may create and remove the file under our hands before we give up.
+/// How often another process may create and remove the file meanwhile before the open fails.
 pub(crate) const TRIES: usize = 64;
 
 impl LockPath {
@@ -126,14 +126,14 @@ impl LockPath {
             return Ok(self);
         }
         if file.is_empty() {
-            let directory = "a directory, not a file in one";
+            let directory = "the path names a directory, not a file in one";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, directory));
         }
         let database = match (&place, database) {
             #[cfg(all(unix, feature = "sqlite"))]
             (Location::Row(_), Some(database)) => crate::protocol::locate_database(database)?,
             (Location::Row(_), None) => {
-                let missing = "no database is named for it";
+                let missing = "no database is named for this protocol";
                 return Err(io::Error::new(io::ErrorKind::Unsupported, missing));
             }
             _ => PathBuf::new(),
@@ -151,17 +151,17 @@ impl LockPath {
         })
     }
 
-    /// Opens the lock; creates the file where it is missing and may be.
+    /// Opens the lock. Creates the file if it is missing and that is allowed.
     pub(crate) fn open(&self) -> io::Result<OpenLock> {
         self.open_or(self.create)
     }
 
-    /// Opens the lock only if the file is there.
+    /// Opens the lock only if the file exists.
     pub(crate) fn open_existing(&self) -> io::Result<OpenLock> {
         self.open_or(false)
     }
 
-    /// Opens the file for writing, if that is allowed, though it was opened for reading before.
+    /// Opens the file for writing, if that is allowed, after it was opened for reading.
     pub(crate) fn open_for_writing(&self) -> io::Result<OpenLock> {
         self.open_file(self.create, true)
     }
@@ -194,7 +194,7 @@ impl LockPath {
             Base::Ambient => sys::open_dir(&self.path),
             #[cfg(feature = "sandbox")]
             Base::Beneath(Granted { dir, .. }) => {
-                // Good for resolution, and for nothing that needs more than a path.
+                // The descriptor only serves to resolve paths.
                 let dir = dir.open_dir(&self.path).map_err(escape)?;
                 sys::read_dir(dir.into_std_file())
             }
@@ -219,7 +219,7 @@ impl LockPath {
                     let known = e.raw_os_error().and_then(sys::kind_of);
                     let known = known.unwrap_or_else(|| e.kind());
                     access = match (access, known) {
-                        // Windows knows no such step that does not follow links.
+                        // Windows has no such step that does not follow links.
                         (_, E::NotFound) if access == first && raced && cfg!(unix) => {
                             Access::OpenOrCreate
                         }
@@ -230,7 +230,7 @@ impl LockPath {
                         }
                         // A link.
                         (Access::OpenOrCreate, E::InvalidInput) => first,
-                        // The directory's permissions, or a file of somebody else's.
+                        // The directory's permissions, or another user's file.
                         (Access::OpenOrCreate, E::PermissionDenied) => Access::Create,
                         (Access::ReadWrite, E::PermissionDenied) => Access::Read,
                         (Access::ReadWrite, E::ReadOnlyFilesystem) => Access::Read,
@@ -248,7 +248,7 @@ impl LockPath {
         let writable = access != Access::Read;
         let identity = Identity::of(&file, &metadata)?;
         let network = identity.is_network(&file);
-        // There every exclusive lock needs it.
+        // On a network file system, every exclusive lock needs to write.
         if network && first == Access::Read && !writable {
             return self.open_file(create, true);
         }
@@ -299,8 +299,8 @@ impl LockPath {
         }
     }
 
-    /// Refuses to make for a guest what others would take for a part of an existence lock. `dir` is
-    /// the directory of the name, if it is open.
+    /// Refuses to create a file for a guest that other programs would take for a part of an
+    /// existence lock. `dir` is the directory of the name, if it is open.
     #[cfg_attr(
         not(feature = "sandbox"),
         expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "guests only")
@@ -317,7 +317,7 @@ impl LockPath {
                 }
             };
             if crate::protocol::is_reserved(dir, name) {
-                let reserved = "the name belongs to existence locks";
+                let reserved = "the name is reserved for existence locks";
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, reserved));
             }
         }
@@ -325,7 +325,7 @@ impl LockPath {
         Ok(())
     }
 
-    /// Whether the path still leads to what `identity` is that of.
+    /// Whether the path still leads to the object with `identity`.
     pub(crate) fn is(&self, identity: Identity) -> io::Result<bool> {
         if let Location::Row(_) = self.place {
             return Ok(Identity::at(&self.database, false)? == Some(identity));
@@ -338,8 +338,9 @@ impl LockPath {
         Ok(found == Some(identity))
     }
 
-    /// Removes the file if the path is the name of `identity`, and not a link to it. A guest's is
-    /// removed only if it is empty and has no other name: then it is a lock file and nothing else.
+    /// Removes the file if the path is the name of `identity`, and not a link to it. A guest's file
+    /// is removed only if it is empty and has no other name, since then it is nothing but a lock
+    /// file.
     pub(crate) fn remove(&self, identity: Identity) -> io::Result<()> {
         match &self.base {
             Base::Ambient => sys::remove(&self.path, identity),
@@ -348,7 +349,7 @@ impl LockPath {
         }
     }
 
-    /// Whether the file is removed only by a holder that excludes the users of both lock families.
+    /// Whether only a holder that excludes the users of both lock families may remove the file.
     pub(crate) fn is_guests(&self) -> bool {
         match &self.base {
             Base::Ambient => false,
@@ -360,7 +361,7 @@ impl LockPath {
 
 #[cfg(feature = "sandbox")]
 impl Granted {
-    /// The directory in which the last part of a path is a name.
+    /// The directory that contains the last component of a path.
     fn parent(&self, path: &Path) -> io::Result<File> {
         let parent = path.parent().filter(|parent| *parent != Path::new(""));
         let parent = parent.unwrap_or(Path::new("."));
@@ -368,10 +369,10 @@ impl Granted {
         Ok(dir.into_std_file())
     }
 
-    /// The identity of what a path leads to; none if nothing is there. What lies outside of the
-    /// directory is not looked at: to the guest, nothing is there.
+    /// The identity of what a path leads to; `None` if nothing is there. Nothing outside of the
+    /// directory is looked at: to the guest, nothing exists there.
     fn identity(&self, path: &Path) -> io::Result<Option<Identity>> {
-        // Without following a link first, which takes a single call for most paths.
+        // First without following a link, which takes a single call for most paths.
         let found = match self.dir.symlink_metadata(path) {
             Ok(metadata) if metadata.is_symlink() => self.dir.metadata(path),
             found => found,
@@ -388,7 +389,7 @@ impl Granted {
 
     fn remove(&self, path: &Path, identity: Identity) -> io::Result<()> {
         let name = path.file_name().unwrap_or_default();
-        // Opened once, so that nobody can exchange it between the look and the removal.
+        // Opened once, so that it cannot be exchanged between the check and the removal.
         let dir = match self.parent(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             dir => dir?,
@@ -400,8 +401,8 @@ impl Granted {
     }
 }
 
-/// A path that leads out of its directory is a mistake in the path, and says nothing about
-/// permissions. Nobody but the resolver refuses without an error number.
+/// A path that leads out of its directory is an invalid path, not a matter of permissions. Only the
+/// resolver refuses without an error number.
 #[cfg(feature = "sandbox")]
 fn escape(error: io::Error) -> io::Error {
     if is_escape(&error) {

@@ -297,7 +297,7 @@ enum Contender {
 #[derive(Debug)]
 struct PollTimer {
     _alarm: TimerEntry,
-    /// Where it is counted, if it is.
+    /// The services whose counter includes it, if any.
     polled: Option<Arc<Services>>,
 }
 

@@ -1,4 +1,5 @@
-//! What an engine knows across files: which queue belongs to which file, and who waits for whom.
+//! What an engine knows across files: the queue of each file, and which owners wait for which
+//! others.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -15,7 +16,7 @@ use crate::sync::{Mutex, lock};
 #[derive(Debug)]
 pub(crate) struct Registry {
     queues: Mutex<Queues>,
-    /// The owners that do nothing at all until a certain wait is over, and that wait.
+    /// The suspended owners, which do nothing until a wait is over, and that wait.
     suspended: Mutex<HashMap<OwnerId, Suspended>>,
     labels: Mutex<HashMap<OwnerId, String>>,
     #[cfg(feature = "sandbox")]
@@ -36,18 +37,18 @@ impl Default for Registry {
     }
 }
 
-/// The wait of an owner that does nothing meanwhile.
+/// The wait of a suspended owner.
 type Suspended = (Arc<LockQueue>, Ticket);
 
-/// What a lock is kept on: a file, or a name in a directory.
+/// What a lock is kept on: a file, or an entry in a directory.
 type Key = (Identity, Option<OsString>);
 
-/// The queues by what their locks are kept on. One is gone with its last handle; that it was there is forgotten
-/// when enough of them are gone.
+/// The queues by what their locks are kept on. A queue is gone with its last handle; its key is
+/// removed once enough queues are gone.
 #[derive(Debug, Default)]
 struct Queues {
     known: HashMap<Key, Weak<LockQueue>, DefaultHashBuilder>,
-    /// How many there were after the last tidying.
+    /// How many keys the last tidying left.
     tidy: usize,
 }
 
@@ -84,8 +85,8 @@ impl Registry {
         lock(&self.labels).remove(&owner);
     }
 
-    /// The queue of an open file: the one there is, or a new one around this descriptor. One that
-    /// has no descriptor to write to gets this one, if it is one.
+    /// The queue of an open file: the existing one, or a new one around this descriptor. An
+    /// existing queue without a writable descriptor gets this one, if it is writable.
     pub(crate) fn queue(&self, open_lock: OpenLock, services: &Arc<Services>) -> Arc<LockQueue> {
         let mut queues = lock(&self.queues);
         let name = open_lock
@@ -96,7 +97,7 @@ impl Registry {
         let before = known.upgrade();
         if let Some(queue) = before.as_ref().filter(|queue| !queue.is_poisoned()) {
             let queue = Arc::clone(queue);
-            // Not under the mutex: to close a file can take its time.
+            // Not under the mutex: closing a file can take long.
             drop(queues);
             drop(before);
             queue.offer(open_lock.object);
@@ -110,17 +111,18 @@ impl Registry {
         queue
     }
 
-    /// Notes that `owner` does nothing until the wait of `ticket` is over. Answers `false`, and
-    /// notes nothing, if that closes a cycle of owners who wait for one another. It cannot unless
-    /// `blocks`: unless others may be waiting for something that `owner` holds or awaits.
+    /// Records that `owner` is suspended until the wait of `ticket` is over. Returns `false`, and
+    /// records nothing, if that closes a cycle of owners that wait for one another. It can close
+    /// one only if `blocks`: if others may be waiting for something that `owner` holds or awaits.
     ///
-    /// No mutex is held while a queue is looked at, since a queue can be busy. So this takes three
-    /// steps. First the wait is noted: of several owners who close a cycle at the same time, the last
-    /// one sees the waits of all the others. Then a walk follows who blocks whom. A cycle that it finds
-    /// may have been none, if an owner in it released one lock and then waited for another; so at last
-    /// the walk looks once more at who blocks whom in it, and then, in one step, whether all those
-    /// waits have been there throughout, and takes this one back. An owner that waits cannot release,
-    /// so then it was one; and of the owners who find the same cycle only the first is told.
+    /// No mutex is held while a queue is examined, since a queue can be busy. So this takes three
+    /// steps. First the wait is recorded. If several owners close a cycle at the same time, the
+    /// last one sees the waits of all the others. Then a walk follows each wait to the owners that
+    /// block it. A cycle that it finds may not be real, if an owner in it has released one lock and
+    /// then waited for another. So finally the walk examines the blockers in the cycle once more,
+    /// checks in one step that all its waits have been there throughout, and takes its own wait
+    /// back. A suspended owner cannot release, so the cycle was real. If several owners find the
+    /// same cycle, only the first is told.
     pub(crate) fn suspend(
         &self,
         owner: OwnerId,
@@ -133,10 +135,10 @@ impl Registry {
         if !blocks {
             return true;
         }
-        // Each wait with the owner whose wait it is, and the place of the wait that led to it.
+        // Each wait with its owner, and the index of the wait that led to it.
         let mut walk = vec![(owner, own, 0)];
         let mut seen = HashSet::new();
-        // Whoever blocks one waiter of a queue blocks those behind it too.
+        // What blocks one waiter of a queue also blocks the waiters behind it.
         let mut seen_to = HashMap::new();
         let mut next = 0;
         while let Some((_, (queue, ticket), _)) = walk.get(next).cloned() {
@@ -164,8 +166,7 @@ impl Registry {
         true
     }
 
-    /// Takes back the first wait of a walk, if it and those that lead from it to the one at `last` are
-    /// a cycle.
+    /// Takes back the first wait of a walk, if the waits from it to the one at `last` form a cycle.
     fn withdraw(&self, walk: &[(OwnerId, Suspended, usize)], last: usize) -> bool {
         let mut cycle = vec![last];
         while let Some(&at) = cycle.last().filter(|at| **at > 0) {

@@ -30,8 +30,8 @@
 //!   `soft` and `pid-file`, a file that exists is a held lock; to `link`, `symlink`, `mkdir` and
 //!   git, `NAME.lock` is. So do not use existence locks with other programs in a directory where an
 //!   untrusted guest may create files.
-//! - With [`Rights::EXCLUSIVE`], in the protocols `native` and `fcntl`, it keeps a program file in the
-//!   directory from being executed for as long as the handle is open, once it has held its lock
+//! - With [`Rights::EXCLUSIVE`], in the protocols `native` and `fcntl`, it keeps a program file in
+//!   the directory from being executed for as long as the handle is open, once it has held its lock
 //!   exclusively: the kernel executes no file that is open for writing.
 //! - With [`Rights::EXISTENCE`] it creates directory entries that name this process and its host to
 //!   anyone who can read the directory. If the guest may also write files there, it can forge the

@@ -44,15 +44,15 @@ impl SandboxBuilder {
         self
     }
 
-    /// The protocol of locks that the guest opens without naming one. By default
-    /// [`Protocol::Native`].
+    /// The protocol of locks that the guest opens without naming one. [`Protocol::Native`] by
+    /// default.
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.protocol = protocol;
         self
     }
 
-    /// The protocols that the guest may choose. The one of [`protocol`](Self::protocol) is always
-    /// among them, and by default all are, as far as the [`Rights`] go.
+    /// The protocols that the guest may choose, within its [`Rights`]. All by default. The one of
+    /// [`protocol`](Self::protocol) is always among them.
     pub fn protocols(mut self, protocols: impl IntoIterator<Item = Protocol>) -> Self {
         self.protocols = Some(protocols.into_iter().collect());
         self
@@ -64,13 +64,14 @@ impl SandboxBuilder {
         self
     }
 
-    /// The database of the host that keeps the guest's locks of [`Protocol::Sqlite`]. Without one
-    /// that protocol is unsupported.
+    /// The database of the host that keeps the guest's locks of [`Protocol::Sqlite`]. Unless one is
+    /// set, that protocol is unsupported.
     ///
     /// # Errors
     ///
-    /// [Permission denied](io::ErrorKind::PermissionDenied) if the database lies in a directory that
-    /// is granted to a guest of this engine, or below one; and those of looking for its directory.
+    /// [Permission denied](io::ErrorKind::PermissionDenied) if the database lies in a directory
+    /// that is granted to a guest of this engine, or below one; and those of resolving its
+    /// directory.
     pub fn database(mut self, host_path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = host_path.into();
         self.engine.keep_from_guests(&path)?;
@@ -78,11 +79,12 @@ impl SandboxBuilder {
         Ok(self)
     }
 
-    /// Grants the directory at `host_path` under the name `guest_path`. It is opened now, and
-    /// stays the same directory whatever becomes of its path. Of two grants of one name the later
-    /// one counts; a grant within another one does not narrow that. Do not grant a directory in which
-    /// this process has a SQLite database open, or other POSIX record locks of its own: the
-    /// [module](super#what-granting-a-directory-means) says why, and what else a guest can do in it.
+    /// Grants the directory at `host_path` under the name `guest_path`. The directory is opened
+    /// now, and stays the same whatever happens to its path. Of two grants with one name, the later
+    /// one counts; a grant within another one does not narrow that one. Do not grant a directory in
+    /// which this process has a SQLite database open, or other POSIX record locks of its own: see
+    /// the [module](super#what-granting-a-directory-means) for the reason, and for what else a
+    /// guest can do in it.
     ///
     /// # Errors
     ///
@@ -99,7 +101,7 @@ impl SandboxBuilder {
         Ok(self)
     }
 
-    /// The sandbox of one guest.
+    /// Builds the sandbox of one guest.
     pub fn build(self) -> Sandbox {
         let label = self.label.as_deref();
         Sandbox {

@@ -1,4 +1,4 @@
-//! Locks as a guest has them: open, awaited and held.
+//! The locks of a guest: open, awaited and held.
 
 use std::future::{self, Future};
 use std::mem;
@@ -14,14 +14,14 @@ use crate::engine::{Acquire, Guard, LockFile, Suspends};
 use crate::error::{Error, ErrorKind, Result};
 use crate::{Guarantee, Holder, LostReason, Mode, State};
 
-/// An open lock of a guest. Dropping it releases what it [keeps](Hold::keep).
+/// An open lock of a guest. Dropping it releases the holds that it [keeps](GuestGuard::keep).
 #[derive(Debug)]
 pub struct GuestLock {
     open: Arc<Open>,
     _handle: HandlePermit,
 }
 
-/// What outlives a lock for as long as somebody waits for it or holds it.
+/// The part of a lock that its waits and holds keep alive.
 #[derive(Debug)]
 struct Open {
     guest: Arc<Guest>,
@@ -89,19 +89,19 @@ impl GuestLock {
 
     /// The path, as the guest opened it.
     pub fn path(&self) -> &str {
-        // It came as a string.
+        // The guest passed it as a string.
         self.open.file.path().to_str().unwrap_or_default()
     }
 
-    /// Acquires the lock on the calling thread; see [`LockFile::acquire`]. The guest does
-    /// nothing meanwhile.
+    /// Acquires the lock on the calling thread; see [`LockFile::acquire`]. The guest is suspended
+    /// meanwhile.
     ///
     /// # Errors
     ///
-    /// As [`LockFile::acquire`]; [denied](Error::is_denied) for a mode that is not granted;
-    /// [limit exceeded](Error::is_limit_exceeded); [deadlock](Error::is_deadlock) where the wait
-    /// could not end before the guest goes on, or closes a circle of guests that wait for one
-    /// another; [canceled](Error::is_canceled) where the longest wait ends before the timeout.
+    /// As [`LockFile::acquire`]; [denied](Error::is_denied) for a mode that is not granted; [limit
+    /// exceeded](Error::is_limit_exceeded); [deadlock](Error::is_deadlock) if the wait could not
+    /// end before the guest resumes, or closes a cycle of guests that wait for one another;
+    /// [canceled](Error::is_canceled) if the longest wait ends before the timeout.
     pub fn acquire(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Result<GuestGuard> {
         let admission = Admission::new(&self.open, mode, timeout.into())?;
         let meanwhile = admission.suspended();
@@ -112,12 +112,13 @@ impl GuestLock {
         admission.settle(result)
     }
 
-    /// Acquires the lock in a task, while the guest does nothing.
+    /// Acquires the lock in a task, while the guest is suspended.
     ///
     /// # Errors
     ///
-    /// Here: [denied](Error::is_denied) and [limit exceeded](Error::is_limit_exceeded) where that
-    /// is known beforehand. From the future: as [`acquire`](Self::acquire).
+    /// The call fails with [denied](Error::is_denied) and [limit
+    /// exceeded](Error::is_limit_exceeded) if that is known beforehand. The future fails as
+    /// [`acquire`](Self::acquire).
     pub fn acquire_suspended(
         &self,
         mode: Mode,
@@ -128,11 +129,11 @@ impl GuestLock {
         Ok(self.start(mode, admission, meanwhile))
     }
 
-    /// Acquires the lock in a task, while the guest goes on: so it may wait for itself.
+    /// Acquires the lock in a task, while the guest keeps running: so it may wait for itself.
     ///
     /// # Errors
     ///
-    /// As [`acquire_suspended`](Self::acquire_suspended), but for the deadlock.
+    /// As [`acquire_suspended`](Self::acquire_suspended), except for the deadlock.
     pub fn acquire_async(
         &self,
         mode: Mode,
@@ -169,12 +170,12 @@ impl GuestLock {
         drop(usage);
         match entry {
             Some(entry) => entry.guard.release(),
-            // Says why not.
+            // Reports why not.
             None => self.open.file.release(),
         }
     }
 
-    /// Whether anybody holds the lock; see [`LockFile::is_locked`].
+    /// Whether the lock is held; see [`LockFile::is_locked`].
     ///
     /// # Errors
     ///
@@ -183,7 +184,7 @@ impl GuestLock {
         self.open.file.is_locked()
     }
 
-    /// One of those who hold the lock; see [`LockFile::holder`].
+    /// One of the holders of the lock; see [`LockFile::holder`].
     ///
     /// # Errors
     ///
@@ -192,14 +193,14 @@ impl GuestLock {
         self.open.file.holder()
     }
 
-    /// What the guest knows of its own hold.
+    /// The state of the guest's own hold.
     pub fn state(&self) -> State {
         self.open.file.state()
     }
 
-    /// For how long the guest still holds the lock, if there is an end to it.
+    /// For how long the guest still holds the lock, if its hold expires.
     pub fn valid_for(&self) -> Option<Duration> {
-        // One that the guest was not told of yet has its whole time.
+        // A hold that the guest has not been told of yet has its whole time.
         let longest = self.open.guest.limits.longest_hold?;
         if self.open.guest.is_forked() {
             return Some(Duration::ZERO);
@@ -217,13 +218,13 @@ impl GuestLock {
         )
     }
 
-    /// What the lock is worth.
+    /// The guarantees that this lock provides.
     pub fn guarantee(&self) -> Guarantee {
         self.open.file.guarantee()
     }
 
-    /// Tells when a hold of the guest on this file is lost. It counts as a handle until it is
-    /// dropped, and since what guests have for it cannot fail, it may go up to twice
+    /// Reports when a hold of the guest on this file is lost. It counts as a handle until it is
+    /// dropped. Since the guest's call for it cannot fail, these may go up to twice
     /// [`Limits::handles`].
     ///
     /// # Errors
@@ -246,8 +247,8 @@ impl GuestLock {
     }
 }
 
-/// Tells when a hold of a guest is lost. It does not keep the lock open: once the [`GuestLock`] is dropped
-/// and nothing that was acquired through it is held, there is nothing to lose.
+/// Reports when a hold of a guest is lost. It does not keep the lock open: once the [`GuestLock`]
+/// is dropped and no hold that was acquired through it is left, there is nothing to lose.
 #[derive(Debug)]
 pub struct Loss {
     open: Weak<Open>,
@@ -255,8 +256,8 @@ pub struct Loss {
 }
 
 impl Loss {
-    /// Returns when a hold of the guest on the file is lost, be that a hold of now or a later one;
-    /// see [`LockFile::lost`].
+    /// Completes when the guest loses a hold on the file, a present or a later one; see
+    /// [`LockFile::lost`].
     ///
     /// # Cancel safety
     ///
@@ -270,12 +271,12 @@ impl Loss {
     }
 }
 
-/// On what terms an acquire was admitted. It counts as a wait until it is dropped.
+/// The terms on which an acquire was admitted. It counts as a wait until it is dropped.
 #[derive(Debug)]
 struct Admission {
     open: Arc<Open>,
     timeout: Option<Duration>,
-    /// What it means where the time is up sooner than the guest asked for.
+    /// The error if the time is up sooner than the guest asked for.
     cut_short: Option<ErrorKind>,
     waits: bool,
 }
@@ -314,7 +315,7 @@ impl Admission {
         if admission.timeout != Some(Duration::ZERO) {
             admission.waits = usage.waiters < waiters;
             usage.waiters += usize::from(admission.waits);
-            // A lock that is free may be had all the same.
+            // A free lock may be acquired all the same.
             if !admission.waits {
                 admission.timeout = Some(Duration::ZERO);
                 admission.cut_short = Some(ErrorKind::LimitExceeded);
@@ -323,7 +324,7 @@ impl Admission {
         Ok(admission)
     }
 
-    /// What a guest does that stops until the acquire is over.
+    /// What waiting suspends if the guest stops until the acquire is over.
     fn suspended(&self) -> Suspends {
         let usage = self.open.guest.usage();
         let others = usage.waiters - usize::from(self.waits);
@@ -332,7 +333,7 @@ impl Admission {
         }
     }
 
-    /// Books what came of the acquire.
+    /// Accounts for the result of the acquire.
     fn settle(mut self, result: Result<Guard>) -> Result<GuestGuard> {
         self.open.refuse_forked()?;
         let guard = match (result, self.cut_short) {
@@ -344,7 +345,7 @@ impl Admission {
         let guest = &self.open.guest;
         let mut usage = guest.usage();
         usage.waiters -= usize::from(mem::take(&mut self.waits));
-        // Several acquires that began within the limit may have ended beyond it.
+        // Several acquires that began within the limit may end beyond it.
         if !guest.may_hold_another(&usage) {
             drop(usage);
             return Err(self.open.refuse(ErrorKind::LimitExceeded));
@@ -364,7 +365,7 @@ impl Admission {
     }
 }
 
-/// An acquire of a guest under way: the future of [`GuestLock::acquire_async`].
+/// An acquire of a guest in progress: the future of [`GuestLock::acquire_async`].
 ///
 /// # Cancel safety
 ///
@@ -385,7 +386,7 @@ impl Future for GuestAcquire {
         let admission = self
             .admission
             .take()
-            .expect("the future is not polled after its end");
+            .expect("the future is not polled after completion");
         Poll::Ready(admission.settle(result))
     }
 }
@@ -399,7 +400,7 @@ pub struct GuestGuard {
 }
 
 impl GuestGuard {
-    /// For how long it lasts from now on, if there is an end to it; zero where it is over.
+    /// For how long the hold lasts from now on, if it expires; zero if it is over.
     pub fn valid_for(&self) -> Option<Duration> {
         if self.open.guest.is_forked() {
             return Some(Duration::ZERO);
@@ -409,11 +410,11 @@ impl GuestGuard {
         entry.map_or(Some(Duration::ZERO), HeldGrant::valid_for)
     }
 
-    /// Releases the lock and says how it went. Dropping the hold does the same and keeps silent.
+    /// Releases the lock and reports errors. Dropping the guard releases it and ignores errors.
     ///
     /// # Errors
     ///
-    /// [Not locked](Error::is_not_locked) where it was released through the [`GuestLock`], otherwise
+    /// [Not locked](Error::is_not_locked) if it was released through the [`GuestLock`], otherwise
     /// as [`Guard::release`].
     pub fn release(self) -> Result<()> {
         self.open.refuse_forked()?;
@@ -424,9 +425,9 @@ impl GuestGuard {
             .release()
     }
 
-    /// Leaves it to the lock that it was acquired through: it is held until it is
-    /// [released](Lock::release) through that, or that is dropped. What was kept before and has
-    /// been lost since is forgotten.
+    /// Hands the hold to the lock that it was acquired through. It lasts until it is
+    /// [released](GuestLock::release) through that lock, or that lock is dropped. Holds that were
+    /// kept before and have been lost since are forgotten.
     pub fn keep(self) {
         if self.open.guest.is_forked() {
             return;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How much a guest may use at a time. What is given back no longer counts.
+/// How much a guest may use at a time. What the guest gives back no longer counts.
 ///
 /// | limit | default | what counts | what happens beyond it |
 /// |---|---|---|---|
@@ -48,9 +48,9 @@ impl Limits {
         Self::default()
     }
 
-    /// How many handles may be open: [locks](super::Lock), and what else an adapter
-    /// [counts](super::Lock::handle). The adapter for Wasmtime counts guards, pending acquires and
-    /// pollables.
+    /// How many handles may be open: [locks](super::GuestLock), and what else an adapter
+    /// [counts](super::GuestLock::handle). The adapter for Wasmtime counts guards, pending acquires
+    /// and pollables.
     pub fn handles(mut self, limit: usize) -> Self {
         self.handles = limit;
         self
@@ -68,8 +68,8 @@ impl Limits {
         self
     }
 
-    /// How many of the files that the guest created may be there. A file counts until it is
-    /// removed, whoever removes it.
+    /// How many of the files that the guest created may exist. A file counts until it is removed,
+    /// by any program.
     pub fn created(mut self, limit: usize) -> Self {
         self.created = limit;
         self
@@ -81,14 +81,14 @@ impl Limits {
         self
     }
 
-    /// How long an acquire may wait. If the guest's own timeout is longer or none, the acquire
-    /// fails with [`Error::is_canceled`](crate::Error::is_canceled) then.
+    /// How long an acquire may wait. If the guest's own timeout is longer or none, the acquire then
+    /// fails with [`Error::is_canceled`](crate::Error::is_canceled).
     pub fn longest_wait(mut self, limit: Option<Duration>) -> Self {
         self.longest_wait = limit;
         self
     }
 
-    /// How long a lock may be held. After that the guest has [lost](crate::State::Lost) it.
+    /// How long a lock may be held. After that, the guest has [lost](crate::State::Lost) it.
     pub fn longest_hold(mut self, limit: Option<Duration>) -> Self {
         self.longest_hold = limit;
         self

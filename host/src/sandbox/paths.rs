@@ -1,8 +1,8 @@
 //! The paths of guests: which granted directory one belongs to, and the rest of it beneath that.
 //!
-//! Nothing else in this crate reads a guest's string as a path. What comes out of here is a directory
-//! that the embedder granted and a relative path, which the operating system resolves beneath it
-//! (see `lock_path.rs`).
+//! No other module reads a guest's string as a path. The result is a directory that the embedder
+//! granted and a relative path, which the operating system resolves beneath it (see
+//! `lock_path.rs`).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ impl Grant {
         let absolute = name.starts_with('/');
         let name: Vec<String> = components(name).map(str::to_owned).collect();
         if name.iter().any(|part| part == "..") {
-            let why = "the name of a granted directory has `..` in it";
+            let why = "the name of a granted directory contains `..`";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         Ok(Self {
@@ -73,7 +73,8 @@ pub(super) fn resolve<'a>(
         .max_by_key(|grant| (grant.name.len(), grant.absolute == absolute))
         .ok_or_else(|| refuse(ErrorKind::Denied))?;
     let rest: PathBuf = parts[grant.name.len()..].iter().collect();
-    // A directory, whatever exists there: the grant itself, or what only a directory can end in.
+    // A directory, whatever exists there: the grant itself, or a path that can only be a
+    // directory's.
     let end = path.rsplit('/').next().unwrap_or_default();
     if rest.as_os_str().is_empty() || matches!(end, "" | "." | "..") {
         return Err(refuse(ErrorKind::InvalidPath));
@@ -81,7 +82,7 @@ pub(super) fn resolve<'a>(
     Ok((grant, rest))
 }
 
-/// The components of a path, without those that mean nothing.
+/// The components of a path, without those that have no effect.
 fn components(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter(|part| !matches!(*part, "" | "."))
 }

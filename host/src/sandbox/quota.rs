@@ -1,4 +1,4 @@
-//! What a guest uses at the moment, and what it is admitted to beyond that.
+//! What a guest uses at the moment, and what it may still use.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ pub(super) struct Usage {
     pub(super) waiters: usize,
     /// Every lock that is open or awaited.
     pub(super) locks: Vec<(u64, LockFile)>,
-    /// Every hold that was not released, those that were lost included.
+    /// Every unreleased hold, including lost ones.
     pub(super) holds: Vec<HeldGrant>,
 }
 
@@ -70,7 +70,7 @@ impl Usage {
         self.next
     }
 
-    /// The place of a hold; they are ordered by number.
+    /// The index of a hold; holds are ordered by number.
     pub(super) fn index(&self, hold: u64) -> Option<usize> {
         self.holds
             .binary_search_by_key(&hold, |entry| entry.id)
@@ -102,8 +102,8 @@ impl Guest {
         }
     }
 
-    /// Not in a forked child (see [`is_forked`](Self::is_forked)). Nothing is called under the mutex
-    /// that can block.
+    /// Do not call this in a forked child (see [`is_forked`](Self::is_forked)), nor anything that
+    /// can block under the mutex.
     pub(super) fn usage(&self) -> MutexGuard<'_, Usage> {
         self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -114,7 +114,7 @@ impl Guest {
         self.engine.is_forked()
     }
 
-    /// Holds that were lost count no more.
+    /// Lost holds do not count.
     pub(super) fn may_hold_another(&self, usage: &Usage) -> bool {
         let limit = self.limits.held;
         let held = || {
@@ -141,24 +141,25 @@ impl Guest {
             .ok_or_else(|| Error::new(ErrorKind::LimitExceeded, path))
     }
 
-    /// A handle for what has no way to fail, such as a pollable: those may go up to twice the limit.
+    /// A handle for something whose creation cannot fail, such as a pollable: these may go up to
+    /// twice the limit.
     pub(super) fn extra_handle(self: &Arc<Self>) -> Result<HandlePermit> {
         self.count_handle(self.limits.handles.saturating_mul(2))
             .ok_or_else(|| Error::new(ErrorKind::LimitExceeded, Path::new("")))
     }
 }
 
-/// A handle of a guest, as far as it counts: until it is dropped.
+/// A counted handle of a guest. It counts until it is dropped.
 #[derive(Debug)]
 pub struct HandlePermit(Arc<Guest>);
 
 impl HandlePermit {
-    /// Another one, for what has no way to fail, such as a pollable. Those count as well, and may go
-    /// up to twice [`Limits::handles`].
+    /// Another handle, for something whose creation cannot fail, such as a pollable. These count
+    /// too, and may go up to twice [`Limits::handles`].
     ///
     /// # Errors
     ///
-    /// [Limit exceeded](Error::is_limit_exceeded), of which the guest cannot be told but by a trap.
+    /// [Limit exceeded](Error::is_limit_exceeded), which can reach the guest only as a trap.
     pub fn extra(&self) -> Result<Self> {
         self.0.extra_handle()
     }
@@ -172,7 +173,7 @@ impl Drop for HandlePermit {
     }
 }
 
-/// The files that a guest created, as far as they are still there.
+/// The files that a guest created and that still exist.
 #[derive(Debug)]
 pub(super) struct CreatedFiles {
     limit: usize,
@@ -190,7 +191,7 @@ impl CreatedFile {
         std::ptr::eq(self.dir.as_ptr(), Arc::as_ptr(dir)) && self.path == path
     }
 
-    /// Whether something has its name, or cannot be looked at.
+    /// Whether its name is taken, or cannot be looked up.
     fn is_there(&self) -> bool {
         let found = self
             .dir
@@ -207,7 +208,7 @@ impl CreatedFiles {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a file if there is room. One that was created before and is created anew counts once.
+    /// Adds a file if there is room. A file that is created again counts once.
     fn add(&self, dir: &Arc<Dir>, path: &Path) -> bool {
         let mut files = self.files();
         if files.iter().any(|file| file.is(dir, path)) {
@@ -229,7 +230,7 @@ impl Quota for CreatedFiles {
         if self.add(dir, path) {
             return Ok(());
         }
-        // Some may have been removed. It is looked for without the mutex.
+        // Some may have been removed. The check does not hold the mutex.
         let mut gone = self.files().clone();
         gone.retain(|file| !file.is_there());
         let is_gone = |file: &CreatedFile| {

@@ -24,7 +24,7 @@ use crate::{Mode, OnRelease, Protocol};
 pub struct Rights(u8);
 
 impl Rights {
-    /// Nothing.
+    /// No rights.
     pub const NONE: Self = Self(0);
     /// To create lock files that are missing, empty, as many at a time as
     /// [`Limits::created`](super::Limits::created) says.
@@ -38,10 +38,11 @@ impl Rights {
     /// locks, from other processes.
     pub const BREAK: Self = Self(8);
     /// To have a lock file removed on release ([`OnRelease::Remove`]). Only an empty regular file
-    /// with one name is removed, and only while the guest excludes everybody else.
+    /// with one name is removed, and only while the guest excludes all other holders.
     pub const REMOVE: Self = Self(16);
     /// To use [existence locks](Protocol::is_existence_lock). Such a guest creates and removes
-    /// directory entries, and takes locks over from holders that are proven dead. It also needs [`CREATE`](Self::CREATE) and [`EXCLUSIVE`](Self::EXCLUSIVE).
+    /// directory entries, and takes locks over from holders that are proven dead. It also needs
+    /// [`CREATE`](Self::CREATE) and [`EXCLUSIVE`](Self::EXCLUSIVE).
     pub const EXISTENCE: Self = Self(32);
 
     /// To share the locks of files that exist: for a directory whose files the guest may read.
@@ -51,7 +52,7 @@ impl Rights {
     pub const LOCKS: Self = Self(Self::CREATE.0 | Self::EXCLUSIVE.0 | Self::SHARED.0);
     /// Everything but breaking locks: for a directory whose files the guest may write anyway.
     pub const READ_WRITE: Self = Self(Self::LOCKS.0 | Self::REMOVE.0 | Self::EXISTENCE.0);
-    /// Everything.
+    /// All rights.
     pub const ALL: Self = Self(Self::READ_WRITE.0 | Self::BREAK.0);
 
     /// Whether all of `rights` are among these.

@@ -41,9 +41,9 @@ impl Identity {
     }
 }
 
-/// A second open file description of an open file, whatever became of its name. Locks of the two
-/// exclude each other. Fails where `/proc` is not there, or where the file may not be opened any
-/// more by whom this process has become.
+/// A second open file description of an open file, even if its name is gone. Locks of the two
+/// exclude each other. Fails if `/proc` is missing, or if this process may no longer open the file
+/// with its current user.
 pub(crate) fn reopen(file: &File, writable: bool) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -52,15 +52,15 @@ pub(crate) fn reopen(file: &File, writable: bool) -> io::Result<File> {
         .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-/// Waits for the open-file-description lock, which a signal ends with
-/// [`io::ErrorKind::Interrupted`].
+/// Waits for the open-file-description lock. Fails with [`io::ErrorKind::Interrupted`] if a signal
+/// interrupts the wait.
 pub(crate) fn wait(file: &File, mode: Mode, _: &TimedWait) -> io::Result<()> {
     record_lock(file, libc::F_OFD_SETLKW, &mut whole_file(Some(mode)))
 }
 
-/// `SIGSTKFLT`, which the kernel never sends, and then those from `SIGRTMIN + 8` on. The C library
-/// reserves those below `SIGRTMIN`, and Go runs on `SIGURG`. The first choice is none of the
-/// real-time signals because those fail to be sent when the user has too many pending.
+/// `SIGSTKFLT`, which the kernel never sends, and then the signals from `SIGRTMIN + 8` on. The C
+/// library reserves those below `SIGRTMIN`, and Go uses `SIGURG`. The first choice is not a
+/// real-time signal, because sending one fails while the user has too many pending.
 pub(super) fn spare_signals() -> impl Iterator<Item = libc::c_int> {
     std::iter::once(libc::SIGSTKFLT).chain(libc::SIGRTMIN() + 8..=libc::SIGRTMAX())
 }
@@ -69,22 +69,21 @@ pub(super) fn spare_signals() -> impl Iterator<Item = libc::c_int> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Thread(libc::pid_t);
 
-/// What calls one wait back.
+/// Interrupts one wait.
 #[derive(Debug)]
 pub(crate) struct Interrupter {
     signal: Signal,
 }
 
 impl Interrupter {
-    /// Does what can fail for want of resources before a wait begins, so that
-    /// [`interrupt`](Self::ring) cannot.
+    /// Acquires all resources before a wait begins, so that [`interrupt`](Self::interrupt) cannot
+    /// fail for lack of them.
     pub(crate) fn new(signal: Signal, _: &Arc<Timer>) -> io::Result<Self> {
         decoy()?;
         Ok(Self { signal })
     }
 
-    /// Makes the calling thread one that is reached until the deadline, and signalled from then
-    /// on.
+    /// Lets interruptions reach the calling thread, and signals it from the deadline on.
     pub(crate) fn timed_wait(&self, deadline: Deadline) -> io::Result<TimedWait> {
         let unblocked = self.signal.unblock()?;
         let thread = Thread(rustix::thread::gettid().as_raw_nonzero().get());
@@ -99,14 +98,13 @@ impl Interrupter {
         })
     }
 
-    /// Ends the wait of `thread` for a lock on `file`, whether it is about to wait or waits
+    /// Interrupts the wait of `thread` for a lock on `file`, whether it is about to wait or waits
     /// already.
     ///
-    /// A signal alone gets lost where it arrives before the system call begins. So the descriptor
-    /// is pointed at a private file first, on which every lock is free: a thread that has yet to
-    /// enter the call comes back at once, and one that is inside is woken by the signal. Either
-    /// way nobody can tell from the result what was locked, and it takes another descriptor to
-    /// unlock it.
+    /// A signal alone gets lost if it arrives before the system call begins. So the descriptor is
+    /// pointed at a private file first, on which every lock is free. A thread that has yet to enter
+    /// the call then returns at once, and the signal wakes one that is inside. Either way the
+    /// result does not tell which file was locked, and unlocking takes another descriptor.
     ///
     /// The caller guarantees that `thread` does not end, and that `file` stays open, during the
     /// call.
@@ -119,12 +117,12 @@ impl Interrupter {
         if sent == -1 {
             return Err(io::Error::last_os_error());
         }
-        // Without it the signal alone may have done, or may be lost.
+        // If this fails, the signal may have been enough, or may be lost.
         detached.map(|()| Interruption { kept })
     }
 }
 
-/// A call that was made, until the thread has come back.
+/// An interruption, until the thread has returned.
 #[derive(Debug)]
 pub(crate) struct Interruption {
     /// The description on which the thread waited.
@@ -132,7 +130,7 @@ pub(crate) struct Interruption {
 }
 
 impl Interruption {
-    /// What the thread may have locked, if it is not the file on which it waited.
+    /// What the thread may have locked, if not the file on which it waited.
     pub(crate) fn held(self) -> Option<File> {
         self.kept
     }
@@ -151,16 +149,16 @@ impl TimedWait {
         self.thread
     }
 
-    /// Runs a system call that knows nothing of deadlines, so that it ends when one passes.
+    /// Runs a system call without a timeout of its own, and interrupts it at the deadline.
     pub(crate) fn untimed<R>(&self, call: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
         call()
     }
 }
 
-/// Interrupts the system calls of one thread from a point in time on, until it is dropped.
+/// Interrupts the system calls of one thread from a given time on, until it is dropped.
 ///
-/// It fires again every millisecond, because a single signal gets lost where it arrives just
-/// before the system call begins.
+/// It fires every millisecond, because a single signal gets lost if it arrives just before the
+/// system call begins.
 struct ThreadTimer(libc::timer_t);
 
 impl ThreadTimer {
@@ -202,8 +200,8 @@ impl Drop for ThreadTimer {
     }
 }
 
-/// Points the descriptor of `file` at a private file, and so gives up the open file description
-/// behind it, with all its locks if this was the last descriptor of it.
+/// Points the descriptor of `file` at a private file, which closes the open file description behind
+/// it and, if this was its last descriptor, frees its locks.
 pub(crate) fn detach(file: &File) -> io::Result<()> {
     let decoy = decoy()?;
     // SAFETY: the number stays open and stays owned by `file` throughout; what it refers to
@@ -221,14 +219,14 @@ fn decoy() -> io::Result<&'static File> {
     Ok(DECOY.get_or_init(|| file))
 }
 
-/// Where an open directory is.
+/// The path of an open directory.
 #[cfg(any(feature = "sandbox", feature = "sqlite"))]
 pub(crate) fn path_of(dir: &File) -> io::Result<std::path::PathBuf> {
     fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd()))
 }
 
-/// Whether a link leads to nothing, beneath its directory. One that leads out of that is nobody's
-/// lock, and who may not look there shall not learn whether there is something.
+/// Whether a link dangles beneath its directory. A link that leads out of the directory is not a
+/// lock, and a guest that may not look there must not learn whether something exists.
 pub(crate) fn leads_nowhere(dir: &File, link: &OsStr) -> bool {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let beneath = ResolveFlags::BENEATH;
@@ -236,34 +234,34 @@ pub(crate) fn leads_nowhere(dir: &File, link: &OsStr) -> bool {
     matches!(found, Err(Errno::NOENT | Errno::LOOP))
 }
 
-/// Keeps what has a name in a directory from being gone for good, whatever becomes of the name.
+/// Keeps the inode of an entry alive, whatever happens to the entry.
 pub(crate) fn pin(dir: &File, name: &OsStr) -> io::Result<Option<File>> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(Some(openat(dir, name, flags, Permissions::empty())?.into()))
 }
 
-/// A file in a directory that has no name yet, and is gone if it never gets one.
+/// A file in a directory without a name, which disappears unless it gets one.
 pub(crate) fn nameless_file(dir: &File, permissions: Permissions) -> io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     Ok(openat(dir, ".", flags, permissions)?.into())
 }
 
-/// Gives it a name that nothing has.
+/// Gives it a free name.
 pub(crate) fn give_name(file: &File, dir: &File, name: &OsStr) -> io::Result<()> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     Ok(linkat(CWD, path, dir, name, AtFlags::SYMLINK_FOLLOW)?)
 }
 
-/// The namespace in which the first process of the system is.
+/// The PID namespace of the system's first process.
 pub(crate) const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
 
-/// The namespace in which the number of this process counts.
+/// The PID namespace of this process.
 pub(crate) fn pid_namespace() -> u64 {
     let namespace = fs::metadata("/proc/self/ns/pid");
     namespace.map_or(INITIAL_PID_NAMESPACE, |namespace| namespace.ino())
 }
 
-/// The identifier of this boot; 0 where the system does not tell.
+/// The identifier of this boot; 0 if the system does not tell.
 pub(crate) fn boot_id() -> u128 {
     static BOOT: OnceLock<u128> = OnceLock::new();
     *BOOT.get_or_init(|| {
@@ -272,7 +270,7 @@ pub(crate) fn boot_id() -> u128 {
     })
 }
 
-/// When a process started, in clock ticks since the boot; none if it is gone, or where the clock of
+/// When a process started, in clock ticks since the boot. `None` if it is gone, or if the clock of
 /// this process is not the system's.
 pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
     const INITIAL_TIME_NAMESPACE: u64 = 0xefff_fffa;
@@ -283,7 +281,7 @@ pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
     stat_fields(pid)?.get(19)?.parse().ok()
 }
 
-/// Whether a process has ended, and only its parent has not been told.
+/// Whether a process has ended and has not been reaped.
 pub(crate) fn is_zombie(pid: u32) -> bool {
     let Some(fields) = stat_fields(pid) else {
         return false;
@@ -293,7 +291,7 @@ pub(crate) fn is_zombie(pid: u32) -> bool {
     matches!(fields[0].as_str(), "Z" | "X") && threads.is_some_and(|threads: u32| threads <= 1)
 }
 
-/// What `/proc/<pid>/stat` says after the name of the program, which can be anything.
+/// The fields of `/proc/<pid>/stat` after the name of the program, which can be anything.
 fn stat_fields(pid: u32) -> Option<Vec<String>> {
     if !numbers_are_ours() {
         return None;
@@ -305,8 +303,8 @@ fn stat_fields(pid: u32) -> Option<Vec<String>> {
     (!fields.is_empty()).then_some(fields)
 }
 
-/// Whether the processes in `/proc` have the numbers there that they have for this one. In a new
-/// namespace they have not until it is mounted anew.
+/// Whether `/proc` shows the process numbers of this process's namespace. A new namespace needs a
+/// mount of its own for that.
 fn numbers_are_ours() -> bool {
     let me = std::process::id().to_string();
     fs::read_link("/proc/self").is_ok_and(|number| number.as_os_str() == me.as_str())
@@ -340,7 +338,7 @@ pub(crate) fn has_inner_pid(pid: u32) -> bool {
             return true;
         }
     }
-    // Where the first process is hidden, so may be others.
+    // If the first process is hidden, others may be too.
     !seen
 }
 
@@ -351,21 +349,25 @@ mod tests {
 
     use super::*;
 
-    /// It arrives when the thread has made itself known and has yet to enter the system call, and
-    /// a signal alone would be lost.
+    /// The interruption arrives after the thread has announced itself and before it enters the
+    /// system call, when a signal alone would be lost.
     #[test]
     fn a_call_that_comes_before_the_wait_is_not_lost() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory can be created");
         let open = || {
             let mut options = File::options();
             options.read(true).write(true).create(true).truncate(false);
-            Arc::new(options.open(dir.path().join("lock")).expect("a file"))
+            Arc::new(
+                options
+                    .open(dir.path().join("lock"))
+                    .expect("the file can be opened"),
+            )
         };
         let (held, waits) = (open(), open());
-        assert!(try_lock(&held, Mode::Exclusive).expect("a lock"));
-        let signal = Signal::any().expect("a signal");
+        assert!(try_lock(&held, Mode::Exclusive).expect("the lock can be tried"));
+        let signal = Signal::any().expect("a signal is free");
         let clock = Arc::new(Timer::new(|| ()));
-        let interrupter = Interrupter::new(signal, &clock).expect("a bell");
+        let interrupter = Interrupter::new(signal, &clock).expect("an interrupter can be created");
         let (known, thread) = mpsc::channel();
         let (rung, go) = mpsc::channel();
         let (ended, end) = mpsc::channel();
@@ -377,20 +379,22 @@ mod tests {
                     .map(|timed_wait| (interrupter, timed_wait))
             };
             thread::spawn(move || {
-                let (interrupter, timed_wait) = timed_wait().expect("ready to wait");
+                let (interrupter, timed_wait) = timed_wait().expect("the thread can wait");
                 known
                     .send((interrupter, timed_wait.thread()))
-                    .expect("somebody");
-                go.recv().expect("a call");
+                    .expect("the other thread listens");
+                go.recv().expect("the interruption is announced");
                 let _ = wait(&waits, Mode::Exclusive, &timed_wait);
-                ended.send(()).expect("somebody");
+                ended.send(()).expect("the other thread listens");
             })
         };
-        let (interrupter, thread) = thread.recv().expect("a thread");
-        let _recall = interrupter.interrupt(thread, &waits).expect("a call");
-        rung.send(()).expect("somebody");
+        let (interrupter, thread) = thread.recv().expect("the waiter announces its thread");
+        let _recall = interrupter
+            .interrupt(thread, &waits)
+            .expect("the interruption works");
+        rung.send(()).expect("the other thread listens");
         let ended = end.recv_timeout(Duration::from_secs(10));
-        assert!(ended.is_ok(), "the call was lost");
-        waiter.join().expect("its end");
+        assert!(ended.is_ok(), "the interruption was lost");
+        waiter.join().expect("the waiter does not panic");
     }
 }

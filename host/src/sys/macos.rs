@@ -1,7 +1,7 @@
 //! macOS: record locks of the open file description with a timeout, signals aimed at a thread.
 //!
-//! `flock`, POSIX and open-file-description locks of a file are in one list and exclude each
-//! other. All sorts of waits end with a signal.
+//! `flock`, POSIX and open-file-description locks of a file are in one list and exclude each other.
+//! A signal interrupts every kind of wait.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -62,9 +62,9 @@ const F_OFD_SETLKWTIMEOUT: libc::c_int = 93;
 /// Waits for the open-file-description lock. Fails with [`io::ErrorKind::Interrupted`] when a
 /// signal ends the wait, and when the deadline may have passed.
 ///
-/// The kernel begins its timeout anew when it loses a race for the lock, so a call can take
-/// longer, by one timeout for each. A caller who calls again with the deadline that is left does
-/// not add to that.
+/// The kernel restarts its timeout when the thread loses a race for the lock, so a call can take
+/// longer, by one timeout for each race. Calling again with the remaining time does not add to
+/// that.
 pub(crate) fn wait(file: &File, mode: Mode, timed_wait: &TimedWait) -> io::Result<()> {
     let lock = whole_file(Some(mode));
     let Some(at) = timed_wait.deadline.instant() else {
@@ -73,7 +73,7 @@ pub(crate) fn wait(file: &File, mode: Mode, timed_wait: &TimedWait) -> io::Resul
     let left = at.saturating_duration_since(Instant::now());
     let mut timed = TimedLock {
         lock,
-        // All zeroes would be no timeout.
+        // All zeroes would mean no timeout.
         timeout: timespec(left.max(Duration::from_nanos(1))),
     };
     // SAFETY: the descriptor is open, and `timed` is what the command takes, valid for reads and
@@ -94,9 +94,9 @@ pub(crate) fn wait(file: &File, mode: Mode, timed_wait: &TimedWait) -> io::Resul
     }
 }
 
-/// `SIGEMT`, for which no processor of a Mac has a use, and then `SIGINFO`, which says nothing to
-/// a program that does not handle it. Go runs on `SIGURG`, and `SIGUSR1` and `SIGUSR2` are the
-/// program's; there are no real-time signals.
+/// `SIGEMT`, which no processor of a Mac raises, and then `SIGINFO`, which has no effect on a
+/// program that does not handle it. Go uses `SIGURG`, `SIGUSR1` and `SIGUSR2` belong to the
+/// program, and there are no real-time signals.
 pub(super) fn spare_signals() -> impl Iterator<Item = libc::c_int> {
     [libc::SIGEMT, libc::SIGINFO].into_iter()
 }
@@ -108,22 +108,23 @@ pub(crate) struct Thread(libc::pthread_t, Signal);
 impl Thread {
     /// Sends the signal. The caller guarantees that the thread has not ended.
     fn signal(self) -> io::Result<()> {
-        // SAFETY: the thread exists, says the caller; the handler of the signal does nothing.
+        // SAFETY: the caller guarantees that the thread exists; the handler of the signal does
+        // nothing.
         check_number(unsafe { libc::pthread_kill(self.0, self.1.0) })
     }
 }
 
-/// What calls one wait back.
+/// Interrupts one wait.
 #[derive(Debug)]
 pub(crate) struct Interrupter {
     signal: Signal,
     timer: Arc<Timer>,
-    /// Keeps the thread of the clock, so that none needs to be started to [`interrupt`](Self::ring).
+    /// Keeps the timer thread alive, so that [`interrupt`](Self::interrupt) need not start one.
     _ready: deadline::TimerEntry,
 }
 
 impl Interrupter {
-    /// Does what can fail for want of resources before a wait begins.
+    /// Acquires all resources before a wait begins.
     pub(crate) fn new(signal: Signal, timer: &Arc<Timer>) -> io::Result<Self> {
         const AGES: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
         let ready = timer.wake_at(Instant::now() + AGES, Waker::noop().clone())?;
@@ -134,7 +135,7 @@ impl Interrupter {
         })
     }
 
-    /// Makes the calling thread one that is reached.
+    /// Lets interruptions reach the calling thread.
     pub(crate) fn timed_wait(&self, deadline: Deadline) -> io::Result<TimedWait> {
         let unblocked = self.signal.unblock()?;
         // SAFETY: has no preconditions.
@@ -147,14 +148,14 @@ impl Interrupter {
         })
     }
 
-    /// Ends the wait of `thread` for a lock on `file`, whether it is about to wait or waits
+    /// Interrupts the wait of `thread` for a lock on `file`, whether it is about to wait or waits
     /// already.
     ///
-    /// A signal gets lost where it arrives before the system call begins, so it is sent until the
-    /// thread has come back. To point the descriptor elsewhere first, as on Linux, would block:
-    /// here `dup2` and `close` wait until nobody uses the descriptor any more.
+    /// A signal gets lost if it arrives before the system call begins, so it is sent until the
+    /// thread has returned. Pointing the descriptor elsewhere first, as on Linux, would block: on
+    /// macOS, `dup2` and `close` wait until no thread uses the descriptor.
     ///
-    /// The caller guarantees that `thread` does not end before the answer is dropped.
+    /// The caller guarantees that `thread` does not end before the result is dropped.
     pub(crate) fn interrupt(&self, thread: Thread, _: &File) -> io::Result<Interruption> {
         thread.signal()?;
         let again = TimerEntry::set(&self.timer, thread, Instant::now() + AGAIN)?;
@@ -162,14 +163,14 @@ impl Interrupter {
     }
 }
 
-/// A call that was made, until the thread has come back.
+/// An interruption, until the thread has returned.
 #[derive(Debug)]
 pub(crate) struct Interruption {
     _again: TimerEntry,
 }
 
 impl Interruption {
-    /// What the thread may have locked, if it is not the file on which it waited.
+    /// What the thread may have locked, if not the file on which it waited.
     pub(crate) fn held(self) -> Option<File> {
         None
     }
@@ -188,7 +189,7 @@ impl TimedWait {
         self.thread
     }
 
-    /// Runs a system call that knows nothing of deadlines, so that it ends when one passes.
+    /// Runs a system call without a timeout of its own, and interrupts it at the deadline.
     pub(crate) fn untimed<R>(&self, call: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
         let _alarm = self
             .deadline
@@ -199,14 +200,14 @@ impl TimedWait {
     }
 }
 
-/// How soon a signal is sent once more that may have come too early.
+/// How soon a signal that may have come too early is sent again.
 const AGAIN: Duration = Duration::from_millis(1);
 
-/// Interrupts the system calls of one thread from a point in time on, until it is dropped. There
-/// are no timers that are aimed at a thread, so the clock of the engine does it.
+/// Interrupts the system calls of one thread from a given time on, until it is dropped. The system
+/// has no timers aimed at a thread, so the engine's timer does it.
 ///
-/// It fires again and again, because a single signal gets lost where it arrives just before the
-/// system call begins.
+/// It fires repeatedly, because a single signal gets lost if it arrives just before the system call
+/// begins.
 #[derive(Debug)]
 struct TimerEntry(Arc<Ringer>);
 
@@ -214,7 +215,7 @@ struct TimerEntry(Arc<Ringer>);
 struct Ringer {
     timer: Arc<Timer>,
     thread: Thread,
-    /// None once it is called off. Held while the signal is sent.
+    /// `None` once canceled. Locked while the signal is sent.
     next: Mutex<Option<deadline::TimerEntry>>,
 }
 
@@ -251,9 +252,8 @@ impl Drop for TimerEntry {
     }
 }
 
-/// Points the descriptor of `file`, on which nobody waits, at an empty pipe, and so
-/// gives up the open file description behind it, with all its locks if this was the last
-/// descriptor of it.
+/// Points the descriptor of `file`, on which no thread waits, at an empty pipe, which closes the
+/// open file description behind it and, if this was its last descriptor, frees its locks.
 pub(crate) fn detach(file: &File) -> io::Result<()> {
     let (reader, _) = std::io::pipe()?;
     let decoy = OwnedFd::from(reader);
@@ -261,12 +261,12 @@ pub(crate) fn detach(file: &File) -> io::Result<()> {
     // changes atomically. Other threads may use it at the same time, and see one file or the other.
     check(unsafe { libc::dup2(decoy.as_raw_fd(), file.as_raw_fd()) })?;
     // There is no `dup3`: a program that is started between the two calls inherits the pipe, which
-    // nobody uses, and no lock.
+    // is unused, and no lock.
     rustix::io::fcntl_setfd(file, rustix::io::FdFlags::CLOEXEC)?;
     Ok(())
 }
 
-/// Whether a link leads to nothing.
+/// Whether a link dangles.
 pub(crate) fn leads_nowhere(dir: &File, link: &OsStr) -> bool {
     use rustix::fs::{AtFlags, statat};
     use rustix::io::Errno;
@@ -274,13 +274,13 @@ pub(crate) fn leads_nowhere(dir: &File, link: &OsStr) -> bool {
     matches!(found, Err(Errno::NOENT | Errno::LOOP))
 }
 
-/// There is no descriptor that keeps the number of whatever has a name; numbers are not used
-/// again soon here.
+/// macOS has no descriptor that keeps the inode number of any kind of entry, but does not reuse
+/// numbers soon.
 pub(crate) fn pin(_: &File, _: &OsStr) -> io::Result<Option<File>> {
     Ok(None)
 }
 
-/// Files have names from the start here.
+/// On macOS, files have names from the start.
 pub(crate) fn nameless_file(_: &File, _: rustix::fs::Mode) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }
@@ -290,15 +290,15 @@ pub(crate) fn give_name(_: &File, _: &File, _: &OsStr) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// There are no namespaces here; this stands for the one there is.
+/// macOS has no namespaces; this stands for the only one.
 pub(crate) const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
 
-/// The namespace in which the number of this process counts.
+/// The PID namespace of this process.
 pub(crate) fn pid_namespace() -> u64 {
     INITIAL_PID_NAMESPACE
 }
 
-/// Not asked for, so that a holder is proven dead only by its number being nobody's.
+/// Not queried. So a holder is proven dead only if no process has its number.
 pub(crate) fn boot_id() -> u128 {
     0
 }
@@ -308,17 +308,17 @@ pub(crate) fn start_ticks(_: u32) -> Option<u64> {
     None
 }
 
-/// Not known here, so it counts as alive.
+/// Not known on macOS, so the process counts as alive.
 pub(crate) fn is_zombie(_: u32) -> bool {
     false
 }
 
-/// There are no namespaces here.
+/// macOS has no namespaces.
 pub(crate) fn has_inner_pid(_: u32) -> bool {
     false
 }
 
-/// Where an open directory is.
+/// The path of an open directory.
 #[cfg(any(feature = "sandbox", feature = "sqlite"))]
 pub(crate) fn path_of(dir: &File) -> io::Result<std::path::PathBuf> {
     use std::os::unix::ffi::OsStrExt;

@@ -25,11 +25,11 @@ use crate::Mode;
 /// Never wait: a FIFO or a terminal must not block the caller.
 pub(crate) const OPEN_FLAGS: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
 
-/// Fail with `ELOOP` where the path is that of a symbolic link.
+/// Fail with `ELOOP` if the path is a symbolic link.
 pub(crate) const NO_LINK: i32 = libc::O_NOFOLLOW;
 
-/// What makes two open files one: device and inode. Good for as long as one of them is open,
-/// since only then the number is not given to another file.
+/// Identifies a file by device and inode. Valid for as long as the file is open, since its inode
+/// number is not reused until then.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Identity {
     pub(super) device: u64,
@@ -37,13 +37,13 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// That of what has these numbers.
+    /// The identity of the file with these numbers.
     #[cfg(feature = "sandbox")]
     pub(crate) fn new(device: u64, inode: u64) -> Self {
         Self { device, inode }
     }
 
-    /// That of an open file, whose metadata these are.
+    /// The identity of an open file, given its metadata.
     pub(crate) fn of(_: &File, metadata: &Metadata) -> io::Result<Self> {
         Ok(Self {
             device: metadata.dev(),
@@ -51,7 +51,8 @@ impl Identity {
         })
     }
 
-    /// That of what a path leads to, or of the last link on the way; none if there is nothing.
+    /// The identity of what a path leads to, or of the last link on the way; `None` if nothing is
+    /// there.
     pub(crate) fn at(path: &Path, follow: bool) -> io::Result<Option<Self>> {
         let flags = if follow {
             AtFlags::empty()
@@ -68,7 +69,7 @@ impl Identity {
 
 impl Identity {
     fn of_stat(stat: &Stat) -> Self {
-        // Of other width and sign on the one system than on the other.
+        // The width and sign differ between the systems.
         #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "see above")]
         Self {
             device: stat.st_dev as u64,
@@ -92,8 +93,8 @@ pub(crate) fn remove(path: &Path, identity: Identity) -> io::Result<()> {
 }
 
 /// Removes a name from a directory if it is the only one of `identity`, and that is an empty
-/// regular file. There is no call that looks and removes in one step: whoever may rename files there
-/// can put another one in its place between the two.
+/// regular file. No system call checks and removes in one step, so a program that may rename files
+/// there can put another one in its place in between.
 #[cfg(feature = "sandbox")]
 pub(crate) fn remove_empty(dir: &File, name: &OsStr, identity: Identity) -> io::Result<()> {
     let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -108,8 +109,8 @@ pub(crate) fn remove_empty(dir: &File, name: &OsStr, identity: Identity) -> io::
     Ok(())
 }
 
-/// Opens a directory, to lock it or to work with the names in it; only for the latter if it may not
-/// be read.
+/// Opens a directory to lock it and to work with its entries; if it may not be read, only for the
+/// latter.
 pub(crate) fn open_dir(path: &Path) -> io::Result<File> {
     use rustix::fs::{Mode, OFlags, open};
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -120,8 +121,8 @@ pub(crate) fn open_dir(path: &Path) -> io::Result<File> {
     }
 }
 
-/// A directory that may have been opened for the names in it alone, so that it can also be locked and
-/// read, if it may be read.
+/// Reopens a directory that may have been opened only for its entries, so that it can be locked and
+/// read too, if it may be read.
 #[cfg(feature = "sandbox")]
 pub(crate) fn read_dir(dir: File) -> io::Result<File> {
     use rustix::fs::{Mode, OFlags, openat};
@@ -132,17 +133,17 @@ pub(crate) fn read_dir(dir: File) -> io::Result<File> {
     }
 }
 
-/// Exchanges what two names in a directory stand for, in one step.
+/// Exchanges two entries of a directory in one step.
 pub(crate) fn exchange(dir: &File, one: &OsStr, other: &OsStr) -> io::Result<()> {
     Ok(renameat_with(dir, one, dir, other, RenameFlags::EXCHANGE)?)
 }
 
-/// Gives a thing in a directory another name, which nothing has.
+/// Renames an entry of a directory to a free name.
 pub(crate) fn rename_new(dir: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
     Ok(renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE)?)
 }
 
-/// What an error number says of a lock, where the standard library has no word for it.
+/// The meaning of an error number for a lock, if the standard library has no kind for it.
 pub(crate) fn kind_of(error: i32) -> Option<io::ErrorKind> {
     match error {
         // Too many symbolic links; a socket, or a device without a driver.
@@ -160,7 +161,7 @@ pub(super) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     }
 }
 
-/// For those calls that answer with an error number.
+/// For calls that return an error number.
 pub(super) fn check_number(error: libc::c_int) -> io::Result<()> {
     match error {
         0 => Ok(()),
@@ -185,7 +186,7 @@ mod kind {
     pub(super) const NONE: libc::c_short = libc::F_UNLCK as libc::c_short;
 }
 
-/// A record lock over the whole file, whatever its length; or none.
+/// A record lock over the whole file, whatever its length, or its removal.
 pub(super) fn whole_file(mode: Option<Mode>) -> libc::flock {
     // SAFETY: `flock` is plain data for which all zeroes is a value: from offset 0 to the end,
     // and `l_pid` 0 as open-file-description locks demand.
@@ -208,7 +209,7 @@ pub(super) fn record_lock(
     check(unsafe { libc::fcntl(file.as_raw_fd(), command, ptr::from_mut(lock)) }).map(drop)
 }
 
-/// Takes the open-file-description lock; answers `false` where it is held.
+/// Takes the open-file-description lock. Returns `false` if another holder is in the way.
 pub(crate) fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
     match record_lock(file, libc::F_OFD_SETLK, &mut whole_file(Some(mode))) {
         Ok(()) => Ok(true),
@@ -223,8 +224,8 @@ pub(crate) fn unlock(file: &File) -> io::Result<()> {
 }
 
 /// The mode in which another open file description or process holds a record lock on any part of
-/// the file, and the number of the process if the lock is of the kind that belongs to one. Asks
-/// without taking anything.
+/// the file, and the number of the process if the lock belongs to a process. Queries without taking
+/// a lock.
 pub(crate) fn holder(file: &File) -> io::Result<Option<(Mode, Option<u32>)>> {
     let mut lock = whole_file(Some(Mode::Exclusive));
     record_lock(file, libc::F_OFD_GETLK, &mut lock)?;
@@ -239,22 +240,24 @@ pub(crate) fn holder(file: &File) -> io::Result<Option<(Mode, Option<u32>)>> {
 
 extern "C" fn ignore(_: libc::c_int) {}
 
-/// A signal that ends the wait of a thread and has no other effect. Its handler is this
+/// A signal that interrupts the wait of a thread and has no other effect. Its handler is this
 /// crate's, which does nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Signal(pub(super) libc::c_int);
 
 impl Signal {
-    /// The first of [`spare_signals`](system::spare_signals) that nobody in this process handles.
+    /// The first of [`spare_signals`](system::spare_signals) that has no handler in this process.
     pub(crate) fn any() -> io::Result<Self> {
         static SIGNAL: OnceLock<Option<Signal>> = OnceLock::new();
         let claim = || system::spare_signals().find_map(|signal| Self::claim(signal).ok());
         let signal = SIGNAL.get_or_init(claim);
-        signal.ok_or_else(|| io::Error::other("every signal of this process is taken"))
+        signal.ok_or_else(|| {
+            io::Error::other("every usable signal already has a handler in this process")
+        })
     }
 
-    /// Installs the empty handler on `number`, unless that has a handler of somebody else's.
-    /// Without `SA_RESTART`, since to end a system call is all that the signal is for.
+    /// Installs the empty handler for `number`, unless that has a foreign handler. Without
+    /// `SA_RESTART`, since the signal exists to end a system call.
     pub(crate) fn claim(number: libc::c_int) -> io::Result<Self> {
         let handler = ignore as extern "C" fn(libc::c_int) as usize;
         // SAFETY: both structures are plain data for which all zeroes is a value, and the handler
@@ -266,7 +269,7 @@ impl Signal {
                 return Ok(Self(number));
             }
             if old.sa_sigaction != libc::SIG_DFL {
-                let taken = format!("signal {number} is handled by somebody else");
+                let taken = format!("signal {number} already has a handler");
                 return Err(io::Error::new(io::ErrorKind::AddrInUse, taken));
             }
             let mut new: libc::sigaction = MaybeUninit::zeroed().assume_init();
@@ -276,8 +279,8 @@ impl Signal {
         Ok(Self(number))
     }
 
-    /// Lets the signal reach the calling thread until the result is dropped. Its handler is installed
-    /// anew if something in this process has reset it since: the signal would end the process.
+    /// Lets the signal reach the calling thread until the result is dropped. Reinstalls the handler
+    /// if something in this process has reset it, since the signal would end the process.
     pub(super) fn unblock(self) -> io::Result<Unblocked> {
         Self::claim(self.0)?;
         Ok(Unblocked {
@@ -287,7 +290,7 @@ impl Signal {
     }
 }
 
-/// A thread that a signal reaches, as long as this is there.
+/// A thread that a signal reaches until this is dropped.
 #[derive(Debug)]
 pub(super) struct Unblocked {
     signal: libc::c_int,
@@ -302,10 +305,11 @@ impl Drop for Unblocked {
     }
 }
 
-/// Blocks or unblocks a signal for the calling thread, and answers whether it was blocked.
+/// Blocks or unblocks a signal for the calling thread, and returns whether it was blocked.
 fn mask(how: libc::c_int, signal: libc::c_int) -> io::Result<bool> {
-    // SAFETY: `set` is initialised by `sigemptyset`, and `before` by a successful `pthread_sigmask`,
-    // before they are read; a signal that has a handler which does nothing has no other effect.
+    // SAFETY: `set` is initialized by `sigemptyset`, and `before` by a successful
+    // `pthread_sigmask`, before they are read; a signal whose handler does nothing has no other
+    // effect.
     unsafe {
         let (mut set, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
         check(libc::sigemptyset(set.as_mut_ptr()))?;
@@ -316,11 +320,11 @@ fn mask(how: libc::c_int, signal: libc::c_int) -> io::Result<bool> {
     }
 }
 
-/// Keeps the signals of the program away from the calling thread, except those of faults: their
+/// Keeps the signals of the program, except those of faults, away from the calling thread: their
 /// handlers are not made for its small stack, and would cost a wait its place in the kernel's
 /// queue.
 pub(crate) fn keep_signals_away() {
-    // A model has one thread of the system for all of its own.
+    // A model runs all its threads on one system thread.
     if cfg!(any(loom, shuttle)) {
         return;
     }
@@ -331,8 +335,8 @@ pub(crate) fn keep_signals_away() {
         libc::SIGFPE,
         libc::SIGABRT,
     ];
-    // SAFETY: `set` is initialised by `sigfillset` before it is read; the program's other threads
-    // are there to take what this one blocks.
+    // SAFETY: `set` is initialized by `sigfillset` before it is read; the program's other threads
+    // take the signals that this one blocks.
     unsafe {
         let mut set = MaybeUninit::uninit();
         libc::sigfillset(set.as_mut_ptr());
@@ -343,9 +347,9 @@ pub(crate) fn keep_signals_away() {
     }
 }
 
-/// How many times this process image was forked on the way from the first call to here: a value
-/// that differs from an earlier one means that this is a child, which shares its parent's open
-/// file descriptions and must leave their locks alone.
+/// How often this process image has forked since the first call. A value that differs from an
+/// earlier one means that this is a child, which shares its parent's open file descriptions and
+/// must leave their locks alone.
 pub(crate) fn fork_generation() -> u32 {
     static GENERATION: AtomicU32 = AtomicU32::new(0);
     static WATCHED: OnceLock<()> = OnceLock::new();

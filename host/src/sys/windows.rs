@@ -1,7 +1,7 @@
 //! Windows: `LockFileEx`, which belongs to an open file, with overlapped waits.
 //!
-//! Whoever locks a file here excludes everybody else who does, by whatever call, and keeps others
-//! from reading and writing what is locked.
+//! A lock on a file excludes all other locks on it, by whatever call, and keeps other handles from
+//! reading and writing what is locked.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -36,12 +36,12 @@ pub(crate) use std::os::windows::fs::OpenOptionsExt;
 use crate::Mode;
 use crate::deadline::{Deadline, Timer};
 
-/// Overlapped, so that the wait for a lock can be called back. Nobody reads or writes through
-/// these handles, which the standard library expects to block. The other flag lets a folder be
-/// opened, and so be told from a file that may not be.
+/// Overlapped, so that the wait for a lock can be canceled. Nothing reads or writes through these
+/// handles, which the standard library expects to block. The other flag allows opening a folder, to
+/// tell it from a file that may not be opened.
 pub(crate) const OPEN_FLAGS: u32 = FILE_FLAG_OVERLAPPED | FILE_FLAG_BACKUP_SEMANTICS;
 
-/// There is no flag for it that spares what is no link.
+/// Windows has no flag that affects only links.
 pub(crate) const NO_LINK: u32 = 0;
 
 fn check(result: windows_sys::core::BOOL) -> io::Result<()> {
@@ -56,14 +56,14 @@ fn is(error: &io::Error, code: u32) -> bool {
     error.raw_os_error() == Some(code.cast_signed())
 }
 
-/// Asks for one of the structures that tell of an open file.
+/// Queries one of the structures that describe an open file.
 ///
 /// # Safety
 ///
 /// `T` is the structure that `class` writes, and any bytes are a value of it.
 unsafe fn information<T: Default>(file: &File, class: FILE_INFO_BY_HANDLE_CLASS) -> io::Result<T> {
     let mut information = T::default();
-    let size = u32::try_from(size_of::<T>()).expect("a small structure");
+    let size = u32::try_from(size_of::<T>()).expect("the structure is small");
     // SAFETY: the handle is open, and the structure is valid for writes of its size.
     check(unsafe {
         GetFileInformationByHandleEx(
@@ -76,8 +76,8 @@ unsafe fn information<T: Default>(file: &File, class: FILE_INFO_BY_HANDLE_CLASS)
     Ok(information)
 }
 
-/// What makes two open files one: volume and number of the file. Good for as long as one of them
-/// is open, since only then the number is not given to another file.
+/// Identifies a file by volume and number. Valid for as long as the file is open, since its number
+/// is not reused until then.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Identity {
     volume: u64,
@@ -85,7 +85,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// That of an open file, whose metadata these are.
+    /// The identity of an open file, given its metadata.
     pub(crate) fn of(file: &File, _: &Metadata) -> io::Result<Self> {
         Self::of_handle(file)
     }
@@ -99,7 +99,7 @@ impl Identity {
         })
     }
 
-    /// That of what a path leads to; none if there is nothing.
+    /// The identity of what a path leads to; `None` if nothing is there.
     pub(crate) fn at(path: &Path, follow: bool) -> io::Result<Option<Self>> {
         let named = open_named(path, 0, follow)?;
         named.map(|file| Self::of_handle(&file)).transpose()
@@ -132,14 +132,14 @@ fn open_named(path: &Path, access: u32, follow: bool) -> io::Result<Option<File>
 
 /// Whether an open file still has a name.
 pub(crate) fn has_name(file: &File) -> bool {
-    // SAFETY: this class writes this structure; the system writes 0 or 1 where it has a `bool`.
+    // SAFETY: this class writes this structure; the system writes 0 or 1 for its `bool`.
     let standard = unsafe { information::<FILE_STANDARD_INFO>(file, FileStandardInfo) };
     standard.map_or(true, |standard| standard.NumberOfLinks > 0)
 }
 
 /// Removes the file if the path is the name of `identity`, and not a link to it. The name is gone
-/// at once, whoever has the file open. A file system that cannot do that keeps the file: a name
-/// that lingers would lock everybody out until the last of them closes it.
+/// at once, even if the file is open. A file system that cannot do that keeps the file: a name that
+/// lingers would lock all programs out until the last of them closes the file.
 pub(crate) fn remove(path: &Path, identity: Identity) -> io::Result<()> {
     let Some(file) = open_named(path, DELETE, false)? else {
         return Ok(());
@@ -169,7 +169,7 @@ pub(crate) fn remove(path: &Path, identity: Identity) -> io::Result<()> {
     })
 }
 
-/// What an error number says of a lock, where the standard library has no word for it.
+/// The meaning of an error number for a lock, if the standard library has no kind for it.
 pub(crate) fn kind_of(error: i32) -> Option<io::ErrorKind> {
     match error.cast_unsigned() {
         // A device; a path that cannot be one; too many symbolic links.
@@ -180,8 +180,8 @@ pub(crate) fn kind_of(error: i32) -> Option<io::ErrorKind> {
     }
 }
 
-/// A second open file of the same file, whatever became of its name. Locks of the two exclude
-/// each other. Wine goes by the name all the same, so it fails where that leads elsewhere.
+/// A second open handle of the same file, even if its name is gone. Locks of the two exclude each
+/// other. Wine opens by name all the same, so this fails if the name leads elsewhere.
 pub(crate) fn reopen(file: &File, writable: bool) -> io::Result<File> {
     let access = GENERIC_READ | if writable { GENERIC_WRITE } else { 0 };
     let share = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
@@ -190,7 +190,7 @@ pub(crate) fn reopen(file: &File, writable: bool) -> io::Result<File> {
     if handle == INVALID_HANDLE_VALUE {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a handle that was just opened, and that nobody else owns.
+    // SAFETY: the handle was just opened, and has no other owner.
     let again = unsafe { File::from_raw_handle(handle) };
     if Identity::of_handle(&again)? == Identity::of_handle(file)? {
         Ok(again)
@@ -199,10 +199,10 @@ pub(crate) fn reopen(file: &File, writable: bool) -> io::Result<File> {
     }
 }
 
-/// Everything that a file can have: what `File::lock` of the standard library and fs4 lock.
+/// The largest possible range, which `File::lock` of the standard library and fs4 lock.
 const ALL: u32 = u32::MAX;
 
-/// What the system notes of an operation under way. It must stay where it is until that is over.
+/// The system's record of an operation in progress. It must not move until the operation is over.
 fn overlapped(done: HANDLE) -> OVERLAPPED {
     OVERLAPPED {
         hEvent: done,
@@ -223,22 +223,22 @@ unsafe fn begin(
         Mode::Exclusive => LOCKFILE_EXCLUSIVE_LOCK,
         Mode::Shared => 0,
     };
-    // SAFETY: the handle is open; for the rest the caller answers.
+    // SAFETY: the handle is open; the caller guarantees the rest.
     check(unsafe { LockFileEx(file.as_raw_handle(), mode | flags, 0, ALL, ALL, overlapped) })
 }
 
-/// Waits until an operation is over, and tells how it went.
+/// Waits until an operation is over, and returns its result.
 fn finish(file: &File, overlapped: &OVERLAPPED) -> io::Result<()> {
     let mut count = 0;
     // SAFETY: the handle is open, and the operation was begun on it.
     check(unsafe { GetOverlappedResult(file.as_raw_handle(), overlapped, &mut count, 1) })
 }
 
-/// Takes the lock, or makes a shared one exclusive; answers `false` where somebody else is in the
-/// way, and then nothing is held.
+/// Acquires the lock or upgrades a shared one. Returns `false` if another holder is in the way;
+/// nothing is held then.
 pub(crate) fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
     loop {
-        // Without an event, so the handle itself tells when it is over: nobody else uses it.
+        // Without an event, the handle itself tells when it is over; nothing else uses the handle.
         let mut overlapped = overlapped(ptr::null_mut());
         // SAFETY: it is over when `finish` returns.
         let begun = unsafe { begin(file, mode, LOCKFILE_FAIL_IMMEDIATELY, &mut overlapped) };
@@ -248,7 +248,7 @@ pub(crate) fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
         };
         match locked {
             Ok(()) => return Ok(true),
-            // A handle stands in its own way.
+            // A handle's own lock is in its way.
             Err(e) if is(&e, ERROR_LOCK_VIOLATION) => {
                 if !try_unlock(file)? {
                     return Ok(false);
@@ -259,7 +259,7 @@ pub(crate) fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
     }
 }
 
-/// Answers `false` where there was nothing to unlock.
+/// Returns `false` if there was nothing to unlock.
 fn try_unlock(file: &File) -> io::Result<bool> {
     // SAFETY: the handle is open.
     match check(unsafe { UnlockFile(file.as_raw_handle(), 0, 0, ALL, ALL) }) {
@@ -269,19 +269,19 @@ fn try_unlock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Gives the lock back; no error if it was not held.
+/// Gives the lock back. It is not an error if it was not held.
 pub(crate) fn unlock(file: &File) -> io::Result<()> {
     try_unlock(file).map(drop)
 }
 
-/// Nobody can be asked without trying, so nobody is known to hold it.
+/// Windows cannot query a holder without a try, so none is known.
 #[expect(clippy::unnecessary_wraps, reason = "other systems can fail")]
 pub(crate) fn holder(_: &File) -> io::Result<Option<(Mode, Option<u32>)>> {
     Ok(None)
 }
 
-/// Waits for the lock. Fails with [`io::ErrorKind::Interrupted`] when the thread is called back,
-/// and when the deadline may have passed.
+/// Waits for the lock. Fails with [`io::ErrorKind::Interrupted`] if the thread is interrupted, and
+/// when the deadline may have passed.
 pub(crate) fn wait(file: &File, mode: Mode, timed_wait: &TimedWait) -> io::Result<()> {
     let done = timed_wait.done.as_raw_handle();
     let mut overlapped = overlapped(done);
@@ -294,18 +294,18 @@ pub(crate) fn wait(file: &File, mode: Mode, timed_wait: &TimedWait) -> io::Resul
         &[done, timed_wait.called.as_raw_handle()],
         timed_wait.deadline,
     );
-    // What the system notes of the operation says nothing before the event is set.
+    // The system's record of the operation is not valid before the event is set.
     if !matches!(waited, Ok(Some(0))) {
-        // SAFETY: the handle is open. It fails where the operation is about to end by itself.
+        // SAFETY: the handle is open. It fails if the operation is about to end by itself.
         unsafe { CancelIoEx(file.as_raw_handle(), &overlapped) };
         if let Err(e) = wait_for(&[done], Deadline::Never) {
-            // The structure is the system's for ever.
+            // The structure would belong to the system indefinitely.
             eprintln!("locket: cannot wait for the end of a wait: {e}");
             std::process::abort();
         }
     }
     match finish(file, &overlapped) {
-        // It may have been granted before it could be called off.
+        // It may have been granted before it could be canceled.
         Ok(()) => Ok(()),
         Err(e) if is(&e, ERROR_OPERATION_ABORTED) => {
             waited?;
@@ -315,11 +315,11 @@ pub(crate) fn wait(file: &File, mode: Mode, timed_wait: &TimedWait) -> io::Resul
     }
 }
 
-/// Waits until one of these events is set, and answers which; `None` when time is up.
+/// Waits until one of these events is set, and returns its index; `None` at the deadline.
 fn wait_for(events: &[HANDLE], deadline: Deadline) -> io::Result<Option<u32>> {
     let time = deadline.instant().map_or(INFINITE, |at| {
         let left = at.saturating_duration_since(Instant::now());
-        // Rounded up, and at most what is not `INFINITE`: the caller looks at the clock.
+        // Rounded up, and always less than `INFINITE`: the caller checks the clock.
         let left = left
             .saturating_add(Duration::from_nanos(999_999))
             .as_millis();
@@ -327,8 +327,8 @@ fn wait_for(events: &[HANDLE], deadline: Deadline) -> io::Result<Option<u32>> {
             .unwrap_or(INFINITE - 1)
             .min(INFINITE - 1)
     });
-    let count = u32::try_from(events.len()).expect("a few events");
-    // SAFETY: the handles are open, says the caller, who owns them.
+    let count = u32::try_from(events.len()).expect("there are few events");
+    // SAFETY: the handles are open, since the caller owns them.
     match unsafe { WaitForMultipleObjects(count, events.as_ptr(), 0, time) } {
         WAIT_FAILED => Err(io::Error::last_os_error()),
         set if set - WAIT_OBJECT_0 < count => Ok(Some(set - WAIT_OBJECT_0)),
@@ -343,11 +343,11 @@ fn event() -> io::Result<OwnedHandle> {
     if handle.is_null() {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a handle that was just opened, and that nobody else owns.
+    // SAFETY: the handle was just opened, and has no other owner.
     Ok(unsafe { OwnedHandle::from_raw_handle(handle) })
 }
 
-/// There are no signals here: threads are called back by an event.
+/// Windows has no signals: an event interrupts a thread.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Signal;
 
@@ -361,19 +361,19 @@ impl Signal {
     }
 }
 
-/// A thread, of which nothing needs to be known to call it back.
+/// A thread. Interrupting it needs no information about it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Thread;
 
-/// What calls one wait back.
+/// Interrupts one wait.
 #[derive(Debug)]
 pub(crate) struct Interrupter {
     called: Arc<OwnedHandle>,
 }
 
 impl Interrupter {
-    /// Does what can fail for want of resources before a wait begins, so that
-    /// [`interrupt`](Self::ring) cannot.
+    /// Acquires all resources before a wait begins, so that [`interrupt`](Self::interrupt) cannot
+    /// fail for lack of them.
     pub(crate) fn new(_: Signal, _: &Arc<Timer>) -> io::Result<Self> {
         Ok(Self {
             called: Arc::new(event()?),
@@ -388,8 +388,8 @@ impl Interrupter {
         })
     }
 
-    /// Ends the wait of a thread, whether it is about to wait or waits already: the event stays
-    /// set.
+    /// Interrupts the wait of a thread, whether it is about to wait or waits already: the event
+    /// stays set.
     pub(crate) fn interrupt(&self, _: Thread, _: &File) -> io::Result<Interruption> {
         // SAFETY: the handle is open.
         check(unsafe { SetEvent(self.called.as_raw_handle()) })?;
@@ -397,12 +397,12 @@ impl Interrupter {
     }
 }
 
-/// A call that was made, until the thread has come back.
+/// An interruption, until the thread has returned.
 #[derive(Debug)]
 pub(crate) struct Interruption;
 
 impl Interruption {
-    /// What the thread may have locked, if it is not the file on which it waited.
+    /// What the thread may have locked, if not the file on which it waited.
     pub(crate) fn held(self) -> Option<File> {
         None
     }
@@ -423,22 +423,22 @@ impl TimedWait {
     }
 }
 
-/// Unlocking fails only where there is no lock any more, as after the loss of the connection to a
-/// file server. So there is nothing that has to be given up with the handle.
+/// Unlocking fails only if there is no lock any more, as after losing the connection to a file
+/// server. So the handle need not be closed.
 #[expect(clippy::unnecessary_wraps, reason = "other systems can fail")]
 pub(crate) fn detach(_: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// There are no signals here.
+/// Windows has no signals.
 pub(crate) fn keep_signals_away() {}
 
-/// Nothing forks here.
+/// Windows has no fork.
 pub(crate) fn fork_generation() -> u32 {
     0
 }
 
-/// There are no locks in directories here.
+/// Windows has no locks in directories.
 pub(crate) fn open_dir(_: &std::path::Path) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }
