@@ -1,7 +1,7 @@
-//! The generated bindings, for what the rest of the crate does not cover.
+//! The generated bindings, for uses that the rest of the crate does not cover.
 //!
-//! A world of one's own that mentions a type of `locket:lock` maps it to these,
-//! so that both sides speak of the same Rust type:
+//! If your own world mentions a type of `locket:lock`, map the interface to
+//! these bindings, so that both sides use the same Rust type:
 //!
 //! ```text
 //! wit_bindgen::generate!({

@@ -23,32 +23,32 @@ impl Error {
         Self { kind, path }
     }
 
-    /// What went wrong.
+    /// The kind of error.
     pub fn kind(&self) -> &ErrorKind {
         &self.kind
     }
 
-    /// The path of the lock, as it was opened.
+    /// The path with which the lock was opened.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// Whether the lock is held by another, and the timeout was zero.
+    /// Whether another owner holds the lock and the timeout was zero.
     pub fn is_would_block(&self) -> bool {
         matches!(self.kind, ErrorKind::WouldBlock)
     }
 
-    /// Whether a timeout other than zero ran out.
+    /// Whether a nonzero timeout ran out.
     pub fn is_timeout(&self) -> bool {
         matches!(self.kind, ErrorKind::Timeout)
     }
 
-    /// Whether a lock was to be released that nobody holds.
+    /// Whether the call tried to release a lock that has no holder.
     pub fn is_not_locked(&self) -> bool {
         matches!(self.kind, ErrorKind::NotLocked)
     }
 
-    /// Whether a lock was to be released that somebody else holds.
+    /// Whether the call tried to release a lock that another owner holds.
     pub fn is_not_owner(&self) -> bool {
         matches!(self.kind, ErrorKind::NotOwner)
     }
@@ -58,22 +58,22 @@ impl Error {
         matches!(self.kind, ErrorKind::Deadlock)
     }
 
-    /// Whether the host or the permissions of the file forbid it.
+    /// Whether the host or the file's permissions refuse access.
     pub fn is_access_denied(&self) -> bool {
         matches!(self.kind, ErrorKind::AccessDenied)
     }
 
-    /// Whether the protocol, the mode or the file system cannot do it.
+    /// Whether the protocol, mode or file system does not support the call.
     pub fn is_not_supported(&self) -> bool {
         matches!(self.kind, ErrorKind::NotSupported)
     }
 
-    /// Whether the lock was held and is not any more.
+    /// Whether this guest held the lock and no longer holds it.
     pub fn is_lost(&self) -> bool {
         matches!(self.kind, ErrorKind::Lost(_))
     }
 
-    /// Whether the host withdrew the wait.
+    /// Whether the host canceled the wait.
     pub fn is_canceled(&self) -> bool {
         matches!(self.kind, ErrorKind::Canceled)
     }
@@ -83,19 +83,21 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = &self.path;
         match &self.kind {
-            ErrorKind::WouldBlock => write!(f, "lock `{path}` is held by another"),
+            ErrorKind::WouldBlock => write!(f, "lock `{path}` is held by another owner"),
             ErrorKind::Timeout => write!(f, "lock `{path}` did not become free in time"),
-            ErrorKind::NotLocked => write!(f, "lock `{path}` is held by nobody"),
+            ErrorKind::NotLocked => write!(f, "lock `{path}` is not held"),
             ErrorKind::NotOwner => write!(f, "lock `{path}` is not ours to release"),
             ErrorKind::Deadlock => write!(f, "waiting for lock `{path}` could never end"),
             ErrorKind::AccessDenied => write!(f, "access to lock `{path}` is denied"),
             ErrorKind::NoEntry => write!(f, "lock `{path}` does not exist"),
             ErrorKind::InvalidPath => write!(f, "`{path}` cannot be the path of a lock"),
             ErrorKind::LimitExceeded => write!(f, "lock `{path}` exceeds a quota of this guest"),
-            ErrorKind::NotSupported => write!(f, "lock `{path}` cannot be locked in this way"),
+            ErrorKind::NotSupported => {
+                write!(f, "the protocol or mode is not supported for lock `{path}`")
+            }
             ErrorKind::Unavailable => write!(f, "the server of lock `{path}` cannot be reached"),
             ErrorKind::Lost(reason) => write!(f, "lock `{path}` was lost: {}", lost(*reason)),
-            ErrorKind::Canceled => write!(f, "the host withdrew the wait for lock `{path}`"),
+            ErrorKind::Canceled => write!(f, "the host canceled the wait for lock `{path}`"),
             ErrorKind::Io(kind) => write!(f, "lock `{path}` failed: {}", io(*kind)),
             ErrorKind::Other(Some(why)) => write!(f, "lock `{path}` failed: {why}"),
             ErrorKind::Other(None) => write!(f, "lock `{path}` failed"),
@@ -122,7 +124,7 @@ fn io(kind: IoKind) -> &'static str {
         IoKind::Stale => "the file vanished on its server",
         IoKind::TooManyFiles => "the host is out of file descriptors",
         IoKind::TooManyLocks => "the host is out of locks",
-        IoKind::Other => "input or output failed",
+        IoKind::Other => "I/O failed",
     }
 }
 

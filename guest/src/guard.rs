@@ -3,10 +3,10 @@ use crate::{Error, bindings::api};
 use crate::{Grant, LockFile, Result};
 use core::mem;
 
-/// A hold on a lock, which ends when the guard is dropped.
+/// A hold on a lock. Dropping the guard releases the lock.
 ///
-/// Made by [`LockFile::acquire`] and its kin. A guard that is forgotten
-/// ([`mem::forget`]) leaves the lock held until its [`LockFile`] is dropped.
+/// Created by [`LockFile::acquire`] and its variants. If a guard is forgotten
+/// ([`mem::forget`]), the lock stays held until its [`LockFile`] is dropped.
 #[derive(Debug)]
 #[must_use = "the lock is released as soon as its guard is dropped"]
 pub struct Guard<'lock> {
@@ -19,17 +19,17 @@ impl<'lock> Guard<'lock> {
         Self { lock, grant }
     }
 
-    /// What was granted.
+    /// The grant of this hold.
     pub fn grant(&self) -> Grant {
         self.grant
     }
 
-    /// Releases the lock and says how it went; dropping the guard does the same
-    /// and keeps silent.
+    /// Releases the lock and reports errors. Dropping the guard releases it and
+    /// ignores errors.
     ///
     /// # Errors
     ///
-    /// [`Lost`] where the hold had been lost. The lock is released all the same.
+    /// [`Lost`] if the hold had been lost. The lock is released nonetheless.
     ///
     /// [`Lost`]: crate::ErrorKind::Lost
     pub fn release(self) -> Result<()> {
@@ -41,15 +41,15 @@ impl<'lock> Guard<'lock> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        // Whoever wants to know calls `release`.
+        // `release` reports errors; `drop` cannot.
         let _ = self.lock.release_one();
     }
 }
 
-/// A hold on a lock that outlives the [`LockFile`] it was acquired through, and
-/// ends when the guard is dropped.
+/// A hold on a lock that can outlive the [`LockFile`] through which it was
+/// acquired. Dropping the guard releases the lock.
 ///
-/// Made by `LockFile::acquire_async` and `Pending::finish`.
+/// Created by `LockFile::acquire_async` and `Pending::finish`.
 #[cfg(any(feature = "async", feature = "poll"))]
 #[derive(Debug)]
 #[must_use = "the lock is released as soon as its guard is dropped"]
@@ -64,18 +64,18 @@ impl OwnedGuard {
         Self { raw, path }
     }
 
-    /// What was granted.
+    /// The grant of this hold.
     pub fn grant(&self) -> Grant {
         self.raw.grant().into()
     }
 
-    /// Releases the lock and says how it went; dropping the guard does the same
-    /// and keeps silent.
+    /// Releases the lock and reports errors. Dropping the guard releases it and
+    /// ignores errors.
     ///
     /// # Errors
     ///
-    /// [`Lost`] where the hold had been lost, [`NotLocked`] where it was
-    /// released by [`LockFile::release`]. The lock is released all the same.
+    /// [`Lost`] if the hold had been lost, [`NotLocked`] if
+    /// [`LockFile::release`] had released it. Either way, the hold has ended.
     ///
     /// [`Lost`]: crate::ErrorKind::Lost
     /// [`NotLocked`]: crate::ErrorKind::NotLocked

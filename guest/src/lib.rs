@@ -1,10 +1,10 @@
-//! File locks for WebAssembly components, shared with every other guest and
-//! native process of the host.
+//! File locks for WebAssembly components, shared with other guests and native
+//! processes on the host.
 //!
-//! A component that runs in a sandbox cannot call `flock`. It asks its host
-//! instead, through the interface `locket:lock`, of which this crate is the
-//! Rust side. A lock excludes the other components of the host, its other
-//! processes, and native programs such as `flock(1)` that lock the same file.
+//! A sandboxed component cannot call `flock`. This crate asks the host instead,
+//! through the interface `locket:lock`. A lock excludes other components and
+//! other processes on the host, including native programs that lock the same
+//! file, such as `flock(1)`.
 //!
 //! ```no_run
 //! use locket_guest::LockFile;
@@ -13,21 +13,21 @@
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let lock = LockFile::open("/jobs/app.lock")?;
 //!
-//!     // Waits for up to 30 seconds, then fails.
+//!     // Wait for at most 30 seconds.
 //!     let guard = lock.acquire_timeout(Duration::from_secs(30))?;
 //!     let jobs: u64 = std::fs::read_to_string("/jobs/count")?.trim().parse()?;
 //!     std::fs::write("/jobs/count", (jobs + 1).to_string())?;
 //!     drop(guard);
 //!
-//!     // Does not wait: a lock that is held by another is not an error here.
+//!     // Do not wait. Here it is not an error if another owner holds the lock.
 //!     match lock.try_acquire()? {
-//!         Some(_guard) => println!("nobody else is about"),
-//!         None => println!("somebody else was faster"),
+//!         Some(_guard) => println!("acquired the lock"),
+//!         None => println!("the lock is held"),
 //!     }
 //!
-//!     // The same in one call.
+//!     // Open, acquire and release in one call.
 //!     locket_guest::with_lock("/jobs/app.lock", Duration::from_secs(30), || {
-//!         println!("alone");
+//!         println!("holding the lock");
 //!     })?;
 //!     Ok(())
 //! }
@@ -36,26 +36,26 @@
 //! # Timeouts
 //!
 //! A timeout is a [`Duration`] of the host's monotonic clock, rounded up to
-//! whole milliseconds and cut at [`u32::MAX`] of them (about 49 days). Zero
-//! means one try, no timeout means to wait for ever.
+//! whole milliseconds and limited to [`u32::MAX`] of them (about 49 days). Zero
+//! tries once. Without a timeout, an acquire waits indefinitely.
 //!
 //! # Waiting
 //!
 //! While a plain acquire waits, nothing else runs in this instance. The
-//! features of the crate lift that, each for one generation of WASI:
+//! features of the crate remove that restriction, each for one version of WASI:
 //!
 //! - `async`: `LockFile::acquire_async` and `lost_async` for components of WASI
 //!   0.3. Imports `locket:lock/api-async`.
 //! - `poll`: `LockFile::start` and `lost` for components of WASI 0.2, which wait
 //!   for several things in one `wasi:io/poll`. Imports `locket:lock/poll`.
 //!
-//! Without them a component imports `locket:lock/api` and nothing else. The
+//! Without these features, a component imports only `locket:lock/api`. The
 //! crate itself needs neither WASI nor the standard library.
 //!
 //! # Where it runs
 //!
-//! In components alone. On other targets the crate compiles, so that the code
-//! that uses it can be checked and documented there, and panics when called.
+//! The crate works only in components. It compiles on other targets, so that
+//! code that uses it can be checked and documented there, but panics when called.
 //!
 //! [`Duration`]: core::time::Duration
 

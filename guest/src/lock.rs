@@ -4,16 +4,16 @@ use crate::{Error, Guard, Holder, LostReason, Mode, OnRelease, Options, Result, 
 use alloc::sync::Arc;
 use core::time::Duration;
 
-/// A handle on the lock of one file.
+/// A handle to the lock of one file.
 ///
 /// A lock belongs to a file, not to a path: two spellings of one file are one
-/// lock. Its owner is this guest, so two handles of the guest on one file are
-/// one lock as well. Dropping a handle releases what was acquired through it.
+/// lock. Its owner is this guest, so two handles of the guest to one file are
+/// also one lock. Dropping a handle releases the holds acquired through it.
 ///
 /// There are two ways to hold a lock. A [`Guard`] releases it at the end of its
 /// scope, on every way out. [`lock`](Self::lock) and [`release`](Self::release)
-/// are for code that has no scope; they borrow the handle mutably, so that none
-/// of them ends the hold of a guard.
+/// are for code that locks and releases explicitly. They borrow the handle
+/// mutably, so that they cannot end the hold of a guard.
 #[derive(Debug)]
 pub struct LockFile {
     raw: api::LockFile,
@@ -21,9 +21,9 @@ pub struct LockFile {
 }
 
 impl LockFile {
-    /// Opens the lock of the file at `path` in the protocol that the host
-    /// chooses, and creates the file where it is missing and may be created.
-    /// Does not acquire the lock.
+    /// Opens the lock of the file at `path` with the protocol that the host
+    /// chooses, and creates the file if it is missing and may be created. Does
+    /// not acquire the lock.
     ///
     /// # Errors
     ///
@@ -39,13 +39,13 @@ impl LockFile {
         Self::opened(path, api::LockFile::open(path))
     }
 
-    /// As [`open`](Self::open), with a choice of protocol and of what becomes of
-    /// the file when the lock is released.
+    /// Like [`open`](Self::open), with a choice of protocol and of what happens
+    /// to the file when the lock is released.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open); [`NotSupported`] for a protocol that the host
-    /// does not have, and [`AccessDenied`] for one that it does not grant.
+    /// Those of [`open`](Self::open); [`NotSupported`] for a protocol that the
+    /// host lacks, and [`AccessDenied`] for one that it does not grant.
     ///
     /// [`AccessDenied`]: crate::ErrorKind::AccessDenied
     /// [`NotSupported`]: crate::ErrorKind::NotSupported
@@ -53,84 +53,84 @@ impl LockFile {
         Self::opened(path, api::LockFile::open_with(path, options))
     }
 
-    /// The path as it was opened.
+    /// The path that was opened.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// Acquires the lock exclusively, and waits until it can.
+    /// Acquires the lock exclusively. Waits indefinitely.
     ///
     /// # Errors
     ///
-    /// As [`lock`](Self::lock).
+    /// Those of [`lock`](Self::lock).
     pub fn acquire(&self) -> Result<Guard<'_>> {
         self.guard(Mode::Exclusive, None)
     }
 
-    /// Acquires the lock exclusively, and waits at most for `timeout`.
+    /// Acquires the lock exclusively. Waits for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`lock`](Self::lock).
+    /// Those of [`lock`](Self::lock).
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<Guard<'_>> {
         self.guard(Mode::Exclusive, Some(timeout))
     }
 
-    /// Acquires the lock exclusively if that takes no waiting; `None` where it
-    /// is held by another.
+    /// Tries once to acquire the lock exclusively. Returns `None` if the lock is
+    /// held.
     ///
     /// # Errors
     ///
-    /// As [`lock`](Self::lock), save for `WouldBlock`.
+    /// Those of [`lock`](Self::lock), except `WouldBlock`.
     pub fn try_acquire(&self) -> Result<Option<Guard<'_>>> {
         self.try_guard(Mode::Exclusive)
     }
 
-    /// Acquires the lock together with other readers, and waits until it can.
+    /// Acquires the lock in shared mode, with other readers. Waits indefinitely.
     ///
     /// # Errors
     ///
-    /// As [`lock`](Self::lock).
+    /// Those of [`lock`](Self::lock).
     pub fn acquire_shared(&self) -> Result<Guard<'_>> {
         self.guard(Mode::Shared, None)
     }
 
-    /// Acquires the lock together with other readers, and waits at most for
+    /// Acquires the lock in shared mode, with other readers. Waits for at most
     /// `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`lock`](Self::lock).
+    /// Those of [`lock`](Self::lock).
     pub fn acquire_shared_timeout(&self, timeout: Duration) -> Result<Guard<'_>> {
         self.guard(Mode::Shared, Some(timeout))
     }
 
-    /// Acquires the lock together with other readers if that takes no waiting;
-    /// `None` where it is held by a writer or one waits for it.
+    /// Tries once to acquire the lock in shared mode, with other readers. Returns
+    /// `None` if a writer holds the lock or waits for it.
     ///
     /// # Errors
     ///
-    /// As [`lock`](Self::lock), save for `WouldBlock`.
+    /// Those of [`lock`](Self::lock), except `WouldBlock`.
     pub fn try_acquire_shared(&self) -> Result<Option<Guard<'_>>> {
         self.try_guard(Mode::Shared)
     }
 
     /// Acquires the lock without a guard: it stays held until
-    /// [`release`](Self::release) is called or the handle dropped.
+    /// [`release`](Self::release) is called or the handle is dropped.
     ///
-    /// Waits at most for `timeout`: for ever without one, and not at all if it
-    /// is zero. Meanwhile nothing else runs in this instance.
+    /// Waits for at most `timeout`. `None` waits indefinitely; zero tries once.
+    /// Nothing else runs in this instance in the meantime.
     ///
     /// # Errors
     ///
-    /// - [`WouldBlock`] where the lock is held by another and `timeout` is zero,
-    ///   [`Timeout`] where a longer one ran out.
-    /// - [`Deadlock`] where this guest holds the lock itself, or guests of the
-    ///   host would wait for one another in a circle.
-    /// - [`Canceled`] where the host withdrew the wait.
-    /// - [`AccessDenied`] or [`NotSupported`] where the mode is not to be had.
+    /// - [`WouldBlock`] if another owner holds the lock and `timeout` is zero;
+    ///   [`Timeout`] if a longer timeout ran out.
+    /// - [`Deadlock`] if this guest itself holds the lock, or if guests of the
+    ///   host would wait for one another in a cycle.
+    /// - [`Canceled`] if the host canceled the wait.
+    /// - [`AccessDenied`] or [`NotSupported`] if the mode is not available.
     /// - [`LimitExceeded`], [`Unavailable`], [`Io`], and those of
-    ///   [`open`](Self::open) where the file vanished in the meantime.
+    ///   [`open`](Self::open) if the file has vanished in the meantime.
     ///
     /// [`AccessDenied`]: crate::ErrorKind::AccessDenied
     /// [`Canceled`]: crate::ErrorKind::Canceled
@@ -145,14 +145,14 @@ impl LockFile {
         self.acquire_one(mode, timeout)
     }
 
-    /// Releases one hold of this guest on this file: one that was acquired
-    /// through this handle if there is one, otherwise any.
+    /// Releases one hold of this guest on this file: a hold acquired through this
+    /// handle if there is one, otherwise any hold.
     ///
     /// # Errors
     ///
-    /// [`NotLocked`] where nobody holds the lock, [`NotOwner`] where somebody
-    /// else does, and [`Lost`] where the hold had been lost: then it is released
-    /// all the same.
+    /// [`NotLocked`] if the lock has no holder, [`NotOwner`] if another owner
+    /// holds it, and [`Lost`] if the hold had been lost. After [`Lost`], the hold
+    /// is released nonetheless.
     ///
     /// [`Lost`]: crate::ErrorKind::Lost
     /// [`NotLocked`]: crate::ErrorKind::NotLocked
@@ -161,37 +161,38 @@ impl LockFile {
         self.release_one()
     }
 
-    /// Whether anybody holds the lock, this guest included. True or false now,
-    /// not a moment later.
+    /// Whether the lock is held, by this guest or another holder. The answer is
+    /// valid only at the moment of the call.
     ///
     /// # Errors
     ///
-    /// Where the host cannot tell, for instance for want of access to the file.
+    /// Fails if the host cannot determine it, for example because it has no
+    /// access to the file.
     pub fn is_locked(&self) -> Result<bool> {
         self.raw.is_locked().map_err(|kind| self.error(kind))
     }
 
-    /// What this guest knows of its own hold. Does no input or output.
+    /// The state of this guest's own hold. Performs no I/O.
     pub fn state(&self) -> State {
         self.raw.state().into()
     }
 
-    /// One of those who hold the lock now; `None` where nobody does.
+    /// One of the current holders of the lock; `None` if it is free.
     ///
     /// # Errors
     ///
-    /// Where the host cannot tell, for instance for want of access to the file.
+    /// Fails if the host cannot determine it, for example because it has no
+    /// access to the file.
     pub fn holder(&self) -> Result<Option<Holder>> {
         self.raw.holder().map_err(|kind| self.error(kind))
     }
 
-    /// What the lock is worth.
+    /// The guarantees that this lock provides.
     pub fn guarantee(&self) -> Guarantee {
         self.raw.guarantee().into()
     }
 
-    /// The resource of the interface behind this handle, to lend it to imports
-    /// of one's own.
+    /// The interface resource of this handle, to pass to your own imports.
     pub fn as_raw(&self) -> &api::LockFile {
         &self.raw
     }
@@ -235,10 +236,10 @@ impl LockFile {
     }
 }
 
-/// Acquiring without standing still, in WASI 0.3.
+/// Acquiring without blocking the guest, in WASI 0.3.
 #[cfg(feature = "async")]
 impl LockFile {
-    /// Acquires the lock while the other tasks of this guest go on.
+    /// Acquires the lock while the other tasks of this guest keep running.
     ///
     /// ```no_run
     /// use locket_guest::{LockFile, Mode};
@@ -252,14 +253,14 @@ impl LockFile {
     /// # }
     /// ```
     ///
-    /// Await it in a function that is exported as `async`: elsewhere the guest
-    /// traps where it would have to wait.
+    /// Await it in a function that is exported as `async`. In any other function,
+    /// the guest traps if it has to wait.
     ///
     /// # Errors
     ///
-    /// As [`lock`](Self::lock), but never [`Deadlock`](crate::ErrorKind::Deadlock)
-    /// on account of a lock that this guest holds itself, since another task can
-    /// release it.
+    /// Those of [`lock`](Self::lock), but never
+    /// [`Deadlock`](crate::ErrorKind::Deadlock) because this guest itself holds
+    /// the lock: another task can release it.
     ///
     /// # Cancel safety
     ///
@@ -277,8 +278,9 @@ impl LockFile {
         }
     }
 
-    /// Waits until this guest's hold on the lock is lost, and says why. Never
-    /// returns for a lock that cannot be lost (see [`guarantee`](Self::guarantee)).
+    /// Waits until this guest loses its hold on the lock, and returns the reason.
+    /// Never returns for a lock that cannot be lost (see
+    /// [`guarantee`](Self::guarantee)).
     ///
     /// # Cancel safety
     ///
@@ -288,10 +290,10 @@ impl LockFile {
     }
 }
 
-/// Acquiring without standing still, in WASI 0.2.
+/// Acquiring without blocking the guest, in WASI 0.2.
 #[cfg(feature = "poll")]
 impl LockFile {
-    /// Begins to acquire the lock, and returns at once.
+    /// Begins to acquire the lock, and returns immediately.
     ///
     /// ```no_run
     /// use locket_guest::{LockFile, Mode};
@@ -302,7 +304,7 @@ impl LockFile {
     /// let [a, b] = [a.start(Mode::Exclusive, None)?, b.start(Mode::Exclusive, None)?];
     /// let timer = monotonic_clock::subscribe_duration(1_000_000_000);
     ///
-    /// // Whichever comes first: the one lock, the other, or the end of a second.
+    /// // Wait for either lock, for at most one second.
     /// let _ready = poll::poll(&[&a.subscribe(), &b.subscribe(), &timer]);
     /// if let Some(guard) = a.finish() {
     ///     let _guard = guard?;
@@ -315,7 +317,7 @@ impl LockFile {
     ///
     /// [`LimitExceeded`](crate::ErrorKind::LimitExceeded), or
     /// [`AccessDenied`](crate::ErrorKind::AccessDenied) for a mode that is not
-    /// granted. All others come out of [`Pending::finish`](crate::Pending::finish).
+    /// granted. [`Pending::finish`](crate::Pending::finish) returns all others.
     pub fn start(&self, mode: Mode, timeout: Option<Duration>) -> Result<crate::Pending> {
         match crate::bindings::poll::start(&self.raw, mode, timeout.map(to_millis)) {
             Ok(pending) => Ok(crate::Pending::new(pending, Arc::clone(&self.path))),
@@ -323,19 +325,19 @@ impl LockFile {
         }
     }
 
-    /// A pollable that is ready when this guest's hold on the lock is lost. It
-    /// is never ready for a lock that cannot be lost (see
+    /// A pollable that is ready when this guest loses its hold on the lock. It is
+    /// never ready for a lock that cannot be lost (see
     /// [`guarantee`](Self::guarantee)).
     pub fn lost(&self) -> wasip2::io::poll::Pollable {
         crate::bindings::poll::lost(&self.raw)
     }
 }
 
-/// Runs `f` while the lock of the file at `path` is held exclusively, and
-/// releases it on every way out of `f`, panics included.
+/// Runs `f` while holding the lock of the file at `path` exclusively, and
+/// releases the lock on every way out of `f`, including panics.
 ///
-/// Waits for the lock at most for `timeout`; `None` waits for ever, and
-/// [`Duration::ZERO`] tries once.
+/// Waits for at most `timeout`. `None` waits indefinitely; [`Duration::ZERO`]
+/// tries once.
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -347,8 +349,9 @@ impl LockFile {
 ///
 /// # Errors
 ///
-/// As [`LockFile::open`] and [`LockFile::lock`]: then `f` was not called. Or as
-/// [`Guard::release`]: then `f` was called, and may not have been alone.
+/// Those of [`LockFile::open`] and [`LockFile::lock`], in which case `f` was not
+/// called, and those of [`Guard::release`], in which case `f` was called and may
+/// have run without protection.
 pub fn with_lock<R>(
     path: &str,
     timeout: impl Into<Option<Duration>>,
@@ -361,14 +364,15 @@ pub fn with_lock<R>(
     Ok(result)
 }
 
-/// A hold that was granted.
+/// A granted hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Grant {
     /// The fencing token: strictly increasing over the exclusive grants of one
-    /// lock. `None` where the protocol has none (see [`Guarantee::fencing`]).
+    /// lock. `None` if the lock does not provide tokens (see
+    /// [`Guarantee::fencing`]).
     pub token: Option<u64>,
-    /// For how long the hold is granted, counted from the call. `None` where it
-    /// lasts until it is released.
+    /// How long the hold lasts, counted from the call. `None` if it lasts until
+    /// it is released.
     pub valid_for: Option<Duration>,
 }
 
@@ -381,17 +385,17 @@ impl From<api::Grant> for Grant {
     }
 }
 
-/// What this guest knows of its own hold on a file.
+/// The state of this guest's own hold on a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// This guest does not hold the lock.
     Unlocked,
     /// This guest holds the lock.
     Held(Grant),
-    /// Whether it still holds the lock cannot be told; the time left before it
-    /// counts as lost.
+    /// The host cannot determine whether this guest still holds the lock. The
+    /// value is the time left before the lock counts as lost.
     Uncertain(Duration),
-    /// This guest held the lock, did not release it, and holds it no more.
+    /// This guest held the lock, did not release it, and no longer holds it.
     Lost(LostReason),
 }
 
@@ -406,13 +410,13 @@ impl From<api::State> for State {
     }
 }
 
-/// What a lock is worth.
+/// The guarantees that a lock provides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Guarantee {
-    /// Whom it excludes.
+    /// Which other programs the lock can exclude.
     pub scope: Scope,
-    /// After which time a hold can be lost without a release; `None` where it
-    /// cannot.
+    /// The time after which a hold can be lost without a release. `None` if it
+    /// cannot be lost this way.
     pub ttl: Option<Duration>,
     /// Whether grants follow the order of arrival.
     pub fifo: bool,
@@ -431,7 +435,7 @@ impl From<api::Guarantee> for Guarantee {
     }
 }
 
-/// The host's choice of protocol, and a file that stays.
+/// Lets the host choose the protocol, and keeps the file.
 impl Default for Options {
     fn default() -> Self {
         Self {

@@ -3,7 +3,7 @@ use crate::{Error, OwnedGuard, Result};
 use alloc::sync::Arc;
 use wasip2::io::poll::Pollable;
 
-/// An acquire under way, made by [`LockFile::start`].
+/// An acquire in progress, created by [`LockFile::start`].
 ///
 /// Dropping it abandons the wait, and releases the lock if it was granted in
 /// the meantime.
@@ -22,20 +22,20 @@ impl Pending {
     }
 
     /// A pollable that is ready as soon as [`finish`](Self::finish) has an
-    /// answer, for [`wasip2::io::poll::poll`]. It stays usable after this is
-    /// dropped, and is ready then.
+    /// answer. Pass it to [`wasip2::io::poll::poll`]. It remains usable after
+    /// `self` is dropped, and is ready then.
     pub fn subscribe(&self) -> Pollable {
         self.raw.subscribe()
     }
 
-    /// The answer: `None` while the wait goes on, and after the answer was
-    /// taken.
+    /// Takes the result of the acquire. Returns `None` while the wait continues,
+    /// and again once the result has been taken.
     ///
     /// # Errors
     ///
-    /// As [`LockFile::lock`](crate::LockFile::lock), but never
-    /// [`Deadlock`](crate::ErrorKind::Deadlock) on account of a lock that this
-    /// guest holds itself, since it goes on running and can release it.
+    /// Those of [`LockFile::lock`](crate::LockFile::lock), but never
+    /// [`Deadlock`](crate::ErrorKind::Deadlock) because this guest itself holds
+    /// the lock: the guest keeps running and can release it.
     pub fn finish(&self) -> Option<Result<OwnedGuard>> {
         let answer = self.raw.finish()?;
         Some(match answer {

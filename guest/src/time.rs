@@ -1,9 +1,9 @@
-//! Durations to milliseconds and back.
+//! Converts durations to milliseconds and back.
 
 use core::time::Duration;
 
-/// Whole milliseconds, rounded up: a wait never ends before its timeout, and
-/// only a timeout of zero is one try.
+/// Rounds up to whole milliseconds: a wait never ends before its timeout, and
+/// only a timeout of zero tries once.
 pub(crate) fn to_millis(duration: Duration) -> u32 {
     let rest = duration.subsec_nanos().div_ceil(1_000_000);
     let millis = duration

@@ -1,8 +1,8 @@
-"""File locks for WebAssembly components, shared with every other component and native process of
-the host.
+"""File locks for WebAssembly components, shared with other components and native processes on the
+host.
 
-Two libraries are taken up here, and what uses them moves into a component by a change of its
-imports: :func:`lock_file` is that of locket.py, and everything else that of pylockfile.
+This package has the APIs of two libraries, so that code that uses them moves into a component by a
+change of its imports. :func:`lock_file` is that of locket.py. Everything else is that of pylockfile.
 """
 
 from ._errors import (

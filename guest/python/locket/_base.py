@@ -1,4 +1,4 @@
-"""What all kinds of locks have in common: a handle of the host, and how to talk to it."""
+"""The common base of all kinds of locks: a host handle, and calls on it."""
 
 import math
 import os
@@ -7,12 +7,12 @@ from typing import Any, Callable, ClassVar, ParamSpec, Self, TypeVar
 
 from componentize_py_types import Err
 
-# Whatever a component is to use has to be imported while it is built, so not only when needed.
+# A component can use only modules that were imported while it was built, so do not import this lazily.
 try:
     from wit_world.imports import locket_api as api
 except ImportError as error:
     raise ImportError(
-        "this component has no access to locks: its world must `import locket:lock/api@0.1.0`"
+        "this component cannot use locks: its world must `import locket:lock/api@0.1.0`"
     ) from error
 
 from ._errors import said, text
@@ -22,12 +22,12 @@ R = TypeVar("R")
 StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 _LONGEST = 0xFFFF_FFFF
-"""The longest timeout in milliseconds: what the interface has room for."""
+"""The longest timeout that the interface can represent, in milliseconds."""
 
 
 class Base:
-    """The lock of one file: opened when it is first needed, released when it is released, and at
-    the latest when this object is no more."""
+    """The lock of one file. It is opened when it is first needed, and released at the latest when this
+    object is destroyed."""
 
     _protocol: ClassVar[str | None] = None
 
@@ -56,18 +56,18 @@ class Base:
         self._ask(self._handle().release)
 
     def is_locked(self) -> bool:
-        """Whether anybody holds the lock: true or false now, not a moment later."""
+        """Whether the lock is held. The answer is valid only at the moment of the call."""
         return self._is_there() and self._ask(self._handle().is_locked)
 
     def i_am_locking(self) -> bool:
-        """Whether this component holds the lock, be it through this object or another."""
+        """Whether this component holds the lock, through this object or another."""
         if not self._is_there():
             return False
         return isinstance(self._handle().state(), (api.State_Held, api.State_Uncertain))
 
     def lost(self) -> str | None:
-        """Why this component holds the lock no more, although it did not release it:
-        ``"expired"``, ``"broken"``, ``"disconnected"`` or ``"io"``. None where it was not lost."""
+        """Why this component no longer holds the lock although it did not release it:
+        ``"expired"``, ``"broken"``, ``"disconnected"`` or ``"io"``. None if it was not lost."""
         state = self._handle().state()
         return _name(state.value) if isinstance(state, api.State_Lost) else None
 
@@ -82,29 +82,29 @@ class Base:
         return f"<{type(self).__name__} {self.path!r}>"
 
     def _exception(self, code: str, message: str) -> Exception:
-        """The exception that stands for an error of the host in this kind of lock."""
+        """The exception that this kind of lock raises for a host error."""
         raise NotImplementedError
 
     def _error(self, code: str, reason: str | None = None) -> Exception:
         return said(self._exception(code, text(code, reason, self.path)), code, reason)
 
     def _ask(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Calls the host, and raises what it has to complain about as an exception."""
+        """Calls the host, and raises its error as an exception."""
         try:
             return function(*args, **kwargs)
         except Err as err:
-            # What raised it has it in a variable: through that circle it would keep this lock alive,
-            # and held, until the next collection of garbage.
+            # The frame that raised the error refers to it in a variable. That reference cycle would
+            # keep this lock alive, and held, until the next garbage collection.
             failed = err.with_traceback(None).value
         raise self._error(*code_and_reason(failed))
 
     def _path(self) -> str:
-        """The path as the host wants it."""
+        """The path in the form that the host expects."""
         path = os.fsdecode(self.path)
         try:
             path.encode()
         except UnicodeEncodeError:
-            # Bytes that are not UTF-8. The strings of components have no way to say them.
+            # The strings of components cannot represent bytes that are not UTF-8.
             raise self._error("invalid-path") from None
         return path
 
@@ -114,7 +114,7 @@ class Base:
         return self._opened
 
     def _is_there(self) -> bool:
-        """Whether the file exists by now. It is created, but not in a directory that is missing."""
+        """Whether the file exists. Opening creates it, unless its directory is missing."""
         try:
             self._handle()
         except Exception as error:
@@ -131,7 +131,7 @@ class Base:
 
 
 def to_millis(timeout: float | None) -> int | None:
-    """Seconds as the host wants them: whole milliseconds, rounded up so that no wait ends early."""
+    """Converts seconds to whole milliseconds, rounded up so that no wait ends early."""
     if timeout is None or timeout == math.inf:
         return None
     if math.isnan(timeout):
@@ -141,29 +141,29 @@ def to_millis(timeout: float | None) -> int | None:
     millis = math.ceil(timeout * 1000)
     if millis > _LONGEST:
         raise ValueError(f"a timeout of {timeout} s is longer than {_LONGEST // 1000} s; "
-                         "None waits for ever")
+                         "None waits indefinitely")
     return millis
 
 
 def protocol_of(name: str | None) -> api.Protocol | None:
-    """The protocol of that name, spelled as in ``locket:lock``."""
+    """The protocol with a name, spelled as in ``locket:lock``."""
     if name is None:
         return None
     for protocol in api.Protocol:
         if _name(protocol) == name:
             return protocol
-    raise ValueError(f"there is no protocol {name!r}; there are "
+    raise ValueError(f"unknown protocol {name!r}; the protocols are "
                      + ", ".join(map(_name, api.Protocol)))
 
 
 def _name(case: Any) -> str:
-    """The name of a case of an enum, as the interface spells it."""
+    """The name of an enum case, as the interface spells it."""
     name: str = case.name
     return name.lower().replace("_", "-")
 
 
 def code_and_reason(error: Any) -> tuple[str, str | None]:
-    """The name of an error, as the interface spells it, and what came with it."""
+    """The name of an error, as the interface spells it, and its details."""
     camel = type(error).__name__.removeprefix("Error_")
     code = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", camel).lower()
     value = getattr(error, "value", None)

@@ -1,4 +1,4 @@
-"""What goes wrong: the exceptions of pylockfile, of which locket.py's is one, and their texts."""
+"""The exceptions and their texts. They are those of pylockfile and include the one of locket.py."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ from typing import Any
 class Error(Exception):
     """Base class of the exceptions of this package.
 
-    Of those that stand for an error of the host, ``code`` is its name in ``locket:lock``, such as
-    ``"would-block"``, and ``reason`` what came with it, such as ``"broken"``.
+    If the exception represents a host error, ``code`` is the name of that error in ``locket:lock``,
+    such as ``"would-block"``, and ``reason`` its details, such as ``"broken"``.
     """
 
     code: str | None = None
@@ -23,39 +23,39 @@ class LockTimeout(LockError):
 
 
 class AlreadyLocked(LockError):
-    """The lock is held, and there was no time to wait."""
+    """The lock is held, and the call does not wait."""
 
 
 class LockFailed(LockError):
-    """The lock cannot be acquired, however long one waits."""
+    """The lock cannot be acquired, however long the call waits."""
 
 
 class UnlockError(Error):
-    """The lock was not released, or not broken."""
+    """The lock was not released or not broken."""
 
 
 class NotLocked(UnlockError):
-    """The lock to be released is not held, or not any more."""
+    """The lock to release is not held, or is no longer held."""
 
 
 class NotMyLock(UnlockError):
-    """The lock to be released is held by somebody else."""
+    """The lock to release is held by another owner."""
 
 
 _TEXTS = {
-    "would-block": "lock {path!r} is held by another",
+    "would-block": "lock {path!r} is held by another owner",
     "timeout": "lock {path!r} did not become free in time",
-    "not-locked": "lock {path!r} is held by nobody",
+    "not-locked": "lock {path!r} is not held",
     "not-owner": "lock {path!r} is not ours to release",
     "deadlock": "waiting for lock {path!r} could never end",
     "access-denied": "access to lock {path!r} is denied",
     "no-entry": "lock {path!r} does not exist",
     "invalid-path": "{path!r} cannot be the path of a lock",
     "limit-exceeded": "lock {path!r} exceeds a quota of this guest",
-    "not-supported": "lock {path!r} cannot be locked in this way",
+    "not-supported": "the protocol or mode is not supported for lock {path!r}",
     "unavailable": "the server of lock {path!r} cannot be reached",
     "lost": "lock {path!r} was lost ({reason})",
-    "canceled": "the host withdrew the wait for lock {path!r}",
+    "canceled": "the host canceled the wait for lock {path!r}",
     "io": "lock {path!r} failed ({reason})",
     "other": "lock {path!r} failed ({reason})",
 }
@@ -67,6 +67,6 @@ def text(code: str, reason: str | None, path: object) -> str:
 
 
 def said(error: Any, code: str | None, reason: str | None) -> Exception:
-    """The exception, with the error of the host that it stands for."""
+    """Adds to an exception the host error that it represents."""
     error.code, error.reason = code, reason
     return error

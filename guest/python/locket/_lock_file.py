@@ -28,21 +28,21 @@ _NUMBERS = {
 class Lock(Base):
     """The lock of one file, as :func:`lock_file` returns it.
 
-    ``timeout`` and ``shared`` can be set anew before an acquire.
+    ``timeout`` and ``shared`` can be changed before an acquire.
     """
 
     def acquire(self) -> api.Grant:
-        """Acquires the lock: at once if it is free, otherwise waits for at most ``timeout``.
+        """Acquires the lock: immediately if it is free, otherwise waits for at most ``timeout``.
 
-        Returns what was granted: ``token``, the fencing token, and ``valid_for``, in milliseconds;
-        both are None where the lock has no such thing.
+        Returns the grant: ``token``, the fencing token, and ``valid_for``, in milliseconds. Each is
+        None if the lock does not provide it.
         """
         return self._wait(self.timeout)
 
     def _exception(self, code: str, message: str) -> Exception:
         if lock_error := _LOCK_ERRORS.get(code):
             return lock_error(message)
-        # As in locket.py, a LockError tells of the lock, and an OSError of the file.
+        # As in locket.py, a LockError is about the lock, and an OSError about the file.
         return OSError(_NUMBERS.get(code, errno.EIO), message)
 
 
@@ -55,21 +55,20 @@ def lock_file(
     protocol: str | None = None,
     remove: bool = False,
 ) -> Lock:
-    """The lock of the file at ``path``, to be used in ``with``, or with ``acquire`` and
-    ``release``::
+    """The lock of the file at ``path``, for use in ``with``, or with ``acquire`` and ``release``::
 
         with locket.lock_file("/jobs/app.lock", timeout=30):
             ...
 
-    It waits for ``timeout`` seconds, for ever if that is None, and tries once if it is 0 or less.
-    A ``shared`` lock has any number of holders at a time, but excludes those that are not shared.
-    ``protocol`` says how the lock is kept, such as ``"flock"``; without one the host chooses. The
-    lock file stays, unless ``remove`` is set.
+    It waits for at most ``timeout`` seconds, indefinitely if that is None, and tries once if it is 0 or
+    less. A ``shared`` lock can have any number of shared holders at a time, but excludes exclusive
+    ones. ``protocol`` names the locking mechanism, such as ``"flock"``; by default, the host chooses.
+    The lock file stays, unless ``remove`` is set.
 
-    Raises :exc:`LockError` where the lock is not to be had in time, and :exc:`OSError` where the
-    file is at fault: ``FileNotFoundError`` for a missing directory, ``PermissionError`` for a path
-    that the host does not grant. A :exc:`ValueError` is a timeout that is not a number or too long.
+    Raises :exc:`LockError` if the lock could not be acquired in time, and :exc:`OSError` if the cause
+    is the file: ``FileNotFoundError`` for a missing directory, ``PermissionError`` for a path that the
+    host does not grant. Raises :exc:`ValueError` for a timeout that is NaN or too long.
 
-    ``retry_period`` means nothing: the host waits without polling.
+    ``retry_period`` has no effect: the host waits without polling.
     """
     return Lock(path, timeout, shared, protocol, remove)

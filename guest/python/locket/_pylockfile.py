@@ -17,7 +17,7 @@ from ._errors import (
 try:
     from wit_world.imports import locket_admin as admin
 except ImportError:
-    # Whoever breaks no locks need not ask for the right to.
+    # A component that breaks no locks need not import this interface.
     admin = None
 
 P = ParamSpec("P")
@@ -35,7 +35,7 @@ _ERRORS = {
 
 
 class LockBase(Base):
-    """What the classes of pylockfile have in common."""
+    """The common base of the classes of pylockfile."""
 
     def __init__(
         self,
@@ -48,23 +48,24 @@ class LockBase(Base):
         super().__init__(path, timeout, shared)
 
     def acquire(self, timeout: float | None = None) -> None:
-        """Acquires the lock, or does nothing where this component has it already: there is no
-        counter, and one ``release`` is enough.
+        """Acquires the lock, or does nothing if this component already holds it. Acquires are not
+        counted, so one ``release`` is enough.
 
-        Waits for ``timeout`` seconds, by default for those given to the constructor, and for ever
-        if there are none. Raises :exc:`LockTimeout` if they run out, :exc:`AlreadyLocked` at once
-        where they are 0 or less and the lock is held, and :exc:`LockFailed` where it is not to be
-        had at all. A :exc:`ValueError` is a timeout that is not a number or too long.
+        Waits for at most ``timeout`` seconds. The default is the timeout of the constructor. If that is
+        None too, waits indefinitely. Raises :exc:`LockTimeout` if the timeout runs out,
+        :exc:`AlreadyLocked` immediately if the timeout is 0 or less and the lock is held, and
+        :exc:`LockFailed` if the lock cannot be acquired at all. Raises :exc:`ValueError` for a timeout
+        that is NaN or too long.
         """
         if not self._is_mine():
             self._wait(self.timeout if timeout is None else timeout)
 
     def break_lock(self) -> None:
-        """Takes the lock away from whoever holds it.
+        """Breaks the lock: takes it away from its holder.
 
-        That takes the import of ``locket:lock/admin`` and a host that grants the right to break.
-        Raises :exc:`UnlockError` without them, and where a process of the system holds the lock in
-        a way that only the kernel could take back.
+        Requires the import of ``locket:lock/admin``, and a host that grants the right to break. Raises
+        :exc:`UnlockError` without them, or if a native process holds a kernel lock, which cannot be
+        broken.
         """
         if admin is None:
             raise UnlockError(
@@ -79,8 +80,7 @@ class LockBase(Base):
             raise said(UnlockError(*error.args), error.code, error.reason) from None
 
     def _is_mine(self) -> bool:
-        """Whether this component holds the lock already, in the mode that is asked for or a
-        stronger one."""
+        """Whether this component already holds the lock in the requested mode or a stronger one."""
         if not self.i_am_locking():
             return False
         holder = self._ask(self._handle().holder)
@@ -91,8 +91,8 @@ class LockBase(Base):
 
 
 class LockFile(LockBase):
-    """A lock in the protocol that the host chooses, normally that of the kernel, on the file at
-    ``path`` itself::
+    """A lock with the protocol that the host chooses, normally a kernel lock, on the file at ``path``
+    itself::
 
         lock = locket.LockFile("/jobs/app.lock")
         lock.acquire(timeout=30)
@@ -101,7 +101,7 @@ class LockFile(LockBase):
         finally:
             lock.release()
 
-    It is not the lock of pylockfile's ``LockFile`` outside of components, which is that of
+    It does not exclude pylockfile's ``LockFile`` outside components, which is a
     :class:`LinkLockFile`.
     """
 
@@ -110,29 +110,29 @@ FileLock = LockFile
 
 
 class LinkLockFile(LockBase):
-    """A hard link named ``path`` with ``.lock``; shared with pylockfile outside of components."""
+    """A hard link at ``path`` plus ``.lock``, shared with pylockfile outside components."""
 
     _protocol = "link"
 
 
 class SymlinkLockFile(LockBase):
-    """A symbolic link named ``path`` with ``.lock``; shared with pylockfile outside of
-    components."""
+    """A symbolic link at ``path`` plus ``.lock``, shared with pylockfile outside components."""
 
     _protocol = "symlink"
 
 
 class MkdirLockFile(LockBase):
-    """A directory named ``path`` with ``.lock``; shared with pylockfile outside of components."""
+    """A directory at ``path`` plus ``.lock``, shared with pylockfile outside components."""
 
     _protocol = "mkdir"
 
 
 class PIDLockFile(LockBase):
-    """A file at ``path`` with the process identifier of the host in it; shared with pylockfile
-    outside of components.
+    """A file at ``path`` that contains the process identifier of the host, shared with pylockfile
+    outside components.
 
-    As there, no timeout means not to wait, and to acquire it twice is :exc:`AlreadyLocked`.
+    As in pylockfile, it does not wait without a timeout, and acquiring it twice raises
+    :exc:`AlreadyLocked`.
     """
 
     _protocol = "pid-file"
@@ -143,19 +143,18 @@ class PIDLockFile(LockBase):
         super().__init__(path, threaded, timeout)
 
     def acquire(self, timeout: float | None = None) -> None:
-        """Acquires the lock as :meth:`LockFile.acquire` does, but without waiting if there is no
-        timeout."""
+        """Acquires the lock like :meth:`LockFile.acquire`, but does not wait if no timeout is set."""
         timeout = self.timeout if timeout is None else timeout
         self._wait(0 if timeout is None else timeout)
 
 
 class SQLiteLockFile(LockBase):
-    """A row in the database that the host names for such locks."""
+    """A row in a database that the host names."""
 
     _protocol = "sqlite"
 
 
-# The older names, under which pylockfile still has them.
+# Older names, which pylockfile still provides.
 LinkFileLock = LinkLockFile
 MkdirFileLock = MkdirLockFile
 SQLiteFileLock = SQLiteLockFile
@@ -164,7 +163,7 @@ SQLiteFileLock = SQLiteLockFile
 def locked(
     path: StrPath, timeout: float | None = None, *, shared: bool = False
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorates a function that is to hold a lock whenever it runs::
+    """Makes a function hold a lock whenever it runs::
 
         @locket.locked("/jobs/app.lock", timeout=30)
         def job(): ...

@@ -1,15 +1,15 @@
-"""Locks for asyncio: while a task waits for one, the others go on::
+"""Locks for asyncio. While a task waits for a lock, other tasks run::
 
     async with locket.aio.lock_file("/jobs/app.lock", timeout=30):
         ...
 
-A component of WASI 0.2 imports ``locket:lock/poll@0.1.0`` and
+A WASI 0.2 component imports ``locket:lock/poll@0.1.0`` and
 ``wasi:clocks/monotonic-clock@0.2.12``, and runs its tasks on the :class:`EventLoop` of this
 package::
 
     asyncio.run(main(), loop_factory=locket.aio.EventLoop)
 
-One of WASI 0.3 imports ``locket:lock/api-async@0.1.0``, and has its loop from componentize-py.
+A WASI 0.3 component imports ``locket:lock/api-async@0.1.0``, and uses the loop of componentize-py.
 """
 
 from ._lock import Lock, lock_file
@@ -19,7 +19,7 @@ __all__ = ["Lock", "lock_file"]
 try:
     from ._poll import EventLoop
 except ImportError:
-    # There is another loop in WASI 0.3.
+    # In WASI 0.3, componentize-py provides the loop.
     pass
 else:
     __all__.append("EventLoop")

@@ -21,7 +21,7 @@ except ImportError:
 class Lock(BlockingLock):
     """The lock of one file, as :func:`lock_file` returns it.
 
-    ``timeout`` and ``shared`` can be set anew before an acquire.
+    ``timeout`` and ``shared`` can be changed before an acquire.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class Lock(BlockingLock):
         self._guards: list[api.Guard] = []
 
     async def acquire(self) -> api.Grant:  # type: ignore[override]
-        """Acquires the lock: at once if it is free, otherwise waits for at most ``timeout``, while
-        other tasks run. A task that is cancelled meanwhile does not hold it.
+        """Acquires the lock: immediately if it is free, otherwise waits for at most ``timeout``, while
+        other tasks run. A task that is canceled during the wait does not hold the lock.
 
-        Returns what was granted: ``token``, the fencing token, and ``valid_for``, in milliseconds;
-        both are None where the lock has no such thing.
+        Returns the grant: ``token``, the fencing token, and ``valid_for``, in milliseconds. Each is
+        None if the lock does not provide it.
         """
         try:
             guard = await wait(self._handle(), self._mode(), to_millis(self.timeout))
@@ -60,7 +60,7 @@ class Lock(BlockingLock):
             super().release()
 
     def __enter__(self) -> "Lock":
-        raise TypeError(f"lock {self.path!r} is one for `async with`")
+        raise TypeError(f"lock {self.path!r} requires `async with`")
 
     async def __aenter__(self) -> "Lock":
         await self.acquire()
@@ -78,6 +78,6 @@ def lock_file(
     protocol: str | None = None,
     remove: bool = False,
 ) -> Lock:
-    """The lock of the file at ``path``, to be used in ``async with``, or with ``await acquire()``
-    and ``release()``. Everything else is as with :func:`locket.lock_file`."""
+    """The lock of the file at ``path``, for use in ``async with``, or with ``await acquire()`` and
+    ``release()``. Everything else is the same as in :func:`locket.lock_file`."""
     return Lock(path, timeout, shared, protocol, remove)

@@ -13,10 +13,10 @@ _NANOSECONDS = 1_000_000_000
 
 
 async def wait(lock: api.LockFile, mode: api.Mode, timeout: int | None) -> api.Guard:
-    """Acquires a lock. A wait that is cancelled leaves the queue."""
+    """Acquires a lock. Canceling the wait removes it from the queue."""
     loop = asyncio.get_running_loop()
     if not isinstance(loop, EventLoop):
-        raise RuntimeError("locks can be awaited in `locket.aio.EventLoop` only")
+        raise RuntimeError("locks can be awaited only in `locket.aio.EventLoop`")
     with locket_poll.start(lock, mode, timeout) as pending:
         while (answer := pending.finish()) is None:
             await loop.ready(pending.subscribe())
@@ -26,15 +26,15 @@ async def wait(lock: api.LockFile, mode: api.Mode, timeout: int | None) -> api.G
 
 
 class EventLoop(asyncio.BaseEventLoop):
-    """The loop for components of WASI 0.2. It waits for locks, for time, and for whatever else has
-    a pollable; there are no threads, sockets and signals in it."""
+    """The loop for WASI 0.2 components. It waits for locks, timers, and anything else that has a
+    pollable. It does not support threads, sockets or signals."""
 
     def __init__(self) -> None:
         super().__init__()
         self._selector = _Selector()
 
     async def ready(self, pollable: wasi_io_poll.Pollable) -> None:
-        """Waits until something is ready, and drops its pollable."""
+        """Waits until a pollable is ready, and drops it."""
         waker = self.create_future()
         self._selector.waiting[waker] = pollable
         try:
@@ -50,17 +50,17 @@ class EventLoop(asyncio.BaseEventLoop):
 
 
 class _Selector:
-    """What stands in for `select` in the loop."""
+    """Replaces `select` in the loop."""
 
     def __init__(self) -> None:
         self.waiting: dict[asyncio.Future[None], wasi_io_poll.Pollable] = {}
 
     def select(self, timeout: float | None) -> list["asyncio.Future[None]"]:
-        """The wakers of what is ready; waits for one, if there is none, up to so many seconds."""
+        """The wakers whose pollables are ready. If none is, waits for at most ``timeout`` seconds."""
         wakers, pollables = list(self.waiting), list(self.waiting.values())
         if timeout is None:
             if not pollables:
-                raise RuntimeError("deadlock: every task waits for another one")
+                raise RuntimeError("deadlock: every task waits for another task")
             return [wakers[index] for index in wasi_io_poll.poll(pollables)]
         nanoseconds = max(0, math.ceil(timeout * _NANOSECONDS))
         with monotonic_clock.subscribe_duration(nanoseconds) as timer:

@@ -1,4 +1,4 @@
-"""Waiting in WASI 0.3: an async function of the host, in the event loop of componentize-py."""
+"""Waiting in WASI 0.3: an async host function, in the event loop of componentize-py."""
 
 import asyncio
 
@@ -10,8 +10,9 @@ from .._base import api
 async def wait(lock: api.LockFile, mode: api.Mode, timeout: int | None) -> api.Guard:
     """Acquires a lock.
 
-    componentize-py has no way to cancel a call of the host, and a task that is gone when the answer
-    comes is a trap. So a cancellation takes effect only then, and what was granted is released.
+    componentize-py cannot cancel a host call, and traps if the task no longer exists when the answer
+    arrives. So a cancellation takes effect only when the answer arrives. If the lock was granted, it is
+    then released.
     """
     call = asyncio.ensure_future(locket_api_async.acquire(lock, mode, timeout))
     canceled = False
@@ -23,7 +24,7 @@ async def wait(lock: api.LockFile, mode: api.Mode, timeout: int | None) -> api.G
     if not canceled:
         return call.result()
     if error := call.exception():
-        # See `Base._ask`: it would keep the lock alive.
+        # See `Base._ask`: the traceback would keep the lock alive.
         error.with_traceback(None)
     else:
         with call.result():
