@@ -46,8 +46,8 @@ impl Deadline {
 /// How long the timer thread, and an idle helper thread, waits for more work.
 pub(crate) const IDLE_THREAD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Wakes wakers at given times. An engine has one timer thread, which sleeps until the earliest
-/// entry, and none while there are no entries.
+/// Wakes wakers at given times. An engine has at most one timer thread. It sleeps until the
+/// earliest entry, and ends some time after the last one.
 #[derive(Debug)]
 pub(crate) struct Timer {
     due: Mutex<Due>,

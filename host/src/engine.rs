@@ -382,7 +382,7 @@ impl Engine {
         })
     }
 
-    /// Notes that a database is one of the host. Fails if it lies where guests may lock.
+    /// Records a database of the host. Fails if it lies in or below a guest's directory.
     #[cfg(feature = "sandbox")]
     pub(crate) fn keep_from_guests(&self, database: &Path) -> std::io::Result<()> {
         self.context.registry.guests.keep_out(database)

@@ -70,7 +70,7 @@ mod tests {
         // After the pause a new streak begins.
         streak.taken(pause, start + 51 * MS);
         assert_eq!(streak.left(pause, start + 100 * MS, true), None);
-        // The lock was left alone for long enough without a request to.
+        // The lock was left alone for long enough without being told to.
         streak.taken(pause, start + 101 * MS);
         assert_eq!(streak.left(pause, start + 150 * MS, true), None);
     }

@@ -72,10 +72,10 @@
 //! - They are exclusive only. Acquiring one in shared mode is [unsupported](Error::is_unsupported).
 //! - The lock remains when its holder dies. The next process that tries takes it over if the lock
 //!   names its holder and that holder is proven dead: it ran on this host, in this process's PID
-//!   namespace, and its process is gone, or has started at another time, or before the last boot.
-//!   Any other lock counts as held for as long as it exists. [`LockFile::break_lock`] and
-//!   [`Options::stale_after`] are for callers that know better. If several break one lock at once,
-//!   one of them gets it.
+//!   namespace, and that process is gone, started before the last boot, or its number now belongs
+//!   to a process with another start time. Any other lock counts as held for as long as it exists.
+//!   [`LockFile::break_lock`] and [`Options::stale_after`] are for callers that know better. If
+//!   several break one lock at once, one of them gets it.
 //! - The holder of a broken lock learns of the loss from [`LockFile::state`] and
 //!   [`LockFile::lost`] if the system reports changes of the directory, otherwise from the release.
 //!   The release then removes only what is its own.
@@ -90,9 +90,9 @@
 //! - `Link`, `Symlink` and `Mkdir` use the same name and so exclude each other, as do `PidFile` and
 //!   `Soft`. Do not lock one path both in one of the latter two and in a kernel protocol: they take
 //!   the file that a kernel lock leaves behind for a held lock.
-//! - filelock's `SoftFileLock` discards what it cannot read after two seconds, and so evicts
-//!   its holder, even a live one. That affects holders of `PidFile` and `Symlink`, and git. Never
-//!   mix it with those.
+//! - filelock's `SoftFileLock` discards what it cannot read after two seconds, and so evicts its
+//!   holder, even a live one. That affects holders of `PidFile` and `Symlink`, and git. Never mix
+//!   it with those.
 //! - They exist on Linux and macOS, and have only been run on Linux.
 //!
 //! # Systems

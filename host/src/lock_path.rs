@@ -228,7 +228,7 @@ impl LockPath {
                             raced = true;
                             first
                         }
-                        // A link.
+                        // The path is a symbolic link.
                         (Access::OpenOrCreate, E::InvalidInput) => first,
                         // The directory's permissions, or another user's file.
                         (Access::OpenOrCreate, E::PermissionDenied) => Access::Create,

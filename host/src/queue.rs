@@ -9,9 +9,9 @@
 //!                  wait in the kernel -----> kernel's lock ---> given back
 //! ```
 //!
-//! All state is behind one mutex, and no thread blocks while it holds the mutex. [`State::advance`]
-//! alone decides what happens next; every change ends by calling it. Wakers are collected, and
-//! called after the mutex is released.
+//! All state is behind one mutex. No thread waits for the lock while it holds the mutex, but a try
+//! of an existence lock does file I/O under it. [`State::advance`] alone decides what happens next;
+//! every change ends by calling it. Wakers are collected, and called after the mutex is released.
 //!
 //! The kernel sees one holder and at most one waiter of this engine, however many there are. The
 //! head of the queue waits in the kernel: a blocking caller on its own thread, a task through a
@@ -129,7 +129,7 @@ pub(crate) struct LockQueue {
     services: Arc<Services>,
     /// Whether a writable description exists or can be opened. An exclusive record lock needs one.
     writable: AtomicBool,
-    /// The file could not be unlocked, so its descriptor was closed.
+    /// The file could not be unlocked, so its open file description was closed.
     poisoned: AtomicBool,
     /// Whether it is an existence lock. A try then takes more than a moment: it reads a directory
     /// or a database.
@@ -850,7 +850,7 @@ impl LockQueue {
         self.poisoned.load(Ordering::Acquire)
     }
 
-    /// Tells this queue of an event, if it is still there then.
+    /// A waker that tells this queue of an event, if the queue still exists.
     pub(crate) fn teller(self: &Arc<Self>, event: Event) -> Waker {
         let queue = Arc::downgrade(self);
         Waker::from(Arc::new(Teller { queue, event }))

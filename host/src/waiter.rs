@@ -40,7 +40,7 @@ struct Progress {
     interrupted: bool,
     /// Whether it was interrupted, and the interruption reached it.
     returning: bool,
-    /// The call that interrupted the thread.
+    /// The interruption in progress, until the thread returns.
     interruption: Option<sys::Interruption>,
 }
 

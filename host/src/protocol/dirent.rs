@@ -93,7 +93,7 @@ impl EntryStat {
     }
 }
 
-/// Creates a file with a content, complete from the moment it has its name.
+/// Creates a file with content, complete from the moment it has its name.
 pub(super) fn make_file(
     dir: &File,
     name: &OsStr,

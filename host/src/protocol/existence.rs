@@ -45,8 +45,7 @@ pub(super) trait MarkerFormat: fmt::Debug + Send + Sync {
     /// The owner record of the marker, if it has one.
     fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<OwnerRecord>>;
 
-    /// Whether a file of this format that is not empty has a record of its holder in it and nothing
-    /// else.
+    /// Whether a non-empty file of this format contains the record of its holder and nothing else.
     fn is_record(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<bool> {
         let _ = (dir, name, seen);
         Ok(false)

@@ -49,7 +49,8 @@ impl MarkerFormat for Link {
         Ok(claims.max_by_key(|claim| !claim.is_dead(dir)))
     }
 
-    // As the provider for guests of other hosts writes it, which has no name of its host to tell.
+    // The provider for guests of other hosts writes such a record, since it does not know its
+    // host's name.
     fn is_record(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<bool> {
         Ok(read_file(dir, name, seen)?.is_some_and(|content| soft::is_record(&content)))
     }

@@ -5,9 +5,9 @@
 //!
 //! The order is always `flock` first. If another program holds the second lock, this thread gives
 //! the first back before it waits. Otherwise it could deadlock with a program that takes the two in
-//! the opposite order, and it would keep the users of `flock` out for no holder's sake. After the
-//! wait for the second lock, it tries the first, and so on: each round ends with both locks, or
-//! holds nothing and waits for the one that is held.
+//! the opposite order, and it would keep the users of `flock` out for nothing. After the wait for
+//! the second lock, it tries the first, and so on: each round ends with both locks, or holds
+//! nothing and waits for the one that is held.
 //!
 //! They are released in reverse order, so that the next process in the queue of `flock`, in which
 //! all users of this protocol wait, finds the record lock free.

@@ -75,7 +75,7 @@ fn record(claim: &OwnerRecord) -> String {
     record
 }
 
-/// Whether a content is such a record.
+/// Whether `content` is such a record.
 pub(super) fn is_record(content: &[u8]) -> bool {
     parse(content).is_some()
 }

@@ -4,9 +4,10 @@
 //! pylockfile itself looks for a row and then inserts one, in two steps, so two of its processes
 //! can both succeed. Here both steps are one transaction, and an index keeps every program from
 //! inserting a second row: in a race that pylockfile would not have noticed, it gets an error of
-//! the database. By default, each pylockfile process also creates a database of its own
-//! (`SQLiteLockFile.testdb`). A shared one has to be named, and created by another program, because
-//! pylockfile removes the database that it created when it ends, even if it contains locks.
+//! the database. Unless `SQLiteLockFile.testdb` is set, each pylockfile process creates a database
+//! of its own. A shared one has to be named there, and created by another program, because a
+//! pylockfile process removes the database that it created when it ends, even if others have locks
+//! in it.
 //!
 //! The settings of the database stay as they are, so each acquire and each release waits for the
 //! disk as any transaction does.

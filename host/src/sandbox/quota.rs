@@ -102,8 +102,8 @@ impl Guest {
         }
     }
 
-    /// Do not call this in a forked child (see [`is_forked`](Self::is_forked)), nor anything that
-    /// can block under the mutex.
+    /// Not for a forked child (see [`is_forked`](Self::is_forked)). Under the mutex, call nothing
+    /// that can block.
     pub(super) fn usage(&self) -> MutexGuard<'_, Usage> {
         self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -32,7 +32,7 @@ impl Identity {
         const NFS: u64 = 0x6969;
         const SMB: u64 = 0xff53_4d42;
         const SMB2: u64 = 0xfe53_4d42;
-        // On a device, then: network file systems have none, and number 0 in its place.
+        // The file system is on a device then. Network file systems have major number 0 instead.
         if rustix::fs::major(self.device) != 0 {
             return false;
         }
@@ -139,7 +139,7 @@ impl Interruption {
 /// A thread that is ready to wait.
 pub(crate) struct TimedWait {
     thread: Thread,
-    // In this order: after the last signal.
+    // Dropped after the timer, and so after the last signal.
     _alarm: Option<ThreadTimer>,
     _unblocked: Unblocked,
 }
