@@ -1,4 +1,4 @@
-//! The generated bindings of what this component exports.
+//! The generated bindings of the exports of this component.
 #![allow(unsafe_code, unreachable_pub, reason = "generated code")]
 
 pub(crate) use exports::locket::lock::api;

@@ -1,4 +1,4 @@
-//! What errors of WASI mean for a lock.
+//! Converts WASI errors to lock errors.
 
 use wasip2::filesystem::types::ErrorCode;
 
@@ -24,8 +24,8 @@ impl From<ErrorCode> for Error {
     }
 }
 
-/// What an error means where a directory is opened: WASI has one code for what the permissions
-/// forbid and for a path that leaves what was granted, and to open a directory takes none.
+/// Converts an error from opening a directory. WASI uses one code both for missing permissions and
+/// for a path that leaves the preopened directory. Opening a directory requires no permissions.
 pub(crate) fn of_directory(code: ErrorCode) -> Error {
     match code {
         ErrorCode::NotPermitted => Error::InvalidPath,

@@ -1,4 +1,4 @@
-//! What the handles of one instance have in common.
+//! The state that all handles of one instance share.
 
 use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
@@ -8,7 +8,7 @@ use crate::lock::Lock;
 use crate::mark::Mark;
 use crate::time;
 
-/// The locks that are open, and the numbers of what was made.
+/// The open locks, and the next unused number.
 struct Instance {
     locks: RefCell<Vec<Weak<Lock>>>,
     next: Cell<u64>,
@@ -16,7 +16,7 @@ struct Instance {
 
 struct Single(Instance);
 
-// SAFETY: an instance of a component has one thread, and the tests do not come here.
+// SAFETY: a component instance has only one thread, and the tests do not access this.
 #[allow(unsafe_code, reason = "there are no other threads")]
 unsafe impl Sync for Single {}
 
@@ -25,19 +25,19 @@ static INSTANCE: Single = Single(Instance {
     next: Cell::new(0),
 });
 
-/// A number that nothing else in this instance has.
+/// A number that is unique in this instance.
 pub(crate) fn number() -> u64 {
     let next = &INSTANCE.0.next;
     next.replace(next.get() + 1)
 }
 
-/// A mark for a new hold.
+/// Creates a mark for a new hold.
 pub(crate) fn mark() -> Mark {
     let wall = time::wall().as_nanos() as u64;
     Mark::new(wall, time::monotonic(), number())
 }
 
-/// The same lock, if a handle has it open already.
+/// Returns the existing lock if a handle already has it open, and otherwise `lock`.
 pub(crate) fn join(lock: Lock) -> Rc<Lock> {
     let mut locks = INSTANCE.0.locks.borrow_mut();
     locks.retain(|lock| lock.strong_count() > 0);
@@ -50,13 +50,13 @@ pub(crate) fn join(lock: Lock) -> Rc<Lock> {
     })
 }
 
-/// Whether a mark is that of a hold of this instance.
+/// Whether a mark belongs to a hold of this instance.
 pub(crate) fn is_ours(mark: &Mark) -> bool {
     each().any(|lock| lock.mark().as_ref() == Some(mark))
 }
 
-/// Shows that the holder of all that this instance holds lives. There is no thread to do so in
-/// between the calls of the guest, so each of them does.
+/// Shows a sign of life for all holds of this instance. Each call of the guest does this, because
+/// no thread can do it between the calls.
 pub(crate) fn refresh() {
     each().for_each(|lock| lock.refresh());
 }

@@ -1,13 +1,14 @@
 //! File locks for WebAssembly components on hosts that have none.
 //!
-//! A component that exports `locket:lock/api` and keeps its locks as names in the directories that
-//! the host opened for it. It is plugged into a guest that imports the interface; the two then run
-//! where WASI 0.2 does. The README says what that is worth, and with whom the locks are shared.
+//! This component exports `locket:lock/api` and implements it with existence locks in the
+//! directories that the host preopens. Plug it into a guest that imports the interface; together
+//! they run on any WASI 0.2 host. The README lists the limitations, and the programs that share
+//! these locks.
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 #![cfg_attr(
     not(any(target_arch = "wasm32", test)),
-    allow(dead_code, reason = "only a component exports something")
+    allow(dead_code, reason = "only a component has exports")
 )]
 
 extern crate alloc;
@@ -43,7 +44,7 @@ impl bindings::api::Guest for Provider {
     type Guard = NoGuard;
 }
 
-/// One handle of the guest on the lock of a file.
+/// One handle of the guest to the lock of a file.
 struct Handle {
     path: String,
     number: u64,
@@ -140,7 +141,8 @@ impl Drop for Handle {
     }
 }
 
-/// A guard. There is none: what makes them are interfaces that this component does not export.
+/// A guard. None ever exists, because this component does not export the interfaces that create
+/// them.
 enum NoGuard {}
 
 impl GuestGuard for NoGuard {

@@ -1,9 +1,9 @@
-//! Locks that are a name: whoever makes the name holds the lock.
+//! Existence locks: the guest that creates the directory entry holds the lock.
 //!
-//! That nobody makes what is already there is the one thing that WASI's file systems promise of
-//! names, with exclusive creation, hard links, symbolic links and directories alike. Everything
-//! here rests on it. There is no call that removes a name only if it still is what one saw; so
-//! a name is looked at right before it is removed.
+//! Creating an entry fails if its name is taken. That holds for exclusive creation, hard links,
+//! symbolic links and directories, and it is the only guarantee about entries that WASI's file
+//! systems give. Everything here relies on it. No call removes an entry only if it has not changed,
+//! so we check an entry immediately before we remove it.
 
 use alloc::format;
 use alloc::string::String;
@@ -21,22 +21,22 @@ use crate::mark::{LONGEST_RECORD, Mark};
 use crate::path::Place;
 use crate::time;
 
-/// What is made to take a lock.
+/// The kind of entry that is created to acquire a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// The file itself, with a record in it.
+    /// The file itself, which contains a record.
     Soft,
-    /// A hard link beside the file, to another that names the holder.
+    /// A hard link beside the file, to another file that names the holder.
     Link,
-    /// A symbolic link beside the file, that leads to the name of the holder.
+    /// A symbolic link beside the file, whose target names the holder.
     Symlink,
-    /// A directory beside the file, with a file in it that names the holder.
+    /// A directory beside the file, which contains a file that names the holder.
     Mkdir,
 }
 
 impl Form {
-    /// That of a protocol. What the options say of the lock file after the release changes nothing:
-    /// it is gone, or the lock would not be free.
+    /// The form of a protocol. `on_release` has no effect: a release always removes the entry,
+    /// because otherwise the lock would still be held.
     pub(crate) fn of(options: &Options) -> Result<Self, Error> {
         let (OnRelease::Keep | OnRelease::Remove) = options.on_release;
         match options.protocol {
@@ -44,8 +44,8 @@ impl Form {
             Some(Protocol::Soft) => Ok(Self::Soft),
             Some(Protocol::Symlink) => Ok(Self::Symlink),
             Some(Protocol::Mkdir) => Ok(Self::Mkdir),
-            // Not that one either: a guest has no process identifier, and whoever reads one takes
-            // it at its word, and may kill that process.
+            // A guest has no process identifier, and a program that reads one from the file may
+            // kill that process.
             Some(Protocol::PidFile) => Err(Error::NotSupported),
             Some(Protocol::Native | Protocol::Flock | Protocol::Fcntl | Protocol::Sqlite) => {
                 Err(Error::NotSupported)
@@ -53,7 +53,7 @@ impl Form {
         }
     }
 
-    /// Whether something of that type is a lock of this form, or of another that takes the
+    /// Whether an entry of type `kind` is a lock of this form, or of another form that uses the
     /// same name.
     fn takes(self, kind: DescriptorType) -> bool {
         match kind {
@@ -64,50 +64,50 @@ impl Form {
     }
 }
 
-/// The lock of one file, for all the handles on it.
+/// The lock of one file, shared by all handles to it.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    /// What everything here is relative to. It is a directory that the host opened, and not one
-    /// opened beneath that: from such a one, hosts differ in what may be changed.
+    /// The directory to which all paths are relative. It is a preopened directory, not one opened
+    /// beneath it, because hosts differ in what they allow to change from such a directory.
     root: Descriptor,
     directory: String,
-    /// The name that is the lock, in that directory.
+    /// The name of the lock entry in that directory.
     name: String,
     form: Form,
     stale_after: Option<Duration>,
     hold: RefCell<Option<Hold>>,
 }
 
-/// What an instance holds of a lock.
+/// The hold of this instance on a lock.
 #[derive(Debug)]
 struct Hold {
     mark: Mark,
     /// The handle that acquired it.
     handle: u64,
-    /// When the name was last made younger, on the monotonic clock.
+    /// When the modification time of the entry was last updated, on the monotonic clock.
     refreshed: Cell<u64>,
     lost: Cell<bool>,
 }
 
-/// What has the name of a lock.
+/// An entry that has the name of a lock.
 struct Seen {
     kind: DescriptorType,
-    /// Who made it, if that was a guest like this.
+    /// The mark of its creator, if that is a guest with this provider.
     mark: Option<Mark>,
-    /// When it was last changed, since the epoch.
+    /// When it was last modified, since the epoch.
     changed: Option<Duration>,
 }
 
-/// What came of one attempt.
+/// The result of one attempt.
 pub(crate) enum Attempt {
     Granted,
-    /// By this instance itself.
+    /// This instance itself holds the lock.
     HeldByUs,
     HeldByAnother,
 }
 
 impl Lock {
-    /// The lock of a file beneath `root`; holds nothing.
+    /// Creates the lock of a file beneath `root`, which is not held yet.
     pub(crate) fn new(
         root: Descriptor,
         place: Place<'_>,
@@ -130,23 +130,23 @@ impl Lock {
             DescriptorType::Directory => {}
             _ => return Err(Error::NoEntry),
         }
-        // So that a name that nothing can have fails now.
+        // Fail now if no entry can have this name.
         lock.look()?;
         Ok(lock)
     }
 
-    /// The path of the name that is the lock.
+    /// The path of the lock entry.
     fn path(&self) -> String {
         self.beside(&self.name)
     }
 
-    /// The path of another name in the same directory.
+    /// The path of another entry in the same directory.
     fn beside(&self, name: &str) -> String {
         format!("{}/{name}", self.directory)
     }
 
-    /// Whether it is the lock of the same file. Directories are compared by hashes of this moment,
-    /// since WASI lets the one that a directory had earlier differ.
+    /// Whether both are the lock of the same file. Compares directories by their current hashes,
+    /// because WASI allows the hash of a directory to change over time.
     pub(crate) fn is(&self, other: &Self) -> bool {
         let hash = |lock: &Self| -> Option<(u64, u64)> {
             let follow = PathFlags::SYMLINK_FOLLOW;
@@ -159,7 +159,7 @@ impl Lock {
             && hash(self).is_some_and(|mine| Some(mine) == hash(other))
     }
 
-    /// Takes the lock if it is free, or left behind; `ours` tells the marks of this instance.
+    /// Acquires the lock if it is free or stale. `ours` identifies the marks of this instance.
     pub(crate) fn attempt(
         &self,
         handle: u64,
@@ -194,7 +194,7 @@ impl Lock {
         Ok(Attempt::Granted)
     }
 
-    /// Gives up what this instance holds of the lock.
+    /// Releases the hold of this instance.
     pub(crate) fn release(&self) -> Result<(), Error> {
         let Some(mark) = self.mark() else {
             return Err(match self.look()? {
@@ -219,7 +219,7 @@ impl Lock {
         }
     }
 
-    /// As [`release`](Self::release), if that handle acquired it.
+    /// Like [`release`](Self::release), but only if `handle` acquired the lock.
     pub(crate) fn release_of(&self, handle: u64) {
         let is_its = |hold: &Hold| hold.handle == handle;
         if self.hold.borrow().as_ref().is_some_and(is_its) {
@@ -227,7 +227,7 @@ impl Lock {
         }
     }
 
-    /// Who holds it now, if anybody does.
+    /// The current holder, if there is one, and its mark if it has one.
     pub(crate) fn holder(&self) -> Result<Option<Option<Mark>>, Error> {
         match self.look()? {
             Some(seen) if !self.form.takes(seen.kind) => Err(Error::InvalidPath),
@@ -235,7 +235,7 @@ impl Lock {
         }
     }
 
-    /// The mark of what this instance holds, or has lost without a release.
+    /// The mark of the hold of this instance, including a hold that it has lost but not released.
     pub(crate) fn mark(&self) -> Option<Mark> {
         self.hold.borrow().as_ref().map(|hold| hold.mark.clone())
     }
@@ -244,7 +244,7 @@ impl Lock {
         self.stale_after
     }
 
-    /// What is granted for so long.
+    /// A grant that is valid for the given time.
     pub(crate) fn grant(&self, valid_for: Option<Duration>) -> Grant {
         Grant {
             token: None,
@@ -252,7 +252,7 @@ impl Lock {
         }
     }
 
-    /// What is known of the hold without a look at the file system.
+    /// The state of the hold, without access to the file system.
     pub(crate) fn state(&self) -> State {
         match &*self.hold.borrow() {
             None => State::Unlocked,
@@ -260,7 +260,7 @@ impl Lock {
             Some(hold) => {
                 let age = hold.age();
                 match self.stale_after.map(|most| most.saturating_sub(age)) {
-                    // Others may have taken it away since then.
+                    // Another guest may have taken the lock over since then.
                     Some(Duration::ZERO) => State::Uncertain(0),
                     left => State::Held(self.grant(left)),
                 }
@@ -268,15 +268,15 @@ impl Lock {
         }
     }
 
-    /// Shows that the holder lives, unless it did so a moment ago.
+    /// Shows a sign of life, unless the last one is recent.
     pub(crate) fn refresh(&self) {
-        /// A fraction of what anybody sets as the time after which a lock counts as left behind.
+        /// A fraction of the shortest possible time after which a lock counts as stale.
         const INTERVAL: Duration = Duration::from_millis(300);
         let hold = self.hold.borrow();
         let Some(hold) = hold.as_ref().filter(|hold| hold.age() >= INTERVAL) else {
             return;
         };
-        // Where it cannot be read, nothing is known.
+        // If the entry cannot be read, leave the state unchanged.
         let Ok(seen) = self.look() else { return };
         let kept = seen.is_some_and(|seen| seen.mark.as_ref() == Some(&hold.mark));
         hold.lost.set(!kept);
@@ -291,7 +291,7 @@ impl Lock {
         }
     }
 
-    /// What has the name now.
+    /// The entry that currently has the name of the lock.
     fn look(&self) -> Result<Option<Seen>, ErrorCode> {
         let stat = match self.root.stat_at(PathFlags::empty(), &self.path()) {
             Ok(stat) => stat,
@@ -314,7 +314,7 @@ impl Lock {
         }))
     }
 
-    /// The content of the file of that name, if it is short and can be read.
+    /// The content of the lock file, if it can be read, up to the longest length of a record.
     fn read(&self) -> Option<Vec<u8>> {
         let (read, none) = (DescriptorFlags::READ, OpenFlags::empty());
         let file = self
@@ -324,7 +324,7 @@ impl Lock {
         Some(content)
     }
 
-    /// The name in the directory of that name, if there is one and no other.
+    /// The name of the only entry in the lock directory. `None` if it has no entry or several.
     fn only_entry(&self) -> Option<String> {
         let (read, directory) = (DescriptorFlags::READ, OpenFlags::DIRECTORY);
         let lock = self
@@ -337,8 +337,8 @@ impl Lock {
         others.is_none().then_some(entry.name)
     }
 
-    /// Makes the lock, which says who holds it from the moment it has its name; but for a
-    /// directory, which is empty for a moment. On failure nothing is left.
+    /// Creates the lock entry. It names the holder as soon as it exists, except for a directory,
+    /// which is empty for a moment. On failure, nothing is left behind.
     fn make(&self, mark: &Mark) -> Result<(), ErrorCode> {
         let (lock, own) = (self.path(), self.beside(&mark.name()));
         match self.form {
@@ -353,9 +353,9 @@ impl Lock {
                 self.create(&own, mark.record().as_bytes())?;
                 let none = PathFlags::empty();
                 let made = match self.root.link_at(none, &own, &self.root, &lock) {
-                    // Over a network the answer to what was done can get lost.
+                    // On a network file system, the call may succeed although its reply is lost.
                     Err(_) if self.read().as_deref() == Some(mark.record().as_bytes()) => Ok(()),
-                    // It is not the permissions: the file could be made.
+                    // The cause is not the permissions, because the file could be created.
                     Err(ErrorCode::NotPermitted) => Err(ErrorCode::Unsupported),
                     made => made,
                 };
@@ -367,12 +367,12 @@ impl Lock {
         }
     }
 
-    /// The path of the file that names the holder, in a lock that is a directory.
+    /// The path of the file that names the holder, in a lock directory.
     fn within(&self, mark: &Mark) -> String {
         format!("{}/{}", self.path(), mark.name())
     }
 
-    /// Makes a file that is not there yet.
+    /// Creates a new file. Fails if it exists.
     fn create(&self, path: &str, content: &[u8]) -> Result<(), ErrorCode> {
         let new = OpenFlags::CREATE | OpenFlags::EXCLUSIVE;
         let (none, write) = (PathFlags::empty(), DescriptorFlags::WRITE);
@@ -390,8 +390,8 @@ impl Lock {
         })
     }
 
-    /// Removes the lock that a guest made, and what else it made for it. The lock first: what is
-    /// left if this ends in between is in nobody's way.
+    /// Removes the lock that a guest created, and then the other file that it created for the lock.
+    /// If this guest dies in between, the remaining file is harmless.
     fn remove(&self, kind: DescriptorType, mark: &Mark) -> Result<(), ErrorCode> {
         if kind == DescriptorType::Directory {
             self.root.unlink_file_at(&self.within(mark))?;
@@ -402,14 +402,14 @@ impl Lock {
         Ok(())
     }
 
-    /// Removes what is left of a hold whose name was taken away.
+    /// Removes the remaining file of a hold whose lock entry has been removed.
     fn forsake(&self, mark: &Mark) {
         if self.form == Form::Link {
             let _ = self.root.unlink_file_at(&self.beside(&mark.name()));
         }
     }
 
-    /// Whether a guest made it that gave no sign of life for so long.
+    /// Whether the creator is a guest that has shown no sign of life for the configured time.
     fn is_stale(&self, seen: &Seen) -> bool {
         let (Some(most), Some(changed)) = (self.stale_after, seen.changed) else {
             return false;
@@ -417,11 +417,12 @@ impl Lock {
         seen.mark.is_some() && time::wall().saturating_sub(changed) >= most
     }
 
-    /// Takes a lock away that was left behind; false where somebody else is about to, or did.
+    /// Removes a stale lock. Returns `false` if another guest is removing or has removed it.
     ///
-    /// Two who judged the same hold must not remove two locks, the second of which is that of the
-    /// first. So who breaks a hold makes a file first that is named after it, and then looks again:
-    /// whoever comes later finds either the file or another hold.
+    /// Two guests may judge the same hold stale. Then the second must not remove the lock that the
+    /// first has meanwhile acquired. So a guest that breaks a hold first creates a file named after
+    /// that hold, and then checks the lock again. A later guest finds either that file or another
+    /// hold.
     fn break_stale(&self, seen: Seen) -> Result<bool, ErrorCode> {
         let Some(mark) = seen.mark else {
             return Ok(false);

@@ -1,21 +1,21 @@
-//! The mark of a hold: who made a lock, in words that nobody used before.
+//! The mark of a hold: a unique name of its holder.
 //!
-//! A guest has no process identifier and knows no name of its host. So it calls itself process 1 of
-//! a host of a name that no host has, with the time of the hold in it, and writes that as those do
-//! with whom it shares its locks. Nobody can prove such a holder dead: to all of them it is a
-//! process of another host.
+//! A guest has no process identifier and does not know the name of its host. So it calls itself
+//! process 1 of a host whose name no real host has. That name contains the time of the hold. The
+//! guest writes this in the format of the programs with which it shares its locks. Those programs
+//! cannot prove such a holder dead, because to them it is a process on another host.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 
-/// What the names of such hosts begin with. The sign is in the name of no host.
+/// The prefix of such host names. No real host name contains a plus sign.
 const HOST: &str = "wasm+";
 
-/// What names a process on a host, in names as pylockfile makes them: `HOST.PID-NUMBER`.
+/// The suffix that identifies a process on a host, in pylockfile's format `HOST.PID-NUMBER`.
 const PROCESS: &str = ".1-1";
 
-/// The longest content of a lock file that anybody writes.
+/// The longest content of a lock file that any program writes.
 pub(crate) const LONGEST_RECORD: u64 = 1024;
 
 /// The mark of one hold.
@@ -23,31 +23,31 @@ pub(crate) const LONGEST_RECORD: u64 = 1024;
 pub(crate) struct Mark(String);
 
 impl Mark {
-    /// A new one: the two clocks tell instances from each other, and the number tells the holds of
-    /// one.
+    /// Creates a mark. The two clocks distinguish instances, and the number distinguishes the holds
+    /// of one instance.
     pub(crate) fn new(wall_nanos: u64, monotonic_nanos: u64, number: u64) -> Self {
         Self(format!(
             "{HOST}{wall_nanos:016x}{monotonic_nanos:016x}{number:x}"
         ))
     }
 
-    /// The name of a file or the target of a link that stands for the holder.
+    /// The file name or link target that identifies the holder.
     pub(crate) fn name(&self) -> String {
         format!("{}{PROCESS}", self.0)
     }
 
-    /// The mark in such a name.
+    /// Parses the result of [`name`](Self::name).
     pub(crate) fn of_name(name: &str) -> Option<Self> {
         Self::of_host(name.strip_suffix(PROCESS)?)
     }
 
-    /// The content of a lock file: the record of Python's `SoftFileLock`, which takes what it cannot
-    /// read for garbage.
+    /// The content of a lock file: the record of Python's `SoftFileLock`, which treats a record
+    /// that it cannot read as garbage.
     pub(crate) fn record(&self) -> String {
         format!("1\n{}\n", self.0)
     }
 
-    /// The mark in such a content.
+    /// Parses the result of [`record`](Self::record).
     pub(crate) fn of_record(record: &[u8]) -> Option<Self> {
         let record = core::str::from_utf8(record).ok()?;
         Self::of_host(record.strip_prefix("1\n")?.strip_suffix('\n')?)

@@ -1,8 +1,8 @@
-//! Which directory of WASI a path belongs to, and what it is there.
+//! Resolves a path to a preopened directory and a path in it.
 //!
-//! The rule is that of WASI's C library, so that the string that opens a file opens its lock: the
-//! directory with the longest name that the path begins with, component by component, and the
-//! working directory is the root.
+//! The rule is that of WASI's C library, so that the string that opens a file also opens its lock:
+//! it chooses the directory with the longest name that is a prefix of the path, component by
+//! component, and the working directory is the root.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,11 +12,11 @@ use crate::bindings::api::Error;
 /// The place of a file in one of several directories.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Place<'a> {
-    /// Which of the directories it is beneath.
+    /// The index of the preopened directory.
     pub(crate) root: usize,
-    /// The directory that has it, relative to that.
+    /// The parent directory of the file, relative to the preopened directory.
     pub(crate) directory: String,
-    /// Its name there.
+    /// The name of the file in its parent directory.
     pub(crate) name: &'a str,
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn resolve<'a>(path: &'a str, roots: &[impl AsRef<str>]) -> Result<Pl
         matches.then_some((length, same_kind, index))
     });
     let (length, _, root) = matching.max().ok_or(Error::AccessDenied)?;
-    // What only a directory can end in, whatever exists there.
+    // A path with such an end can only name a directory, whatever exists there.
     let end = path.rsplit('/').next().unwrap_or_default();
     match parts[length..].split_last() {
         Some((name, directory)) if !matches!(end, "" | "." | "..") => Ok(Place {
@@ -49,7 +49,7 @@ pub(crate) fn resolve<'a>(path: &'a str, roots: &[impl AsRef<str>]) -> Result<Pl
     }
 }
 
-/// The components of a path, without those that mean nothing.
+/// The components of a path, without empty ones and `.`.
 fn components(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter(|part| !matches!(*part, "" | "."))
 }

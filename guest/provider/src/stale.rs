@@ -1,4 +1,4 @@
-//! The rule by which a lock counts as left behind.
+//! The rule by which a lock counts as stale.
 
 use alloc::format;
 use core::time::Duration;
@@ -7,11 +7,11 @@ use wasip2::cli::environment;
 
 use crate::bindings::api::Error;
 
-/// The variable that sets the rule: whole seconds.
+/// The environment variable that sets the rule, in whole seconds.
 const VARIABLE: &str = "LOCKET_STALE_AFTER";
 
-/// After which time without a sign of life the lock of another guest is taken away; none where it
-/// never is, which is so unless the environment says otherwise.
+/// The time without a sign of life after which this guest takes over the lock of another guest.
+/// `None` means never, which is the default.
 pub(crate) fn after() -> Result<Option<Duration>, Error> {
     let variables = environment::get_environment();
     let set = variables.into_iter().find(|(name, _)| name == VARIABLE);

@@ -1,4 +1,4 @@
-//! The clocks, and how long to sleep between two looks at a lock.
+//! The clocks, and the time to sleep between two checks of a lock.
 
 use core::time::Duration;
 
@@ -6,12 +6,12 @@ use wasip2::clocks::{monotonic_clock, wall_clock};
 
 use crate::bindings::api::Milliseconds;
 
-/// The time on a clock that only goes forward, in nanoseconds.
+/// The time of the monotonic clock, in nanoseconds.
 pub(crate) fn monotonic() -> u64 {
     monotonic_clock::now()
 }
 
-/// The time of the day, since the epoch.
+/// The time of the wall clock, since the epoch.
 pub(crate) fn wall() -> Duration {
     of_wall(wall_clock::now())
 }
@@ -20,12 +20,12 @@ pub(crate) fn of_wall(time: wall_clock::Datetime) -> Duration {
     Duration::new(time.seconds, time.nanoseconds)
 }
 
-/// Cut at what the interface can say, some 49 days.
+/// Converts to milliseconds, limited to what the interface can represent, about 49 days.
 pub(crate) fn millis(span: Duration) -> Milliseconds {
     span.as_millis().try_into().unwrap_or(Milliseconds::MAX)
 }
 
-/// A span of time that runs out.
+/// A point in time at which a timeout runs out.
 pub(crate) struct Deadline {
     start: u64,
     span: Duration,
@@ -39,15 +39,15 @@ impl Deadline {
         }
     }
 
-    /// What is left; none once it ran out.
+    /// The time left; `None` once it has run out.
     pub(crate) fn left(&self) -> Option<Duration> {
         let passed = Duration::from_nanos(monotonic().saturating_sub(self.start));
         self.span.checked_sub(passed).filter(|left| !left.is_zero())
     }
 }
 
-/// Sleeps of growing length, each of a length by chance, so that those who wait for the same lock
-/// do not all look at once.
+/// Sleeps of growing, partly random length, so that the waiters for one lock do not all check it at
+/// the same time.
 pub(crate) struct Backoff {
     most: Duration,
     seed: u64,
@@ -57,7 +57,7 @@ impl Backoff {
     const FIRST: Duration = Duration::from_millis(1);
     const LONGEST: Duration = Duration::from_millis(50);
 
-    /// The seed is what differs between those who wait.
+    /// Waiters must use different seeds.
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             most: Self::FIRST,
@@ -65,7 +65,7 @@ impl Backoff {
         }
     }
 
-    /// The length of the next sleep: between half and the whole of what it may be.
+    /// The length of the next sleep: between half of the current maximum and all of it.
     fn next(&mut self) -> Duration {
         let most = self.most;
         self.most = (most * 2).min(Self::LONGEST);
@@ -78,7 +78,7 @@ impl Backoff {
         most / 2 + (most / 2).mul_f64((bits >> 40) as f64 / (1u64 << 24) as f64)
     }
 
-    /// Sleeps, but not beyond the deadline.
+    /// Sleeps, but for at most `left`.
     pub(crate) fn sleep(&mut self, left: Option<Duration>) {
         let span = self.next().min(left.unwrap_or(Duration::MAX));
         let nanos = span.as_nanos().try_into().unwrap_or(u64::MAX);
