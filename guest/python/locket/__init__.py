@@ -2,7 +2,8 @@
 host.
 
 This package has the APIs of two libraries, so that code that uses them moves into a component by a
-change of its imports. :func:`lock_file` is that of locket.py. Everything else is that of pylockfile.
+change of its imports. :func:`lock_file` is that of locket.py. Everything else is that of
+pylockfile.
 """
 
 from ._errors import (

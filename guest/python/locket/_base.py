@@ -7,7 +7,8 @@ from typing import Any, Callable, ClassVar, ParamSpec, Self, TypeVar
 
 from componentize_py_types import Err
 
-# A component can use only modules that were imported while it was built, so do not import this lazily.
+# A component can use only modules that were imported while it was built, so do not import this
+# lazily.
 try:
     from wit_world.imports import locket_api as api
 except ImportError as error:
@@ -26,8 +27,8 @@ _LONGEST = 0xFFFF_FFFF
 
 
 class Base:
-    """The lock of one file. It is opened when it is first needed, and released at the latest when this
-    object is destroyed."""
+    """The lock of one file. It is opened when it is first needed, and released at the latest when
+    this object is destroyed."""
 
     _protocol: ClassVar[str | None] = None
 

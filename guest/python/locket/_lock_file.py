@@ -60,14 +60,14 @@ def lock_file(
         with locket.lock_file("/jobs/app.lock", timeout=30):
             ...
 
-    It waits for at most ``timeout`` seconds, indefinitely if that is None, and tries once if it is 0 or
-    less. A ``shared`` lock can have any number of shared holders at a time, but excludes exclusive
-    ones. ``protocol`` names the locking mechanism, such as ``"flock"``; by default, the host chooses.
-    The lock file stays, unless ``remove`` is set.
+    It waits for at most ``timeout`` seconds, indefinitely if that is None, and tries once if it is
+    0 or less. A ``shared`` lock can have any number of shared holders at a time, but excludes
+    exclusive ones. ``protocol`` names the locking mechanism, such as ``"flock"``; by default, the
+    host chooses. The lock file stays, unless ``remove`` is set.
 
-    Raises :exc:`LockError` if the lock could not be acquired in time, and :exc:`OSError` if the cause
-    is the file: ``FileNotFoundError`` for a missing directory, ``PermissionError`` for a path that the
-    host does not grant. Raises :exc:`ValueError` for a timeout that is NaN or too long.
+    Raises :exc:`LockError` if the lock could not be acquired in time, and :exc:`OSError` if the
+    cause is the file: ``FileNotFoundError`` for a missing directory, ``PermissionError`` for a path
+    that the host does not grant. Raises :exc:`ValueError` for a timeout that is NaN or too long.
 
     ``retry_period`` has no effect: the host waits without polling.
     """

@@ -51,11 +51,11 @@ class LockBase(Base):
         """Acquires the lock, or does nothing if this component already holds it. Acquires are not
         counted, so one ``release`` is enough.
 
-        Waits for at most ``timeout`` seconds. The default is the timeout of the constructor. If that is
-        None too, waits indefinitely. Raises :exc:`LockTimeout` if the timeout runs out,
+        Waits for at most ``timeout`` seconds. The default is the timeout of the constructor. If
+        that is None too, waits indefinitely. Raises :exc:`LockTimeout` if the timeout runs out,
         :exc:`AlreadyLocked` immediately if the timeout is 0 or less and the lock is held, and
-        :exc:`LockFailed` if the lock cannot be acquired at all. Raises :exc:`ValueError` for a timeout
-        that is NaN or too long.
+        :exc:`LockFailed` if the lock cannot be acquired at all. Raises :exc:`ValueError` for a
+        timeout that is NaN or too long.
         """
         if not self._is_mine():
             self._wait(self.timeout if timeout is None else timeout)
@@ -63,9 +63,9 @@ class LockBase(Base):
     def break_lock(self) -> None:
         """Breaks the lock: takes it away from its holder.
 
-        Requires the import of ``locket:lock/admin``, and a host that grants the right to break. Raises
-        :exc:`UnlockError` without them, or if a native process holds a kernel lock, which cannot be
-        broken.
+        Requires the import of ``locket:lock/admin``, and a host that grants the right to break.
+        Raises :exc:`UnlockError` without them, or if a native process holds a kernel lock, which
+        cannot be broken.
         """
         if admin is None:
             raise UnlockError(
@@ -91,8 +91,8 @@ class LockBase(Base):
 
 
 class LockFile(LockBase):
-    """A lock with the protocol that the host chooses, normally a kernel lock, on the file at ``path``
-    itself::
+    """A lock with the protocol that the host chooses, normally a kernel lock, on the file at
+    ``path`` itself::
 
         lock = locket.LockFile("/jobs/app.lock")
         lock.acquire(timeout=30)
@@ -143,7 +143,7 @@ class PIDLockFile(LockBase):
         super().__init__(path, threaded, timeout)
 
     def acquire(self, timeout: float | None = None) -> None:
-        """Acquires the lock like :meth:`LockFile.acquire`, but does not wait if no timeout is set."""
+        """Like :meth:`LockFile.acquire`, but does not wait if no timeout is set."""
         timeout = self.timeout if timeout is None else timeout
         self._wait(0 if timeout is None else timeout)
 

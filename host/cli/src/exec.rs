@@ -74,7 +74,7 @@ pub(crate) struct Exec {
     /// - fcntl: users of fcntl(2)
     /// - link, symlink, mkdir: users of pylockfile, by an entry PATH.lock
     /// - pid-file: users of pylockfile, by PATH itself, which exists only while it is locked
-    /// - soft: users of filelock's SoftFileLock, by PATH itself, which exists only while it is locked
+    /// - soft: users of filelock's SoftFileLock, by PATH itself, likewise
     /// - sqlite: users of pylockfile, by a row in --database
     #[arg(long, value_name = "PROTOCOL", value_parser = protocol(), hide_possible_values = true)]
     #[arg(verbatim_doc_comment)]

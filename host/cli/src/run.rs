@@ -64,8 +64,9 @@ pub(crate) struct Run {
     protocol: Option<Protocol>,
 
     /// Allow the component to choose this protocol. Can be repeated. Without this option, the
-    /// component may choose any protocol. That of `--protocol` is always allowed. In the directories
-    /// of `--lock-dir`, existence locks are allowed only if this option names their protocol
+    /// component may choose any protocol. That of `--protocol` is always allowed. In the
+    /// directories of `--lock-dir`, existence locks are allowed only if this option names their
+    /// protocol
     #[arg(long = "allow-protocol", value_name = "PROTOCOL", value_parser = protocol(), hide_possible_values = true)]
     allow_protocols: Vec<Protocol>,
 

@@ -313,7 +313,8 @@ fn mode_of(lock: &Lock) -> Option<Mode> {
 }
 
 /// The holds, without duplicates. An open-file-description lock names no holder. Together with a
-/// `flock` of the same mode, it is a lock of the native protocol, held by the process of the `flock`.
+/// `flock` of the same mode, it is a lock of the native protocol, held by the process of the
+/// `flock`.
 fn join_families(locks: &[Lock]) -> Vec<Hold> {
     let mut flocks = BTreeSet::new();
     let mut records = BTreeSet::new();
@@ -498,7 +499,8 @@ impl fmt::Display for Holder {
                 let age = since.elapsed().unwrap_or_default();
                 write!(f, ", taken {} ago)", indicatif::HumanDuration(age))
             }
-            // Both times are rounded, so a process that just started may seem to start in the future.
+            // Both times are rounded, so a process that just started may seem to start in the
+            // future.
             Some(since) => {
                 let age = since.elapsed().unwrap_or_default();
                 write!(f, ", started {} ago)", indicatif::HumanDuration(age))

@@ -75,8 +75,8 @@
 //! # What the guest may do
 //!
 //! Nothing is granted by default. [`LocketCtxBuilder::grant_dir`] grants [`Rights`] in a directory:
-//! [`Rights::LOCKS`] for a guest that gets only locks there, [`Rights::READ_WRITE`] for a guest that
-//! may write files there anyway. [`LocketCtxBuilder::protocols`] restricts the protocols.
+//! [`Rights::LOCKS`] for a guest that gets only locks there, [`Rights::READ_WRITE`] for a guest
+//! that may write files there anyway. [`LocketCtxBuilder::protocols`] restricts the protocols.
 //! [`Limits`] lists the bounds on a guest. The module
 //! [`sandbox`](locket::sandbox#what-granting-a-directory-means) explains what granting a directory
 //! means, what a guest can learn and cause, and which directories not to grant.
@@ -146,8 +146,8 @@ impl LocketCtxBuilder {
         self
     }
 
-    /// The host database that stores the guest's [`Protocol::Sqlite`] locks. Unless one is set, that
-    /// protocol fails with `not-supported`.
+    /// The host database that stores the guest's [`Protocol::Sqlite`] locks. Unless one is set,
+    /// that protocol fails with `not-supported`.
     ///
     /// # Errors
     ///

@@ -30,8 +30,9 @@ pub fn add_to_linker_async<T: LocketView + 'static>(
 
 /// Adds `api` and `poll` for embedders that call guests synchronously.
 ///
-/// An `acquire` that has to wait blocks the calling thread. It needs no Tokio runtime. This function
-/// turns [shadowing](Linker::allow_shadowing) off in the linker, whatever the setting was before.
+/// An `acquire` that has to wait blocks the calling thread. It needs no Tokio runtime. This
+/// function turns [shadowing](Linker::allow_shadowing) off in the linker, whatever the setting was
+/// before.
 ///
 /// # Errors
 ///

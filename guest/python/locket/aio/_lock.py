@@ -36,8 +36,8 @@ class Lock(BlockingLock):
         self._guards: list[api.Guard] = []
 
     async def acquire(self) -> api.Grant:  # type: ignore[override]
-        """Acquires the lock: immediately if it is free, otherwise waits for at most ``timeout``, while
-        other tasks run. A task that is canceled during the wait does not hold the lock.
+        """Acquires the lock: immediately if it is free, otherwise waits for at most ``timeout``,
+        while other tasks run. A task that is canceled during the wait does not hold the lock.
 
         Returns the grant: ``token``, the fencing token, and ``valid_for``, in milliseconds. Each is
         None if the lock does not provide it.

@@ -56,7 +56,7 @@ class _Selector:
         self.waiting: dict[asyncio.Future[None], wasi_io_poll.Pollable] = {}
 
     def select(self, timeout: float | None) -> list["asyncio.Future[None]"]:
-        """The wakers whose pollables are ready. If none is, waits for at most ``timeout`` seconds."""
+        """The wakers of ready pollables. If none is ready, waits for at most ``timeout`` seconds."""
         wakers, pollables = list(self.waiting), list(self.waiting.values())
         if timeout is None:
             if not pollables:

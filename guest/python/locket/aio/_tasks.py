@@ -10,9 +10,9 @@ from .._base import api
 async def wait(lock: api.LockFile, mode: api.Mode, timeout: int | None) -> api.Guard:
     """Acquires a lock.
 
-    componentize-py cannot cancel a host call, and traps if the task no longer exists when the answer
-    arrives. So a cancellation takes effect only when the answer arrives. If the lock was granted, it is
-    then released.
+    componentize-py cannot cancel a host call, and traps if the task no longer exists when the
+    answer arrives. So a cancellation takes effect only when the answer arrives. If the lock was
+    granted, it is then released.
     """
     call = asyncio.ensure_future(locket_api_async.acquire(lock, mode, timeout))
     canceled = False
