@@ -938,6 +938,12 @@ impl Guard {
         self.mode
     }
 
+    /// Whether the lock is still held: neither lost nor released through a [`LockFile`]. A holder
+    /// that works for long asks before each step that another holder could spoil. Performs no I/O.
+    pub fn is_held(&self) -> bool {
+        !self.handle.context.forked() && self.queue.holds(self.ticket)
+    }
+
     /// When the hold expires (see [`Options::max_hold`]), unless it does not, or has been lost.
     pub fn expires(&self) -> Option<Instant> {
         if self.handle.context.forked() {
@@ -963,12 +969,7 @@ impl Guard {
 
 #[cfg(feature = "sandbox")]
 impl Guard {
-    /// Whether the lock is still held: neither lost nor released through a [`LockFile`].
-    pub(crate) fn is_held(&self) -> bool {
-        !self.handle.context.forked() && self.queue.holds(self.ticket)
-    }
-
-    /// Whether this is a hold on the file that `lock` has open.
+    /// Whether it is a hold on the file that `lock` is open on.
     pub(crate) fn is_on(&self, lock: &LockFile) -> bool {
         Arc::ptr_eq(&self.queue, &lock.handle.queue())
     }

@@ -745,7 +745,6 @@ impl LockQueue {
     }
 
     /// Whether the hold `ticket` is neither released nor lost.
-    #[cfg(feature = "sandbox")]
     pub(crate) fn holds(&self, ticket: Ticket) -> bool {
         self.state().hold(ticket).is_ok()
     }

@@ -23,6 +23,7 @@ impl fmt::Display for Mode {
 
 /// What happens to the lock file when the lock is released.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
 pub enum OnRelease {
     /// It stays. Safe with every peer.
     #[default]
@@ -60,6 +61,7 @@ impl fmt::Display for LostReason {
 
 /// The state of an owner's own hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum State {
     /// The owner does not hold the lock.
     Unlocked,

@@ -243,6 +243,8 @@ impl api::HostLockFile for LocketCtxView<'_> {
             State::Unlocked => api::State::Unlocked,
             State::Held => api::State::Held(grant(lock.valid_for())),
             State::Lost(reason) => api::State::Lost(reason.into()),
+            // One that this version does not know: rely on nothing.
+            _ => api::State::Uncertain(0),
         })
     }
 
