@@ -60,9 +60,9 @@
 //! # How a guest ends
 //!
 //! Dropping a [`Store`](wasmtime::Store) releases all locks of its guest, whatever state the guest
-//! is in. Nothing else does: after a trap, a dropped call or an epoch deadline, the guest still has
-//! its resources. Wasmtime does not let such an instance be entered again, so drop the store. To
-//! keep it for inspection, call [`LocketCtx::release_all`].
+//! is in. They are *not* released before that: after a trap, a dropped call or an epoch deadline,
+//! the guest still has its resources. Wasmtime does not let such an instance be entered again, so
+//! drop the store. To keep the store for inspection, call [`LocketCtx::release_all`].
 //!
 //! Epochs and fuel do not interrupt host calls. [`Limits::longest_wait`] bounds a wait, and
 //! [`Limits::longest_hold`] bounds a hold. An embedder may also drop the future of a call at any
