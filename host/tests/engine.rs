@@ -469,6 +469,7 @@ fn a_hold_past_its_time_is_taken_away_and_its_holder_learns_it() {
     let guard = lock.acquire(EX, None).unwrap();
     let next = dir.lock(&Engine::new()).acquire(EX, STUCK).unwrap();
     assert_eq!(block_on(lock.lost()), LostReason::Expired);
+    assert!(!guard.is_held());
     assert_eq!(lock.state(), State::Lost(LostReason::Expired));
     assert_eq!(
         guard.release().unwrap_err().lost_reason(),
@@ -480,6 +481,7 @@ fn a_hold_past_its_time_is_taken_away_and_its_holder_learns_it() {
     lock.acquire(EX, None).unwrap().release().unwrap();
     let quick = lock.acquire(EX, None).unwrap();
     assert_eq!(lock.state(), State::Held);
+    assert!(quick.is_held());
     quick.release().unwrap();
     assert_eq!(lock.state(), State::Unlocked);
 }
