@@ -12,18 +12,18 @@ static const struct {
     const char *name, *text;
 } errors[] = {
     [LOCKET_OK] = {"ok", "no error"},
-    [LOCKET_WOULD_BLOCK] = {"would-block", "the lock is held by another"},
+    [LOCKET_WOULD_BLOCK] = {"would-block", "the lock is held by another owner"},
     [LOCKET_TIMEOUT] = {"timeout", "the lock did not become free in time"},
-    [LOCKET_NOT_LOCKED] = {"not-locked", "the lock is held by nobody"},
+    [LOCKET_NOT_LOCKED] = {"not-locked", "the lock is not held"},
     [LOCKET_NOT_OWNER] = {"not-owner", "the lock is not ours to release"},
     [LOCKET_DEADLOCK] = {"deadlock", "waiting for the lock could never end"},
     [LOCKET_ACCESS_DENIED] = {"access-denied", "access to the lock is denied"},
     [LOCKET_NO_ENTRY] = {"no-entry", "the lock does not exist"},
     [LOCKET_INVALID_PATH] = {"invalid-path", "this cannot be the path of a lock"},
     [LOCKET_LIMIT_EXCEEDED] = {"limit-exceeded", "a quota of this component is used up"},
-    [LOCKET_NOT_SUPPORTED] = {"not-supported", "the lock cannot be locked in this way"},
+    [LOCKET_NOT_SUPPORTED] = {"not-supported", "the protocol or mode is not supported"},
     [LOCKET_UNAVAILABLE] = {"unavailable", "the server of the lock cannot be reached"},
-    [LOCKET_CANCELED] = {"canceled", "the host withdrew the wait"},
+    [LOCKET_CANCELED] = {"canceled", "the host canceled the wait"},
     [LOCKET_OTHER] = {"other", "the lock failed"},
     [LOCKET_CLOSED] = {"closed", "the lock was closed"},
     [LOCKET_LOST_EXPIRED] = {"lost expired", "the lock was lost: its time ran out"},
@@ -37,7 +37,7 @@ static const struct {
     [LOCKET_IO_STALE] = {"io stale", "the file vanished on its server"},
     [LOCKET_IO_TOO_MANY_FILES] = {"io too-many-files", "the host is out of file descriptors"},
     [LOCKET_IO_TOO_MANY_LOCKS] = {"io too-many-locks", "the host is out of locks"},
-    [LOCKET_IO_OTHER] = {"io other", "input or output failed"},
+    [LOCKET_IO_OTHER] = {"io other", "I/O failed"},
 };
 
 const char *locket_strerror(locket_error error) { return errors[error].text; }

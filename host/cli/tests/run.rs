@@ -40,7 +40,7 @@ fn run(options: &[&str], component: &Path, args: &[&str]) -> Output {
 /// One of the guests that are kept in the repository.
 fn guest(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../tests/guests/built")
+        .join("../../tests/guests/built")
         .join(name)
 }
 
