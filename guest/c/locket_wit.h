@@ -19,22 +19,22 @@ typedef struct locket_wit_string_t {
 // 32 bits wide, because 64-bit integers differ between JavaScript engines.
 typedef uint32_t locket_lock_api_milliseconds_t;
 
-// What a hold excludes.
+// The kind of access that a hold grants, and thus which other holds it excludes.
 typedef uint8_t locket_lock_api_mode_t;
 
 // One holder: excludes every other hold (a writer).
 #define LOCKET_LOCK_API_MODE_EXCLUSIVE 0
-// Any number of holders: excludes exclusive holds only (a reader).
+// Any number of holders: excludes only exclusive holds (a reader).
 #define LOCKET_LOCK_API_MODE_SHARED 1
 
-// How a lock is kept, and so who else takes part in it.
+// The locking mechanism, and thus which other programs the lock excludes.
 // 
-// A host need not support them all; `open-with` then fails with
-// `not-supported`.
+// A host need not support every protocol. `open-with` fails with
+// `not-supported` for one that it lacks.
 typedef uint8_t locket_lock_api_protocol_t;
 
-// Both kernel lock families at once: excludes users of `flock` and of
-// `fcntl` alike. The usual default.
+// Both families of kernel locks at once: excludes users of `flock` and users
+// of `fcntl`. The usual default.
 #define LOCKET_LOCK_API_PROTOCOL_NATIVE 0
 // `flock(2)` on the whole file: `flock(1)`, `cargo`, most of Rust, Go and
 // Python's filelock.
@@ -42,33 +42,35 @@ typedef uint8_t locket_lock_api_protocol_t;
 // A record lock of `fcntl(2)` on the whole file, owned by the open file
 // description: Java, `dpkg`, `lockf`.
 #define LOCKET_LOCK_API_PROTOCOL_FCNTL 2
-// A hard link beside the file, named after it with `.lock`, as Python's
-// pylockfile makes it.
+// A hard link beside the file, with the file's name plus `.lock`, as created
+// by Python's pylockfile.
 #define LOCKET_LOCK_API_PROTOCOL_LINK 3
-// A symbolic link beside the file, named after it with `.lock`, as Python's
-// pylockfile makes it.
+// A symbolic link beside the file, with the file's name plus `.lock`, as
+// created by Python's pylockfile.
 #define LOCKET_LOCK_API_PROTOCOL_SYMLINK 4
-// A directory beside the file, named after it with `.lock`, as Python's
-// pylockfile makes it.
+// A directory beside the file, with the file's name plus `.lock`, as created
+// by Python's pylockfile.
 #define LOCKET_LOCK_API_PROTOCOL_MKDIR 5
-// The file itself, which is not there while the lock is free, with the
-// process identifier of the holder in it, as Python's pylockfile makes it.
+// The file itself, which exists only while the lock is held and contains the
+// process identifier of the holder, as created by Python's pylockfile.
 #define LOCKET_LOCK_API_PROTOCOL_PID_FILE 6
-// The file itself, which is not there while the lock is free, with the
-// record of Python's SoftFileLock in it.
+// The file itself, which exists only while the lock is held and contains the
+// record of Python's SoftFileLock.
 #define LOCKET_LOCK_API_PROTOCOL_SOFT 7
-// A row in a SQLite database that the host names, as Python's pylockfile
-// makes it. `not-supported` where the host names none.
+// A row in a SQLite database that the host names, as created by Python's
+// pylockfile. `not-supported` if the host names none.
 #define LOCKET_LOCK_API_PROTOCOL_SQLITE 8
 
-// What becomes of the lock file when the lock is released.
+// What happens to the lock file when the lock is released.
 typedef uint8_t locket_lock_api_on_release_t;
 
-// It stays. Safe with every peer.
+// The file stays. Safe with every peer.
 #define LOCKET_LOCK_API_ON_RELEASE_KEEP 0
-// It is removed while the lock is still held. Waiters of `locket` move on
-// to the file that takes its place; foreign programs that do not check for
-// that must not be mixed with it.
+// The file is removed while the lock is still held, if it is empty, has a
+// single name, and no other program relies on it; otherwise it stays. Waiters
+// of `locket` move on to the file that takes its place. Do not share the file
+// with foreign programs that do not check for its replacement. Requires a
+// separate right.
 #define LOCKET_LOCK_API_ON_RELEASE_REMOVE 1
 
 typedef struct {
@@ -78,26 +80,26 @@ typedef struct {
 
 // How to open a lock.
 typedef struct locket_lock_api_options_t {
-  // The protocol; none leaves the choice to the host.
+  // The protocol. With none, the host chooses.
   locket_lock_api_option_protocol_t   protocol;
-  // What becomes of the lock file on release.
+  // What happens to the lock file on release.
   locket_lock_api_on_release_t   on_release;
 } locket_lock_api_options_t;
 
-// Why a lock that was held is held no more.
+// Why a lock was lost.
 typedef uint8_t locket_lock_api_lost_reason_t;
 
-// The time for which it was granted ran out.
+// The time for which the lock was granted ran out.
 #define LOCKET_LOCK_API_LOST_REASON_EXPIRED 0
-// It was taken away: by the host, by an administrator, or by whoever
-// removed or replaced the lock file.
+// The lock was taken away: by the host, by an administrator, or because the
+// lock file was removed or replaced.
 #define LOCKET_LOCK_API_LOST_REASON_BROKEN 1
 // The server that keeps the lock cannot be reached.
 #define LOCKET_LOCK_API_LOST_REASON_DISCONNECTED 2
 // The file system under the lock failed.
 #define LOCKET_LOCK_API_LOST_REASON_IO 3
 
-// What kind of input or output failed.
+// The kind of I/O failure.
 typedef uint8_t locket_lock_api_io_kind_t;
 
 // The file system is full; similar to `ENOSPC`.
@@ -125,17 +127,17 @@ typedef struct {
   locket_lock_api_milliseconds_t val;
 } locket_lock_api_option_milliseconds_t;
 
-// A hold that was granted.
+// A granted hold.
 typedef struct locket_lock_api_grant_t {
   // The fencing token: strictly increasing over the exclusive grants of one
-  // lock. None where the protocol has none (see `guarantee`).
+  // lock. None if the lock does not provide tokens (see `guarantee`).
   locket_wit_option_u64_t   token;
-  // For how long the hold is granted, counted from the call. None where it
-  // lasts until it is released.
+  // How long the hold lasts, counted from the call. None if it lasts until it
+  // is released.
   locket_lock_api_option_milliseconds_t   valid_for;
 } locket_lock_api_grant_t;
 
-// What this guest knows of its own hold on a file.
+// The state of this guest's own hold on a file.
 typedef struct locket_lock_api_state_t {
   uint8_t tag;
   union {
@@ -149,10 +151,10 @@ typedef struct locket_lock_api_state_t {
 #define LOCKET_LOCK_API_STATE_UNLOCKED 0
 // This guest holds the lock.
 #define LOCKET_LOCK_API_STATE_HELD 1
-// Whether it still holds the lock cannot be told; the time left before it
-// counts as lost.
+// The host cannot determine whether this guest still holds the lock. The
+// value is the time left before the lock counts as lost.
 #define LOCKET_LOCK_API_STATE_UNCERTAIN 2
-// This guest held the lock, did not release it, and holds it no more.
+// This guest held the lock, did not release it, and no longer holds it.
 #define LOCKET_LOCK_API_STATE_LOST 3
 
 typedef struct {
@@ -165,34 +167,35 @@ typedef struct {
   locket_lock_api_mode_t val;
 } locket_lock_api_option_mode_t;
 
-// Somebody who holds a lock.
+// A holder of a lock.
 typedef struct locket_lock_api_holder_t {
-  // The name that the host gave to the holder; none for foreign processes.
+  // The label that the host gave to the holder; none for foreign processes.
   locket_wit_option_string_t   label;
-  // The mode of the hold, where the system tells.
+  // The mode of the hold, if the system reports it.
   locket_lock_api_option_mode_t   mode;
   // Whether the holder is this guest.
   bool   is_self;
 } locket_lock_api_holder_t;
 
-// Whom a lock excludes.
+// How far a lock reaches: which other programs it can exclude.
 typedef uint8_t locket_lock_api_scope_t;
 
-// Everybody on this host.
+// Programs on this host.
 #define LOCKET_LOCK_API_SCOPE_HOST 0
-// Everybody who mounts this cluster file system.
+// Programs on every host that mounts this cluster file system.
 #define LOCKET_LOCK_API_SCOPE_CLUSTER_FILE_SYSTEM 1
-// Every client of one lock server.
+// Clients of one lock server.
 #define LOCKET_LOCK_API_SCOPE_CLUSTER 2
 
-// What a lock is worth.
+// The guarantees that a lock provides.
 typedef struct locket_lock_api_guarantee_t {
-  // Whom it excludes.
+  // Which other programs the lock can exclude.
   locket_lock_api_scope_t   scope;
-  // After which time a hold can be lost without a release; none where it
-  // cannot.
+  // The time after which a hold can be lost without a release. None if it
+  // cannot be lost this way.
   locket_lock_api_option_milliseconds_t   ttl;
-  // Whether grants follow the order of arrival, as far as "Fairness" says.
+  // Whether grants follow the order of arrival, within the limits described
+  // under "Fairness".
   bool   fifo;
   // Whether grants carry a fencing token.
   bool   fencing;
@@ -208,42 +211,43 @@ typedef struct locket_lock_api_error_t {
   } val;
 } locket_lock_api_error_t;
 
-// The timeout was 0 and the lock is held by another; similar to
+// The timeout was 0 and another owner holds the lock; similar to
 // `EWOULDBLOCK`.
 #define LOCKET_LOCK_API_ERROR_WOULD_BLOCK 0
-// A timeout other than 0 ran out; similar to `ETIMEDOUT`.
+// A nonzero timeout ran out; similar to `ETIMEDOUT`.
 #define LOCKET_LOCK_API_ERROR_TIMEOUT 1
-// `release` of a lock that nobody holds.
+// `release` of a lock that has no holder.
 #define LOCKET_LOCK_API_ERROR_NOT_LOCKED 2
-// `release` of a lock that somebody else holds; similar to `EPERM`.
+// `release` of a lock that another owner holds; similar to `EPERM`.
 #define LOCKET_LOCK_API_ERROR_NOT_OWNER 3
-// Waiting could never end: the lock is held in this guest itself, which
-// a plain `acquire` suspends, or a cycle of guests of this host would wait
-// for one another; similar to `EDEADLK`.
+// Waiting could never end: this guest itself holds the lock and a plain
+// `acquire` suspends it, or guests of this host would wait for one another in
+// a cycle; similar to `EDEADLK`.
 #define LOCKET_LOCK_API_ERROR_DEADLOCK 4
-// Not granted by the host, or refused by the file's permissions; similar
-// to `EACCES`.
+// The host does not grant it, or the file's permissions refuse it; similar to
+// `EACCES`.
 #define LOCKET_LOCK_API_ERROR_ACCESS_DENIED 5
-// The directory does not exist, or the file does not and may not be
+// The directory does not exist, or the file does not exist and may not be
 // created; similar to `ENOENT`.
 #define LOCKET_LOCK_API_ERROR_NO_ENTRY 6
 // The path is empty, contains NUL, leaves its grant, is too long, or names
 // something other than a regular file.
 #define LOCKET_LOCK_API_ERROR_INVALID_PATH 7
-// A quota of this guest is used up: open handles, holds or waits.
+// This guest has reached one of its quotas: open handles (locks, guards,
+// pending acquires and pollables), holds, waits, or created files.
 #define LOCKET_LOCK_API_ERROR_LIMIT_EXCEEDED 8
-// The protocol, mode or file system cannot do it; similar to `ENOTSUP`.
+// The protocol, mode or file system does not support it; similar to `ENOTSUP`.
 #define LOCKET_LOCK_API_ERROR_NOT_SUPPORTED 9
 // The server that keeps the lock cannot be reached.
 #define LOCKET_LOCK_API_ERROR_UNAVAILABLE 10
-// The lock was held and is not any more.
+// The guest held the lock and no longer holds it.
 #define LOCKET_LOCK_API_ERROR_LOST 11
-// The host withdrew the wait: it shuts down, or its own limit on waiting
+// The host canceled the wait: it is shutting down, or its own limit on waiting
 // ran out before the guest's timeout.
 #define LOCKET_LOCK_API_ERROR_CANCELED 12
-// Input or output failed.
+// I/O failed.
 #define LOCKET_LOCK_API_ERROR_IO 13
-// Anything else, possibly with an explanation that is safe to show.
+// Any other failure, possibly with an explanation that is safe to show.
 #define LOCKET_LOCK_API_ERROR_OTHER 14
 
 typedef struct locket_lock_api_own_lock_file_t {
@@ -307,60 +311,60 @@ typedef struct {
 } locket_lock_api_result_option_holder_error_t;
 
 // Imported Functions from `locket:lock/api@0.1.0`
-// Opens the lock of the file at `path`, and creates the file where it is
-// missing and may be created. Does not acquire it.
+// Opens the lock of the file at `path`, and creates the file if it is missing
+// and may be created. Does not acquire the lock.
 // 
 // Fails with `access-denied`, `no-entry`, `invalid-path`,
 // `limit-exceeded` or `io`.
 extern bool locket_lock_api_static_lock_file_open(locket_wit_string_t *path, locket_lock_api_own_lock_file_t *ret, locket_lock_api_error_t *err);
-// As `open`, with a choice of protocol and of what becomes of the file.
+// Like `open`, with a choice of protocol and of what happens to the file on
+// release.
 // 
-// Fails as `open` does, and with `not-supported` for a protocol that the
-// host does not have, or `access-denied` for one that it does not grant.
+// Fails as `open` does, with `not-supported` for a protocol that the host
+// lacks, or with `access-denied` for one that it does not grant.
 extern bool locket_lock_api_static_lock_file_open_with(locket_wit_string_t *path, locket_lock_api_options_t *options, locket_lock_api_own_lock_file_t *ret, locket_lock_api_error_t *err);
-// The path as it was opened, in the guest's namespace.
+// The path that was opened, in the guest's namespace.
 extern void locket_lock_api_method_lock_file_path(locket_lock_api_borrow_lock_file_t self, locket_wit_string_t *ret);
-// Acquires the lock: at once if it is free, otherwise waits for its turn,
-// at most for `timeout` (none: for ever; 0: one try).
+// Acquires the lock: immediately if it is free, otherwise waits for its turn,
+// for at most `timeout` (none: waits indefinitely; 0: tries once).
 // 
-// While it waits, nothing else in this store runs. A second exclusive
-// acquire of a lock that this guest holds does not succeed, and neither does
-// one in exclusive mode while it holds the lock in shared mode: there is no
-// upgrade. Each further shared acquire is a hold of its own, to be released
-// on its own.
+// While the call waits, nothing else in this store runs. A second exclusive
+// acquire fails while this guest holds the lock. So does an exclusive acquire
+// while this guest holds the lock in shared mode: there is no upgrade. Each
+// further shared acquire is a separate hold and needs a separate release.
 // 
 // Fails with `would-block`, `timeout`, `deadlock`, `access-denied`,
-// `limit-exceeded`, `not-supported`, `canceled`, `unavailable`, `io`, and as `open`
-// does where the file vanished in the meantime.
+// `limit-exceeded`, `not-supported`, `canceled`, `unavailable`, `io`, and as
+// `open` does if the file has vanished in the meantime.
 extern bool locket_lock_api_method_lock_file_acquire(locket_lock_api_borrow_lock_file_t self, locket_lock_api_mode_t mode, locket_lock_api_milliseconds_t *maybe_timeout, locket_lock_api_grant_t *ret, locket_lock_api_error_t *err);
-// Releases one hold of this guest on this file: one that was acquired
-// through this handle if there is one, otherwise any, even one that a guard
-// stands for: that guard is empty from then on.
+// Releases one hold of this guest on this file: one that was acquired through
+// this handle if there is one, otherwise any hold, even that of a guard. Such
+// a guard no longer holds anything.
 // 
-// Fails with `not-locked` where nobody holds the lock, `not-owner` where
-// somebody else does, and `lost` where the hold had been lost: then it is
-// released all the same.
+// Fails with `not-locked` if the lock has no holder, `not-owner` if another
+// owner holds it, and `lost` if the hold had been lost. After `lost`, the hold
+// is released nonetheless.
 extern bool locket_lock_api_method_lock_file_release(locket_lock_api_borrow_lock_file_t self, locket_lock_api_error_t *err);
-// Whether anybody holds the lock, this guest included. True or false now,
-// not a moment later.
+// Whether the lock is held, by this guest or another holder. The answer is
+// valid only at the moment of the call.
 // 
 // Fails with `access-denied`, `invalid-path` or `io`.
 extern bool locket_lock_api_method_lock_file_is_locked(locket_lock_api_borrow_lock_file_t self, bool *ret, locket_lock_api_error_t *err);
-// What this guest knows of its own hold. Does no input or output.
+// The state of this guest's own hold. Performs no I/O.
 extern void locket_lock_api_method_lock_file_state(locket_lock_api_borrow_lock_file_t self, locket_lock_api_state_t *ret);
-// One of those who hold the lock now; none where nobody does.
+// One of the current holders of the lock; none if it is free.
 // 
 // Fails with `access-denied`, `invalid-path` or `io`.
 extern bool locket_lock_api_method_lock_file_holder(locket_lock_api_borrow_lock_file_t self, locket_lock_api_option_holder_t *ret, locket_lock_api_error_t *err);
-// What the lock is worth.
+// The guarantees that this lock provides.
 extern void locket_lock_api_method_lock_file_guarantee(locket_lock_api_borrow_lock_file_t self, locket_lock_api_guarantee_t *ret);
-// What was granted.
+// The grant of this hold.
 extern void locket_lock_api_method_guard_grant(locket_lock_api_borrow_guard_t self, locket_lock_api_grant_t *ret);
-// Releases the hold and says how it went; dropping the guard does the same
-// and keeps silent.
+// Releases the lock and reports errors. Dropping the guard releases it and
+// ignores errors.
 // 
-// Fails with `lost` where the hold had been lost, and with `not-locked`
-// where it was released through the `lock-file`.
+// Fails with `lost` if the hold had been lost, and with `not-locked` if it was
+// released through the `lock-file`.
 extern bool locket_lock_api_static_guard_release(locket_lock_api_own_guard_t this_, locket_lock_api_error_t *err);
 
 // Helper Functions

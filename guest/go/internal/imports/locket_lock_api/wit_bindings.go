@@ -21,15 +21,15 @@ type Milliseconds = uint32
 const (
         // One holder: excludes every other hold (a writer).
 Mode_Exclusive uint8 = 0
-// Any number of holders: excludes exclusive holds only (a reader).
+// Any number of holders: excludes only exclusive holds (a reader).
 Mode_Shared uint8 = 1
 )
-// What a hold excludes.
+// The kind of access that a hold grants, and thus which other holds it excludes.
 type Mode = uint8
 
 const (
-        // Both kernel lock families at once: excludes users of `flock` and of
-// `fcntl` alike. The usual default.
+        // Both families of kernel locks at once: excludes users of `flock` and users
+// of `fcntl`. The usual default.
 Protocol_Native uint8 = 0
 // `flock(2)` on the whole file: `flock(1)`, `cargo`, most of Rust, Go and
 // Python's filelock.
@@ -37,62 +37,64 @@ Protocol_Flock uint8 = 1
 // A record lock of `fcntl(2)` on the whole file, owned by the open file
 // description: Java, `dpkg`, `lockf`.
 Protocol_Fcntl uint8 = 2
-// A hard link beside the file, named after it with `.lock`, as Python's
-// pylockfile makes it.
+// A hard link beside the file, with the file's name plus `.lock`, as created
+// by Python's pylockfile.
 Protocol_Link uint8 = 3
-// A symbolic link beside the file, named after it with `.lock`, as Python's
-// pylockfile makes it.
+// A symbolic link beside the file, with the file's name plus `.lock`, as
+// created by Python's pylockfile.
 Protocol_Symlink uint8 = 4
-// A directory beside the file, named after it with `.lock`, as Python's
-// pylockfile makes it.
+// A directory beside the file, with the file's name plus `.lock`, as created
+// by Python's pylockfile.
 Protocol_Mkdir uint8 = 5
-// The file itself, which is not there while the lock is free, with the
-// process identifier of the holder in it, as Python's pylockfile makes it.
+// The file itself, which exists only while the lock is held and contains the
+// process identifier of the holder, as created by Python's pylockfile.
 Protocol_PidFile uint8 = 6
-// The file itself, which is not there while the lock is free, with the
-// record of Python's SoftFileLock in it.
+// The file itself, which exists only while the lock is held and contains the
+// record of Python's SoftFileLock.
 Protocol_Soft uint8 = 7
-// A row in a SQLite database that the host names, as Python's pylockfile
-// makes it. `not-supported` where the host names none.
+// A row in a SQLite database that the host names, as created by Python's
+// pylockfile. `not-supported` if the host names none.
 Protocol_Sqlite uint8 = 8
 )
-// How a lock is kept, and so who else takes part in it.
+// The locking mechanism, and thus which other programs the lock excludes.
 // 
-// A host need not support them all; `open-with` then fails with
-// `not-supported`.
+// A host need not support every protocol. `open-with` fails with
+// `not-supported` for one that it lacks.
 type Protocol = uint8
 
 const (
-        // It stays. Safe with every peer.
+        // The file stays. Safe with every peer.
 OnRelease_Keep uint8 = 0
-// It is removed while the lock is still held. Waiters of `locket` move on
-// to the file that takes its place; foreign programs that do not check for
-// that must not be mixed with it.
+// The file is removed while the lock is still held, if it is empty, has a
+// single name, and no other program relies on it; otherwise it stays. Waiters
+// of `locket` move on to the file that takes its place. Do not share the file
+// with foreign programs that do not check for its replacement. Requires a
+// separate right.
 OnRelease_Remove uint8 = 1
 )
-// What becomes of the lock file when the lock is released.
+// What happens to the lock file when the lock is released.
 type OnRelease = uint8
 
 // How to open a lock.
 type Options struct {
-        // The protocol; none leaves the choice to the host.
+        // The protocol. With none, the host chooses.
 Protocol witTypes.Option[Protocol]
-// What becomes of the lock file on release.
+// What happens to the lock file on release.
 OnRelease OnRelease
 }
 
 const (
-        // The time for which it was granted ran out.
+        // The time for which the lock was granted ran out.
 LostReason_Expired uint8 = 0
-// It was taken away: by the host, by an administrator, or by whoever
-// removed or replaced the lock file.
+// The lock was taken away: by the host, by an administrator, or because the
+// lock file was removed or replaced.
 LostReason_Broken uint8 = 1
 // The server that keeps the lock cannot be reached.
 LostReason_Disconnected uint8 = 2
 // The file system under the lock failed.
 LostReason_Io uint8 = 3
 )
-// Why a lock that was held is held no more.
+// Why a lock was lost.
 type LostReason = uint8
 
 const (
@@ -111,16 +113,16 @@ IoKind_TooManyLocks uint8 = 5
 // Anything else; similar to `EIO`.
 IoKind_Other uint8 = 6
 )
-// What kind of input or output failed.
+// The kind of I/O failure.
 type IoKind = uint8
 
-// A hold that was granted.
+// A granted hold.
 type Grant struct {
         // The fencing token: strictly increasing over the exclusive grants of one
-// lock. None where the protocol has none (see `guarantee`).
+// lock. None if the lock does not provide tokens (see `guarantee`).
 Token witTypes.Option[uint64]
-// For how long the hold is granted, counted from the call. None where it
-// lasts until it is released.
+// How long the hold lasts, counted from the call. None if it lasts until it
+// is released.
 ValidFor witTypes.Option[uint32]
 }
 
@@ -129,14 +131,14 @@ const (
 State_Unlocked uint8 = 0
 // This guest holds the lock.
 State_Held uint8 = 1
-// Whether it still holds the lock cannot be told; the time left before it
-// counts as lost.
+// The host cannot determine whether this guest still holds the lock. The
+// value is the time left before the lock counts as lost.
 State_Uncertain uint8 = 2
-// This guest held the lock, did not release it, and holds it no more.
+// This guest held the lock, did not release it, and no longer holds it.
 State_Lost uint8 = 3
 )
 
-// What this guest knows of its own hold on a file.
+// The state of this guest's own hold on a file.
 type State struct {
         tag uint8
         value any
@@ -183,77 +185,79 @@ func MakeStateLost(value LostReason) State {
 
 
 
-// Somebody who holds a lock.
+// A holder of a lock.
 type Holder struct {
-        // The name that the host gave to the holder; none for foreign processes.
+        // The label that the host gave to the holder; none for foreign processes.
 Label witTypes.Option[string]
-// The mode of the hold, where the system tells.
+// The mode of the hold, if the system reports it.
 Mode witTypes.Option[Mode]
 // Whether the holder is this guest.
 IsSelf bool
 }
 
 const (
-        // Everybody on this host.
+        // Programs on this host.
 Scope_Host uint8 = 0
-// Everybody who mounts this cluster file system.
+// Programs on every host that mounts this cluster file system.
 Scope_ClusterFileSystem uint8 = 1
-// Every client of one lock server.
+// Clients of one lock server.
 Scope_Cluster uint8 = 2
 )
-// Whom a lock excludes.
+// How far a lock reaches: which other programs it can exclude.
 type Scope = uint8
 
-// What a lock is worth.
+// The guarantees that a lock provides.
 type Guarantee struct {
-        // Whom it excludes.
+        // Which other programs the lock can exclude.
 Scope Scope
-// After which time a hold can be lost without a release; none where it
-// cannot.
+// The time after which a hold can be lost without a release. None if it
+// cannot be lost this way.
 Ttl witTypes.Option[uint32]
-// Whether grants follow the order of arrival, as far as "Fairness" says.
+// Whether grants follow the order of arrival, within the limits described
+// under "Fairness".
 Fifo bool
 // Whether grants carry a fencing token.
 Fencing bool
 }
 
 const (
-// The timeout was 0 and the lock is held by another; similar to
+// The timeout was 0 and another owner holds the lock; similar to
 // `EWOULDBLOCK`.
 Error_WouldBlock uint8 = 0
-// A timeout other than 0 ran out; similar to `ETIMEDOUT`.
+// A nonzero timeout ran out; similar to `ETIMEDOUT`.
 Error_Timeout uint8 = 1
-// `release` of a lock that nobody holds.
+// `release` of a lock that has no holder.
 Error_NotLocked uint8 = 2
-// `release` of a lock that somebody else holds; similar to `EPERM`.
+// `release` of a lock that another owner holds; similar to `EPERM`.
 Error_NotOwner uint8 = 3
-// Waiting could never end: the lock is held in this guest itself, which
-// a plain `acquire` suspends, or a cycle of guests of this host would wait
-// for one another; similar to `EDEADLK`.
+// Waiting could never end: this guest itself holds the lock and a plain
+// `acquire` suspends it, or guests of this host would wait for one another in
+// a cycle; similar to `EDEADLK`.
 Error_Deadlock uint8 = 4
-// Not granted by the host, or refused by the file's permissions; similar
-// to `EACCES`.
+// The host does not grant it, or the file's permissions refuse it; similar to
+// `EACCES`.
 Error_AccessDenied uint8 = 5
-// The directory does not exist, or the file does not and may not be
+// The directory does not exist, or the file does not exist and may not be
 // created; similar to `ENOENT`.
 Error_NoEntry uint8 = 6
 // The path is empty, contains NUL, leaves its grant, is too long, or names
 // something other than a regular file.
 Error_InvalidPath uint8 = 7
-// A quota of this guest is used up: open handles, holds or waits.
+// This guest has reached one of its quotas: open handles (locks, guards,
+// pending acquires and pollables), holds, waits, or created files.
 Error_LimitExceeded uint8 = 8
-// The protocol, mode or file system cannot do it; similar to `ENOTSUP`.
+// The protocol, mode or file system does not support it; similar to `ENOTSUP`.
 Error_NotSupported uint8 = 9
 // The server that keeps the lock cannot be reached.
 Error_Unavailable uint8 = 10
-// The lock was held and is not any more.
+// The guest held the lock and no longer holds it.
 Error_Lost uint8 = 11
-// The host withdrew the wait: it shuts down, or its own limit on waiting
+// The host canceled the wait: it is shutting down, or its own limit on waiting
 // ran out before the guest's timeout.
 Error_Canceled uint8 = 12
-// Input or output failed.
+// I/O failed.
 Error_Io uint8 = 13
-// Anything else, possibly with an explanation that is safe to show.
+// Any other failure, possibly with an explanation that is safe to show.
 Error_Other uint8 = 14
 )
 
@@ -340,10 +344,10 @@ func MakeErrorOther(value witTypes.Option[string]) Error {
 //go:wasmimport locket:lock/api@0.1.0 [resource-drop]lock-file
 func resourceDropLockFile(handle int32)
 
-// A handle on the lock of one file.
+// A handle to the lock of one file.
 // 
-// Dropping a handle releases what was acquired through it and leaves alone
-// what other handles hold.
+// Dropping a handle releases the holds that were acquired through it. Holds
+// of other handles are not affected.
 type LockFile struct {
         handle *witRuntime.Handle
 }
