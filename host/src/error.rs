@@ -74,6 +74,8 @@ impl Error {
             }
             E::Unsupported => ErrorKind::Unsupported,
             E::Deadlock => ErrorKind::Deadlock,
+            // The limit of a guest. The system's own has a number.
+            E::QuotaExceeded if source.raw_os_error().is_none() => ErrorKind::LimitExceeded,
             _ => ErrorKind::Io,
         };
         Self {

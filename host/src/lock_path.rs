@@ -67,8 +67,9 @@ pub(crate) struct Granted {
 /// Limits the files that a guest creates.
 #[cfg(feature = "sandbox")]
 pub(crate) trait Quota: fmt::Debug + Send + Sync {
-    /// Counts a file that is about to be created. Fails if it would be one too many.
-    fn count(&self, dir: &Arc<Dir>, path: &Path) -> io::Result<()>;
+    /// Counts a file that is about to be created. Answers `false` if it counts already, and fails if
+    /// it would be one too many.
+    fn count(&self, dir: &Arc<Dir>, path: &Path) -> io::Result<bool>;
 
     /// Takes the count back: the file was not created.
     fn discount(&self, dir: &Arc<Dir>, path: &Path);
@@ -171,7 +172,7 @@ impl LockPath {
             Location::File => self.open_file(create, self.write),
             Location::Marker(name) => {
                 let dir = self.open_dir()?;
-                self.refuse_reserved(Some(&dir), name)?;
+                self.refuse_reserved(&dir, name)?;
                 let identity = Identity::of(&dir, &dir.metadata()?)?;
                 Ok(OpenLock {
                     identity,
@@ -278,7 +279,8 @@ impl LockPath {
                 .custom_flags(flags)
                 .open(&self.path),
             #[cfg(feature = "sandbox")]
-            Base::Beneath(Granted { dir, quota }) => {
+            Base::Beneath(granted) => {
+                let Granted { dir, quota } = granted;
                 let mut options = cap_std::fs::OpenOptions::new();
                 options
                     .read(true)
@@ -286,40 +288,40 @@ impl LockPath {
                     .create_new(create)
                     .create(either);
                 cap_std::fs::OpenOptionsExt::custom_flags(&mut options, flags);
-                let open = || dir.open_with(&self.path, &options).map_err(escape);
                 let file = if create || either {
-                    self.refuse_reserved(None, self.path.file_name().unwrap_or_default())?;
-                    quota.count(dir, &self.path)?;
-                    open().inspect_err(|_| quota.discount(dir, &self.path))
+                    // In the directory that was checked: another one may take its name meanwhile.
+                    let parent = granted.parent(&self.path)?;
+                    let name = self.path.file_name().unwrap_or_default();
+                    self.refuse_reserved(&parent, name)?;
+                    let counted = quota.count(dir, &self.path)?;
+                    let created = Dir::from_std_file(parent).open_with(name, &options);
+                    created.inspect_err(|_| {
+                        if counted {
+                            quota.discount(dir, &self.path);
+                        }
+                    })
                 } else {
-                    open()
+                    dir.open_with(&self.path, &options)
                 };
+                let file = file.map_err(escape);
                 file.map(cap_std::fs::File::into_std)
             }
         }
     }
 
     /// Refuses to create a file for a guest that other programs would take for a part of an
-    /// existence lock. `dir` is the directory of the name, if it is open.
+    /// existence lock.
     #[cfg_attr(
         not(feature = "sandbox"),
         expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "guests only")
     )]
-    fn refuse_reserved(&self, dir: Option<&File>, name: &OsStr) -> io::Result<()> {
+    fn refuse_reserved(&self, dir: &File, name: &OsStr) -> io::Result<()> {
         #[cfg(feature = "sandbox")]
-        if let Base::Beneath(granted) = &self.base {
-            let open_lock;
-            let dir = match dir {
-                Some(dir) => dir,
-                None => {
-                    open_lock = granted.parent(&self.path)?;
-                    &open_lock
-                }
-            };
-            if crate::protocol::is_reserved(dir, name) {
-                let reserved = "the name is reserved for existence locks";
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, reserved));
-            }
+        if let Base::Beneath(_) = &self.base
+            && crate::protocol::is_reserved(dir, name)
+        {
+            let reserved = "the name is reserved for existence locks";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, reserved));
         }
         let _ = (dir, name);
         Ok(())

@@ -208,27 +208,27 @@ impl CreatedFiles {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a file if there is room. A file that is created again counts once.
-    fn add(&self, dir: &Arc<Dir>, path: &Path) -> bool {
+    /// Adds a file unless it counts already. Answers whether it did, or none if there is no room.
+    fn add(&self, dir: &Arc<Dir>, path: &Path) -> Option<bool> {
         let mut files = self.files();
         if files.iter().any(|file| file.is(dir, path)) {
-            return true;
+            return Some(false);
         }
         let room = files.len() < self.limit;
-        if room {
+        room.then(|| {
             files.push(CreatedFile {
                 dir: Arc::downgrade(dir),
                 path: path.to_owned(),
             });
-        }
-        room
+            true
+        })
     }
 }
 
 impl Quota for CreatedFiles {
-    fn count(&self, dir: &Arc<Dir>, path: &Path) -> io::Result<()> {
-        if self.add(dir, path) {
-            return Ok(());
+    fn count(&self, dir: &Arc<Dir>, path: &Path) -> io::Result<bool> {
+        if let Some(added) = self.add(dir, path) {
+            return Ok(added);
         }
         // Some may have been removed. The check does not hold the mutex.
         let mut gone = self.files().clone();
@@ -240,11 +240,9 @@ impl Quota for CreatedFiles {
             gone.iter().any(same)
         };
         self.files().retain(|file| !is_gone(file));
-        if self.add(dir, path) {
-            return Ok(());
-        }
         let why = "the guest may not create another file";
-        Err(io::Error::new(io::ErrorKind::QuotaExceeded, why))
+        let full = || io::Error::new(io::ErrorKind::QuotaExceeded, why);
+        self.add(dir, path).ok_or_else(full)
     }
 
     fn discount(&self, dir: &Arc<Dir>, path: &Path) {
