@@ -66,9 +66,10 @@ typedef uint8_t locket_lock_api_on_release_t;
 
 // It stays. Safe with every peer.
 #define LOCKET_LOCK_API_ON_RELEASE_KEEP 0
-// It is removed while the lock is still held. Waiters of `locket` move on
-// to the file that takes its place; foreign programs that do not check for
-// that must not be mixed with it.
+// It is removed while the lock is still held, if it is empty, has a single
+// name, and nobody else relies on it; otherwise it stays. Waiters of `locket`
+// move on to the file that takes its place; foreign programs that do not
+// check for that must not be mixed with it. Takes a right of its own.
 #define LOCKET_LOCK_API_ON_RELEASE_REMOVE 1
 
 typedef struct {
@@ -230,7 +231,8 @@ typedef struct locket_lock_api_error_t {
 // The path is empty, contains NUL, leaves its grant, is too long, or names
 // something other than a regular file.
 #define LOCKET_LOCK_API_ERROR_INVALID_PATH 7
-// A quota of this guest is used up: open handles, holds or waits.
+// A quota of this guest is used up: open handles (locks, guards, pending
+// acquires and pollables), holds, waits, or created files.
 #define LOCKET_LOCK_API_ERROR_LIMIT_EXCEEDED 8
 // The protocol, mode or file system cannot do it; similar to `ENOTSUP`.
 #define LOCKET_LOCK_API_ERROR_NOT_SUPPORTED 9

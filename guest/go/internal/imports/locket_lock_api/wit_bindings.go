@@ -65,9 +65,10 @@ type Protocol = uint8
 const (
         // It stays. Safe with every peer.
 OnRelease_Keep uint8 = 0
-// It is removed while the lock is still held. Waiters of `locket` move on
-// to the file that takes its place; foreign programs that do not check for
-// that must not be mixed with it.
+// It is removed while the lock is still held, if it is empty, has a single
+// name, and nobody else relies on it; otherwise it stays. Waiters of `locket`
+// move on to the file that takes its place; foreign programs that do not
+// check for that must not be mixed with it. Takes a right of its own.
 OnRelease_Remove uint8 = 1
 )
 // What becomes of the lock file when the lock is released.
@@ -240,7 +241,8 @@ Error_NoEntry uint8 = 6
 // The path is empty, contains NUL, leaves its grant, is too long, or names
 // something other than a regular file.
 Error_InvalidPath uint8 = 7
-// A quota of this guest is used up: open handles, holds or waits.
+// A quota of this guest is used up: open handles (locks, guards, pending
+// acquires and pollables), holds, waits, or created files.
 Error_LimitExceeded uint8 = 8
 // The protocol, mode or file system cannot do it; similar to `ENOTSUP`.
 Error_NotSupported uint8 = 9
