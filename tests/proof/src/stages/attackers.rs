@@ -23,6 +23,7 @@ mod files;
 mod handles;
 mod holding;
 mod paths;
+mod removal;
 mod secrets;
 mod special;
 mod storms;
@@ -46,6 +47,11 @@ const PARTS: &[Stage] = &[
         name: "files",
         what: "foreign files under the names of lock files",
         run: files::run,
+    },
+    Stage {
+        name: "removal",
+        what: "files that guests have removed on release",
+        run: removal::run,
     },
     Stage {
         name: "special files",
