@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use locket::component::LocketCtx;
 use locket::sandbox::Rights;
-use locket::{Engine, LockFile};
+use locket::{Engine, LockFile, Protocol};
 use locket_tests::harness::{Host, STUCK, waiters};
 use tokio::time::timeout;
 
@@ -28,6 +28,7 @@ mod secrets;
 mod special;
 mod storms;
 mod swaps;
+mod takeover;
 
 /// Takes long and is not measured, so that others can go on beside it.
 const SWAPS: Stage = Stage {
@@ -52,6 +53,11 @@ const PARTS: &[Stage] = &[
         name: "removal",
         what: "files that guests have removed on release",
         run: removal::run,
+    },
+    Stage {
+        name: "takeover",
+        what: "locks of living holders, taken over by removal and by false claims",
+        run: takeover::run,
     },
     Stage {
         name: "special files",
@@ -184,6 +190,13 @@ const KERNEL: Range<u32> = 0..3;
 
 /// `link`, `symlink`, `mkdir`, `pid-file`, `soft` and `sqlite`, whose lock is a name or a row.
 const EXISTENCE: Range<u32> = 3..9;
+
+/// The number of a protocol in the interface.
+fn number(protocol: Protocol) -> u32 {
+    let mut all = (0..).zip(Protocol::ALL);
+    let found = all.find_map(|(number, other)| (*other == protocol).then_some(number));
+    found.expect("it is one of all")
+}
 
 /// What becomes of a lock file on release.
 const KEEP: u32 = 0;
