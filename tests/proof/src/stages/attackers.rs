@@ -23,6 +23,7 @@ mod files;
 mod handles;
 mod holding;
 mod paths;
+mod pollables;
 mod removal;
 mod secrets;
 mod special;
@@ -82,6 +83,11 @@ const MEASURED: &[Stage] = &[
         name: "exhaustion",
         what: "more of everything than there is",
         run: exhaustion::run,
+    },
+    Stage {
+        name: "pollables",
+        what: "pollables of locks that are opened and closed",
+        run: pollables::run,
     },
     Stage {
         name: "waiting",
