@@ -17,6 +17,7 @@ use crate::hostile::bystander::Waits;
 use crate::stage::{Context, Outcome, Stage, percentile};
 
 mod children;
+mod created;
 mod deadlock;
 mod exhaustion;
 mod files;
@@ -24,6 +25,7 @@ mod handles;
 mod holding;
 mod paths;
 mod pollables;
+mod probing;
 mod removal;
 mod secrets;
 mod special;
@@ -61,9 +63,19 @@ const PARTS: &[Stage] = &[
         run: takeover::run,
     },
     Stage {
+        name: "probing",
+        what: "what an open lock tells of outside, once its path leads there",
+        run: probing::run,
+    },
+    Stage {
         name: "special files",
         what: "pipes, sockets, devices and directories",
         run: special::run,
+    },
+    Stage {
+        name: "created",
+        what: "new names without end, and names that are not the guest's to give",
+        run: created::run,
     },
     Stage {
         name: "handles",

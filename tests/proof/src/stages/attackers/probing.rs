@@ -44,7 +44,7 @@ const CALLS: [(Call, [u32; 3]); 10] = [
 /// Which of them opens another one.
 const OPEN: usize = 8;
 
-/// Who has the lock when the directory is replaced.
+/// The holder of the lock at the time that the directory is replaced.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Held {
     Free,
