@@ -26,6 +26,7 @@ mod holding;
 mod paths;
 mod pollables;
 mod probing;
+mod quotas;
 mod removal;
 mod secrets;
 mod special;
@@ -66,6 +67,11 @@ const PARTS: &[Stage] = &[
         name: "probing",
         what: "what an open lock tells of outside, once its path leads there",
         run: probing::run,
+    },
+    Stage {
+        name: "quotas",
+        what: "every row of the table of limits",
+        run: quotas::run,
     },
     Stage {
         name: "special files",
