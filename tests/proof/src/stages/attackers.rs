@@ -33,6 +33,7 @@ mod special;
 mod storms;
 mod swaps;
 mod takeover;
+mod tenants;
 
 /// Takes long and is not measured, so that others can go on beside it.
 const SWAPS: Stage = Stage {
@@ -121,6 +122,11 @@ const MEASURED: &[Stage] = &[
         name: "storms",
         what: "acquires that are begun and abandoned",
         run: storms::run,
+    },
+    Stage {
+        name: "tenants",
+        what: "a tenant goes on while another does all that its limits allow",
+        run: tenants::run,
     },
     Stage {
         name: "deadlock",
