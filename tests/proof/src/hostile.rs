@@ -1,7 +1,9 @@
 //! Guests that mean harm, and how to notice it.
 
+pub mod answer;
 pub mod attacker;
 pub mod bystander;
 pub mod canary;
 pub mod secrets;
+pub mod stop;
 pub mod usage;

@@ -1,14 +1,19 @@
 //! A guest that does what it should not: any call of the interface, with any numbers as handles.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use anyhow::{Result, anyhow};
-use locket_tests::harness::{Host, State, linker, runtime};
 use locket_wasmtime::LocketCtx;
+use locket_tests::harness::{Host, State, linker, runtime, store_in};
 use wasmtime::component::{Component, InstancePre, TypedFunc};
 use wasmtime::{Store, Trap};
 use wasmtime_wasi::WasiCtx;
+
+use super::answer::{Tally, answer};
+
+pub use super::answer::Answer;
 
 /// What the guest can be told to do, and what its four arguments mean. A timeout takes two: whether
 /// there is one, and its milliseconds. What is answered with a handle is said.
@@ -69,6 +74,8 @@ pub enum Call {
     StartAndAbandon,
     /// [`Open`](Self::Open), and [`Close`](Self::Close).
     OpenAndClose,
+    /// Why `lock-file.state` says that a lock is lost, as a number of the interface, or 4: lock.
+    Reason,
 }
 
 impl Call {
@@ -131,41 +138,14 @@ pub enum Kind {
     Pollable,
 }
 
-/// Errors by their number in the interface.
-pub const ERRORS: [&str; 15] = [
-    "would-block",
-    "timeout",
-    "not-locked",
-    "not-owner",
-    "deadlock",
-    "access-denied",
-    "no-entry",
-    "invalid-path",
-    "limit-exceeded",
-    "not-supported",
-    "unavailable",
-    "lost",
-    "canceled",
-    "io",
-    "other",
-];
-
-/// What a call came to: its value, or the name of the error.
-pub type Answer = Result<u32, &'static str>;
-
-fn answer(number: i32) -> Answer {
-    match u32::try_from(number) {
-        Ok(value) => Ok(value),
-        Err(_) => Err(ERRORS[usize::try_from(-1 - number).expect("it is negative")]),
-    }
-}
-
 /// For ever.
 pub const FOR_EVER: [u32; 2] = [0, 0];
 /// One try.
 pub const ONE_TRY: [u32; 2] = [1, 0];
 /// Exclusively.
 pub const EXCLUSIVE: u32 = 0;
+/// Shared with others.
+pub const SHARED: u32 = 1;
 /// A protocol for [`Call::Open`] that the host chooses, and a lock file that stays.
 pub const DEFAULT: [u32; 4] = [0, 0, 0, 0];
 
@@ -228,7 +208,16 @@ impl Attacker {
     ///
     /// As [`new`](Self::new).
     pub async fn with(host: &Host, locket: LocketCtx) -> Result<Self> {
-        Self::in_store(host.store_with(locket, &mut WasiCtx::builder())).await
+        Self::in_dir(host.dir.path(), locket).await
+    }
+
+    /// The same, with the files of a directory.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub async fn in_dir(dir: &Path, locket: LocketCtx) -> Result<Self> {
+        Self::in_store(store_in(dir, locket, &mut WasiCtx::builder())).await
     }
 
     async fn in_store(mut store: Store<State>) -> Result<Self> {
@@ -348,14 +337,20 @@ impl Attacker {
     ///
     /// Where the guest has trapped.
     pub async fn keep_what_it_saw(&mut self) -> Result<(), Ended> {
-        let (bytes,) = self
-            .seen
-            .call_async(&mut self.store, ())
-            .await
-            .map_err(Ended)?;
+        self.take_what_it_saw().await.map(drop)
+    }
+
+    /// The same, and returns it.
+    ///
+    /// # Errors
+    ///
+    /// Where the guest has trapped.
+    pub async fn take_what_it_saw(&mut self) -> Result<Vec<u8>, Ended> {
+        let seen = self.seen.call_async(&mut self.store, ());
+        let (bytes,) = seen.await.map_err(Ended)?;
         let mut all = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
         all.extend_from_slice(&bytes);
-        Ok(())
+        Ok(bytes)
     }
 }
 
@@ -364,26 +359,4 @@ static SEEN: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 /// Everything that guests of this process saw, as far as it was kept; it is not returned twice.
 pub fn seen() -> Vec<u8> {
     std::mem::take(&mut *SEEN.lock().unwrap_or_else(PoisonError::into_inner))
-}
-
-/// What the calls of a storm came to.
-#[derive(Debug)]
-pub struct Tally(Vec<u32>);
-
-impl Tally {
-    /// How many succeeded.
-    pub fn done(&self) -> u32 {
-        self.0[0]
-    }
-
-    /// How many failed with an error.
-    pub fn failed_with(&self, error: &str) -> u32 {
-        let number = ERRORS.iter().position(|name| *name == error);
-        number.map_or(0, |number| self.0[number + 1])
-    }
-
-    /// How many there were.
-    pub fn all(&self) -> u32 {
-        self.0.iter().sum()
-    }
 }

@@ -1,6 +1,5 @@
 //! A guest that minds its own business, and how long it has to wait while others do not.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use tokio::runtime;
 use tokio::time::{Instant, sleep_until};
 
 use crate::hostile::attacker::{Attacker, Call, FOR_EVER};
+use crate::hostile::stop::Stop;
 
 /// From one acquire to the next.
 const PACE: Duration = Duration::from_millis(1);
@@ -30,7 +30,7 @@ pub struct Waits {
 ///
 /// Where one was refused.
 pub fn beside<T>(host: &Host, path: &str, act: impl FnOnce() -> T) -> Result<(Waits, T)> {
-    let stop = AtomicBool::new(false);
+    let stop = Stop::default();
     thread::scope(|scope| {
         let guest = scope.spawn(|| {
             let runtime = runtime::Builder::new_current_thread()
@@ -38,18 +38,19 @@ pub fn beside<T>(host: &Host, path: &str, act: impl FnOnce() -> T) -> Result<(Wa
                 .build()?;
             runtime.block_on(acquire_until(host, path, &stop))
         });
+        let end = stop.when_dropped();
         let done = act();
-        stop.store(true, Relaxed);
+        drop(end);
         let waits = guest.join().expect("it does not panic")?;
         Ok((waits, done))
     })
 }
 
-async fn acquire_until(host: &Host, path: &str, stop: &AtomicBool) -> Result<Waits> {
+async fn acquire_until(host: &Host, path: &str, stop: &Stop) -> Result<Waits> {
     let mut guest = Attacker::new(host).await?;
     let lock = guest.open(path).await?;
     let mut waits = Waits::default();
-    while !stop.load(Relaxed) {
+    while !stop.is_due() {
         let due = Instant::now() + PACE;
         sleep_until(due).await;
         waits.late.push(due.elapsed());

@@ -1,17 +1,21 @@
-//! A directory that nobody should have touched, and what was changed in it.
+//! A directory in which nothing, or nothing of what was there, may change, and what has changed.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
 
 /// Everything below a directory at one time.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Canary(BTreeMap<PathBuf, Entry>);
 
-/// What a file was: which, of what kind, how long, changed when, and what was in it.
-#[derive(Debug, Eq, PartialEq)]
+/// What a file was: which, of what kind, how long, changed when, and what was in it, which of a link is
+/// where it leads.
+#[derive(Clone, Debug, Eq, PartialEq)]
 struct Entry {
     inode: u64,
     mode: u32,
@@ -33,10 +37,26 @@ impl Canary {
         Ok(Self(entries))
     }
 
-    /// The same, without how many links there are to each file.
-    pub fn without_links(mut self) -> Self {
-        self.0.values_mut().for_each(|entry| entry.links = 0);
+    /// The same, without empty files and without directories.
+    pub fn with_content(mut self) -> Self {
+        self.0.retain(|_, entry| !entry.content.is_empty());
         self
+    }
+
+    /// The same, without these.
+    pub fn without(mut self, paths: &[&Path]) -> Self {
+        self.0.retain(|path, _| !paths.contains(&&**path));
+        self
+    }
+
+    /// What has become of what was there `before`: nothing if all of it is as it was. What is new does
+    /// not count, nor do those changes in a directory that come with a new name in it.
+    pub fn harm(&self, before: &Self) -> Vec<String> {
+        let there = |(path, _): &(&PathBuf, &Entry)| before.0.contains_key(*path);
+        let lasting = |(path, entry): (&PathBuf, &Entry)| (path.clone(), entry.lasting());
+        let now = self.0.iter().filter(there).map(lasting).collect();
+        let then = before.0.iter().map(lasting).collect();
+        Self(now).changes(&Self(then))
     }
 
     /// How it is different from what it was `before`: nothing where it is not.
@@ -55,6 +75,22 @@ impl Canary {
     }
 }
 
+impl Entry {
+    /// Without what changes in a directory when a name is made in it, or removed.
+    fn lasting(&self) -> Self {
+        let entry = self.clone();
+        match FileType::from_raw_mode(self.mode) {
+            FileType::Directory => Self {
+                links: 0,
+                size: 0,
+                modified: (0, 0),
+                ..entry
+            },
+            _ => entry,
+        }
+    }
+}
+
 fn look(dir: &Path, except: &[&Path], entries: &mut BTreeMap<PathBuf, Entry>) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
@@ -62,9 +98,10 @@ fn look(dir: &Path, except: &[&Path], entries: &mut BTreeMap<PathBuf, Entry>) ->
             continue;
         }
         let metadata = fs::symlink_metadata(&path)?;
-        let content = match metadata.is_file() {
-            true => fs::read(&path)?,
-            false => Vec::new(),
+        let content = match metadata.file_type() {
+            kind if kind.is_file() => fs::read(&path)?,
+            kind if kind.is_symlink() => fs::read_link(&path)?.into_os_string().into_vec(),
+            _ => Vec::new(),
         };
         let entry = Entry {
             inode: metadata.ino(),
@@ -86,6 +123,7 @@ fn look(dir: &Path, except: &[&Path], entries: &mut BTreeMap<PathBuf, Entry>) ->
 mod tests {
     use super::*;
     use std::fs::File;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     #[test]
     fn every_change_is_seen() {
@@ -116,5 +154,27 @@ mod tests {
         assert!(changes().contains("file was"), "{}", changes());
         fs::remove_file(path("deep/file")).unwrap();
         assert!(changes().contains("file is gone"), "{}", changes());
+    }
+
+    #[test]
+    fn harm_is_told_from_what_is_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::create_dir(path("deep")).unwrap();
+        fs::write(path("deep/file"), "text").unwrap();
+        fs::write(path("deep/empty"), "").unwrap();
+        symlink("nowhere", path("link")).unwrap();
+        let now = || Canary::of(dir.path(), &[]).unwrap();
+        let before = now();
+        fs::write(path("deep/new"), "").unwrap();
+        assert_eq!(now().harm(&before), [""; 0]);
+        fs::remove_file(path("deep/empty")).unwrap();
+        assert_eq!(now().harm(&before).len(), 1);
+        let before = before.with_content();
+        assert_eq!(now().harm(&before), [""; 0]);
+        fs::remove_file(path("link")).unwrap();
+        symlink("elsewhere", path("link")).unwrap();
+        fs::set_permissions(path("deep/file"), fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(now().harm(&before).len(), 2);
     }
 }

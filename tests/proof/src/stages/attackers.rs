@@ -1,28 +1,39 @@
 //! Guests that mean harm: a part for each threat.
 
+use std::ops::Range;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use locket::LockFile;
+use locket_wasmtime::LocketCtx;
+use locket::sandbox::Rights;
+use locket::{Engine, LockFile, Protocol};
 use locket_tests::harness::{Host, STUCK, waiters};
 use tokio::time::timeout;
 
-use crate::hostile::attacker::{Attacker, Call, DEFAULT};
+use crate::hostile::attacker::{Answer, Attacker, Call, DEFAULT, ONE_TRY};
 use crate::hostile::bystander::Waits;
 use crate::stage::{Context, Outcome, Stage, percentile};
 
 mod children;
+mod created;
 mod deadlock;
 mod exhaustion;
 mod files;
 mod handles;
 mod holding;
 mod paths;
+mod pollables;
+mod probing;
+mod quotas;
+mod removal;
 mod secrets;
 mod special;
 mod storms;
 mod swaps;
+mod takeover;
+mod tenants;
 
 /// Takes long and is not measured, so that others can go on beside it.
 const SWAPS: Stage = Stage {
@@ -44,9 +55,34 @@ const PARTS: &[Stage] = &[
         run: files::run,
     },
     Stage {
+        name: "removal",
+        what: "files that guests have removed on release",
+        run: removal::run,
+    },
+    Stage {
+        name: "takeover",
+        what: "locks of living holders, taken over by removal and by false claims",
+        run: takeover::run,
+    },
+    Stage {
+        name: "probing",
+        what: "what an open lock tells of outside, once its path leads there",
+        run: probing::run,
+    },
+    Stage {
+        name: "quotas",
+        what: "every row of the table of limits",
+        run: quotas::run,
+    },
+    Stage {
         name: "special files",
         what: "pipes, sockets, devices and directories",
         run: special::run,
+    },
+    Stage {
+        name: "created",
+        what: "new names without end, and names that are not the guest's to give",
+        run: created::run,
     },
     Stage {
         name: "handles",
@@ -68,6 +104,11 @@ const MEASURED: &[Stage] = &[
         run: exhaustion::run,
     },
     Stage {
+        name: "pollables",
+        what: "pollables of locks that are opened and closed",
+        run: pollables::run,
+    },
+    Stage {
         name: "waiting",
         what: "a thousand guests wait for one lock",
         run: exhaustion::crowd,
@@ -81,6 +122,11 @@ const MEASURED: &[Stage] = &[
         name: "storms",
         what: "acquires that are begun and abandoned",
         run: storms::run,
+    },
+    Stage {
+        name: "tenants",
+        what: "a tenant goes on while another does all that its limits allow",
+        run: tenants::run,
     },
     Stage {
         name: "deadlock",
@@ -167,6 +213,55 @@ async fn ask(guest: &mut Attacker, lock: u32) -> Result<()> {
         let _ = guest.call(question, [lock, 0, 0, 0]).await?;
     }
     Ok(guest.keep_what_it_saw().await?)
+}
+
+/// The protocols of the kernel, whose lock is the file, by their number in the interface.
+const KERNEL: Range<u32> = 0..3;
+
+/// `link`, `symlink`, `mkdir`, `pid-file`, `soft` and `sqlite`, whose lock is a name or a row.
+const EXISTENCE: Range<u32> = 3..9;
+
+/// The number of a protocol in the interface.
+fn number(protocol: Protocol) -> u32 {
+    let mut all = (0..).zip(Protocol::ALL);
+    let found = all.find_map(|(number, other)| (*other == protocol).then_some(number));
+    found.expect("it is one of all")
+}
+
+/// What becomes of a lock file on release.
+const KEEP: u32 = 0;
+const REMOVE: u32 = 1;
+
+/// Opens a lock in a protocol, tries to acquire it, releases it and closes it; what came of the open,
+/// or else of the acquire.
+async fn cycle(
+    guest: &mut Attacker,
+    path: &str,
+    protocol: u32,
+    on_release: u32,
+    mode: u32,
+) -> Result<Answer> {
+    guest.name(path).await?;
+    let opened = guest.call(Call::Open, [1, protocol, on_release, 0]).await?;
+    let Ok(lock) = opened else { return Ok(opened) };
+    let terms = [lock, mode, ONE_TRY[0], ONE_TRY[1]];
+    let granted = guest.call(Call::Acquire, terms).await?;
+    // What was not acquired cannot be released, and what was acquired may be lost by now.
+    let _ = guest.call(Call::Release, [lock, 0, 0, 0]).await?;
+    let closed = guest.call(Call::Close, [lock, 0, 0, 0]).await?;
+    Ok(granted.and(closed))
+}
+
+/// A guest that has these rights in the directory of the host.
+async fn with_rights(host: &Host, rights: Rights) -> Result<Attacker> {
+    guest_in(&host.locks, host.dir.path(), rights).await
+}
+
+/// A guest of the engine that has these rights in a directory.
+async fn guest_in(engine: &Engine, dir: &Path, rights: Rights) -> Result<Attacker> {
+    let ctx = LocketCtx::builder(engine).label("guest");
+    let ctx = ctx.grant_dir(dir, "/locks", rights)?;
+    Attacker::in_dir(dir, ctx.build()).await
 }
 
 /// Opens a path and closes what comes of it: the error, if it was one of the interface.

@@ -9,14 +9,14 @@ use locket_tests::harness::{Host, STUCK, descriptors, engine_threads, eventually
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::pollables::{HANDLES, before_the_trap};
 use super::{ask, compare, in_runtime, millis};
-use crate::hostile::attacker::{Attacker, Call, DEFAULT, EXCLUSIVE, FOR_EVER, ONE_TRY};
+use crate::hostile::attacker::{Attacker, Call, DEFAULT, EXCLUSIVE, FOR_EVER, ONE_TRY, SHARED};
 use crate::hostile::bystander::beside;
 use crate::hostile::usage::{Usage, bytes};
 use crate::stage::{Context, Outcome};
 
-/// What a guest may have by default: open handles, holds, waits.
-const HANDLES: u32 = 64;
+/// What a guest may have by default beside its handles: holds, waits.
 const HOLDS: u32 = 16;
 const WAITS: u32 = 16;
 
@@ -94,7 +94,6 @@ impl<'a> Attack<'a> {
     }
 
     async fn holds(&mut self) -> Result<()> {
-        const SHARED: u32 = 1;
         let mut guest = Attacker::new(self.host).await?;
         let lock = guest.open("/locks/a").await?;
         let terms = [lock, SHARED, ONE_TRY[0], ONE_TRY[1]];
@@ -129,24 +128,26 @@ impl<'a> Attack<'a> {
         Ok(())
     }
 
-    /// Resources of the runtime, as those of its clocks are. They are not counted as handles of a lock,
-    /// but the runtime has a limit for all that a store has, beyond which the guest traps.
+    /// What cannot fail counts as well, and traps where there would be twice as many handles as a guest
+    /// may have.
     async fn pollables(&mut self) -> Result<()> {
         let busy = self.busy()?;
         for call in [Call::Lost, Call::LostAsync, Call::Subscribe] {
             let mut guest = Attacker::new(self.host).await?;
             let lock = guest.open("/locks/busy-0").await?;
             let terms = [lock, EXCLUSIVE, FOR_EVER[0], FOR_EVER[1]];
-            let of = match call {
-                Call::Subscribe => guest.call(Call::Start, terms).await?,
-                _ => Ok(lock),
+            let (of, handles) = match call {
+                Call::Subscribe => (guest.call(Call::Start, terms).await?, 2),
+                _ => (Ok(lock), 1),
             };
             let of = of.map_err(|error| anyhow!("no wait: {error}"))?;
             let before = Usage::now()?.memory;
-            let end = guest.storm(call, [of, 0, 0, 0], OFTEN).await;
+            let got = before_the_trap(&mut guest, call, of).await?;
             self.account(call, before)?;
             let outcome = &mut self.outcome;
-            outcome.must(end.is_err(), || format!("{call:?} without limit: {end:?}"));
+            outcome.must(got == Some(2 * HANDLES - handles), || {
+                format!("{call:?} succeeded {got:?} times beside {handles} handles")
+            });
             outcome.did("traps for too much", 1);
         }
         drop(busy);

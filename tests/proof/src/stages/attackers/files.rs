@@ -6,16 +6,10 @@ use std::os::unix::fs::symlink;
 use anyhow::Result;
 
 use super::paths::Trap;
-use super::{ask, in_runtime};
+use super::{EXISTENCE, KEEP, KERNEL, REMOVE, ask, in_runtime};
 use crate::hostile::attacker::{Attacker, Call, EXCLUSIVE, ONE_TRY};
 use crate::hostile::canary::Canary;
 use crate::stage::{Context, Outcome};
-
-/// `native`, `flock` and `fcntl`, whose lock is the file.
-const OF_THE_KERNEL: std::ops::Range<u32> = 0..3;
-
-/// The rest, whose lock is a name, and which make or remove that. The last one has no database here.
-const OF_A_NAME: std::ops::Range<u32> = 3..9;
 
 /// How often each is tried.
 const ROUNDS: usize = 50;
@@ -52,30 +46,28 @@ async fn files() -> Result<Outcome> {
     let mut locked = 0;
     for _ in 0..ROUNDS {
         for name in &names {
-            for protocol in OF_THE_KERNEL {
-                locked += use_lock(&mut guest, &mut outcome, name, [1, protocol, 0, 0]).await?;
+            for protocol in KERNEL {
+                locked += use_lock(&mut guest, &mut outcome, name, protocol, KEEP).await?;
             }
         }
     }
     outcome.must(locked > 0, || "no file was locked".to_owned());
     let changes = Canary::of(host.dir.path(), &[])?.changes(&inside);
     outcome.violations.extend(changes);
-    // These may do in the directory as it was granted to them, and nothing else.
     for name in &names {
-        for protocol in OF_A_NAME {
-            use_lock(&mut guest, &mut outcome, name, [1, protocol, 0, 0]).await?;
+        for protocol in EXISTENCE {
+            use_lock(&mut guest, &mut outcome, name, protocol, KEEP).await?;
         }
-        for protocol in OF_THE_KERNEL {
-            use_lock(&mut guest, &mut outcome, name, [1, protocol, 1, 0]).await?;
+        for protocol in KERNEL {
+            use_lock(&mut guest, &mut outcome, name, protocol, REMOVE).await?;
         }
     }
     guest.keep_what_it_saw().await?;
     outcome.measured("locked", locked);
-    // The number of their links goes down where one is removed.
-    let now = trap.canary()?.without_links();
-    outcome
-        .violations
-        .extend(now.changes(&outside.without_links()));
+    // Of what was there before, only an empty lock file may be gone.
+    let now = Canary::of(host.dir.path(), &[])?;
+    outcome.violations.extend(now.harm(&inside.with_content()));
+    outcome.violations.extend(trap.canary()?.changes(&outside));
     Ok(outcome)
 }
 
@@ -84,11 +76,12 @@ async fn use_lock(
     guest: &mut Attacker,
     outcome: &mut Outcome,
     name: &str,
-    options: [u32; 4],
+    protocol: u32,
+    on_release: u32,
 ) -> Result<u64> {
     outcome.did("files", 1);
     guest.name(format!("/locks/{name}")).await?;
-    let Ok(lock) = guest.call(Call::Open, options).await? else {
+    let Ok(lock) = guest.call(Call::Open, [1, protocol, on_release, 0]).await? else {
         return Ok(0);
     };
     let terms = [lock, EXCLUSIVE, ONE_TRY[0], ONE_TRY[1]];

@@ -6,18 +6,19 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use locket::Engine;
+use locket::sandbox::Rights;
 use locket_tests::harness::Host;
 
-use super::{in_runtime, one_of, renew, touch};
-use crate::hostile::attacker::{Answer, Attacker, Call, ONE_TRY};
+use super::{KERNEL, cycle, in_runtime, one_of, renew, touch, with_rights};
+use crate::hostile::attacker::{Attacker, EXCLUSIVE};
 use crate::hostile::canary::Canary;
 use crate::stage::{Context, Outcome};
 
 /// What can have come of a path that a guest made up.
 const TYPED: [&str; 3] = ["invalid-path", "access-denied", "no-entry"];
 
-/// How many strings are made up.
-const RANDOM: u64 = 100_000;
+/// How many strings each guest makes up.
+const RANDOM: u64 = 50_000;
 
 /// How many byte strings that are no text.
 const NO_TEXT: u64 = 1_000;
@@ -164,6 +165,7 @@ const PIECES: &[&str] = &[
     "dir",
     "deep",
     "data",
+    "empty",
     "out",
     "out-there",
     "out-new",
@@ -213,18 +215,6 @@ fn made_up(chance: &mut fastrand::Rng) -> String {
     pieces.collect()
 }
 
-/// Opens the path that was named, acquires its lock, and closes it.
-async fn acquire(guest: &mut Attacker, options: [u32; 3]) -> Result<Answer> {
-    let [chosen, protocol, on_release] = options;
-    let opened = guest
-        .call(Call::Open, [chosen, protocol, on_release, 0])
-        .await?;
-    let Ok(lock) = opened else { return Ok(opened) };
-    let granted = guest.acquire(lock, ONE_TRY).await?;
-    let closed = guest.call(Call::Close, [lock, 0, 0, 0]).await?;
-    Ok(granted.and(closed))
-}
-
 /// Where the guest has a directory from which links lead out, and what lies beside it.
 pub(super) struct Trap {
     /// Of the guest.
@@ -260,6 +250,7 @@ fn maze() -> Result<Trap> {
     let trap = Trap::new()?;
     let host = &trap.host;
     fs::write(host.path("data"), "inside")?;
+    fs::write(host.path("empty"), "")?;
     fs::create_dir_all(host.path("dir/deep"))?;
     symlink("../outside", host.path("out"))?;
     symlink("../outside/there", host.path("out-there"))?;
@@ -304,29 +295,15 @@ async fn paths(context: &Context) -> Result<Outcome> {
         outcome.must(typed, || format!("{path:?} came to {error:?}"));
         outcome.did("paths of a corpus", 1);
     }
-    let mut opened = 0;
     let mut chance = context.chance(0);
-    for _ in 0..RANDOM {
-        let path = made_up(&mut chance);
-        guest.name(&path).await?;
-        // Mostly the default. What the guest itself removes with a release is not seen to stay.
-        let removes = chance.bool() && !path.ends_with("data");
-        let protocol = [
-            u32::from(chance.u8(..4) == 0),
-            chance.u32(..8),
-            u32::from(removes),
-        ];
-        let error = acquire(&mut guest, protocol).await?.err();
-        opened += u64::from(error.is_none());
-        // To `pid-file` and `soft`, whatever has the name is the lock of somebody.
-        let named = protocol[0] == 1 && protocol[1] >= 6 && error == Some("would-block");
-        let typed = error.is_none_or(|error| TYPED.contains(&error));
-        outcome.must(typed || named, || {
-            format!("{path:?}, {protocol:?}, came to {error:?}")
-        });
-    }
-    outcome.did("random strings", RANDOM);
-    outcome.must(opened > 0, || "no random string led to a file".to_owned());
+    let inside = || Canary::of(host.dir.path(), &[]);
+    let untouched = inside()?;
+    let mut led = random(&mut outcome, &mut chance, host, Rights::LOCKS).await?;
+    outcome.violations.extend(inside()?.harm(&untouched));
+    led += random(&mut outcome, &mut chance, host, Rights::READ_WRITE).await?;
+    // An empty file is a lock file, which these may remove.
+    let untouched = untouched.with_content();
+    outcome.violations.extend(inside()?.harm(&untouched));
     guest.keep_what_it_saw().await?;
     // Strings of a component are text, so this is a fault of the guest.
     for _ in 0..NO_TEXT {
@@ -343,9 +320,43 @@ async fn paths(context: &Context) -> Result<Outcome> {
     let changes = trap.canary()?.changes(&before);
     outcome.measured("changes outside", changes.len());
     outcome.violations.extend(changes);
-    outcome.must(fs::read(host.path("data"))? == b"inside", || {
-        "the data changed".to_owned()
-    });
-    outcome.measured("led inside", opened);
+    outcome.measured("led inside", led);
     Ok(outcome)
+}
+
+/// Acquires the locks of random strings, in any protocol, to keep or to remove the file; how many
+/// were had.
+async fn random(
+    outcome: &mut Outcome,
+    chance: &mut fastrand::Rng,
+    host: &Host,
+    rights: Rights,
+) -> Result<u64> {
+    let mut guest = with_rights(host, rights).await?;
+    let mut had = 0;
+    for _ in 0..RANDOM {
+        let path = made_up(chance);
+        // Mostly those of the kernel, since the rest is not granted to everyone.
+        let protocol = if chance.u8(..4) == 0 {
+            chance.u32(..8)
+        } else {
+            chance.u32(KERNEL)
+        };
+        let on_release = chance.u32(..2);
+        let error = cycle(&mut guest, &path, protocol, on_release, EXCLUSIVE).await?;
+        let error = error.err();
+        had += u64::from(error.is_none());
+        // To `pid-file` and `soft`, whatever has the name is the lock of another.
+        let named = protocol >= 6 && error == Some("would-block");
+        let typed = error.is_none_or(|error| TYPED.contains(&error));
+        outcome.must(typed || named, || {
+            format!("{path:?}, {protocol}, came to {error:?}")
+        });
+    }
+    outcome.did("random strings", RANDOM);
+    outcome.must(had > 0, || {
+        format!("with {rights:?} no random string led to a file")
+    });
+    guest.keep_what_it_saw().await?;
+    Ok(had)
 }

@@ -1,6 +1,6 @@
 //! Guests that get in line and leave it, over and over, for a lock that another needs.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::{compare, in_runtime, millis};
 use crate::hostile::attacker::{Attacker, Call, EXCLUSIVE, FOR_EVER};
 use crate::hostile::bystander::beside;
+use crate::hostile::stop::Stop;
 use crate::stage::{Context, Outcome};
 
 /// For how long.
@@ -48,12 +49,13 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
 
 /// Guests begin to acquire a lock, and abandon that; how often.
 fn storm(host: &Host, path: &str) -> Result<u64> {
-    let (stop, begun) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (stop, begun) = (Stop::default(), AtomicU64::new(0));
     thread::scope(|scope| {
         let attacker = || in_runtime(1, begin_and_abandon(host, path, &stop, &begun));
+        let end = stop.when_dropped();
         let attackers: Vec<_> = (0..ATTACKERS).map(|_| scope.spawn(attacker)).collect();
         thread::sleep(WHILE);
-        stop.store(true, Relaxed);
+        drop(end);
         attackers
             .into_iter()
             .try_for_each(|thread| thread.join().expect("it does not panic"))
@@ -61,17 +63,12 @@ fn storm(host: &Host, path: &str) -> Result<u64> {
     Ok(begun.into_inner())
 }
 
-async fn begin_and_abandon(
-    host: &Host,
-    path: &str,
-    stop: &AtomicBool,
-    begun: &AtomicU64,
-) -> Result<()> {
+async fn begin_and_abandon(host: &Host, path: &str, stop: &Stop, begun: &AtomicU64) -> Result<()> {
     const AT_ONCE: u32 = 100;
     let mut guest = Attacker::new(host).await?;
     let lock = guest.open(path).await?;
     let terms = [lock, EXCLUSIVE, FOR_EVER[0], FOR_EVER[1]];
-    while !stop.load(Relaxed) {
+    while !stop.is_due() {
         let storm = guest.storm(Call::StartAndAbandon, terms, AT_ONCE).await?;
         anyhow::ensure!(storm.done() == AT_ONCE, "a storm came to {storm:?}");
         begun.fetch_add(AT_ONCE.into(), Relaxed);

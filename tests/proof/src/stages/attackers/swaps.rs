@@ -7,7 +7,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use rustix::fs::{CWD, FileType, Mode as Bits, RenameFlags, mknodat, renameat_wit
 use super::paths::Trap;
 use super::{in_runtime, one_of};
 use crate::hostile::attacker::{Attacker, Call, DEFAULT, EXCLUSIVE, ONE_TRY};
+use crate::hostile::stop::Stop;
 use crate::stage::{Context, Outcome};
 
 /// For how long.
@@ -83,11 +84,12 @@ pub(super) fn run(context: &Context) -> Result<Outcome> {
             format!("what is outside cannot be locked: {hold:?}")
         });
     }
-    let (stop, swaps) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (stop, swaps) = (Stop::default(), AtomicU64::new(0));
     thread::scope(|scope| {
         let swapper = scope.spawn(|| exchange(trap.host.dir.path(), &stop, &swaps));
+        let end = stop.when_dropped();
         let guest = in_runtime(1, open(context, &trap, &mut outcome));
-        stop.store(true, Relaxed);
+        drop(end);
         swapper.join().expect("it does not panic")?;
         guest
     })?;
@@ -98,9 +100,9 @@ pub(super) fn run(context: &Context) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn exchange(dir: &Path, stop: &AtomicBool, swaps: &AtomicU64) -> Result<()> {
+fn exchange(dir: &Path, stop: &Stop, swaps: &AtomicU64) -> Result<()> {
     let pairs = PAIRS.map(|(one, other)| (dir.join(one), dir.join(other)));
-    while !stop.load(Relaxed) {
+    while !stop.is_due() {
         for (one, other) in &pairs {
             renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?;
         }
