@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use anyhow::{Result, anyhow};
-use locket_wasmtime::LocketCtx;
 use locket_tests::harness::{Host, State, linker, runtime, store_in};
+use locket_wasmtime::LocketCtx;
 use wasmtime::component::{Component, InstancePre, TypedFunc};
 use wasmtime::{Store, Trap};
 use wasmtime_wasi::WasiCtx;

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use locket_wasmtime::LocketCtx;
 use locket::sandbox::{Limits, Rights};
 use locket::{Engine, Mode, Options, Protocol, State};
 use locket_tests::harness::Host;
+use locket_wasmtime::LocketCtx;
 
 use super::takeover::dead_claims;
 use super::{EXISTENCE, KEEP, KERNEL, REMOVE, cycle, in_runtime, touch, with_rights};

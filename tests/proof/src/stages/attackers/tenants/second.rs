@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use locket::Engine;
 use locket_tests::harness::Host;
+use tokio::runtime;
 use tokio::task::JoinSet;
 
 use super::{KERNEL, NAMED, hold, open};
-use crate::hostile::attacker::Attacker;
-use crate::hostile::bystander::{Waits, beside};
+use crate::hostile::attacker::{Attacker, Call, FOR_EVER};
 use crate::hostile::stop::Stop;
 use crate::stage::{Outcome, percentile};
 use crate::stages::attackers::{in_runtime, millis};
@@ -26,7 +26,7 @@ const WAIT: u32 = 100;
 const LATE: Duration = Duration::from_millis(50);
 
 /// The second tenant.
-pub(super) struct Second {
+pub(in crate::stages::attackers) struct Second {
     /// In the engine of the first one, with a directory of its own.
     host: Host,
     /// Of an engine that the first one has nothing to do with: what becomes slow there as well is not
@@ -36,28 +36,28 @@ pub(super) struct Second {
 
 /// How it fared.
 #[derive(Debug, Default)]
-pub(super) struct Fared {
+pub(in crate::stages::attackers) struct Fared {
     /// How late its waits ended, and how late the machine was at the same time.
     waits: Vec<(Duration, Duration)>,
-    /// How long it took to have a lock that was free: in its own engine, and elsewhere.
+    /// How long an acquire of a free lock took: in its own engine, and elsewhere.
     own: Vec<Duration>,
     elsewhere: Vec<Duration>,
 }
 
 /// What that comes to.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Figures {
+pub(in crate::stages::attackers) struct Figures {
     /// The wait that ended latest, compared with the machine, which is the second.
     wait: (Duration, Duration),
     /// Within what 99 % of free locks were had.
-    pub(super) own: Option<Duration>,
+    pub(in crate::stages::attackers) own: Option<Duration>,
     elsewhere: Option<Duration>,
 }
 
 impl Fared {
     /// A wait ends in time, and a free lock is had within three times what is `usual`. Neither can be
     /// asked of a machine that is slow itself.
-    pub(super) fn check(
+    pub(in crate::stages::attackers) fn check(
         mut self,
         outcome: &mut Outcome,
         during: &str,
@@ -130,7 +130,7 @@ impl Worst {
 }
 
 impl Second {
-    pub(super) fn beside(first: &Host) -> Self {
+    pub(in crate::stages::attackers) fn beside(first: &Host) -> Self {
         let host = Host {
             locks: first.locks.clone(),
             ..Host::new()
@@ -142,25 +142,29 @@ impl Second {
     }
 
     /// Looks at how it fares for as long as something takes.
-    pub(super) fn watch<T>(&self, act: impl FnOnce() -> T) -> Result<(Fared, T)> {
+    pub(in crate::stages::attackers) fn watch<T>(
+        &self,
+        act: impl FnOnce() -> T,
+    ) -> Result<(Fared, T)> {
         let stop = Arc::new(Stop::default());
         let waiter = AtomicU32::new(0);
         thread::scope(|scope| {
             let machine = scope.spawn(|| Machine::watch(&stop, &waiter));
             let waits = scope.spawn(|| in_runtime(1, wait_until(&self.host, &stop, &waiter)));
             let end = stop.when_dropped();
-            let free = "/locks/free";
-            let (own, both) = beside(&self.host, free, || beside(&self.elsewhere, free, act))?;
-            let (elsewhere, done) = both?;
+            let own = scope.spawn(|| on_this_thread(acquire_until(&self.host, &stop)));
+            let elsewhere = scope.spawn(|| on_this_thread(acquire_until(&self.elsewhere, &stop)));
+            let done = act();
             drop(end);
+            let own = own.join().expect("it does not panic")?;
+            let elsewhere = elsewhere.join().expect("it does not panic")?;
             let waits = waits.join().expect("it does not panic")?;
             let machine = machine.join().expect("it does not panic");
             let late = |(due, end)| (end - due, machine.late(due, end));
-            let (Waits { acquires: own, .. }, Waits { acquires, .. }) = (own, elsewhere);
             let fared = Fared {
                 waits: waits.into_iter().map(late).collect(),
                 own,
-                elsewhere: acquires,
+                elsewhere,
             };
             Ok((fared, done))
         })
@@ -243,6 +247,36 @@ impl Machine {
         let delay = after.delay.saturating_sub(before.delay);
         late.unwrap_or_default().max(delay)
     }
+}
+
+fn on_this_thread<T>(guest: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut runtime = runtime::Builder::new_current_thread();
+    runtime.enable_all().build()?.block_on(guest)
+}
+
+/// Acquires and releases a lock that is free, over and over; how long each acquire took, but for how
+/// long the guest's thread did not get a processor meanwhile.
+async fn acquire_until(host: &Host, stop: &Stop) -> Result<Vec<Duration>> {
+    const PACE: Duration = Duration::from_millis(1);
+    // Of the only thread.
+    let me = Path::new("/proc/thread-self/schedstat");
+    let mut guest = Attacker::new(host).await?;
+    let lock = guest.open("/locks/free").await?;
+    let mut acquires = Vec::new();
+    while !stop.is_due() {
+        tokio::time::sleep(PACE).await;
+        let before = delay(me).unwrap_or_default();
+        let start = Instant::now();
+        let granted = guest.acquire(lock, FOR_EVER).await?;
+        let took = start.elapsed();
+        let delayed = delay(me).unwrap_or_default().saturating_sub(before);
+        acquires.push(took.saturating_sub(delayed));
+        let released = guest.call(Call::Release, [lock, 0, 0, 0]).await?;
+        let both = granted.and(released);
+        ensure!(both == Ok(0), "a free lock came to {both:?}");
+    }
+    guest.keep_what_it_saw().await?;
+    Ok(acquires)
 }
 
 /// How long a thread could have run and did not get a processor, as the system counts it.
