@@ -21,13 +21,12 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
-use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
-};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, params};
 
 use super::owner_record::OwnerRecord;
 use super::{Backend, ForeignHolder, Request};
@@ -38,9 +37,17 @@ use crate::sys::{self, Identity, TimedWait};
 #[derive(Debug)]
 pub(crate) struct Sqlite;
 
+/// What is created in the database: pylockfile's table, and an index of ours.
+const TABLE: &str = "create table if not exists \
+                     locks (lock_file varchar(32), unique_name varchar(32))";
+const INDEX: &str = "create unique index if not exists locket_one_holder on locks (lock_file)";
+
 /// How long a try, and a release, waits for other transactions on the database.
 const TRY: Duration = Duration::from_millis(20);
 const RELEASE: Duration = Duration::from_secs(10);
+
+/// How long a release pauses before it looks again: SQLite reports some kinds of busy at once.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// How long the database may keep a call busy, apart from waiting for other transactions. The work
 /// takes microseconds.
@@ -68,7 +75,7 @@ pub(crate) fn open(database: &Path, key: PathBuf, create: bool) -> io::Result<Op
         ));
     }
     // Creates an empty file only: another process may have a transaction at this moment.
-    drop(connect(database, create, TRY)?);
+    drop(connect(database, create)?);
     let missing = || io::Error::from(io::ErrorKind::NotFound);
     let identity = Identity::at(database, false)?.ok_or_else(missing)?;
     let dir = sys::open_dir(database.parent().ok_or_else(missing)?)?;
@@ -79,8 +86,8 @@ pub(crate) fn open(database: &Path, key: PathBuf, create: bool) -> io::Result<Op
     })
 }
 
-/// Opens the database for one call, which waits for other transactions for at most `patience`.
-fn connect(database: &Path, create: bool, patience: Duration) -> io::Result<Connection> {
+/// Opens the database for one call, which waits for other transactions at most for as long as a try.
+fn connect(database: &Path, create: bool) -> io::Result<Connection> {
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
@@ -89,7 +96,7 @@ fn connect(database: &Path, create: bool, patience: Duration) -> io::Result<Conn
     }
     let open = || -> rusqlite::Result<Connection> {
         let mut connection = Connection::open_with_flags(database, flags)?;
-        connection.busy_timeout(patience)?;
+        connection.busy_timeout(TRY)?;
         connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, LONGEST_ROW)?;
         for off in [
             DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA,
@@ -99,7 +106,7 @@ fn connect(database: &Path, create: bool, patience: Duration) -> io::Result<Conn
             connection.set_db_config(off, false)?;
         }
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-        let end = Instant::now() + patience + WORK;
+        let end = Instant::now() + TRY + WORK;
         connection.progress_handler(1000, Some(move || Instant::now() >= end))?;
         Ok(connection)
     };
@@ -128,7 +135,7 @@ impl Backend for Sqlite {
         if request.mode == Mode::Shared {
             return Err(super::no_sharing());
         }
-        let (name, key, mut connection) = parts(object, TRY)?;
+        let (name, key, mut connection) = parts(object)?;
         // Reading does not keep other programs from writing.
         let holders = match self.read(&connection, &key) {
             Err(e) if e.kind() == io::ErrorKind::ResourceBusy => return Ok(false),
@@ -145,12 +152,11 @@ impl Backend for Sqlite {
         let token = unique_name(&key);
         let behavior = TransactionBehavior::Immediate;
         let taken = Transaction::new(&mut connection, behavior).and_then(|transaction| {
-            let table = "create table if not exists \
-                         locks (lock_file varchar(32), unique_name varchar(32))";
-            transaction.execute(table, ())?;
-            let index = "create unique index if not exists locket_one_holder on locks (lock_file)";
+            transaction.execute(TABLE, ())?;
+            // What was there before may have been exchanged.
+            is_table(&transaction)?;
             // Fails if one lock has two holders already.
-            let _ = transaction.execute(index, ());
+            let _ = transaction.execute(INDEX, ());
             for dead in holders {
                 let delete = "delete from locks where lock_file = ? and unique_name = ?";
                 transaction.execute(delete, params![key, dead])?;
@@ -180,29 +186,33 @@ impl Backend for Sqlite {
     }
 
     fn unlock(&self, object: &LockObject) -> io::Result<()> {
-        let (name, key, connection) = match parts(object, RELEASE) {
-            // The row is gone with the database.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                object.as_marker().map(|name| name.created().take());
-                return Ok(());
+        let delete = "delete from locks where lock_file = ? and unique_name = ?";
+        patiently(|| {
+            let (name, key, connection) = match parts(object) {
+                // The row is gone with the database.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    object.as_marker().map(|name| name.created().take());
+                    return Ok(());
+                }
+                parts => parts?,
+            };
+            let mut created = name.created();
+            if let Some(Created { token, .. }) = &*created {
+                let token = token.to_string_lossy();
+                let deleted = is_table(&connection).and_then(|there| match there {
+                    true => connection.execute(delete, params![key, token]),
+                    false => Ok(0),
+                });
+                deleted.map_err(in_database(&connection))?;
+                *created = None;
             }
-            parts => parts?,
-        };
-        let mut created = name.created();
-        if let Some(Created { token, .. }) = &*created {
-            let delete = "delete from locks where lock_file = ? and unique_name = ?";
-            let token = token.to_string_lossy();
-            connection
-                .execute(delete, params![key, token])
-                .map_err(in_database(&connection))?;
-            *created = None;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn is_held(&self, object: &LockObject) -> bool {
         let held = || -> io::Result<bool> {
-            let (name, key, connection) = parts(object, TRY)?;
+            let (name, key, connection) = parts(object)?;
             let created = name.created();
             let Some(created) = &*created else {
                 return Ok(false);
@@ -214,7 +224,7 @@ impl Backend for Sqlite {
     }
 
     fn holder(&self, object: &LockObject) -> io::Result<Option<ForeignHolder>> {
-        let (_, key, connection) = parts(object, TRY)?;
+        let (_, key, connection) = parts(object)?;
         let holders = self.read(&connection, &key)?;
         let holder = holders.into_iter().find(|holder| !is_dead(object, holder));
         Ok(holder.map(|holder| {
@@ -228,7 +238,7 @@ impl Backend for Sqlite {
     }
 
     fn holder_pid(&self, object: &LockObject) -> Option<u32> {
-        let (_, key, connection) = parts(object, TRY).ok()?;
+        let (_, key, connection) = parts(object).ok()?;
         let holder = self.read(&connection, &key).ok()?.pop()?;
         claim(&holder)
             .filter(OwnerRecord::is_here)
@@ -237,10 +247,26 @@ impl Backend for Sqlite {
 
     // A row of that table is nothing but a lock, so `require_owner` does not matter.
     fn break_lock(&self, object: &LockObject, _: bool) -> io::Result<bool> {
-        let (_, key, connection) = parts(object, RELEASE)?;
         let delete = "delete from locks where lock_file = ?";
-        let broken = || Ok(is_table(&connection)? && connection.execute(delete, [key])? > 0);
-        broken().map_err(in_database(&connection))
+        patiently(|| {
+            let (_, key, connection) = parts(object)?;
+            let broken = || Ok(is_table(&connection)? && connection.execute(delete, [key])? > 0);
+            broken().map_err(in_database(&connection))
+        })
+    }
+}
+
+/// Does something again while another transaction is in its way, for as long as a release waits. Each
+/// time is cut off like a try.
+fn patiently<T>(mut once: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let end = Instant::now() + RELEASE;
+    loop {
+        match once() {
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy && Instant::now() < end => {
+                thread::sleep(PAUSE);
+            }
+            done => return done,
+        }
     }
 }
 
@@ -269,25 +295,40 @@ impl Sqlite {
     }
 }
 
-/// Whether the table exists, which the first acquire creates. Fails if something else has its name.
+/// Whether the table exists, which the first acquire creates. Fails if something else has its name, or
+/// if more belongs to it than the two columns and the index: an expression in a default, a check, a
+/// generated column or an index can take any time, in a single step that nothing cuts off.
 fn is_table(connection: &Connection) -> rusqlite::Result<bool> {
-    let select = "select type = 'table' and rootpage > 0 from sqlite_schema \
-                  where name = 'locks' collate nocase limit 1";
-    let found = connection
-        .query_row(select, (), |row| row.get(0))
-        .optional()?;
-    match found {
-        None => Ok(false),
-        Some(true) => Ok(true),
-        Some(false) => Err(rusqlite::Error::InvalidQuery),
+    const MOST: usize = 3;
+    let select = "select type, sql from sqlite_schema where tbl_name = 'locks' collate nocase \
+                  and type <> 'trigger' limit 3";
+    let mut statement = connection.prepare(select)?;
+    let parts = statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let parts: Vec<(String, Option<String>)> = parts.collect::<rusqlite::Result<_>>()?;
+    let is_known = |(kind, sql): &(String, Option<String>)| {
+        let known = if kind == "table" { TABLE } else { INDEX };
+        sql.as_ref().is_some_and(|sql| is_same(sql, known))
+    };
+    if parts.len() == MOST || !parts.iter().all(is_known) {
+        return Err(rusqlite::Error::InvalidQuery);
     }
+    Ok(!parts.is_empty())
 }
 
-fn parts(object: &LockObject, patience: Duration) -> io::Result<(&Marker, String, Connection)> {
+/// Whether two statements that create something are the same but for case, space and a condition.
+fn is_same(one: &str, other: &str) -> bool {
+    let plain = |sql: &str| {
+        let sql: String = sql.split_whitespace().collect();
+        sql.to_ascii_lowercase().replace("ifnotexists", "")
+    };
+    plain(one) == plain(other)
+}
+
+fn parts(object: &LockObject) -> io::Result<(&Marker, String, Connection)> {
     let name = object.as_marker().ok_or(io::ErrorKind::InvalidInput)?;
     let database = name.database.as_ref().ok_or(io::ErrorKind::InvalidInput)?;
     let key = name.name().to_string_lossy().into_owned();
-    Ok((name, key, connect(database, false, patience)?))
+    Ok((name, key, connect(database, false)?))
 }
 
 /// The name of this process in the row, in place of pylockfile's.
