@@ -3,6 +3,7 @@
 //! component.
 
 mod files;
+mod quota;
 mod takeover;
 
 use std::fs;
