@@ -2,6 +2,7 @@
 //! each test is the claim that holds against it. `host/tests/safe_to_grant` has the attacks that need no
 //! component.
 
+mod database;
 mod files;
 mod quota;
 mod takeover;
