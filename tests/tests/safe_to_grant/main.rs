@@ -4,6 +4,7 @@
 
 mod database;
 mod files;
+mod host;
 mod quota;
 mod takeover;
 
