@@ -1,5 +1,6 @@
 //! `locket run`: components that run, and what is said of those that cannot.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -312,4 +313,84 @@ fn locks_are_broken_only_where_that_is_allowed() {
     let output = run(&[&asked[..], &["--allow-break"]].concat(), &breaker, &[]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(guard.release().unwrap_err().is_lost());
+}
+
+/// Runs the guest that does as it is told line by line, and returns its answers.
+fn dialogue(options: &[&str], lines: &[&str]) -> Vec<String> {
+    let mut run = Command::new(env!("CARGO_BIN_EXE_locket"));
+    run.arg("run").args(options).arg(guest("remote.wasm"));
+    let run = run.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut run = run.unwrap();
+    let mut input = run.stdin.take().unwrap();
+    input
+        .write_all(format!("{}\n", lines.join("\n")).as_bytes())
+        .unwrap();
+    drop(input);
+    let output = run.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let answers = String::from_utf8(output.stdout).unwrap();
+    answers.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_component_with_locks_alone_removes_nothing() {
+    let dir = Dir::new();
+    let data = dir.write("data.csv", "precious");
+    let locks = format!("{}::/y", dir.path("").display());
+    let remove = ["open a /y/data.csv remove", "open a /y/new remove"];
+    let soft = ["open a /y/k keep soft", "open a /y/k keep mkdir"];
+    let locks = ["--lock-dir", &locks];
+    let lines = [remove, soft].concat();
+    assert_eq!(dialogue(&locks, &lines), ["err access-denied"; 4]);
+    // Those that are named can be chosen, and nothing besides.
+    let options = [&locks[..], &["--allow-protocol", "soft"]].concat();
+    let answers = dialogue(&options, &lines);
+    assert_eq!(answers[2], "ok");
+    assert_eq!(
+        [&answers[..2], &answers[3..]].concat(),
+        ["err access-denied"; 3]
+    );
+    assert_eq!(
+        dialogue(&options, &["open a /y/k keep flock"]),
+        ["err access-denied"]
+    );
+    // With its files, too, it cannot remove what has content.
+    let files = format!("{}::/y", dir.path("").display());
+    let lines = [remove[0], "acquire a exclusive 0", "release a"];
+    let answers = dialogue(&["--dir", &files], &lines);
+    assert!(answers.iter().all(|answer| answer.starts_with("ok")));
+    assert_eq!(std::fs::read(data).unwrap(), b"precious");
+}
+
+#[test]
+fn a_component_creates_no_more_files_than_it_may() {
+    let dir = Dir::new();
+    let locks = format!("{}::/y", dir.path("").display());
+    let options = ["--lock-dir", &locks, "--max-created", "2"];
+    let lines = ["open a /y/a", "open a /y/b", "open a /y/c", "open a /y/b"];
+    let answers = dialogue(&options, &lines);
+    assert_eq!([&answers[..2], &answers[3..]].concat(), ["ok"; 3]);
+    assert!(answers[2].starts_with("err"), "{answers:?}");
+    assert!(dir.path("b").exists() && !dir.path("c").exists());
+}
+
+#[test]
+fn a_database_in_a_granted_directory_is_refused() {
+    let (dir, elsewhere) = (Dir::new(), Dir::new());
+    std::fs::create_dir(dir.path("below")).unwrap();
+    let ok = dir.component(&command("0.2.0", "i32.const 0"));
+    let grant = format!("{}::/data", dir.path("").display());
+    for option in ["--dir", "--lock-dir"] {
+        for name in ["locks.db", "below/locks.db", "below/../locks.db"] {
+            let database = dir.path(name);
+            let database = database.to_str().unwrap();
+            let output = run(&[option, &grant, "--database", database], &ok, &[]);
+            assert_fails(&output, 66, &[database, "keep the database elsewhere"]);
+        }
+        let database = elsewhere.path("locks.db");
+        let database = database.to_str().unwrap();
+        let output = run(&[option, &grant, "--database", database], &ok, &[]);
+        assert_fails(&output, 0, &[]);
+    }
+    assert!(!dir.path("locks.db").exists() && !dir.path("below/locks.db").exists());
 }
