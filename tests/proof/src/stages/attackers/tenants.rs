@@ -16,7 +16,7 @@ use super::{KEEP, REMOVE, ask, cycle, in_runtime, millis, number, touch};
 use crate::hostile::attacker::{Attacker, Call, EXCLUSIVE, FOR_EVER, ONE_TRY};
 use crate::stage::{Context, Outcome};
 
-mod second;
+pub(super) mod second;
 
 /// For how long the second tenant is looked at while nothing else happens, and during each act.
 const USUALLY: Duration = Duration::from_secs(4);

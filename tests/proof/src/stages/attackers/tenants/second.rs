@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use locket::Engine;
 use locket_tests::harness::Host;
+use tempfile::NamedTempFile;
+use tokio::runtime;
 use tokio::task::JoinSet;
 
 use super::{KERNEL, NAMED, hold, open};
-use crate::hostile::attacker::Attacker;
-use crate::hostile::bystander::{Waits, beside};
+use crate::hostile::attacker::{Attacker, Call, FOR_EVER};
 use crate::hostile::stop::Stop;
 use crate::stage::{Outcome, percentile};
 use crate::stages::attackers::{in_runtime, millis};
@@ -26,7 +27,7 @@ const WAIT: u32 = 100;
 const LATE: Duration = Duration::from_millis(50);
 
 /// The second tenant.
-pub(super) struct Second {
+pub(in crate::stages::attackers) struct Second {
     /// In the engine of the first one, with a directory of its own.
     host: Host,
     /// Of an engine that the first one has nothing to do with: what becomes slow there as well is not
@@ -36,28 +37,28 @@ pub(super) struct Second {
 
 /// How it fared.
 #[derive(Debug, Default)]
-pub(super) struct Fared {
+pub(in crate::stages::attackers) struct Fared {
     /// How late its waits ended, and how late the machine was at the same time.
     waits: Vec<(Duration, Duration)>,
-    /// How long it took to have a lock that was free: in its own engine, and elsewhere.
+    /// How long an acquire of a free lock took: in its own engine, and elsewhere.
     own: Vec<Duration>,
     elsewhere: Vec<Duration>,
 }
 
 /// What that comes to.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Figures {
+pub(in crate::stages::attackers) struct Figures {
     /// The wait that ended latest, compared with the machine, which is the second.
     wait: (Duration, Duration),
     /// Within what 99 % of free locks were had.
-    pub(super) own: Option<Duration>,
+    pub(in crate::stages::attackers) own: Option<Duration>,
     elsewhere: Option<Duration>,
 }
 
 impl Fared {
     /// A wait ends in time, and a free lock is had within three times what is `usual`. Neither can be
     /// asked of a machine that is slow itself.
-    pub(super) fn check(
+    pub(in crate::stages::attackers) fn check(
         mut self,
         outcome: &mut Outcome,
         during: &str,
@@ -130,7 +131,7 @@ impl Worst {
 }
 
 impl Second {
-    pub(super) fn beside(first: &Host) -> Self {
+    pub(in crate::stages::attackers) fn beside(first: &Host) -> Self {
         let host = Host {
             locks: first.locks.clone(),
             ..Host::new()
@@ -142,25 +143,33 @@ impl Second {
     }
 
     /// Looks at how it fares for as long as something takes.
-    pub(super) fn watch<T>(&self, act: impl FnOnce() -> T) -> Result<(Fared, T)> {
+    pub(in crate::stages::attackers) fn watch<T>(
+        &self,
+        act: impl FnOnce() -> T,
+    ) -> Result<(Fared, T)> {
         let stop = Arc::new(Stop::default());
-        let waiter = AtomicU32::new(0);
+        let (seen, waiter) = (Stop::default(), AtomicU32::new(0));
         thread::scope(|scope| {
-            let machine = scope.spawn(|| Machine::watch(&stop, &waiter));
+            let dir = self.elsewhere.dir.path();
+            let machine = scope.spawn(|| Machine::watch(dir, &seen, &waiter));
+            // It goes on until the last wait has ended.
+            let all = seen.when_dropped();
             let waits = scope.spawn(|| in_runtime(1, wait_until(&self.host, &stop, &waiter)));
             let end = stop.when_dropped();
-            let free = "/locks/free";
-            let (own, both) = beside(&self.host, free, || beside(&self.elsewhere, free, act))?;
-            let (elsewhere, done) = both?;
+            let own = scope.spawn(|| on_this_thread(acquire_until(&self.host, &stop)));
+            let elsewhere = scope.spawn(|| on_this_thread(acquire_until(&self.elsewhere, &stop)));
+            let done = act();
             drop(end);
+            let own = own.join().expect("it does not panic")?;
+            let elsewhere = elsewhere.join().expect("it does not panic")?;
             let waits = waits.join().expect("it does not panic")?;
-            let machine = machine.join().expect("it does not panic");
+            drop(all);
+            let machine = machine.join().expect("it does not panic")?;
             let late = |(due, end)| (end - due, machine.late(due, end));
-            let (Waits { acquires: own, .. }, Waits { acquires, .. }) = (own, elsewhere);
             let fared = Fared {
                 waits: waits.into_iter().map(late).collect(),
                 own,
-                elsewhere: acquires,
+                elsewhere,
             };
             Ok((fared, done))
         })
@@ -170,65 +179,68 @@ impl Second {
 /// How late the machine was, at all times.
 #[derive(Default)]
 struct Machine {
-    /// The threads through which a timeout passes, which are those of the clocks of engines and that of
-    /// the guests that wait, with how long they could have run and did not get a processor.
-    threads: Vec<(PathBuf, Duration)>,
+    threads: Vec<Thread>,
     samples: Vec<Sample>,
 }
 
-#[derive(Clone, Copy)]
+/// A thread that may have a part in how a timeout ends a wait.
+struct Thread {
+    path: PathBuf,
+    /// Whether it has a part in each: the clocks of engines, and the one on which the guests wait. Of
+    /// the others, which help engines, one at a time has.
+    always: bool,
+    /// How long it had not got a processor when it was found.
+    before: Duration,
+}
+
 struct Sample {
     at: Instant,
-    /// How late a clock was that has nothing to do with locks.
+    /// How late a clock was that has nothing to do with locks, and a file that was made and removed.
     late: Duration,
-    /// How long all those threads had not got a processor until then.
-    delay: Duration,
+    /// How long each thread has not got a processor until then.
+    delays: Vec<Duration>,
 }
 
 impl Machine {
-    fn watch(stop: &Stop, waiter: &AtomicU32) -> Self {
-        const PACE: Duration = Duration::from_millis(1);
+    fn watch(dir: &Path, stop: &Stop, waiter: &AtomicU32) -> Result<Self> {
+        const PACE: Duration = Duration::from_millis(2);
         let mut machine = Self::default();
-        let mut delay = Duration::ZERO;
         while !stop.is_due() {
-            if machine.samples.len() % 64 == 0 {
+            if machine.samples.len() % 16 == 0 {
                 machine.find(waiter.load(Relaxed));
             }
             let due = Instant::now() + PACE;
             thread::sleep(PACE);
+            drop(NamedTempFile::new_in(dir)?);
             let late = due.elapsed();
-            delay += machine.more_delay();
+            let known = machine.threads.iter();
+            // One that has ended waits no longer.
+            let delays = known.map(|one| delay(&one.path).unwrap_or(one.before));
+            let delays = delays.collect();
             let at = Instant::now();
-            machine.samples.push(Sample { at, late, delay });
+            machine.samples.push(Sample { at, late, delays });
         }
-        machine
+        Ok(machine)
     }
 
     /// Takes up the threads that are new.
     fn find(&mut self, waiter: u32) {
         let tasks = fs::read_dir("/proc/self/task").into_iter().flatten();
         for task in tasks.flatten() {
-            let (path, number) = (task.path(), task.file_name());
+            let path = task.path();
             let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
-            let one = name.trim() == "locket-clock" || *number == *waiter.to_string();
+            let waits = *task.file_name() == *waiter.to_string();
             let path = path.join("schedstat");
-            if one && self.threads.iter().all(|(known, _)| *known != path) {
-                let before = delay(&path).unwrap_or_default();
-                self.threads.push((path, before));
+            let known = self.threads.iter().any(|known| known.path == path);
+            if known || !(waits || name.starts_with("locket-")) {
+                continue;
             }
+            self.threads.push(Thread {
+                always: waits || name.starts_with("locket-clock"),
+                before: delay(&path).unwrap_or_default(),
+                path,
+            });
         }
-    }
-
-    /// How much longer those threads have waited for a processor than at the last time.
-    fn more_delay(&mut self) -> Duration {
-        let mut more = Duration::ZERO;
-        for (path, before) in &mut self.threads {
-            // One that has ended waits no longer.
-            let now = delay(path).unwrap_or(*before);
-            more += now.saturating_sub(*before);
-            *before = now;
-        }
-        more
     }
 
     /// By how much it was at most, from when a wait was due until it ended.
@@ -239,10 +251,50 @@ impl Machine {
         let [before, .., after] = during else {
             return Duration::ZERO;
         };
+        let mut always = Duration::ZERO;
+        let mut helper = Duration::ZERO;
+        for (index, (thread, now)) in self.threads.iter().zip(&after.delays).enumerate() {
+            let then = before.delays.get(index).unwrap_or(&thread.before);
+            let delay = now.saturating_sub(*then);
+            if thread.always {
+                always += delay;
+            } else {
+                helper = helper.max(delay);
+            }
+        }
         let late = during[1..].iter().map(|sample| sample.late).max();
-        let delay = after.delay.saturating_sub(before.delay);
-        late.unwrap_or_default().max(delay)
+        late.unwrap_or_default().max(always + helper)
     }
+}
+
+fn on_this_thread<T>(guest: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut runtime = runtime::Builder::new_current_thread();
+    runtime.enable_all().build()?.block_on(guest)
+}
+
+/// Acquires and releases a lock that is free, over and over; how long each acquire took, but for how
+/// long the guest's thread did not get a processor meanwhile.
+async fn acquire_until(host: &Host, stop: &Stop) -> Result<Vec<Duration>> {
+    const PACE: Duration = Duration::from_millis(1);
+    // Of the only thread.
+    let me = Path::new("/proc/thread-self/schedstat");
+    let mut guest = Attacker::new(host).await?;
+    let lock = guest.open("/locks/free").await?;
+    let mut acquires = Vec::new();
+    while !stop.is_due() {
+        tokio::time::sleep(PACE).await;
+        let before = delay(me).unwrap_or_default();
+        let start = Instant::now();
+        let granted = guest.acquire(lock, FOR_EVER).await?;
+        let took = start.elapsed();
+        let delayed = delay(me).unwrap_or_default().saturating_sub(before);
+        acquires.push(took.saturating_sub(delayed));
+        let released = guest.call(Call::Release, [lock, 0, 0, 0]).await?;
+        let both = granted.and(released);
+        ensure!(both == Ok(0), "a free lock came to {both:?}");
+    }
+    guest.keep_what_it_saw().await?;
+    Ok(acquires)
 }
 
 /// How long a thread could have run and did not get a processor, as the system counts it.
