@@ -147,9 +147,12 @@ impl Second {
         act: impl FnOnce() -> T,
     ) -> Result<(Fared, T)> {
         let stop = Arc::new(Stop::default());
-        let waiter = AtomicU32::new(0);
+        let (seen, waiter) = (Stop::default(), AtomicU32::new(0));
         thread::scope(|scope| {
-            let machine = scope.spawn(|| Machine::watch(&stop, &waiter));
+            let dir = self.elsewhere.dir.path();
+            let machine = scope.spawn(|| Machine::watch(dir, &seen, &waiter));
+            // It goes on until the last wait has ended.
+            let all = seen.when_dropped();
             let waits = scope.spawn(|| in_runtime(1, wait_until(&self.host, &stop, &waiter)));
             let end = stop.when_dropped();
             let own = scope.spawn(|| on_this_thread(acquire_until(&self.host, &stop)));
@@ -159,7 +162,8 @@ impl Second {
             let own = own.join().expect("it does not panic")?;
             let elsewhere = elsewhere.join().expect("it does not panic")?;
             let waits = waits.join().expect("it does not panic")?;
-            let machine = machine.join().expect("it does not panic");
+            drop(all);
+            let machine = machine.join().expect("it does not panic")?;
             let late = |(due, end)| (end - due, machine.late(due, end));
             let fared = Fared {
                 waits: waits.into_iter().map(late).collect(),
@@ -174,65 +178,68 @@ impl Second {
 /// How late the machine was, at all times.
 #[derive(Default)]
 struct Machine {
-    /// The threads through which a timeout passes, which are those of the clocks of engines and that of
-    /// the guests that wait, with how long they could have run and did not get a processor.
-    threads: Vec<(PathBuf, Duration)>,
+    threads: Vec<Thread>,
     samples: Vec<Sample>,
 }
 
-#[derive(Clone, Copy)]
+/// A thread that may have a part in how a timeout ends a wait.
+struct Thread {
+    path: PathBuf,
+    /// Whether it has a part in each: the clocks of engines, and the one on which the guests wait. Of
+    /// the others, which help engines, one at a time has.
+    always: bool,
+    /// How long it had not got a processor when it was found.
+    before: Duration,
+}
+
 struct Sample {
     at: Instant,
-    /// How late a clock was that has nothing to do with locks.
+    /// How late a clock was that has nothing to do with locks, and a file that was made and removed.
     late: Duration,
-    /// How long all those threads had not got a processor until then.
-    delay: Duration,
+    /// How long each thread has not got a processor until then.
+    delays: Vec<Duration>,
 }
 
 impl Machine {
-    fn watch(stop: &Stop, waiter: &AtomicU32) -> Self {
-        const PACE: Duration = Duration::from_millis(1);
+    fn watch(dir: &Path, stop: &Stop, waiter: &AtomicU32) -> Result<Self> {
+        const PACE: Duration = Duration::from_millis(2);
         let mut machine = Self::default();
-        let mut delay = Duration::ZERO;
         while !stop.is_due() {
-            if machine.samples.len() % 64 == 0 {
+            if machine.samples.len() % 16 == 0 {
                 machine.find(waiter.load(Relaxed));
             }
             let due = Instant::now() + PACE;
             thread::sleep(PACE);
+            drop(NamedTempFile::new_in(dir)?);
             let late = due.elapsed();
-            delay += machine.more_delay();
+            let known = machine.threads.iter();
+            // One that has ended waits no longer.
+            let delays = known.map(|one| delay(&one.path).unwrap_or(one.before));
+            let delays = delays.collect();
             let at = Instant::now();
-            machine.samples.push(Sample { at, late, delay });
+            machine.samples.push(Sample { at, late, delays });
         }
-        machine
+        Ok(machine)
     }
 
     /// Takes up the threads that are new.
     fn find(&mut self, waiter: u32) {
         let tasks = fs::read_dir("/proc/self/task").into_iter().flatten();
         for task in tasks.flatten() {
-            let (path, number) = (task.path(), task.file_name());
+            let path = task.path();
             let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
-            let one = name.trim() == "locket-clock" || *number == *waiter.to_string();
+            let waits = *task.file_name() == *waiter.to_string();
             let path = path.join("schedstat");
-            if one && self.threads.iter().all(|(known, _)| *known != path) {
-                let before = delay(&path).unwrap_or_default();
-                self.threads.push((path, before));
+            let known = self.threads.iter().any(|known| known.path == path);
+            if known || !(waits || name.starts_with("locket-")) {
+                continue;
             }
+            self.threads.push(Thread {
+                always: waits || name.starts_with("locket-clock"),
+                before: delay(&path).unwrap_or_default(),
+                path,
+            });
         }
-    }
-
-    /// How much longer those threads have waited for a processor than at the last time.
-    fn more_delay(&mut self) -> Duration {
-        let mut more = Duration::ZERO;
-        for (path, before) in &mut self.threads {
-            // One that has ended waits no longer.
-            let now = delay(path).unwrap_or(*before);
-            more += now.saturating_sub(*before);
-            *before = now;
-        }
-        more
     }
 
     /// By how much it was at most, from when a wait was due until it ended.
@@ -243,9 +250,19 @@ impl Machine {
         let [before, .., after] = during else {
             return Duration::ZERO;
         };
+        let mut always = Duration::ZERO;
+        let mut helper = Duration::ZERO;
+        for (index, (thread, now)) in self.threads.iter().zip(&after.delays).enumerate() {
+            let then = before.delays.get(index).unwrap_or(&thread.before);
+            let delay = now.saturating_sub(*then);
+            if thread.always {
+                always += delay;
+            } else {
+                helper = helper.max(delay);
+            }
+        }
         let late = during[1..].iter().map(|sample| sample.late).max();
-        let delay = after.delay.saturating_sub(before.delay);
-        late.unwrap_or_default().max(delay)
+        late.unwrap_or_default().max(always + helper)
     }
 }
 
