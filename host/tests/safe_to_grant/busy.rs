@@ -1,5 +1,5 @@
-//! A try for an existence lock can take long, since others fill the directory or the file system is
-//! slow. That is the business of those who want the lock.
+//! A try for an existence lock can take long: the directory may be full, or the file system slow. Only
+//! waiters for that lock are delayed.
 
 use std::fs;
 use std::sync::mpsc;
@@ -11,14 +11,14 @@ use super::*;
 /// How long the tries of the test take.
 const SLOW: Duration = Duration::from_secs(8);
 
-/// The timeout of those who have nothing to do with them.
+/// The timeout of the waiters for other locks.
 const BRIEF: Duration = Duration::from_millis(300);
 
-/// What a wait may last beyond its timeout: far more than it does, and far less than the try.
+/// The most that a wait may last beyond its timeout, on a busy machine. Far less than the try.
 const MORE: Duration = Duration::from_secs(2);
 
 #[test]
-fn a_slow_try_delays_nobody_who_wants_another_lock() {
+fn a_slow_try_delays_no_waiter_for_another_lock() {
     let dir = Dir::new();
     // The system call that reads a directory.
     let slow = format!("inject=getdents64:delay_enter={}", SLOW.as_micros());
@@ -34,7 +34,7 @@ fn a_slow_try_delays_nobody_who_wants_another_lock() {
     panic!("the machine is too busy for this test");
 }
 
-/// The exit code if the try was over before the others were: that shows nothing.
+/// The exit code if the try ended before the other waits did, which shows nothing.
 const TOO_QUICK: i32 = 2;
 
 pub(crate) fn wait_beside_a_slow_try(dir: &Path) {
@@ -50,8 +50,8 @@ pub(crate) fn wait_beside_a_slow_try(dir: &Path) {
     let more = open(&victim, "more", Protocol::Native);
     let _more = more.acquire(EX, STUCK).unwrap();
 
-    // The attacker waits for the slow lock. Now and then a try is made for it, and from now on that
-    // reads the directory to find out whose it is.
+    // The attacker waits for the slow lock, and a try is made for it now and then. Once the lock file
+    // has a second name, each try reads the directory to find the holder.
     let slow = open(&attacker, "slow", Protocol::Link);
     let mut waits = slow.acquire_suspended(EX, None).unwrap();
     assert!(poll(&mut waits).is_pending());
@@ -66,8 +66,8 @@ pub(crate) fn wait_beside_a_slow_try(dir: &Path) {
     };
     eventually("a try is under way", is_busy);
 
-    // The victim wants what the attacker holds, and holds something itself: so whether they wait for
-    // each other has to be found out.
+    // The victim holds a lock and wants the attacker's, so the engine looks for a deadlock, and on the
+    // way at what the attacker waits for.
     let wants = open(&victim, "wanted", Protocol::Native);
     thread::spawn(move || wants.acquire(EX, BRIEF).map(drop));
     let wanted = engine.open(dir.join("wanted")).unwrap();
@@ -75,7 +75,7 @@ pub(crate) fn wait_beside_a_slow_try(dir: &Path) {
         !format!("{wanted:?}").contains("waiting: 0")
     });
 
-    // All others are on time: a thread, a task, and the end of a hold.
+    // All other waits are on time: that of a thread, that of a task, and the end of a hold.
     let on_time = |what: &str, start: Instant| {
         let time = start.elapsed();
         println!("{what}: {time:?}");
@@ -96,18 +96,18 @@ pub(crate) fn wait_beside_a_slow_try(dir: &Path) {
     block_on(lost.wait());
     assert!(hold.release().unwrap_err().is_lost());
     on_time("a hold", start);
-    // Without those that are stuck in it.
+    // Without waiting for the threads that the try keeps busy.
     std::process::exit(if is_busy() { 0 } else { TOO_QUICK });
 }
 
-/// To find out who holds a hard link, names that anybody could have made are not looked at one by one.
+/// To find the holder of a hard link, the engine does not look at every name that could be a holder's.
 #[test]
 fn a_directory_full_of_names_costs_no_system_call_for_each() {
     const NAMES: usize = 10_000;
     let dir = Dir::new();
     let trace = Dir::new();
     fs::write(dir.path("k.lock"), "").unwrap();
-    // Those of another file.
+    // Names of another file.
     fs::write(dir.path("host.1-1"), "").unwrap();
     for i in 2..NAMES {
         fs::hard_link(dir.path("host.1-1"), dir.path(&format!("host.1-{i}"))).unwrap();
@@ -121,7 +121,7 @@ fn a_directory_full_of_names_costs_no_system_call_for_each() {
     assert_eq!(looked, 0);
     let trace = fs::read_to_string(trace).unwrap();
     assert!(trace.contains("getdents64"), "the directory was not read");
-    // Those with which a program starts are in it.
+    // Including those with which a program starts.
     let calls = trace.lines().count();
     println!("{calls} system calls");
     assert!(calls < NAMES / 5, "{calls}");

@@ -12,7 +12,7 @@ use super::*;
 
 const FORKS: usize = 300;
 
-/// Ends the threads of the test, also when it panics.
+/// Ends the threads of the test, also if it panics.
 struct End<'a>(&'a AtomicBool);
 
 impl Drop for End<'_> {
@@ -21,10 +21,10 @@ impl Drop for End<'_> {
     }
 }
 
-/// A child process, or what the child sees of it: none.
+/// The child, in the parent; none in the child.
 struct Forked(Option<libc::pid_t>);
 
-/// Forks. The child has two seconds.
+/// Forks. The child is killed if it does not end within two seconds.
 fn fork() -> Forked {
     // SAFETY: the child touches only what it inherited, and leaves by `_exit`.
     let child = unsafe { libc::fork() };
@@ -36,7 +36,7 @@ fn fork() -> Forked {
     Forked((child > 0).then_some(child))
 }
 
-/// The end of a child.
+/// Ends the child.
 fn leave() -> ! {
     // SAFETY: ends the process.
     unsafe { libc::_exit(0) }
@@ -47,7 +47,7 @@ impl Forked {
         self.0.is_none()
     }
 
-    /// Waits for the end of the child, and makes sure that it came there by itself.
+    /// Waits for the end of the child, and checks that it was not killed.
     fn wait(self) {
         let child = self.0.unwrap();
         let mut status = 0;
@@ -65,11 +65,11 @@ fn soft(engine: &Engine, dir: &Dir, name: &str) -> LockFile {
 }
 
 #[test]
-fn a_forked_child_drops_what_it_inherited_and_disturbs_nobody() {
+fn a_forked_child_drops_what_it_inherited_and_its_parent_does_not_notice() {
     let dir = Dir::new();
     let (engine, foreign) = (Engine::new(), Engine::new());
     let limits = Limits::new().longest_hold(Some(STUCK));
-    // Of the parent, throughout: a hold and a wait, of existence locks.
+    // The parent holds one existence lock throughout, and waits for another.
     let kept = soft(&engine, &dir, "kept");
     let kept_guard = kept.acquire(EX, STUCK).unwrap();
     let busy = soft(&foreign, &dir, "busy").acquire(EX, STUCK).unwrap();
@@ -114,7 +114,7 @@ fn a_forked_child_drops_what_it_inherited_and_disturbs_nobody() {
             let alone = soft(&own, &dir, "alone").acquire(EX, STUCK).unwrap();
             let child = fork();
             if child.is_child() {
-                // What the parent goes on to use, too. Nothing is left of its queues here.
+                // With the parent's own locks too, so that their queues and watches are dropped here.
                 drop(parents);
                 drop((alone, own));
                 drop((holds, wait, loss, [one, two, three], guest));
@@ -125,7 +125,7 @@ fn a_forked_child_drops_what_it_inherited_and_disturbs_nobody() {
         drop(end);
         parents
     });
-    // What the system tells of the directory is still told to the parent.
+    // The parent's watches still work: only by one does it learn of this loss.
     assert_eq!(kept.state(), State::Held);
     fs::rename(dir.path("kept"), dir.path("elsewhere")).unwrap();
     fs::write(dir.path("kept"), "another").unwrap();
@@ -136,9 +136,9 @@ fn a_forked_child_drops_what_it_inherited_and_disturbs_nobody() {
     is_woken_at_once(&engine, &foreign, &dir);
 }
 
-/// Whoever waits for an existence lock is told of its end, and does not find out by the clock.
+/// Checks that a waiter for an existence lock is woken by a release elsewhere, and not by the clock.
 fn is_woken_at_once(engine: &Engine, foreign: &Engine, dir: &Dir) {
-    /// When the clock makes the first try for a wait.
+    /// The time from the begin of a wait to the first try by the clock.
     const BACKSTOP: Duration = Duration::from_millis(200);
     let (ours, theirs) = (soft(engine, dir, "busy"), soft(foreign, dir, "busy"));
     let mut times = Vec::new();

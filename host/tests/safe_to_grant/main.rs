@@ -1,5 +1,5 @@
-//! What a guest that nobody trusts can do to its host and to other guests, as far as that takes no
-//! component to show: each test is an attack of a review. The workspace's tests have the others.
+//! Attacks by an untrusted guest on its host and on other guests, as far as they need no component:
+//! each comes from a review. `tests/tests/safe_to_grant` has the others.
 #![cfg(all(target_os = "linux", feature = "sandbox"))]
 
 mod busy;
@@ -27,8 +27,8 @@ fn open(guest: &Sandbox, name: &str, protocol: Protocol) -> GuestLock {
     guest.open(&path, Some(protocol), OnRelease::Keep).unwrap()
 }
 
-/// This program again under `strace`, in a role of its own, in a directory. None where there is no
-/// `strace`; in CI there must be.
+/// Runs this program under `strace` in one of its roles, and returns its exit code; none if there is no
+/// `strace`, which CI must have.
 fn traced(options: &[&str], role: &str, dir: &Path) -> Option<i32> {
     let mut strace = Command::new("strace");
     strace

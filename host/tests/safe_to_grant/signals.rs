@@ -1,4 +1,4 @@
-//! Waits of threads in a program that has its own mind about signals.
+//! Waits in a program that blocks signals or resets their handlers.
 #![expect(unsafe_code, reason = "signals have no safe binding")]
 
 use std::mem::MaybeUninit;
@@ -7,16 +7,15 @@ use std::thread;
 
 use super::*;
 
-/// Blocks or unblocks a signal for this thread, or neither; and answers whether it was blocked.
-fn mask(how: i32, signal: i32) -> bool {
-    // SAFETY: both sets are initialised before they are read, `before` by a call that succeeds.
+/// Blocks or unblocks a signal for this thread.
+fn mask(how: i32, signal: i32) {
+    // SAFETY: `set` is initialised before it is read.
     unsafe {
-        let (mut set, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        let mut set = MaybeUninit::uninit();
         libc::sigemptyset(set.as_mut_ptr());
         libc::sigaddset(set.as_mut_ptr(), signal);
-        let done = libc::pthread_sigmask(how, set.as_ptr(), before.as_mut_ptr());
+        let done = libc::pthread_sigmask(how, set.as_ptr(), ptr::null_mut());
         assert_eq!(done, 0);
-        libc::sigismember(before.as_ptr(), signal) == 1
     }
 }
 
@@ -41,7 +40,7 @@ fn the_signal_mask_of_a_thread_that_waited_is_as_it_was() {
         mask(how, signal);
         let before = is_blocked(signal);
         assert_eq!(before, how == libc::SIG_BLOCK);
-        // A wait ends by its timeout, by a grant, or is called off.
+        // A wait ends by its timeout, by a grant, or is canceled.
         for end in ["timeout", "grant", "cancel"] {
             let mut guard = Some(holder.acquire(EX, STUCK).unwrap());
             let timeout = match end {
@@ -72,7 +71,7 @@ fn the_signal_mask_of_a_thread_that_waited_is_as_it_was() {
     }
 }
 
-/// A library may put the default back, by which the signal would end the process.
+/// With the default handler, which a library may put back, the signal would end the process.
 #[test]
 fn a_handler_that_was_reset_between_two_waits_is_installed_anew() {
     let dir = Dir::new();
@@ -92,8 +91,8 @@ fn a_handler_that_was_reset_between_two_waits_is_installed_anew() {
         assert!(lock.acquire(EX, QUIESCENT).unwrap_err().is_timeout());
         reset();
     }
-    // One that a helper thread makes for a task. The signal may not have reached that yet when this
-    // returns, so the handler stays from now on.
+    // A helper thread waits for a task. It may get the signal only after the task has its answer, so the
+    // handler is not reset any more.
     let waits = lock.acquire_async(EX, QUIESCENT);
     assert!(block_on(waits).unwrap_err().is_timeout());
 }

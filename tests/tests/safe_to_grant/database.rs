@@ -1,5 +1,5 @@
-//! A database is kept out of the reach of guests. Where others can write it for all that, nothing in
-//! it is believed.
+//! Guests cannot lock a database that keeps locks. If a guest can write one by other means, nothing in
+//! it delays a call or leads elsewhere.
 
 use std::os::unix::fs::symlink;
 use std::process::Command;
@@ -33,21 +33,21 @@ fn a_database_beneath_a_granted_directory_is_refused() {
     };
     for database in &beneath {
         let builder = |engine: &Engine| LocketCtx::builder(engine);
-        // In either order, by the guest's own context or another one of the engine.
+        // In either order, in one context of the engine or two.
         let engine = Engine::new();
         let granted = builder(&engine)
             .grant_dir(&host.dir, "/locks", Rights::READ_ONLY)
             .unwrap();
         refused(builder(&engine).database(database).map(drop), database);
         refused(granted.database(database).map(drop), database);
-        // Nor may this process use it by the engine, as long as the directory is granted.
+        // The same goes for the host's own locks, as long as the directory is granted.
         let guest = Sandbox::builder(&engine);
         let guest = guest.grant_dir(&host.dir, "/l", Rights::LOCKS).unwrap();
         let options = Options::new().protocol(Protocol::Sqlite).database(database);
         engine.open_with(host.path("k"), &options).unwrap_err();
         refused(guest.database(database).map(drop), database);
         engine.open_with(host.path("k"), &options).unwrap();
-        // It is the host's from now on.
+        // From now on the engine knows it.
         let grant = builder(&engine).grant_dir(&host.dir, "/locks", Rights::READ_ONLY);
         refused(grant.map(drop), database);
 
@@ -61,7 +61,7 @@ fn a_database_beneath_a_granted_directory_is_refused() {
         );
         let guest = Sandbox::builder(&engine).grant_dir(&host.dir, "/l", Rights::LOCKS);
         refused(guest.map(drop), database);
-        // Other directories can be granted.
+        // Another directory can be granted.
         let other = tempfile::tempdir().unwrap();
         let guest = Sandbox::builder(&engine).grant_dir(&other, "/l", Rights::ALL);
         drop(guest.unwrap());
@@ -83,7 +83,7 @@ async fn a_preopened_directory_with_a_database_is_not_granted() {
     assert!(error.contains("keep the database elsewhere"), "{error}");
 }
 
-/// A directory that the guest may write, with a database in it, and one below it in which it may lock.
+/// A guest that may write the directory of the database, and may lock in a directory below that.
 struct Hostile {
     host: Host,
     elsewhere: tempfile::TempDir,
@@ -106,8 +106,8 @@ impl Hostile {
         }
     }
 
-    /// Has a process make the database that `sql` describes, as the guest could. `KEY` in it is the
-    /// name of the lock `/q/k`.
+    /// Makes the database that `sql` describes, which the guest could do as well. `KEY` in it is the
+    /// name of the lock `/q/k`. Another process does it, since this one has a SQLite library of its own.
     fn make(&self, sql: &str) {
         for suffix in ["", "-journal", "-wal", "-shm"] {
             let _ = fs::remove_file(self.host.path(&format!("locks.db{suffix}")));
@@ -126,8 +126,8 @@ impl Hostile {
         assert!(made.unwrap().success());
     }
 
-    /// Calls whatever there is, and makes sure that it returns in time. Of several calls one has to
-    /// be quick; what more the others take is for a busy machine.
+    /// Makes every call, and checks that it returns in time. One of several tries has to be in time,
+    /// since the machine may be busy during the others.
     async fn call_all(&mut self, what: &str) {
         for (command, timeout) in [
             ("open k /q/k", 0),
@@ -151,13 +151,13 @@ impl Hostile {
     }
 }
 
-/// What begins a query without end, whose rows are `c`.
+/// The beginning of a query on `c`, which has endless rows.
 const ENDLESS: &str = "with recursive c(x) as (select 1 union all select x + 1 from c)";
 
 /// The table as it should be.
 const TABLE: &str = "create table locks (lock_file varchar(32), unique_name varchar(32));";
 
-/// What else a database can have in it.
+/// What a hostile database can contain.
 const SCHEMAS: [(&str, &str); 8] = [
     (
         "an endless view",
@@ -213,14 +213,14 @@ async fn nothing_in_a_database_holds_up_a_call() {
     fs::create_dir(&database).unwrap();
     hostile.call_all("a directory").await;
     fs::remove_dir(&database).unwrap();
-    // With a good one all is well.
+    // A good database works again.
     hostile.make(TABLE);
     hostile.guest.ok("open k /q/k").await;
     hostile.guest.ok("acquire k exclusive 5000").await;
     hostile.guest.ok("release k").await;
 }
 
-/// `begin exclusive` in another process, for as long as that likes.
+/// Another process has an exclusive transaction, and does not end it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_locked_holds_up_no_try() {
     let mut hostile = Hostile::new().await;
@@ -233,7 +233,8 @@ async fn a_database_that_is_locked_holds_up_no_try() {
     assert!(locker.finish());
 }
 
-/// Nothing is made or changed where a link leads, whatever has the database's place.
+/// A link in place of the database or of a file of SQLite's beside it: nothing is created or changed at
+/// its target.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_link_in_place_of_a_database_is_followed() {
     let mut hostile = Hostile::new().await;

@@ -1,4 +1,4 @@
-//! What a lock does to the file that it is on: nothing, but that an empty lock file can be removed.
+//! A lock changes nothing in the file that it is on. Only an empty lock file is ever removed.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -111,7 +111,7 @@ async fn an_empty_lock_file_with_a_single_name_is_removed() {
     }
 }
 
-/// What has taken the place of the lock file is not removed in its stead.
+/// If another file takes the name of the lock file, the release does not remove that one instead.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_file_under_the_name_of_the_lock_stays() {
     let host = Host::new();
@@ -128,7 +128,7 @@ async fn another_file_under_the_name_of_the_lock_stays() {
             _ => fs::create_dir(&a).unwrap(),
         }
         let before = snapshot(host.dir.path());
-        // The first file still has a name, and whether that is the path is not looked at.
+        // A success or a loss: the first file still has a name, if not this one.
         guest.ask("release a").await;
         guest.ok("drop a").await;
         assert_unchanged(host.dir.path(), &before, place);
@@ -137,8 +137,8 @@ async fn another_file_under_the_name_of_the_lock_stays() {
     }
 }
 
-/// A narrower grant within another one is no limit: the path that leads through the outer one has its
-/// rights. WASI has the same rule.
+/// A narrower grant within a wider one is no limit: a path through the wider one has its rights. WASI
+/// has the same rule.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_grant_within_a_grant_does_not_narrow_it() {
     let host = Host::new();

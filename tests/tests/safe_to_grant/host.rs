@@ -1,4 +1,5 @@
-//! What a guest learns of the host beyond what is granted, and what it keeps others there from doing.
+//! A guest learns nothing of the host outside its grant, and does not keep programs of the host from
+//! being executed.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
@@ -8,8 +9,8 @@ use locket_tests::process::{Process, peer};
 
 use super::*;
 
-/// A component of the path of an open lock is swapped for links to many places outside. What the
-/// guest is told does not depend on what there is, nor on what may be looked at.
+/// While a lock is open, a directory on its path is swapped for a link to somewhere outside. The guest
+/// is told the same whether or not the target exists or may be searched.
 async fn swapped_component() {
     let host = Host::new();
     let outside = tempfile::tempdir().unwrap();
@@ -72,7 +73,7 @@ async fn what_is_told_of_a_swapped_component_says_nothing_of_what_is_outside() {
     swapped_component().await;
     let uid = fs::metadata("/proc/self").unwrap().uid();
     if uid == 0 {
-        // Nothing is closed to root, so once more as another user.
+        // Root may search every directory, so do it again as another user.
         let inner = Command::new("setpriv")
             .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
             .arg(std::env::current_exe().unwrap())
@@ -94,8 +95,8 @@ async fn inner_swapped_component() {
     swapped_component().await;
 }
 
-/// A program that can be executed, made by another process: what this one has open for writing could
-/// be inherited by one that a test starts meanwhile.
+/// A program in the directory. Another process copies it: if this one had it open for writing, a child
+/// that another test starts at this moment would inherit that.
 fn program(host: &Host) -> PathBuf {
     let tool = host.path("tool");
     let copied = Command::new("cp").arg(peer()).arg(&tool).status();
@@ -128,7 +129,7 @@ async fn a_program_can_be_executed_until_its_lock_needs_writing() {
         guest.ok("release a").await;
         assert_eq!(guest.ok("is-locked a").await, "false");
         assert!(runs(&tool));
-        // The file is opened once more, for writing, if the lock needs that.
+        // This opens the file for writing, except in `flock`.
         guest.ok("acquire a exclusive 0").await;
         assert_eq!(runs(&tool), protocol == "flock");
         guest.ok("release a").await;
@@ -138,7 +139,7 @@ async fn a_program_can_be_executed_until_its_lock_needs_writing() {
     }
 }
 
-/// While a program runs, its lock can be had as far as that needs no writing.
+/// While a program runs, its file cannot be opened for writing. Locks that do not need that still work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_lock_of_a_running_program_can_be_shared() {
     let host = Host::new();
@@ -157,7 +158,7 @@ async fn the_lock_of_a_running_program_can_be_shared() {
     guest.ok("acquire a exclusive 0").await;
 }
 
-/// Handles that need writing and handles that do not are on one lock, in one queue.
+/// A handle that is open for writing and one that is not, on one file, are one lock with one queue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn handles_of_both_kinds_are_one_queue() {
     let host = Host::new();
@@ -171,7 +172,7 @@ async fn handles_of_both_kinds_are_one_queue() {
             guests.push(guest);
         }
         guests[0].ok("acquire f exclusive 0").await;
-        // Of a guest's own as well: it would wait for itself.
+        // The guest's own other handle, too: it would wait for itself.
         guests[0]
             .ok(&format!("open g /locks/f keep {second}"))
             .await;

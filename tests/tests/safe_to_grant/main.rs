@@ -1,6 +1,8 @@
-//! What a guest can do that nobody trusts, once locks are granted to it. Each test is an attack of a
-//! review, and names what holds against it.
+//! Attacks by an untrusted guest to which locks are granted. Each comes from a review, and the name of
+//! each test is the claim that holds against it. `host/tests/safe_to_grant` has the attacks that need no
+//! component.
 
+mod created;
 mod database;
 mod files;
 mod host;

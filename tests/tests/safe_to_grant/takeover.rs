@@ -1,4 +1,5 @@
-//! Existence locks are taken from nobody who lives, and with a dead holder's lock goes nothing else.
+//! No living holder loses an existence lock to a guest, and taking one over from a dead holder removes
+//! nothing else.
 
 use std::process::Command;
 
@@ -7,9 +8,9 @@ use locket_tests::process::{Process, peer};
 
 use super::*;
 
-/// Everything that a guest can do to what it finds in the directory, and to what it can make there,
-/// if it has kernel locks and the right to have files removed. It knows all the names, as one that
-/// may also read the directory does.
+/// Tries whatever a guest with kernel locks and the right to remove files can do to the entries of the
+/// directory and to names that are missing. It knows all names, as a guest does that may read the
+/// directory.
 async fn attack(guest: &mut Guest, host: &Host) {
     let hostname = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     // The number of no process.
@@ -34,6 +35,8 @@ async fn attack(guest: &mut Guest, host: &Host) {
             }
         }
     }
+    // A record of a dead process, in place of one that was removed.
+    guest.ask(&format!("open w /locks/k.lock/{dead}")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -71,8 +74,8 @@ async fn no_existence_lock_is_taken_from_its_living_holder() {
     }
 }
 
-/// `flock` and record locks do not exclude each other. Whoever holds the one must not have the file
-/// removed of which another process holds the other.
+/// `flock` and record locks do not exclude each other. So the holder of one must not remove a file on
+/// which another process holds the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_kernel_lock_is_split_by_a_removal_under_the_other_family() {
     let host = Host::new();
@@ -94,7 +97,7 @@ async fn no_kernel_lock_is_split_by_a_removal_under_the_other_family() {
             holder.ok("release a").await;
             next.ok("acquire a exclusive 0").await;
             next.ok("release a").await;
-            // Nobody is in the way any more.
+            // Now nothing is in the way of the removal.
             attacker.ok("acquire a exclusive 0").await;
             attacker.ok("release a").await;
             assert!(!host.path("a").exists());
@@ -113,7 +116,7 @@ fn leave_behind(host: &Host, protocol: &str) {
     holder.kill();
 }
 
-/// Of what a dead holder left behind, the record that names it.
+/// The file that names the dead holder.
 fn record(host: &Host, protocol: &str) -> PathBuf {
     let all = names(host);
     let named = |name: &&String| name.contains("-0");
@@ -137,7 +140,7 @@ async fn with_the_lock_of_a_dead_holder_goes_nothing_else() {
                     fs::write(&record, before + "precious data\n").unwrap();
                 }
                 _ if protocol == "mkdir" => fs::write(host.path("k.lock/data"), "").unwrap(),
-                // Beside the lock, which has nothing to do with it.
+                // The lock is a single file.
                 _ => continue,
             }
             let before = snapshot(host.dir.path());
@@ -145,7 +148,7 @@ async fn with_the_lock_of_a_dead_holder_goes_nothing_else() {
             guest.ok(&format!("open k /locks/k keep {protocol}")).await;
             let acquired = guest.ask("acquire k exclusive 0").await;
             if more == "nothing" {
-                // So it was dead beyond doubt.
+                // The control: this holder is proven dead.
                 assert!(acquired.starts_with("ok"), "{protocol}: {acquired}");
                 guest.ok("release k").await;
                 assert_eq!(names(&host), [""; 0], "{protocol}");
@@ -170,7 +173,7 @@ async fn a_guest_chooses_among_the_protocols_that_are_granted() {
         assert_eq!(guest.err(&open).await, "access-denied", "{protocol}");
     }
     assert_eq!(names(&host), [""; 0]);
-    // That of the guest is among them, unnamed and named.
+    // The default protocol of the guest is always among them.
     for protocol in ["", " keep flock", " keep native", " keep mkdir"] {
         guest.ok(&format!("open a /locks/a{protocol}")).await;
         guest.ok("acquire a exclusive 0").await;
@@ -178,7 +181,8 @@ async fn a_guest_chooses_among_the_protocols_that_are_granted() {
     }
 }
 
-/// Whoever holds a lock that is a directory has no way to fill it, and so to leave it behind.
+/// The holder of a lock that is a directory cannot create files in it, which would stay after the
+/// release.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_created_within_a_lock() {
     let host = Host::new();

@@ -150,19 +150,6 @@ const SECRETS: Stage = Stage {
 
 pub(crate) fn run(context: &Context) -> Result<Outcome> {
     let mut outcome = Outcome::default();
-    if let Ok(part) = std::env::var("PART") {
-        // DEV
-        for stage in PARTS
-            .iter()
-            .chain(MEASURED)
-            .chain([&SWAPS])
-            .filter(|s| part.split(',').any(|p| s.name.starts_with(p)))
-        {
-            // DEV
-            outcome.take(stage.report(context)); // DEV
-        } // DEV
-        return Ok(outcome); // DEV
-    } // DEV
     let parts = PARTS.len() + MEASURED.len() + 2;
     context.progress.set_length(parts as u64);
     let report = |stage: &Stage| {

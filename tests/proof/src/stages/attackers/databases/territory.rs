@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::Result;
@@ -82,33 +82,6 @@ pub(super) fn must_not_meet(outcome: &mut Outcome, engines: fn() -> [Engine; 2])
 pub(super) fn one() -> [Engine; 2] {
     let engine = Engine::new();
     [engine.clone(), engine]
-}
-
-/// What is gone keeps nothing from being granted, though the system gives its number to another.
-pub(super) fn is_forgotten(outcome: &mut Outcome) -> Result<()> {
-    /// How many directories are made to get one with the number.
-    const TRIES: usize = 1_000;
-    let root = tempfile::tempdir()?;
-    let engine = Engine::new();
-    let path = |name: usize| root.path().join(name.to_string());
-    fs::create_dir(path(0))?;
-    let number = fs::metadata(path(0))?.ino();
-    drop(LocketCtx::builder(&engine).database(path(0).join("db"))?);
-    fs::remove_dir(path(0))?;
-    for name in 1..TRIES {
-        fs::create_dir(path(name))?;
-        if fs::metadata(path(name))?.ino() == number {
-            let granted = grant(&engine, &path(name));
-            outcome.must(granted.is_ok(), || {
-                format!("in the place of one that is gone: {granted:?}")
-            });
-            outcome.did("databases beside grants", 1);
-            return Ok(());
-        }
-    }
-    let why = "directories in the place of one that is gone: no number is given anew";
-    outcome.omitted.push(why.to_owned());
-    Ok(())
 }
 
 fn grant(engine: &Engine, dir: &Path) -> io::Result<LocketCtxBuilder> {

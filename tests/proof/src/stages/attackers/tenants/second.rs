@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use locket::Engine;
 use locket_tests::harness::Host;
+use tempfile::NamedTempFile;
 use tokio::runtime;
 use tokio::task::JoinSet;
 
