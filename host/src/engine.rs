@@ -372,6 +372,7 @@ impl Engine {
     /// Claims a directory for a guest, until the result is dropped. Fails if a database lies in it.
     #[cfg(feature = "sandbox")]
     pub(crate) fn territory(&self, dir: &cap_std::fs::Dir) -> std::io::Result<Territory> {
+        self.context.refuse_forked(Path::new(""))?;
         use cap_std::fs::MetadataExt as _;
         let metadata = dir.dir_metadata()?;
         let identity = Identity::new(metadata.dev(), metadata.ino());
@@ -385,12 +386,15 @@ impl Engine {
     /// Records a database of the host. Fails if it lies in or below a guest's directory.
     #[cfg(feature = "sandbox")]
     pub(crate) fn keep_from_guests(&self, database: &Path) -> std::io::Result<()> {
+        self.context.refuse_forked(database)?;
         self.context.registry.guests.keep_out(database)
     }
 
     /// Creates an owner, shown to others as `label`.
     #[cfg(feature = "sandbox")]
     pub(crate) fn owner(&self, label: Option<&str>) -> Owner {
+        // A forked child opens nothing with it, and another thread may hold the mutex of the labels.
+        let label = label.filter(|_| !self.context.forked());
         Owner(self.context.registry.owner(label))
     }
 

@@ -86,8 +86,27 @@ pub(crate) fn open(database: &Path, key: PathBuf, create: bool) -> io::Result<Op
     })
 }
 
+/// More than a journal of this table ever has. SQLite reads one that was left behind at once, which
+/// nothing cuts off.
+const LONGEST_JOURNAL: u64 = 16 << 20;
+
+/// Fails if a journal of the database is too long to be read in time.
+fn check_journals(database: &Path) -> io::Result<()> {
+    for suffix in ["-journal", "-wal"] {
+        let mut journal = database.as_os_str().to_owned();
+        journal.push(suffix);
+        let found = std::fs::symlink_metadata(&journal);
+        if found.is_ok_and(|found| found.len() > LONGEST_JOURNAL) {
+            let long = "it is too long for one of locks";
+            return Err(about(io::ErrorKind::Other, &long, Path::new(&journal)));
+        }
+    }
+    Ok(())
+}
+
 /// Opens the database for one call, which waits for other transactions at most for as long as a try.
 fn connect(database: &Path, create: bool) -> io::Result<Connection> {
+    check_journals(database)?;
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;

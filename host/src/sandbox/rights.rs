@@ -28,6 +28,7 @@ impl Rights {
     pub const NONE: Self = Self(0);
     /// To create lock files that are missing, empty, as many at a time as
     /// [`Limits::created`](super::Limits::created) says.
+    /// Never in a directory whose name ends in `.lock`, which is a lock of the protocol `mkdir`.
     pub const CREATE: Self = Self(1);
     /// To hold locks exclusively. The holder of a `native` or `fcntl` lock has the file open for
     /// writing, so no program can execute the file meanwhile.
