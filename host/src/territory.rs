@@ -28,11 +28,20 @@ impl Territories {
     /// Records that a directory is granted. Fails if a database lies in it, or below it.
     pub(crate) fn claim(&self, dir: Identity) -> io::Result<()> {
         let mut state = lock(&self.0);
-        if let Some((database, _)) = state.databases.iter().find(|(_, dirs)| dirs.contains(&dir)) {
-            return Err(refused(database));
-        }
         *state.granted.entry(dir).or_default() += 1;
-        Ok(())
+        let suspects = state.databases.iter();
+        let suspects = suspects.filter(|(_, dirs)| dirs.contains(&dir));
+        let suspects: Vec<_> = suspects.map(|(database, _)| database.clone()).collect();
+        drop(state);
+        // A directory that is gone may have left its number to this one, so look again.
+        let beneath = |database: &PathBuf| above(database).is_ok_and(|dirs| dirs.contains(&dir));
+        match suspects.into_iter().find(beneath) {
+            Some(database) => {
+                self.leave(dir);
+                Err(refused(&database))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Takes one grant of the directory back.
