@@ -4,6 +4,7 @@ pub mod answer;
 pub mod attacker;
 pub mod bystander;
 pub mod canary;
+pub mod database;
 pub mod secrets;
 pub mod stop;
 pub mod usage;

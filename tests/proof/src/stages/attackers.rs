@@ -18,6 +18,7 @@ use crate::stage::{Context, Outcome, Stage, percentile};
 
 mod children;
 mod created;
+mod databases;
 mod deadlock;
 mod exhaustion;
 mod files;
@@ -122,6 +123,11 @@ const MEASURED: &[Stage] = &[
         name: "storms",
         what: "acquires that are begun and abandoned",
         run: storms::run,
+    },
+    Stage {
+        name: "databases",
+        what: "databases that mean harm, and where none may be",
+        run: databases::run,
     },
     Stage {
         name: "tenants",

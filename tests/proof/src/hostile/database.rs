@@ -1,0 +1,49 @@
+//! Databases that mean harm. What makes them is another program, with another copy of SQLite.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+/// The kinds that `database.py` makes. The first one means no harm.
+pub const KINDS: [&str; 24] = [
+    "plain table",
+    "endless view",
+    "view with huge rows",
+    "endless triggers",
+    "virtual table",
+    "virtual table of no module",
+    "huge generated column",
+    "slow generated column",
+    "slow check",
+    "slow index",
+    "slow partial index",
+    "a million rows of others",
+    "a million rows of the lock",
+    "a long row",
+    "a large schema",
+    "a long definition",
+    "a journal left behind",
+    "a log left behind",
+    "no database",
+    "a page that is its own parent",
+    "a link to a database",
+    "a link to nothing",
+    "a pipe",
+    "a directory",
+];
+
+/// Makes one. `key` is what the lock has in the table.
+///
+/// # Errors
+///
+/// Where Python cannot make it.
+pub fn make(kind: &str, path: &Path, key: &Path) -> Result<()> {
+    let python = Command::new("python3")
+        .args(["-I", "-S", "-c", include_str!("database.py"), kind])
+        .args([path, key])
+        .output()?;
+    let errors = String::from_utf8_lossy(&python.stderr);
+    ensure!(python.status.success(), "no database, {kind}: {errors}");
+    Ok(())
+}
