@@ -57,8 +57,8 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
     let mut latest = Duration::ZERO;
     for kind in KINDS {
         let place = Arc::new(Place::new(&host.locks, kind, plain.path())?);
-        let (figures, attempt) = place.attempts(&second, usual.own)?;
-        latest = latest.max(figures);
+        let (late, attempt) = place.attempts(&second, usual.own)?;
+        latest = latest.max(late);
         outcome.violations.extend(attempt.violations);
         for (what, times) in attempt.amounts {
             outcome.did(&what, times);

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -15,6 +16,7 @@ use anyhow::{Result, anyhow};
 use locket::sandbox::Rights;
 use locket::{Engine, Mode, Options, Protocol};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use self::outside::Scene;
 use super::{EXISTENCE, KEEP, KERNEL, in_runtime, one_of, with_rights};
@@ -272,19 +274,34 @@ fn says_nothing(call: Call, answer: Answer) -> bool {
 pub(super) fn run(context: &Context) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let scene = Scene::new()?;
-    in_runtime(1, scene.compare(&scene.places, &mut outcome))?;
-    let mut chance = context.chance(3);
-    for place in &scene.places {
-        scene.exchange(place, &mut chance, &mut outcome)?;
-    }
+    // On a thread of its own, whose capabilities are its own, and those of the threads that it starts.
+    let probed = thread::scope(|scope| {
+        let probe = scope.spawn(|| {
+            heed_permissions(&scene, &mut outcome)?;
+            in_runtime(1, scene.compare(&scene.places, &mut outcome))?;
+            let mut chance = context.chance(3);
+            let mut places = scene.places.iter();
+            places.try_for_each(|place| scene.exchange(place, &mut chance, &mut outcome))
+        });
+        probe.join().expect("it does not panic")
+    });
+    probed?;
     scene.conclude(&mut outcome)?;
     outcome.measured("places", scene.places.len());
-    if rustix::process::geteuid().is_root() {
-        // Modes do not apply to it.
-        let omitted = "as root, a directory that may not be searched is only one that exists";
+    Ok(outcome)
+}
+
+/// Has this thread do without the capabilities by which root searches every directory.
+fn heed_permissions(scene: &Scene, outcome: &mut Outcome) -> Result<()> {
+    let mut sets = capabilities(None)?;
+    sets.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+    set_capabilities(None, sets)?;
+    let closed = fs::metadata(scene.trap.outside("closed/file"));
+    if !closed.is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied) {
+        let omitted = "a directory that may not be searched: this process may search any";
         outcome.omitted.push(omitted.to_owned());
     }
-    Ok(outcome)
+    Ok(())
 }
 
 #[cfg(test)]
