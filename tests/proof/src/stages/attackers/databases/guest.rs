@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use locket::component::LocketCtx;
 use locket::sandbox::Rights;
 use locket::{Engine, Protocol};
+use locket_wasmtime::LocketCtx;
 
 use super::WAIT;
 use crate::hostile::attacker::{Answer, Attacker, Call, EXCLUSIVE};

@@ -6,9 +6,9 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::Result;
-use locket::component::{LocketCtx, LocketCtxBuilder};
 use locket::sandbox::Rights;
 use locket::{Engine, Options, Protocol};
+use locket_wasmtime::{LocketCtx, LocketCtxBuilder};
 
 use crate::hostile::attacker::{Attacker, Call};
 use crate::stage::Outcome;
