@@ -75,7 +75,7 @@ class Guest(unittest.TestCase):
     def test_a_protocol_is_chosen_by_its_name(self):
         with locket.lock_file(PATH, protocol="mkdir"):
             self.assertTrue(os.path.isdir(PATH + ".lock"))
-        with self.assertRaisesRegex(ValueError, "no protocol 'nfs'; there are native, flock"):
+        with self.assertRaisesRegex(ValueError, "unknown protocol 'nfs'; the protocols are native, flock"):
             locket.lock_file(PATH, protocol="nfs")
 
     def test_infinity_is_for_ever_and_nothing_else_is_rounded_to_it(self):
