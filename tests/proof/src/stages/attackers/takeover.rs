@@ -2,16 +2,17 @@
 //! lock's own files removed, in either family of kernel locks, and create names that say that a dead
 //! process holds it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use locket::sandbox::Rights;
-use locket::{Engine, Guard, LockFile, Mode, Protocol, State};
+use locket::{Engine, Guard, LockFile, Mode, Options, Protocol, State};
+use locket_tests::harness::Host;
 
-use super::{EXISTENCE, KEEP, KERNEL, REMOVE, cycle, guest_in, in_runtime, number};
+use super::{EXISTENCE, KEEP, KERNEL, REMOVE, cycle, guest_in, in_runtime, number, with_rights};
 use crate::hostile::attacker::{Attacker, Call, EXCLUSIVE, ONE_TRY, SHARED};
 use crate::stage::{Context, Outcome};
 use crate::sweep::scene::{STUCK, Scene, Subject, Victim};
@@ -23,6 +24,12 @@ const RIGHTS: [Rights; 3] = [
     Rights::READ_WRITE.without(Rights::EXISTENCE),
     Rights::READ_WRITE,
 ];
+
+/// How many names there are in a crowded directory, how many holders, and how many links there are to each
+/// of their locks beside their own.
+const CROWD: usize = 20_000;
+const HOLDERS: usize = 8;
+const LINKS: usize = 4;
 
 /// Which lock the holder has, and where the holder runs.
 #[derive(Clone, Copy, Debug)]
@@ -83,8 +90,41 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
                 outcome.must(lost.is_none(), || format!("{what}: {lost:?}"));
             }
         }
+        in_a_crowd(&mut outcome).await?;
         Ok(outcome)
     })
+}
+
+/// Holders of `link` locks in a directory with more names than are read, and a guest that has the files
+/// there, and so could link names of dead processes to those locks.
+async fn in_a_crowd(outcome: &mut Outcome) -> Result<()> {
+    let host = Host::new();
+    let claim = dead_claims()?[0].clone();
+    for number in 0..CROWD {
+        File::create(host.path(&format!("{claim}-{}", number + 1)))?;
+    }
+    let options = Options::new().protocol(Protocol::Link);
+    let mut held = Vec::new();
+    for number in 0..HOLDERS {
+        let lock = Engine::new().open_with(host.path(&format!("{number}")), &options)?;
+        held.push(lock.acquire(Mode::Exclusive, Duration::ZERO)?);
+        for link in 0..LINKS {
+            let link = format!("{claim}-{}", CROWD + number * LINKS + link + 1);
+            fs::hard_link(host.path(&format!("{number}.lock")), host.path(&link))?;
+        }
+    }
+    let mut guest = with_rights(&host, Rights::READ_WRITE).await?;
+    let link = number(Protocol::Link);
+    for (number, held) in held.into_iter().enumerate() {
+        let path = format!("/locks/{number}");
+        let answer = cycle(&mut guest, &path, link, KEEP, EXCLUSIVE).await?;
+        let released = held.release();
+        outcome.must(answer == Err("would-block") && released.is_ok(), || {
+            format!("in a crowd the attacker got {answer:?}, and the holder {released:?}")
+        });
+        outcome.did("holders", 1);
+    }
+    Ok(guest.keep_what_it_saw().await?)
 }
 
 /// A lock with its holder.

@@ -30,6 +30,9 @@ const CREATED: u32 = 1024;
 /// How many names there are, of the form that the protocols give to what they make.
 const NAMES: u32 = 10_000;
 
+/// How many hard links there are to locks of the protocol `link`, by names of that form: several to each.
+const MORE_LINKS: u32 = 96;
+
 /// As many links on a path as the system follows, but for one.
 const LINKS: u32 = 39;
 
@@ -86,8 +89,11 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
     let mut worst = Worst::default();
     for act in Act::all() {
         let (fared, done) = second.watch(|| perform(&first, act))?;
-        outcome.did("hostile calls", done?);
         let during = format!("{act:?}");
+        match done {
+            Ok(calls) => outcome.did("hostile calls", calls),
+            Err(error) => outcome.must(false, || format!("{during}: {error:#}")),
+        }
         worst.take(fared.check(&mut outcome, &during, usual.own), &during);
     }
     worst.report(&mut outcome);
@@ -112,10 +118,11 @@ async fn open(guest: &mut Attacker, path: &str, protocol: Protocol) -> Result<u3
 /// The directory of the first tenant: its locks, which an engine of their own holds, among many names
 /// that could be those of their holders; and links that lead through many directories.
 fn prepare(first: &Host) -> Result<Vec<Guard>> {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname")?;
+    let claim = |number: u32| format!("{}.4194303-{number}", host.trim());
     let crowd = |dir: &Path| -> Result<()> {
-        let host = fs::read_to_string("/proc/sys/kernel/hostname")?;
-        (1..=NAMES).try_for_each(|hash| {
-            File::create(dir.join(format!("{}.4194303-{hash}", host.trim())))?;
+        (1..=NAMES).try_for_each(|number| {
+            File::create(dir.join(claim(number)))?;
             Ok(())
         })
     };
@@ -128,8 +135,13 @@ fn prepare(first: &Host) -> Result<Vec<Guard>> {
             held.push(hold(&another, &path, protocol)?);
         }
     }
-    // Any guest can make files in the directory that is the lock.
+    // A guest that has the files as well can fill the directory that is the lock, and link to the file.
     crowd(&first.path("mkdir-0.lock"))?;
+    for number in 0..MORE_LINKS {
+        let lock = format!("link-{}.lock", number as usize % WAITS);
+        let link = claim(NAMES + 1 + number);
+        fs::hard_link(first.path(&lock), first.path(&link))?;
+    }
     fs::create_dir(first.path("new"))?;
     fs::create_dir_all(first.path("deep/d"))?;
     let mut to = "d".to_owned();
