@@ -105,7 +105,7 @@ impl Status {
                 report.add(named.transpose()?);
             }
             Some(protocol) if protocol.is_existence_lock() => {
-                report.add(self.named(path, protocol)?)
+                report.add(self.named(path, protocol)?);
             }
             Some(protocol) => report.holders.retain(|holder| {
                 protocol == Protocol::Native
