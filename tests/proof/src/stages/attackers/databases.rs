@@ -47,6 +47,7 @@ const USUALLY: Duration = Duration::from_secs(2);
 pub(super) fn run(_: &Context) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     territory::must_not_meet(&mut outcome, territory::one)?;
+    territory::is_forgotten(&mut outcome)?;
     let host = Host::new();
     let second = Second::beside(&host);
     let (usual, ()) = second.watch(|| thread::sleep(USUALLY))?;

@@ -27,7 +27,7 @@ const RIGHTS: [Rights; 3] = [
 
 /// How many names there are in a crowded directory, how many holders, and how many links there are to each
 /// of their locks beside their own.
-const CROWD: usize = 20_000;
+const CROWD: usize = 15_000;
 const HOLDERS: usize = 8;
 const LINKS: usize = 4;
 

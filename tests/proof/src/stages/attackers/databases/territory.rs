@@ -1,8 +1,9 @@
 //! Where the host may keep a database, and where guests may lock.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 
 use anyhow::Result;
@@ -75,6 +76,40 @@ pub(super) fn must_not_meet(outcome: &mut Outcome, engines: fn() -> [Engine; 2])
     })?;
     let kept = opened.is_err();
     outcome.must(kept, || format!("a database that was moved: {opened:?}"));
+    Ok(())
+}
+
+/// A directory that is gone keeps no other from being granted, though the system gives its number anew.
+pub(super) fn is_forgotten(outcome: &mut Outcome) -> Result<()> {
+    /// How many there were, and how many are made to get one with the number of one of those.
+    const GONE: usize = 50;
+    const NEW: usize = 200;
+    let root = tempfile::tempdir()?;
+    let engine = Engine::new();
+    let make = |name: String| -> Result<_> {
+        let dir = root.path().join(name);
+        fs::create_dir(&dir)?;
+        Ok((fs::metadata(&dir)?.ino(), dir))
+    };
+    let mut gone = BTreeSet::new();
+    for number in 0..GONE {
+        let (identity, dir) = make(format!("gone-{number}"))?;
+        drop(LocketCtx::builder(&engine).database(dir.join("db"))?);
+        fs::remove_dir(&dir)?;
+        gone.insert(identity);
+    }
+    for number in 0..NEW {
+        let (identity, dir) = make(format!("new-{number}"))?;
+        if gone.contains(&identity) {
+            let granted = grant(&engine, &dir).map(drop);
+            let kept = granted.is_ok();
+            outcome.must(kept, || format!("where another directory was: {granted:?}"));
+            outcome.did("databases beside grants", 1);
+            return Ok(());
+        }
+    }
+    let omitted = "a directory with the number of one that is gone: no number is given anew";
+    outcome.omitted.push(omitted.to_owned());
     Ok(())
 }
 
