@@ -854,3 +854,24 @@ fn who_has_the_number_in_a_namespace_below_may_be_the_holder() {
         lock.try_acquire(EX).unwrap().is_some()
     });
 }
+
+/// Of a directory with more names than are looked through, the record of the holder may be among
+/// those that are not.
+#[test]
+fn in_a_crowded_directory_no_holder_is_proven_dead() {
+    let dir = Dir::new();
+    let lock = open(Protocol::Link, dir.0.path());
+    let _held = lock.acquire(EX, None).unwrap();
+    let host = rustix::system::uname();
+    let host = host.nodename().to_str().unwrap();
+    for number in 0..4 {
+        let dead = format!("{host}.4194303-{number}1");
+        fs::hard_link(dir.path("lock.lock"), dir.path(&dead)).unwrap();
+    }
+    for number in 0..12_000 {
+        fs::write(dir.path(&format!("{number}")), "").unwrap();
+    }
+    let other = open(Protocol::Link, dir.0.path());
+    assert!(other.try_acquire(EX).unwrap().is_none());
+    assert_eq!(lock.state(), State::Held);
+}

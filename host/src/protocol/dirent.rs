@@ -151,9 +151,9 @@ pub(super) fn read_file(dir: &File, name: &OsStr, seen: &EntryStat) -> io::Resul
     Ok((content.len() as u64 <= LONGEST).then_some(content))
 }
 
-/// The names in a directory, up to a limit, so that a program that fills the directory cannot hold
-/// up the engine. Beyond the limit, nothing can be proven about a lock in it.
-pub(super) fn names(dir: &File) -> io::Result<Vec<OsString>> {
+/// The names in a directory. `None` if there are too many to look through: a program that fills a
+/// directory must not hold up the engine, and nothing can be proven about a lock in it.
+pub(super) fn names(dir: &File) -> io::Result<Option<Vec<OsString>>> {
     names_if(dir, |_, _| true)
 }
 
@@ -161,17 +161,20 @@ pub(super) fn names(dir: &File) -> io::Result<Vec<OsString>> {
 pub(super) fn names_if(
     dir: &File,
     concerns: impl Fn(&OsStr, u64) -> bool,
-) -> io::Result<Vec<OsString>> {
+) -> io::Result<Option<Vec<OsString>>> {
     const MOST: usize = 10_000;
     let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(dir)?.take(MOST) {
+    for (number, entry) in rustix::fs::Dir::read_from(dir)?.enumerate() {
+        if number == MOST {
+            return Ok(None);
+        }
         let entry = entry?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         if name != "." && name != ".." && concerns(name, entry.ino()) {
             names.push(name.to_owned());
         }
     }
-    Ok(names)
+    Ok(Some(names))
 }
 
 /// Opens a directory in a directory. `None` if it is gone, or not a directory.
@@ -212,9 +215,9 @@ fn bare(dir: &File, name: &OsStr) -> io::Result<Option<(File, Option<OsString>)>
     let Some(lock) = open(dir, name)? else {
         return Ok(None);
     };
-    let file = match names(&lock)?.as_slice() {
-        [] => None,
-        [file] => Some(file.clone()),
+    let file = match names(&lock)?.as_deref() {
+        Some([]) => None,
+        Some([file]) => Some(file.clone()),
         _ => return Ok(None),
     };
     if let Some(file) = &file {

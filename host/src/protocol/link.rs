@@ -92,11 +92,12 @@ fn owners(dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Vec<(OsStrin
     }
     let claims = |name: &OsStr| OwnerRecord::of_name(name).is_some();
     let number = seen.number();
-    // In a directory that may not be read, no owner can be found.
-    let mut others = names_if(dir, |name, other| other == number && claims(name));
+    // In a directory that may not be read, or is too large, no owner can be found.
+    let look = |concerns: &dyn Fn(&OsStr, u64) -> bool| names_if(dir, concerns).ok().flatten();
+    let mut others = look(&|name, other| other == number && claims(name));
     // A layered file system can report other inode numbers in its directories than elsewhere.
-    if others.as_ref().is_ok_and(Vec::is_empty) && !seen.is_on_device() {
-        others = names_if(dir, |name, _| claims(name));
+    if others.as_ref().is_some_and(Vec::is_empty) && !seen.is_on_device() {
+        others = look(&|name, _| claims(name));
     }
     for other in others.unwrap_or_default() {
         let Some(claim) = OwnerRecord::of_name(&other) else {

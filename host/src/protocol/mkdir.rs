@@ -49,8 +49,10 @@ impl MarkerFormat for Mkdir {
             return Ok(None);
         }
         // A directory with more than one file belongs to no known program.
-        match names(&lock)?.as_slice() {
-            [file] => Ok(OwnerRecord::of_name(file).or_else(|| OwnerRecord::of_plain_name(file))),
+        match names(&lock)?.as_deref() {
+            Some([file]) => {
+                Ok(OwnerRecord::of_name(file).or_else(|| OwnerRecord::of_plain_name(file)))
+            }
             _ => Ok(None),
         }
     }
