@@ -51,7 +51,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// How long the database may keep a call busy, apart from waiting for other transactions. The work
 /// takes microseconds.
-const WORK: Duration = Duration::from_millis(25);
+const WORK: Duration = Duration::from_millis(20);
 
 /// Longer than any path or name, and thus than any valid row.
 const LONGEST_ROW: i32 = 64 << 10;
@@ -125,8 +125,13 @@ fn connect(database: &Path, create: bool) -> io::Result<Connection> {
             connection.set_db_config(off, false)?;
         }
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-        let end = Instant::now() + TRY + WORK;
-        connection.progress_handler(1000, Some(move || Instant::now() >= end))?;
+        // From the first time that it is asked, since it may have waited for others before.
+        let mut end = None;
+        let is_over = move || {
+            let now = Instant::now();
+            now >= *end.get_or_insert(now + WORK)
+        };
+        connection.progress_handler(1000, Some(is_over))?;
         Ok(connection)
     };
     let connection = open().map_err(|e| match std::fs::symlink_metadata(database) {
