@@ -264,7 +264,8 @@ impl Options {
 
     /// The database for [`Protocol::Sqlite`], which has none by default. The database and its table
     /// are created if they are missing. Nothing in this process may open it through another copy of
-    /// the SQLite library than this crate's.
+    /// the SQLite library than this crate's. A table `locks` that is not pylockfile's, or has another
+    /// program's index, is refused with an [I/O error](Error::is_io).
     pub fn database(mut self, path: impl Into<PathBuf>) -> Self {
         self.database = Some(path.into());
         self

@@ -13,9 +13,11 @@
 //! disk as any transaction does.
 //!
 //! **The content of the database is not trusted**, since other programs may write it. It is opened
-//! without following symbolic links, and with the views, triggers and functions of its schema
-//! disabled. `locks` has to be an ordinary table. The work of one call is cut off after some
-//! milliseconds, and so is a row longer than any path.
+//! without following symbolic links, and with views and triggers disabled. The table `locks` has to
+//! be the one that pylockfile creates, with no index but ours: a function in a default, a check, a
+//! generated column or an index can run for seconds in one step. The work of every call is cut off
+//! after some milliseconds, a row may not be longer than any path, and a journal that was left
+//! behind may not be longer than one of this table ever gets.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
