@@ -15,19 +15,25 @@ pub mod toolchain;
 pub use build_guests::root;
 pub use languages::{LANGUAGES, Language, PROVIDER};
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::{env, fs, io};
 
-/// The folder of all that is installed and built.
+/// The folder of all that is installed and built, beside the folder of the build's profile: in cargo's
+/// target folder, unless the build is for another system.
 pub fn folder() -> &'static PathBuf {
     static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
-        let program = env::current_exe().expect("the path of this program");
-        let target = program
-            .ancestors()
-            .find(|folder| folder.join("CACHEDIR.TAG").exists())
-            .expect("cargo marks its target folder, in which this program is");
-        target.join("polyglot")
+        let program = env::current_exe().expect("the path of this program is known");
+        let parent = program.parent().expect("a program is in a folder");
+        // Tests are in `deps`, programs beside it.
+        let profile = match parent.file_name() {
+            Some(name) if name == "deps" => parent.parent(),
+            _ => Some(parent),
+        };
+        profile
+            .and_then(Path::parent)
+            .expect("cargo builds into a folder of its own")
+            .join("polyglot")
     });
     &FOLDER
 }
