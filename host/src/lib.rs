@@ -115,10 +115,18 @@
 #[cfg(all(feature = "sandbox", windows))]
 compile_error!("the feature `sandbox` is not available on Windows: build without it");
 
+mod acquire;
 mod deadline;
 mod engine;
 mod error;
 mod fairness;
+mod guard;
+mod handle;
+mod lock_file;
+mod lock_path;
+mod object;
+mod options;
+mod owner;
 mod protocol;
 mod queue;
 mod registry;
@@ -129,8 +137,7 @@ pub mod sandbox;
 #[cfg_attr(docsrs, doc(cfg(feature = "sandbox")))]
 #[doc = include_str!("security.md")]
 pub mod security {}
-mod lock_path;
-mod object;
+mod services;
 mod sync;
 mod sys;
 #[cfg(feature = "sandbox")]
@@ -139,8 +146,12 @@ mod types;
 mod waiter;
 mod watch;
 
-pub use engine::{Acquire, Engine, EngineBuilder, Guard, LockFile, Options};
+pub use acquire::Acquire;
+pub use engine::{Engine, EngineBuilder};
 pub use error::{Error, ErrorKind, Result};
+pub use guard::Guard;
+pub use lock_file::LockFile;
+pub use options::Options;
 pub use protocol::{Protocol, UnknownProtocol};
 pub use types::{Guarantee, Holder, LostReason, Mode, OnRelease, Scope, State};
 

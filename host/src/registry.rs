@@ -10,7 +10,9 @@ use hashlink::DefaultHashBuilder;
 
 use crate::lock_path::Identity;
 use crate::object::OpenLock;
-use crate::queue::{LockQueue, OwnerId, Services, Ticket};
+use crate::owner::{OwnerId, Ticket};
+use crate::queue::LockQueue;
+use crate::services::Services;
 use crate::sync::{Mutex, lock};
 
 #[derive(Debug)]

@@ -76,9 +76,11 @@ use cap_std::fs::Dir;
 
 use self::paths::{Grant, resolve};
 use self::quota::Guest;
-use crate::engine::{Engine, LockFile, Options, break_any};
+use crate::engine::{Engine, break_any};
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock_file::LockFile;
 use crate::lock_path::{Granted, LockPath};
+use crate::options::Options;
 use crate::{OnRelease, Protocol};
 
 pub use self::builder::SandboxBuilder;

@@ -10,8 +10,10 @@ use std::time::Duration;
 use super::limits::Limits;
 use super::quota::{Guest, HandlePermit, HeldGrant};
 use super::rights::Rights;
-use crate::engine::{Acquire, Guard, LockFile, Suspends};
+use crate::acquire::{Acquire, Suspends};
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard::Guard;
+use crate::lock_file::LockFile;
 use crate::{Guarantee, Holder, LostReason, Mode, State};
 
 /// An open lock of a guest. Dropping it releases the holds that it [keeps](GuestGuard::keep).
@@ -163,7 +165,7 @@ impl GuestLock {
         let mine = |entry: &HeldGrant| entry.lock == self.open.id;
         let holds = usage.holds.iter().enumerate();
         let found = holds
-            .filter(|(_, entry)| mine(entry) || entry.guard.is_on(&self.open.file))
+            .filter(|(_, entry)| mine(entry) || self.open.file.is_held_by(&entry.guard))
             .max_by_key(|(_, entry)| (mine(entry), entry.id))
             .map(|(index, _)| index);
         let entry = found.map(|index| usage.holds.remove(index));
@@ -209,7 +211,7 @@ impl GuestLock {
         let holds = usage
             .holds
             .iter()
-            .filter(|entry| entry.guard.is_on(&self.open.file));
+            .filter(|entry| self.open.file.is_held_by(&entry.guard));
         Some(
             holds
                 .filter_map(HeldGrant::valid_for)

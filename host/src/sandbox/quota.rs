@@ -9,8 +9,10 @@ use cap_std::fs::Dir;
 
 use super::limits::Limits;
 use crate::Protocol;
-use crate::engine::{Engine, Guard, LockFile, Owner};
+use crate::engine::{Engine, Owner};
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard::Guard;
+use crate::lock_file::LockFile;
 use crate::lock_path::Quota;
 
 /// What the locks of a guest share.

@@ -1,0 +1,124 @@
+//! A hold on a lock.
+
+use std::fmt;
+#[cfg(unix)]
+use std::os::fd::{AsFd, BorrowedFd};
+#[cfg(windows)]
+use std::os::windows::io::{AsHandle, BorrowedHandle};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use crate::error::Result;
+use crate::handle::Handle;
+use crate::object::LockObject;
+use crate::owner::Ticket;
+use crate::queue::LockQueue;
+use crate::types::Mode;
+
+/// A hold on a lock. Dropping it releases the lock, in any thread.
+#[must_use = "the lock is released as soon as the guard is dropped"]
+pub struct Guard {
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) queue: Arc<LockQueue>,
+    pub(crate) ticket: Ticket,
+    pub(crate) mode: Mode,
+    pub(crate) released: bool,
+    /// Rarely needed, so looked up on demand.
+    pub(crate) object: OnceLock<Arc<LockObject>>,
+}
+
+impl Guard {
+    pub(crate) fn new(
+        handle: &Arc<Handle>,
+        queue: Arc<LockQueue>,
+        ticket: Ticket,
+        mode: Mode,
+    ) -> Self {
+        Self {
+            handle: Arc::clone(handle),
+            queue,
+            ticket,
+            mode,
+            released: false,
+            object: OnceLock::new(),
+        }
+    }
+
+    /// The path of the lock, as it was opened.
+    pub fn path(&self) -> &Path {
+        &self.handle.path
+    }
+
+    /// The mode in which the lock is held.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Whether the lock is still held: neither lost nor released through a [`LockFile`]. A holder
+    /// that works for long asks before each step that another holder could spoil. Performs no I/O.
+    pub fn is_held(&self) -> bool {
+        !self.handle.context.forked() && self.queue.holds(self.ticket)
+    }
+
+    /// When the hold expires (see [`Options::max_hold`]), unless it does not, or has been lost.
+    pub fn expires(&self) -> Option<Instant> {
+        if self.handle.context.forked() {
+            return None;
+        }
+        self.queue.expires(self.ticket)
+    }
+
+    /// Releases the lock and reports errors. Dropping the guard releases it and ignores errors.
+    ///
+    /// # Errors
+    ///
+    /// [Lost](Error::is_lost) if the hold was lost before, or the lock file was removed during the
+    /// hold; [not locked](Error::is_not_locked) if it was released through a [`LockFile`]; or an
+    /// error of the system. A kernel lock is free in any case. An [existence
+    /// lock](Protocol::is_existence_lock) may remain if its entry could not be removed. This engine
+    /// can then still acquire it; others see a stale lock once this process ends.
+    pub fn release(mut self) -> Result<()> {
+        self.released = true;
+        self.handle.release(&self.queue, self.ticket)
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !self.released && !self.handle.context.forked() {
+            let _ = self.queue.release(self.ticket, self.handle.remove(), false);
+        }
+    }
+}
+
+/// The descriptor that carries the lock. A child process that inherits it keeps the lock until it
+/// is released here or all copies are closed. After the hold is lost, the descriptor carries no
+/// lock, or that of the next hold.
+#[cfg(unix)]
+impl AsFd for Guard {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.object.get_or_init(|| self.queue.object()).file.as_fd()
+    }
+}
+
+/// The handle that carries the lock, opened for overlapped operations. The lock belongs to the
+/// process: a child that inherits the handle does not hold it.
+#[cfg(windows)]
+impl AsHandle for Guard {
+    fn as_handle(&self) -> BorrowedHandle<'_> {
+        self.object
+            .get_or_init(|| self.queue.object())
+            .file
+            .as_handle()
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard")
+            .field("path", &self.handle.path)
+            .field("mode", &self.mode)
+            .finish()
+    }
+}

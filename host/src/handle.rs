@@ -1,0 +1,208 @@
+//! What a handle is open on: its path, and the queue of the file to which the path leads.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::lock_path::LockPath;
+use crate::object::OpenLock;
+use crate::options::Options;
+use crate::owner::{OwnerId, Requester, Ticket};
+use crate::queue::LockQueue;
+use crate::registry::Registry;
+use crate::services::Services;
+use crate::sync::{Mutex, lock};
+use crate::sys;
+use crate::types::{LostReason, OnRelease};
+
+/// What the handles of an engine share.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) registry: Registry,
+    pub(crate) services: Arc<Services>,
+    /// The process that built the engine.
+    pub(crate) process: sys::Process,
+}
+
+impl Context {
+    /// Whether this is a fork of the process that built the engine: its locks are the parent's,
+    /// and so are the threads that its queues rely on.
+    pub(crate) fn forked(&self) -> bool {
+        self.process.is_parent()
+    }
+
+    pub(crate) fn refuse_forked(&self, path: &Path) -> Result<()> {
+        if self.forked() {
+            let why = "this process was forked from the one that built the engine; build another";
+            let error = std::io::Error::new(std::io::ErrorKind::Unsupported, why);
+            return Err(Error::os(error, path));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn queue(&self, open_lock: OpenLock) -> Arc<LockQueue> {
+        self.registry.queue(open_lock, &self.services)
+    }
+}
+
+pub(crate) struct Handle {
+    pub(crate) context: Arc<Context>,
+    /// The owner, unless each thread is one.
+    pub(crate) owner: OwnerId,
+    pub(crate) number: u64,
+    pub(crate) lock_path: Arc<LockPath>,
+    pub(crate) path: PathBuf,
+    pub(crate) options: Options,
+    queue: Mutex<Arc<LockQueue>>,
+    /// The queues of the files to which the path led before, as long as they are in use.
+    previous_queues: Mutex<Vec<Weak<LockQueue>>>,
+    /// How often waits were canceled.
+    pub(crate) cancel_generation: AtomicU64,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if !self.context.forked() {
+            self.queue().forget(self.number);
+        }
+    }
+}
+
+impl Handle {
+    pub(crate) fn new(
+        context: &Arc<Context>,
+        owner: OwnerId,
+        lock_path: LockPath,
+        path: PathBuf,
+        options: Options,
+        queue: Arc<LockQueue>,
+    ) -> Self {
+        Self {
+            context: Arc::clone(context),
+            owner,
+            number: context.registry.number(),
+            lock_path: Arc::new(lock_path),
+            path,
+            options,
+            queue: Mutex::new(queue),
+            previous_queues: Mutex::default(),
+            cancel_generation: AtomicU64::new(0),
+        }
+    }
+
+    /// How the calling thread appears to this lock.
+    pub(crate) fn requester(&self) -> Requester {
+        let owner = if self.options.threaded {
+            OwnerId::thread()
+        } else {
+            self.owner
+        };
+        Requester {
+            owner,
+            handle: self.number,
+        }
+    }
+
+    pub(crate) fn queue(&self) -> Arc<LockQueue> {
+        Arc::clone(&lock(&self.queue))
+    }
+
+    /// Opens the path again: because it leads to another file now, or to open it in another way.
+    pub(crate) fn reopen(
+        &self,
+        open: impl Fn(&LockPath) -> std::io::Result<OpenLock>,
+    ) -> Result<()> {
+        let open_lock = open(&self.lock_path).map_err(|e| self.os(e))?;
+        let queue = self.context.queue(open_lock);
+        if Arc::ptr_eq(&queue, &self.queue()) {
+            return Ok(());
+        }
+        // At every moment, each queue with a waiter is in one place or the other.
+        let mut previous_queues = lock(&self.previous_queues);
+        previous_queues.retain(|queue| queue.strong_count() > 0);
+        previous_queues.push(Arc::downgrade(&self.queue()));
+        let old = std::mem::replace(&mut *lock(&self.queue), queue);
+        drop(previous_queues);
+        drop(old);
+        Ok(())
+    }
+
+    /// Cancels the waits that `concerns` selects, whichever file they are for. With a `reason`,
+    /// also takes the selected holds away.
+    pub(crate) fn revoke(&self, reason: Option<LostReason>, concerns: impl Fn(Requester) -> bool) {
+        if self.context.forked() {
+            return;
+        }
+        // An acquire that is between two queues at this moment sees it.
+        self.cancel_generation.fetch_add(1, Ordering::SeqCst);
+        let previous_queues = lock(&self.previous_queues);
+        let mut queues: Vec<_> = previous_queues.iter().filter_map(Weak::upgrade).collect();
+        queues.push(self.queue());
+        drop(previous_queues);
+        for queue in queues {
+            queue.revoke(reason, |_, requester| concerns(requester));
+        }
+    }
+
+    pub(crate) fn error(&self, kind: ErrorKind) -> Error {
+        Error::new(kind, &self.path)
+    }
+
+    pub(crate) fn os(&self, error: std::io::Error) -> Error {
+        Error::os(error, &self.path)
+    }
+
+    pub(crate) fn refuse_forked(&self) -> Result<()> {
+        self.context.refuse_forked(&self.path)
+    }
+
+    pub(crate) fn release(&self, queue: &Arc<LockQueue>, ticket: Ticket) -> Result<()> {
+        self.refuse_forked()?;
+        match queue
+            .release(ticket, self.remove(), !self.options.pinned)
+            .map_err(|e| self.os(e))?
+        {
+            Some(Ok(())) => Ok(()),
+            Some(Err(reason)) => Err(self.error(ErrorKind::Lost(reason))),
+            None => Err(self.error(ErrorKind::NotLocked)),
+        }
+    }
+
+    /// What to remove on release, unless the release removes it anyway.
+    pub(crate) fn remove(&self) -> Option<&Arc<LockPath>> {
+        let remove = self.options.on_release == OnRelease::Remove;
+        (remove && !self.options.protocol.is_existence_lock()).then_some(&self.lock_path)
+    }
+
+    /// The queue of the file to which the path leads now, if there is one.
+    pub(crate) fn current(&self) -> Result<Option<Arc<LockQueue>>> {
+        self.refuse_forked()?;
+        let queue = self.queue();
+        let current = || self.lock_path.is(queue.identity).map_err(|e| self.os(e));
+        if !queue.is_poisoned() && (self.options.pinned || current()?) {
+            return Ok(Some(queue));
+        }
+        match self.lock_path.open_existing() {
+            Ok(open_lock) => Ok(Some(self.context.queue(open_lock))),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(self.os(e)),
+        }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lock = f.debug_struct("LockFile");
+        lock.field("path", &self.path);
+        lock.field("protocol", &self.options.protocol);
+        if self.context.forked() {
+            return lock.finish_non_exhaustive();
+        }
+        let (holding, waiting) = self.queue().len();
+        lock.field("holding", &holding);
+        lock.field("waiting", &waiting);
+        lock.finish()
+    }
+}

@@ -1,0 +1,302 @@
+//! The handle on a lock that a program opens.
+
+use std::fmt;
+use std::future::{self, Future};
+use std::path::Path;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::acquire::{Acquire, AcquireState, Suspends};
+use crate::error::{ErrorKind, Result};
+use crate::guard::Guard;
+use crate::handle::{Context, Handle};
+use crate::protocol::Protocol;
+use crate::queue::LockQueue;
+use crate::types::{Guarantee, Holder, LostReason, Mode, Scope, State};
+
+/// A handle on the lock of one file.
+///
+/// All handles that a process opens on one file through one [`Engine`] are one lock: any of them
+/// may [`release`](Self::release) what another acquired, from any thread. Clones are the same
+/// handle. Dropping a handle releases nothing; dropping a [`Guard`] does.
+#[derive(Clone)]
+pub struct LockFile {
+    pub(crate) handle: Arc<Handle>,
+}
+
+impl LockFile {
+    /// The path, as it was opened.
+    pub fn path(&self) -> &Path {
+        &self.handle.path
+    }
+
+    /// The protocol in use.
+    pub fn protocol(&self) -> Protocol {
+        self.handle.options.protocol
+    }
+
+    /// Acquires the lock. If it is not free, waits for its turn for at most `timeout`. `None` waits
+    /// indefinitely; zero tries once. The timeout covers the whole call and is measured on the
+    /// monotonic clock. The wait blocks the calling thread and uses no processor time.
+    ///
+    /// The lock does not know which thread asks: a thread that waits for a lock that it holds
+    /// itself waits until another thread releases it.
+    ///
+    /// # Errors
+    ///
+    /// [Would block](Error::is_would_block) with a timeout of zero, otherwise
+    /// [timeout](Error::is_timeout); [canceled](Error::is_canceled); [denied](Error::is_denied) for
+    /// an exclusive lock of a file that may only be read; and the errors of [`Engine::open`] if the
+    /// file has been removed in the meantime.
+    pub fn acquire(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Result<Guard> {
+        self.acquire_as(mode, timeout.into(), Suspends::Nothing)
+    }
+
+    /// Tries once; returns `None` if the lock is held. A wait that is canceled just as it is
+    /// granted can hold the lock for a few microseconds.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire), except that it does not wait.
+    pub fn try_acquire(&self, mode: Mode) -> Result<Option<Guard>> {
+        match self.acquire(mode, Duration::ZERO) {
+            Ok(guard) => Ok(Some(guard)),
+            Err(e) if e.is_would_block() => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Like [`acquire`](Self::acquire), for tasks. It works in any runtime, and never blocks the
+    /// thread that polls it.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the place in the queue and leaves nothing behind. If the lock
+    /// has just been granted, it goes to the next waiter.
+    pub fn acquire_async(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Acquire {
+        self.start(mode, timeout.into(), Suspends::Nothing)
+    }
+
+    /// Acquires the lock on the calling thread.
+    pub(crate) fn acquire_as(
+        &self,
+        mode: Mode,
+        timeout: Option<Duration>,
+        meanwhile: Suspends,
+    ) -> Result<Guard> {
+        let handle = &self.handle;
+        AcquireState::new(handle, mode, timeout, meanwhile, true).block(handle)
+    }
+
+    /// Acquires the lock in a task.
+    pub(crate) fn start(
+        &self,
+        mode: Mode,
+        timeout: Option<Duration>,
+        meanwhile: Suspends,
+    ) -> Acquire {
+        let handle = Arc::clone(&self.handle);
+        let state = AcquireState::new(&handle, mode, timeout, meanwhile, false);
+        Acquire { handle, state }
+    }
+
+    /// Runs `body` with the lock held exclusively, and releases it however `body` ends.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`acquire`](Self::acquire), before `body` runs, and those of [`Guard::release`],
+    /// after it has run.
+    pub fn with_lock<R>(
+        &self,
+        timeout: impl Into<Option<Duration>>,
+        body: impl FnOnce() -> R,
+    ) -> Result<R> {
+        let guard = self.acquire(Mode::Exclusive, timeout)?;
+        let result = body();
+        guard.release()?;
+        Ok(result)
+    }
+
+    /// Releases one hold of this process on this file: one that was acquired through this handle if
+    /// there is one, otherwise any. The corresponding guard no longer holds anything.
+    ///
+    /// # Errors
+    ///
+    /// [Not locked](Error::is_not_locked) if the lock is free, [not owner](Error::is_not_owner) if
+    /// another process or guest holds it, [lost](Error::is_lost) if the hold was lost before, or
+    /// the lock file was removed during the hold.
+    pub fn release(&self) -> Result<()> {
+        let handle = &self.handle;
+        handle.refuse_forked()?;
+        let queue = handle.queue();
+        match queue.find(handle.requester()) {
+            Some(ticket) => handle.release(&queue, ticket),
+            None if self.is_locked()? => Err(handle.error(ErrorKind::NotOwner)),
+            None => Err(handle.error(ErrorKind::NotLocked)),
+        }
+    }
+
+    /// Whether the lock is held, by this process or another. On Windows, and if no process uses
+    /// record locks on the file, this has to try the lock for a moment, and can make another
+    /// program's try fail in that moment.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system, with [`is_io`](Error::is_io); and [invalid
+    /// path](Error::is_invalid_path) if something other than a lock has the lock's name.
+    pub fn is_locked(&self) -> Result<bool> {
+        Ok(self.holder()?.is_some())
+    }
+
+    /// One of the holders of the lock; the caller itself if it is one of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`is_locked`](Self::is_locked).
+    pub fn holder(&self) -> Result<Option<Holder>> {
+        let handle = &self.handle;
+        let Some(queue) = handle.current()? else {
+            return Ok(None);
+        };
+        let me = handle.requester().owner;
+        let holder = queue
+            .holder(me, handle.options.protocol)
+            .map_err(|e| handle.os(e))?;
+        Ok(holder.map(|holder| Holder {
+            label: holder
+                .owner
+                .and_then(|owner| handle.context.registry.label(owner)),
+            is_self: holder.owner == Some(me),
+            mode: holder.found.mode,
+            pid: holder.found.pid,
+            host: holder.found.host,
+            since: holder.found.since,
+        }))
+    }
+
+    /// The state of this process's own hold on the file. Performs no I/O.
+    pub fn state(&self) -> State {
+        if self.handle.context.forked() {
+            return State::Unlocked;
+        }
+        match self.handle.queue().standing(self.handle.requester().owner) {
+            Ok(true) => State::Held,
+            Ok(false) => State::Unlocked,
+            Err(reason) => State::Lost(reason),
+        }
+    }
+
+    /// The guarantees that this lock provides.
+    pub fn guarantee(&self) -> Guarantee {
+        let network = self.handle.queue().network;
+        Guarantee {
+            scope: if network {
+                Scope::ClusterFileSystem
+            } else {
+                Scope::Host
+            },
+            ttl: self.handle.options.max_hold,
+            fifo: !self.handle.options.protocol.is_existence_lock(),
+        }
+    }
+
+    /// Whether `guard` is a hold on the file that this handle is open on.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn is_held_by(&self, guard: &Guard) -> bool {
+        Arc::ptr_eq(&guard.queue, &self.handle.queue())
+    }
+
+    /// Cancels every wait through this handle, in any thread or task: each fails with
+    /// [canceled](Error::is_canceled).
+    pub fn cancel_waits(&self) {
+        let number = self.handle.number;
+        self.handle
+            .revoke(None, |requester| requester.handle == number);
+    }
+
+    /// Revokes every hold of this handle's owner on the file, and cancels its waits.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn revoke(&self) {
+        let owner = self.handle.owner;
+        self.handle.revoke(Some(LostReason::Broken), |requester| {
+            requester.owner == owner
+        });
+    }
+
+    /// Takes the lock away from its holders. Holders in this engine see [`State::Lost`]. So do
+    /// holders of an [existence lock](Protocol::is_existence_lock) in other processes that use
+    /// Locket. Nothing checks whether the holders are dead: call this only if you know that no
+    /// program relies on the lock any more.
+    ///
+    /// # Errors
+    ///
+    /// [Not locked](Error::is_not_locked) if the lock is free; [unsupported](Error::is_unsupported)
+    /// if another process holds a kernel lock, which never becomes stale, since the kernel frees it
+    /// when that process ends; [invalid path](Error::is_invalid_path) for something that is not a
+    /// lock of this protocol, or contains more than a lock does. Nothing is removed in that case.
+    pub fn break_lock(&self) -> Result<()> {
+        if self.break_if(false)? {
+            Ok(())
+        } else {
+            Err(self.handle.error(ErrorKind::NotLocked))
+        }
+    }
+
+    /// Returns `false` if the lock is free; with `require_owner`, also if it does not name its
+    /// holder.
+    pub(crate) fn break_if(&self, require_owner: bool) -> Result<bool> {
+        let handle = &self.handle;
+        let Some(queue) = handle.current()? else {
+            return Ok(false);
+        };
+        let broken = queue.break_lock(handle.options.protocol, require_owner);
+        broken.map_err(|e| handle.os(e))
+    }
+
+    /// Completes when this process loses a hold on the file (see [`State::Lost`]). Never completes
+    /// for a lock that cannot be lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no other effect.
+    pub fn lost(&self) -> impl Future<Output = LostReason> + Send + use<> + 'static {
+        let context = Arc::clone(&self.handle.context);
+        let owner = self.handle.requester().owner;
+        let watch = (!context.forked()).then(|| LossWatch {
+            queue: self.handle.queue(),
+            number: context.registry.number(),
+            context,
+        });
+        future::poll_fn(move |cx| match &watch {
+            Some(watch) if !watch.context.forked() => {
+                watch.queue.poll_lost(owner, watch.number, cx.waker())
+            }
+            _ => Poll::Pending,
+        })
+    }
+}
+
+impl fmt::Debug for LockFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.handle.fmt(f)
+    }
+}
+
+struct LossWatch {
+    queue: Arc<LockQueue>,
+    number: u64,
+    context: Arc<Context>,
+}
+
+impl Drop for LossWatch {
+    fn drop(&mut self) {
+        if !self.context.forked() {
+            self.queue.unwatch(self.number);
+        }
+    }
+}

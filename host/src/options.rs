@@ -1,0 +1,123 @@
+//! How to open a lock.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::protocol::Protocol;
+use crate::types::OnRelease;
+
+/// How to open a lock.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(crate) protocol: Protocol,
+    pub(crate) on_release: OnRelease,
+    pub(crate) create: bool,
+    pub(crate) pinned: bool,
+    pub(crate) max_hold: Option<Duration>,
+    pub(crate) threaded: bool,
+    pub(crate) stale_after: Option<Duration>,
+    pub(crate) database: Option<PathBuf>,
+    /// Opens the file for writing only when a lock needs it.
+    pub(crate) late_write: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            protocol: Protocol::default(),
+            on_release: OnRelease::Keep,
+            create: true,
+            pinned: false,
+            max_hold: None,
+            threaded: false,
+            stale_after: None,
+            database: None,
+            late_write: false,
+        }
+    }
+}
+
+impl Options {
+    /// The options of [`Engine::open`]: the native protocol; the file is created if it is missing,
+    /// and stays.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The protocol. On a network file system [`Protocol::Native`] means [`Protocol::Flock`], since
+    /// the two lock families are one there.
+    pub fn protocol(mut self, protocol: Protocol) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
+    /// What happens to the lock file on release.
+    pub fn on_release(mut self, on_release: OnRelease) -> Self {
+        self.on_release = on_release;
+        self
+    }
+
+    /// Whether to create the file if it is missing; on by default. It is created empty, with mode
+    /// 0666 less the umask. Has no effect on [existence locks](Protocol::is_existence_lock).
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Promises that no program removes or replaces the file while this lock is in use. This saves
+    /// the check after every grant and before every release. Off by default. For an [existence
+    /// lock](Protocol::is_existence_lock), the promise is about the entry that is the lock.
+    pub fn pinned(mut self, pinned: bool) -> Self {
+        self.pinned = pinned;
+        self
+    }
+
+    /// Takes the lock away after this time if it has not been released; the holder then sees
+    /// [`State::Lost`]. Unlimited by default.
+    pub fn max_hold(mut self, max_hold: Option<Duration>) -> Self {
+        self.max_hold = max_hold;
+        self
+    }
+
+    /// Makes each thread an owner of its own, as pylockfile's `threaded` does: another thread can
+    /// release a lock by its [`Guard`], but not by [`LockFile::release`]. Off by default: the
+    /// process is the owner.
+    pub fn threaded(mut self, threaded: bool) -> Self {
+        self.threaded = threaded;
+        self
+    }
+
+    /// Also takes over an [existence lock](Protocol::is_existence_lock) whose holder is alive, once
+    /// the lock's last change is that long ago. By default, only the lock of a holder that is
+    /// proven dead is taken over. Has no effect on kernel locks.
+    pub fn stale_after(mut self, age: Option<Duration>) -> Self {
+        self.stale_after = age;
+        self
+    }
+
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn late_write(mut self) -> Self {
+        self.late_write = true;
+        self
+    }
+
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn creates(&self) -> bool {
+        self.create
+    }
+
+    /// Whether the file must be open for writing from the start.
+    pub(crate) fn writes(&self) -> bool {
+        let removes = self.on_release == OnRelease::Remove;
+        removes || self.protocol.backend().needs_write() && !self.late_write
+    }
+
+    /// The database for [`Protocol::Sqlite`], which has none by default. The database and its table
+    /// are created if they are missing. Nothing in this process may open it through another copy of
+    /// the SQLite library than this crate's. A table `locks` that is not pylockfile's, or has another
+    /// program's index, is refused with an [I/O error](Error::is_io).
+    pub fn database(mut self, path: impl Into<PathBuf>) -> Self {
+        self.database = Some(path.into());
+        self
+    }
+}

@@ -1,0 +1,117 @@
+//! What others ask of a queue: its holders, its waiters, and who blocks whom. Changes nothing.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::LockQueue;
+use super::state::Contender;
+use crate::deadline::TimerEntry;
+use crate::owner::{OwnerId, Requester, Ticket};
+use crate::protocol::{ForeignHolder, Protocol, Request};
+use crate::sys;
+use crate::types::{LostReason, Mode};
+
+/// A holder of the lock: an owner of this engine, or `None` for a foreign process.
+#[derive(Clone, Debug)]
+pub(crate) struct Holder {
+    pub(crate) owner: Option<OwnerId>,
+    pub(crate) found: ForeignHolder,
+}
+
+impl LockQueue {
+    /// The hold that a release by `requester` ends: preferably of its handle, otherwise of its
+    /// owner.
+    pub(crate) fn find(&self, requester: Requester) -> Option<Ticket> {
+        let state = self.state();
+        let held = state
+            .holds
+            .iter()
+            .chain(state.lost.iter().map(|(hold, _)| hold));
+        held.filter(|hold| hold.requester.owner == requester.owner && hold.told)
+            .max_by_key(|hold| (hold.requester.handle == requester.handle, hold.ticket))
+            .map(|hold| hold.ticket)
+    }
+
+    /// Whether the hold `ticket` is neither released nor lost.
+    pub(crate) fn holds(&self, ticket: Ticket) -> bool {
+        self.state().hold(ticket).is_ok()
+    }
+
+    /// Whether `owner` holds the lock, or why it lost it.
+    pub(crate) fn standing(&self, owner: OwnerId) -> Result<bool, LostReason> {
+        self.state().standing(owner)
+    }
+
+    /// When the hold `ticket` expires, if it does.
+    pub(crate) fn expires(&self, ticket: Ticket) -> Option<Instant> {
+        let state = self.state();
+        let index = state.hold(ticket).ok()?;
+        state.holds[index].expiry.as_ref().map(TimerEntry::at)
+    }
+
+    /// A holder of the lock, in this engine or elsewhere; preferably `asking`.
+    pub(crate) fn holder(&self, asking: OwnerId, protocol: Protocol) -> io::Result<Option<Holder>> {
+        let state = self.state();
+        if let Some(hold) = state
+            .holds
+            .iter()
+            .max_by_key(|hold| hold.requester.owner == asking)
+        {
+            let found = ForeignHolder {
+                pid: Some(std::process::id()),
+                ..ForeignHolder::new(hold.mode)
+            };
+            let owner = Some(hold.requester.owner);
+            return Ok(Some(Holder { owner, found }));
+        }
+        let found = match state.contender {
+            // An existence lock can be inspected without a try.
+            _ if protocol.is_existence_lock() => protocol.backend().holder(&state.object)?,
+            // A waiter contends for the lock, so it is held. A try to find the holder would get in
+            // the waiter's way.
+            Contender::Elected(_) | Contender::Blocked { .. } | Contender::Polling(_) => {
+                let record = sys::holder(&state.object.file).ok().flatten();
+                let (mode, pid) = record.unwrap_or((Mode::Exclusive, None));
+                Some(ForeignHolder {
+                    pid,
+                    ..ForeignHolder::new(mode)
+                })
+            }
+            Contender::None | Contender::Yielding(_) => protocol.backend().holder(&state.object)?,
+        };
+        Ok(found.map(|found| Holder { owner: None, found }))
+    }
+
+    /// The owners that the wait of `ticket` depends on; `None` if it does not wait any more.
+    pub(crate) fn blockers(&self, ticket: Ticket) -> Option<Vec<OwnerId>> {
+        let state = self.state();
+        let request = state.waiting.get(&ticket)?.request;
+        let ahead = || {
+            let ahead = state.waiting.iter().take_while(|(t, _)| **t != ticket);
+            ahead.map(|(_, waiter)| waiter)
+        };
+        let alike = |other: Request| other == request && request.mode == Mode::Shared;
+        let joins = state.held.is_none_or(|held| held.joins(request));
+        if joins && request.mode == Mode::Shared && ahead().all(|waiter| alike(waiter.request)) {
+            return Some(Vec::new());
+        }
+        let holders = state.holds.iter().map(|hold| hold.requester.owner);
+        Some(
+            holders
+                .chain(ahead().map(|waiter| waiter.requester.owner))
+                .collect(),
+        )
+    }
+
+    /// The numbers of holders and of waiters in this engine.
+    pub(crate) fn len(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.holds.len(), state.waiting.len())
+    }
+
+    /// Whether the file could not be unlocked, which makes this queue unusable.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,162 @@
+//! Holds that are taken away: revoked, expired or broken; and those that learn of it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::state::{Contender, Hold, State, Waiter};
+use super::{Event, Failure, LockQueue};
+use crate::deadline::TimerEntry;
+use crate::owner::{OwnerId, Requester, Ticket};
+use crate::protocol::Protocol;
+use crate::types::LostReason;
+
+/// How long the entry may be another one before the lock counts as lost. A process that breaks a
+/// lock by mistake puts it back within microseconds.
+const LOSS_GRACE: Duration = Duration::from_millis(20);
+
+impl LockQueue {
+    /// Cancels the waits that `concerns` selects. With a `reason`, also takes the selected holds
+    /// away.
+    pub(crate) fn revoke(
+        self: &Arc<Self>,
+        reason: Option<LostReason>,
+        concerns: impl Fn(Ticket, Requester) -> bool,
+    ) {
+        let _ = self.change(|state| {
+            let concerned = |(ticket, waiter): (&Ticket, &Waiter)| {
+                concerns(*ticket, waiter.requester).then_some(*ticket)
+            };
+            let waits: Vec<_> = state.waiting.iter().filter_map(concerned).collect();
+            for ticket in waits {
+                state.fail(Some(ticket), Failure::Canceled);
+            }
+            let Some(reason) = reason else {
+                return;
+            };
+            let (taken, kept) = mem::take(&mut state.holds)
+                .into_iter()
+                .partition(|hold| concerns(hold.ticket, hold.requester));
+            state.holds = kept;
+            state.lose(taken, reason);
+        });
+    }
+
+    /// The timer that ends a hold after `max_hold`.
+    pub(super) fn expiry(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        max_hold: Option<Duration>,
+    ) -> io::Result<Option<TimerEntry>> {
+        let Some(at) = max_hold.and_then(|time| Instant::now().checked_add(time)) else {
+            return Ok(None);
+        };
+        let over = self.teller(Event::HoldOver(ticket));
+        self.services.timer.wake_at(at, over).map(Some)
+    }
+
+    /// Takes the lock away from its holder, in this engine or elsewhere. Returns `false` if it is
+    /// free; with `require_owner`, also if the lock does not name its holder. Unsupported for a
+    /// kernel lock that another process holds.
+    pub(crate) fn break_lock(
+        self: &Arc<Self>,
+        protocol: Protocol,
+        require_owner: bool,
+    ) -> io::Result<bool> {
+        let held: Vec<_> = self.state().holds.iter().map(|hold| hold.ticket).collect();
+        if !held.is_empty() {
+            let _ = self.change(|state| {
+                let (broken, kept): (VecDeque<_>, _) = mem::take(&mut state.holds)
+                    .into_iter()
+                    .partition(|hold| held.contains(&hold.ticket));
+                state.holds = kept;
+                let untold = broken.iter().filter(|hold| !hold.told);
+                let untold = untold.map(|hold| (hold.ticket, Failure::Broken));
+                state.failed.extend(untold);
+                state.lose(broken, LostReason::Broken);
+            });
+            return Ok(true);
+        }
+        if !protocol.is_existence_lock() {
+            let foreign = self.holder(OwnerId::PROCESS, protocol)?;
+            return foreign.map_or(Ok(false), |_| Err(io::ErrorKind::Unsupported.into()));
+        }
+        let (broken, _) = self.change(|state| match state.held {
+            // Acquired by now, or about to be handed on.
+            Some(_) => Ok(false),
+            None => protocol.backend().break_lock(&state.object, require_owner),
+        });
+        broken
+    }
+
+    /// Forgets the lost holds of a handle, once no caller can ask for them.
+    pub(crate) fn forget(&self, handle: u64) {
+        self.state()
+            .lost
+            .retain(|(hold, _)| hold.requester.handle != handle);
+    }
+
+    /// Ready when `owner` has lost its hold. `watcher` identifies the caller, which removes the
+    /// waker with [`unwatch`](Self::unwatch).
+    pub(crate) fn poll_lost(
+        &self,
+        owner: OwnerId,
+        watcher: u64,
+        waker: &Waker,
+    ) -> Poll<LostReason> {
+        let mut state = self.state();
+        if let Err(reason) = state.standing(owner) {
+            return Poll::Ready(reason);
+        }
+        let old = state.loss_watchers.insert(watcher, waker.clone());
+        drop(state);
+        drop(old);
+        Poll::Pending
+    }
+
+    pub(crate) fn unwatch(&self, watcher: u64) {
+        let old = self.state().loss_watchers.remove(&watcher);
+        drop(old);
+    }
+}
+
+impl State {
+    /// Records that holds were lost.
+    pub(super) fn lose(&mut self, holds: VecDeque<Hold>, reason: LostReason) {
+        if holds.is_empty() {
+            return;
+        }
+        self.lost
+            .extend(holds.into_iter().map(|hold| (hold, reason)));
+        let watchers = mem::take(&mut self.loss_watchers);
+        self.wake.extend(watchers.into_values());
+    }
+
+    /// Whether the lock held here is still the one that other processes see.
+    pub(super) fn is_held(&self) -> bool {
+        self.held
+            .is_none_or(|held| held.request.protocol.backend().is_held(&self.object))
+    }
+
+    /// Checks the entry after a change. The caller drops the returned timer, which is not needed
+    /// any more.
+    pub(super) fn notice(&mut self, queue: &Arc<LockQueue>) -> Option<TimerEntry> {
+        let mut needless = None;
+        if self.held.is_none() || self.is_held() {
+            needless = self.doubt.take();
+        } else if self.doubt.is_none() {
+            // Later changes of the entry do not postpone it.
+            let again = queue.teller(Event::Doubt);
+            let at = Instant::now() + LOSS_GRACE;
+            self.doubt = queue.services.timer.wake_at(at, again).ok();
+        }
+        // `None` if a waiter has just entered the queue, after a try of its own.
+        if let Contender::Polling(_) | Contender::None = self.contender {
+            self.try_for_head(queue);
+        }
+        needless
+    }
+}

@@ -1,0 +1,262 @@
+//! The state of a queue, all of it behind one mutex.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use hashlink::{DefaultHashBuilder, LinkedHashMap};
+
+use super::{Failure, LockQueue};
+use crate::deadline::TimerEntry;
+use crate::fairness;
+use crate::lock_path::LockPath;
+use crate::object::LockObject;
+use crate::owner::{OwnerId, Requester, Ticket};
+use crate::protocol::Request;
+use crate::services::Services;
+use crate::types::{LostReason, Mode};
+use crate::waiter::KernelWait;
+use crate::watch::Watch;
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) next: Ticket,
+    pub(super) waiting: LinkedHashMap<Ticket, Waiter>,
+    /// Ordered by ticket, since grants are.
+    pub(super) holds: VecDeque<Hold>,
+    /// Waits that ended without a grant, and whose waiters have not been told yet.
+    pub(super) failed: HashMap<Ticket, Failure, DefaultHashBuilder>,
+    /// Holds that were taken away and have not been released yet.
+    pub(super) lost: Vec<(Hold, LostReason)>,
+    /// Woken when something is lost.
+    pub(super) loss_watchers: BTreeMap<u64, Waker>,
+    /// To be woken as soon as the mutex is released.
+    pub(super) wake: Vec<Waker>,
+    /// The open file description that holds the lock, and that tries for it. No wait uses it.
+    pub(super) object: Arc<LockObject>,
+    /// Another description, for the next wait.
+    pub(super) spare: Option<Arc<LockObject>>,
+    /// The lock that `object` holds.
+    pub(super) held: Option<KernelLock>,
+    /// Reports changes of an existence lock. `None` before the first acquire; an error if the
+    /// system cannot report them.
+    pub(super) watch: Option<io::Result<Watch>>,
+    /// The process that holds an existence lock, and the watch that reports its end.
+    pub(super) holder_pid: Option<(u32, Option<Watch>)>,
+    /// The last try failed for a reason that passes soon, without a notification.
+    pub(super) out_of_reach: bool,
+    /// Checks once more whether the lock is lost.
+    pub(super) doubt: Option<TimerEntry>,
+    pub(super) contender: Contender,
+    pub(super) streak: fairness::Streak,
+    /// The lock file to remove when the lock is free.
+    pub(super) remove: Option<Arc<LockPath>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) request: Request,
+    pub(super) requester: Requester,
+    pub(super) max_hold: Option<Duration>,
+    pub(super) wake: Waker,
+    /// Waits in the kernel on its own thread when it becomes the head.
+    pub(super) blocking: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Hold {
+    pub(super) ticket: Ticket,
+    pub(super) requester: Requester,
+    pub(super) mode: Mode,
+    /// Whether the waiter has learned of its grant. Until then, only the waiter can release it.
+    pub(super) told: bool,
+    /// Revokes the hold. Counts from the grant, so that a hold whose waiter never looks expires
+    /// too.
+    pub(super) expiry: Option<TimerEntry>,
+}
+
+/// The lock that this engine has: held, or about to be handed on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KernelLock {
+    pub(super) request: Request,
+    /// How many grants this engine made of it.
+    pub(super) handed: u32,
+    /// When this engine first saw one of its own waiters wait for it.
+    pub(super) contended: Option<Instant>,
+}
+
+impl KernelLock {
+    pub(super) fn new(request: Request) -> Self {
+        Self {
+            request,
+            handed: 0,
+            contended: None,
+        }
+    }
+
+    /// Whether `request` is compatible with the current holders.
+    pub(super) fn joins(&self, request: Request) -> bool {
+        self.request.mode == Mode::Shared && self.fits(request)
+    }
+
+    /// Whether this lock satisfies `request`.
+    pub(super) fn fits(&self, request: Request) -> bool {
+        self.request.mode == request.mode && self.request.protocol.covers(request.protocol)
+    }
+
+    /// Whether the bound on hand-offs is reached. Call this only if a waiter is queued.
+    pub(super) fn over(&mut self, services: &Services) -> bool {
+        // The first grant is the kernel's.
+        if self.handed > services.hand_off_limit {
+            return true;
+        }
+        let now = Instant::now();
+        now - *self.contended.get_or_insert(now) >= services.hand_off_time
+    }
+}
+
+/// What contends for the lock on behalf of the head of the queue.
+#[derive(Debug, Default)]
+pub(super) enum Contender {
+    #[default]
+    None,
+    /// A blocking caller was told to wait in the kernel, and is on its way there.
+    Elected(Ticket),
+    /// A thread waits in the kernel: that of the blocking caller `by`, otherwise a helper.
+    Blocked {
+        wait: Arc<KernelWait>,
+        by: Option<Ticket>,
+    },
+    /// No thread can wait in the kernel, or it is an existence lock; the timer makes a try. `None`
+    /// while the lock is held here and there is nothing to try.
+    Polling(Option<PollTimer>),
+    /// The fairness pause: the lock is left alone for a moment.
+    Yielding(#[expect(dead_code, reason = "dropping it ends the pause")] TimerEntry),
+}
+
+impl Contender {
+    /// Whether it still serves `head`, the head of the queue.
+    pub(super) fn serves(&self, head: Option<Head>) -> bool {
+        match self {
+            Self::None | Self::Yielding(_) => true,
+            Self::Elected(ticket) => head.is_some_and(|head| head.ticket == *ticket),
+            Self::Blocked { wait, by } => head.is_some_and(|head| match *by {
+                Some(by) => by == head.ticket,
+                None => wait.request == head.request,
+            }),
+            Self::Polling(_) => head.is_some(),
+        }
+    }
+}
+
+/// A try that the timer will make.
+#[derive(Debug)]
+pub(super) struct PollTimer {
+    pub(super) _alarm: TimerEntry,
+    /// The services whose counter includes it, if any.
+    pub(super) polled: Option<Arc<Services>>,
+}
+
+impl Drop for PollTimer {
+    fn drop(&mut self) {
+        if let Some(services) = &self.polled {
+            services.polled.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The head of the queue.
+#[derive(Clone, Copy)]
+pub(super) struct Head {
+    pub(super) ticket: Ticket,
+    pub(super) request: Request,
+    pub(super) blocking: bool,
+}
+
+impl State {
+    pub(super) fn new(object: LockObject) -> Self {
+        Self {
+            next: 0,
+            waiting: LinkedHashMap::default(),
+            holds: VecDeque::new(),
+            failed: HashMap::default(),
+            lost: Vec::new(),
+            loss_watchers: BTreeMap::new(),
+            wake: Vec::new(),
+            object: Arc::new(object),
+            spare: None,
+            held: None,
+            watch: None,
+            holder_pid: None,
+            out_of_reach: false,
+            doubt: None,
+            contender: Contender::None,
+            streak: fairness::Streak::default(),
+            remove: None,
+        }
+    }
+
+    pub(super) fn ticket(&mut self) -> Ticket {
+        self.next += 1;
+        self.next
+    }
+
+    pub(super) fn hold(&self, ticket: Ticket) -> Result<usize, usize> {
+        self.holds.binary_search_by_key(&ticket, |hold| hold.ticket)
+    }
+
+    pub(super) fn standing(&self, owner: OwnerId) -> Result<bool, LostReason> {
+        if self.holds.iter().any(|hold| hold.requester.owner == owner) {
+            return Ok(true);
+        }
+        let lost = self
+            .lost
+            .iter()
+            .find(|(hold, _)| hold.requester.owner == owner);
+        lost.map_or(Ok(false), |(_, reason)| Err(*reason))
+    }
+
+    pub(super) fn head(&self) -> Option<Head> {
+        self.waiting.front().map(|(ticket, waiter)| Head {
+            ticket: *ticket,
+            request: waiter.request,
+            blocking: waiter.blocking,
+        })
+    }
+
+    /// Moves the head of the queue to the holders.
+    pub(super) fn grant(&mut self, queue: &Arc<LockQueue>) {
+        if let Some((ticket, waiter)) = self.waiting.pop_front() {
+            match queue.expiry(ticket, waiter.max_hold) {
+                Ok(expiry) => {
+                    let Waiter {
+                        requester, request, ..
+                    } = waiter;
+                    self.holds.push_back(Hold {
+                        ticket,
+                        requester,
+                        mode: request.mode,
+                        told: false,
+                        expiry,
+                    });
+                }
+                Err(e) => drop(self.failed.insert(ticket, Failure::Io(e))),
+            }
+            self.wake.push(waiter.wake);
+        }
+    }
+
+    /// Ends the wait of `ticket`, or of the head of the queue if there is none.
+    pub(super) fn fail(&mut self, ticket: Option<Ticket>, failure: Failure) {
+        let ticket = ticket.or(self.head().map(|head| head.ticket));
+        if let Some(ticket) = ticket
+            && let Some(waiter) = self.waiting.remove(&ticket)
+        {
+            self.failed.insert(ticket, failure);
+            self.wake.push(waiter.wake);
+        }
+    }
+}

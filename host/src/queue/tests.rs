@@ -1,0 +1,73 @@
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use super::state::Contender;
+use super::{Enqueued, Failure, LockQueue, WaitStatus};
+use crate::deadline::Timer;
+use crate::lock_path::LockPath;
+use crate::owner::{OwnerId, Requester};
+use crate::protocol::{Protocol, Request};
+use crate::services::Services;
+use crate::sys;
+use crate::types::Mode;
+use crate::waiter::{Outcome, WaiterPool};
+use crate::watch::Watcher;
+
+/// A queue for a file, in an engine of its own with `limit` helper threads.
+fn queue(path: &std::path::Path, limit: usize) -> Arc<LockQueue> {
+    let services = Services {
+        timer: Arc::new(Timer::new(sys::keep_signals_away)),
+        waiter_pool: Arc::new(WaiterPool::new(limit)),
+        watcher: Arc::new(Watcher::default()),
+        hand_off_limit: 0,
+        hand_off_time: Duration::ZERO,
+        pause: None,
+        signal: None,
+        polled: AtomicUsize::new(0),
+        epoch: Instant::now(),
+    };
+    let lock_path = LockPath::ambient(path, true, true).expect("the file can be created");
+    let open_lock = lock_path.open().expect("the file can be opened");
+    Arc::new(LockQueue::new(open_lock, Arc::new(services)))
+}
+
+#[test]
+fn a_helpers_error_reaches_the_waiter_it_stands_in_for() {
+    let dir = tempfile::tempdir().expect("a directory can be created");
+    let path = dir.path().join("lock");
+    let request = Request {
+        mode: Mode::Exclusive,
+        protocol: Protocol::Flock,
+        stale_after: None,
+    };
+    let requester = Requester {
+        owner: OwnerId::PROCESS,
+        handle: 1,
+    };
+    let (holder, waiter) = (queue(&path, 0), queue(&path, 1));
+    let held = holder.enter(request, requester, None, false, true);
+    let Enqueued::Granted(held) = held else {
+        panic!("{held:?}");
+    };
+    let entered = waiter.enter(request, requester, None, true, false);
+    let Enqueued::Queued(ticket) = entered else {
+        panic!("{entered:?}");
+    };
+    let wait = match &waiter.state().contender {
+        Contender::Blocked { wait, by: None } => Arc::clone(wait),
+        contender => panic!("{contender:?}"),
+    };
+    let error = io::Error::from_raw_os_error(libc::ENOLCK);
+    waiter.settle(&wait, Outcome::Failed(error)).wake();
+    let turn = waiter.turn(ticket, Waker::noop());
+    let WaitStatus::Failed(Failure::Io(error)) = turn else {
+        panic!("{turn:?}");
+    };
+    assert_eq!(error.raw_os_error(), Some(libc::ENOLCK));
+    // The real helper keeps waiting, on behalf of no waiter, and gives back the lock it gets.
+    let released = holder.release(held, None, false);
+    assert!(matches!(released, Ok(Some(Ok(())))));
+}

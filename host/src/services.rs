@@ -1,0 +1,45 @@
+//! What the queues of an engine share: its threads, its settings, and the ticks of its polling.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::deadline::Timer;
+use crate::fairness::Pause;
+use crate::sys;
+use crate::waiter::WaiterPool;
+use crate::watch::Watcher;
+
+/// What the queues of one engine share.
+#[derive(Debug)]
+pub(crate) struct Services {
+    pub(crate) timer: Arc<Timer>,
+    pub(crate) waiter_pool: Arc<WaiterPool>,
+    pub(crate) watcher: Arc<Watcher>,
+    pub(crate) hand_off_limit: u32,
+    pub(crate) hand_off_time: Duration,
+    pub(crate) pause: Option<Pause>,
+    pub(crate) signal: Option<sys::Signal>,
+    /// How many files are polled because no thread can wait for them.
+    pub(crate) polled: AtomicUsize,
+    /// The start of the first tick of [`POLL_INTERVAL`].
+    pub(crate) epoch: Instant,
+}
+
+impl Services {
+    /// When to poll a file next. All files share the same ticks, since waking the timer thread
+    /// costs more than a try.
+    pub(crate) fn next_poll(&self) -> Instant {
+        let polled = self.polled.load(Ordering::Relaxed);
+        let pause = POLL_INTERVAL + POLL_INTERVAL_EACH * u32::try_from(polled).unwrap_or(u32::MAX);
+        let ticks = (self.epoch.elapsed() + pause)
+            .div_duration_f64(POLL_INTERVAL)
+            .floor();
+        self.epoch + POLL_INTERVAL.mul_f64(ticks)
+    }
+}
+
+/// How often an acquire polls if no thread can wait in the kernel for it, and how much that is
+/// stretched for each other polled file. A try takes about a microsecond.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+const POLL_INTERVAL_EACH: Duration = Duration::from_micros(100);
