@@ -11,15 +11,16 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::deadline::{Deadline, TimerEntry};
+use crate::backend::Request;
+use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Result};
 use crate::guard::Guard;
 use crate::handle::Handle;
 use crate::lock_path::{LockPath, TRIES};
 use crate::owner::{Requester, Ticket};
-use crate::protocol::Request;
 use crate::queue::{Enqueued, Event, Failure, LockQueue, WaitStatus};
 use crate::sync::Parker;
+use crate::timer::TimerEntry;
 use crate::types::Mode;
 use crate::waiter::KernelWait;
 
@@ -285,13 +286,13 @@ fn failed(handle: &Handle, failure: Failure) -> Result<()> {
         Failure::Replaced => {
             let before = handle.queue();
             handle.reopen(LockPath::open)?;
-            // A guest's directory can be opened again even after it was removed. A removed database
-            // may have been replaced by one with the same inode number.
+            // A guest's directory can be opened again even after it was removed. A removed store of
+            // rows may have been replaced by one with the same inode number.
             let object = before.object();
-            let row = object
+            let is_row = object
                 .as_marker()
-                .is_some_and(|name| name.database.is_some());
-            if !row && Arc::ptr_eq(&before, &handle.queue()) {
+                .is_some_and(|marker| marker.store().is_some());
+            if !is_row && Arc::ptr_eq(&before, &handle.queue()) {
                 return Err(handle.error(ErrorKind::NotFound));
             }
             Ok(())

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use crate::deadline::Timer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fairness::Pause;
 use crate::handle::{Context, Handle};
@@ -19,6 +18,7 @@ use crate::protocol::Protocol;
 use crate::registry::Registry;
 use crate::services::Services;
 use crate::sys;
+use crate::timer::Timer;
 use crate::waiter::WaiterPool;
 use crate::watch::Watcher;
 
@@ -191,8 +191,8 @@ impl Engine {
             .kept_by(options.protocol, options.database.as_deref())
             .map_err(|e| Error::os(e, &path))?;
         #[cfg(feature = "sandbox")]
-        if let (Protocol::Sqlite, Some(database)) = (options.protocol, &options.database) {
-            let kept = self.context.registry.guests.keep_out(database);
+        if let Some(store) = lock_path.store() {
+            let kept = self.context.registry.guests.keep_out(store);
             kept.map_err(|e| Error::os(e, &path))?;
         }
         let open_lock = lock_path.open().map_err(|e| Error::os(e, &path))?;

@@ -4,7 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{LostReason, sys};
+use crate::sys;
+use crate::types::LostReason;
 
 /// Why a lock could not be opened, acquired or released.
 ///

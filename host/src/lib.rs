@@ -116,6 +116,7 @@
 compile_error!("the feature `sandbox` is not available on Windows: build without it");
 
 mod acquire;
+mod backend;
 mod deadline;
 mod engine;
 mod error;
@@ -142,6 +143,7 @@ mod sync;
 mod sys;
 #[cfg(feature = "sandbox")]
 mod territory;
+mod timer;
 mod types;
 mod waiter;
 mod watch;

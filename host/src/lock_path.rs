@@ -16,22 +16,24 @@
 //! is a lock file and nothing else.
 
 use std::ffi::OsStr;
-#[cfg(feature = "sandbox")]
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-#[cfg(feature = "sandbox")]
-use std::sync::Arc;
 
 #[cfg(feature = "sandbox")]
-use cap_std::fs::{Dir, MetadataExt as _};
-
-use crate::Protocol;
+use crate::backend::is_reserved;
 use crate::object::{Location, LockObject, OpenLock};
+use crate::protocol::Protocol;
 use crate::sys::{self, NO_LINK, OPEN_FLAGS, OpenOptionsExt as _};
 
+#[cfg(feature = "sandbox")]
+mod granted;
+
 pub(crate) use crate::sys::{Identity, reopen};
+#[cfg(feature = "sandbox")]
+use granted::escape;
+#[cfg(feature = "sandbox")]
+pub(crate) use granted::{Granted, Quota};
 
 /// Where a lock is: a path, and the directory that it starts from.
 #[derive(Debug)]
@@ -43,8 +45,6 @@ pub(crate) struct LockPath {
     /// Whether to open the file for writing at once.
     write: bool,
     place: Location,
-    /// The database, if the lock is a row.
-    database: PathBuf,
 }
 
 #[derive(Debug)]
@@ -54,25 +54,6 @@ enum Base {
     /// A granted directory; the path cannot lead out of it.
     #[cfg(feature = "sandbox")]
     Beneath(Granted),
-}
-
-/// A directory granted to a guest, and how many files the guest may create.
-#[cfg(feature = "sandbox")]
-#[derive(Clone, Debug)]
-pub(crate) struct Granted {
-    pub(crate) dir: Arc<Dir>,
-    pub(crate) quota: Arc<dyn Quota>,
-}
-
-/// Limits the files that a guest creates.
-#[cfg(feature = "sandbox")]
-pub(crate) trait Quota: fmt::Debug + Send + Sync {
-    /// Counts a file that is about to be created. Answers `false` if it counts already, and fails if
-    /// it would be one too many.
-    fn count(&self, dir: &Arc<Dir>, path: &Path) -> io::Result<bool>;
-
-    /// Takes the count back: the file was not created.
-    fn discount(&self, dir: &Arc<Dir>, path: &Path);
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -101,7 +82,6 @@ impl LockPath {
             create,
             write,
             place: Location::File,
-            database: PathBuf::new(),
         })
     }
 
@@ -114,7 +94,6 @@ impl LockPath {
             create,
             write,
             place: Location::File,
-            database: PathBuf::new(),
         }
     }
 
@@ -122,23 +101,14 @@ impl LockPath {
     pub(crate) fn kept_by(self, protocol: Protocol, database: Option<&Path>) -> io::Result<Self> {
         let backend = protocol.backend();
         let file = self.path.file_name().unwrap_or_default();
-        let place = backend.place(file)?;
-        if place == Location::File {
+        let place = backend.place(file, database)?;
+        if let Location::File = place {
             return Ok(self);
         }
         if file.is_empty() {
             let directory = "the path names a directory, not a file in one";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, directory));
         }
-        let database = match (&place, database) {
-            #[cfg(all(unix, feature = "sqlite"))]
-            (Location::Row(_), Some(database)) => crate::protocol::locate_database(database)?,
-            (Location::Row(_), None) => {
-                let missing = "no database is named for this protocol";
-                return Err(io::Error::new(io::ErrorKind::Unsupported, missing));
-            }
-            _ => PathBuf::new(),
-        };
         let mut path = self.path;
         path.pop();
         if path.as_os_str().is_empty() {
@@ -147,9 +117,16 @@ impl LockPath {
         Ok(Self {
             path,
             place,
-            database,
             ..self
         })
+    }
+
+    /// The path of the store, if the lock is a row of one.
+    pub(crate) fn store(&self) -> Option<&Path> {
+        match &self.place {
+            Location::Row(_, store) => Some(store.path()),
+            Location::File | Location::Marker(_) => None,
+        }
     }
 
     /// Opens the lock. Creates the file if it is missing and that is allowed.
@@ -180,13 +157,7 @@ impl LockPath {
                     object: LockObject::marker(dir, name.clone(), None),
                 })
             }
-            #[cfg(all(unix, feature = "sqlite"))]
-            Location::Row(name) => {
-                let key = sys::path_of(&self.open_dir()?)?.join(name);
-                crate::protocol::open_row(&self.database, key, create)
-            }
-            #[cfg(not(all(unix, feature = "sqlite")))]
-            Location::Row(_) => Err(io::ErrorKind::Unsupported.into()),
+            Location::Row(name, store) => store.open(&self.open_dir()?, name, create),
         }
     }
 
@@ -294,7 +265,7 @@ impl LockPath {
                     let name = self.path.file_name().unwrap_or_default();
                     self.refuse_reserved(&parent, name)?;
                     let counted = quota.count(dir, &self.path)?;
-                    let created = Dir::from_std_file(parent).open_with(name, &options);
+                    let created = cap_std::fs::Dir::from_std_file(parent).open_with(name, &options);
                     created.inspect_err(|_| {
                         if counted {
                             quota.discount(dir, &self.path);
@@ -318,7 +289,7 @@ impl LockPath {
     fn refuse_reserved(&self, dir: &File, name: &OsStr) -> io::Result<()> {
         #[cfg(feature = "sandbox")]
         if let Base::Beneath(_) = &self.base
-            && crate::protocol::is_reserved(dir, name)
+            && is_reserved(dir, name)
         {
             let reserved = "the name is reserved for existence locks";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, reserved));
@@ -329,8 +300,8 @@ impl LockPath {
 
     /// Whether the path still leads to the object with `identity`.
     pub(crate) fn is(&self, identity: Identity) -> io::Result<bool> {
-        if let Location::Row(_) = self.place {
-            return Ok(Identity::at(&self.database, false)? == Some(identity));
+        if let Some(store) = self.store() {
+            return Ok(Identity::at(store, false)? == Some(identity));
         }
         let found = match &self.base {
             Base::Ambient => Identity::at(&self.path, true)?,
@@ -359,61 +330,4 @@ impl LockPath {
             Base::Beneath(_) => true,
         }
     }
-}
-
-#[cfg(feature = "sandbox")]
-impl Granted {
-    /// The directory that contains the last component of a path.
-    fn parent(&self, path: &Path) -> io::Result<File> {
-        let parent = path.parent().filter(|parent| *parent != Path::new(""));
-        let parent = parent.unwrap_or(Path::new("."));
-        let dir = self.dir.open_dir(parent).map_err(escape)?;
-        Ok(dir.into_std_file())
-    }
-
-    /// The identity of what a path leads to; `None` if nothing is there. Nothing outside of the
-    /// directory is looked at: to the guest, nothing exists there.
-    fn identity(&self, path: &Path) -> io::Result<Option<Identity>> {
-        // First without following a link, which takes a single call for most paths.
-        let found = match self.dir.symlink_metadata(path) {
-            Ok(metadata) if metadata.is_symlink() => self.dir.metadata(path),
-            found => found,
-        };
-        match found {
-            Ok(metadata) => Ok(Some(Identity::new(metadata.dev(), metadata.ino()))),
-            Err(e) if is_escape(&e) => Ok(None),
-            Err(e) => match e.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
-                _ => Err(e),
-            },
-        }
-    }
-
-    fn remove(&self, path: &Path, identity: Identity) -> io::Result<()> {
-        let name = path.file_name().unwrap_or_default();
-        // Opened once, so that it cannot be exchanged between the check and the removal.
-        let dir = match self.parent(path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            dir => dir?,
-        };
-        if crate::protocol::is_reserved(&dir, name) {
-            return Ok(());
-        }
-        sys::remove_empty(&dir, name, identity)
-    }
-}
-
-/// A path that leads out of its directory is an invalid path, not a matter of permissions. Only the
-/// resolver refuses without an error number.
-#[cfg(feature = "sandbox")]
-fn escape(error: io::Error) -> io::Error {
-    if is_escape(&error) {
-        return io::Error::new(io::ErrorKind::InvalidInput, error);
-    }
-    error
-}
-
-#[cfg(feature = "sandbox")]
-fn is_escape(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
 }

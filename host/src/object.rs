@@ -3,8 +3,11 @@
 #![cfg_attr(windows, allow(dead_code, reason = "there are no existence locks"))]
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs::File;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::sync::{Mutex, MutexGuard, lock};
 use crate::sys::Identity;
@@ -24,33 +27,43 @@ pub(crate) struct LockObject {
 #[derive(Debug)]
 pub(crate) struct OpenLock {
     pub(crate) object: LockObject,
-    /// The identity of the file in `object`; for a row, that of its database.
+    /// The identity of the file in `object`; for a row, that of its store.
     pub(crate) identity: Identity,
     /// Whether it lies on a network file system.
     pub(crate) network: bool,
 }
 
 /// Where a protocol keeps the lock of a file.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Location {
     /// On the file itself.
     File,
     /// As an entry in the file's directory.
     Marker(OsString),
-    /// As a row of a database, under the file's absolute path with this in place of its name.
+    /// As a row of a store, under the file's absolute path with this in place of its name.
     #[cfg_attr(
         not(feature = "sqlite"),
         expect(dead_code, reason = "needs the feature")
     )]
-    Row(OsString),
+    Row(OsString, Arc<dyn Store>),
+}
+
+/// A file that keeps the locks of other files as rows.
+pub(crate) trait Store: fmt::Debug + Send + Sync {
+    /// Where it is.
+    fn path(&self) -> &Path;
+
+    /// Opens the row of the path `name` in `dir`. Creates the store if it is missing and `create`
+    /// says so.
+    fn open(&self, dir: &File, name: &OsStr, create: bool) -> io::Result<OpenLock>;
 }
 
 /// An existence lock: held while its entry or row exists.
 #[derive(Debug)]
 pub(crate) struct Marker {
     name: OsString,
-    /// The database, if the lock is a row.
-    pub(crate) database: Option<PathBuf>,
+    /// The store, if the lock is a row.
+    store: Option<PathBuf>,
     created: Mutex<Option<Created>>,
 }
 
@@ -72,10 +85,10 @@ impl LockObject {
         }
     }
 
-    pub(crate) fn marker(dir: File, name: OsString, database: Option<PathBuf>) -> Self {
+    pub(crate) fn marker(dir: File, name: OsString, store: Option<PathBuf>) -> Self {
         let name = Marker {
             name,
-            database,
+            store,
             created: Mutex::default(),
         };
         Self {
@@ -94,6 +107,11 @@ impl LockObject {
 impl Marker {
     pub(crate) fn name(&self) -> &OsStr {
         &self.name
+    }
+
+    /// The path of the store, if the lock is a row.
+    pub(crate) fn store(&self) -> Option<&Path> {
+        self.store.as_deref()
     }
 
     pub(crate) fn created(&self) -> MutexGuard<'_, Option<Created>> {

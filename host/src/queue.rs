@@ -33,10 +33,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
+use crate::backend::Request;
 use crate::lock_path::{Identity, LockPath};
 use crate::object::{LockObject, OpenLock};
 use crate::owner::{Requester, Ticket};
-use crate::protocol::Request;
 use crate::services::Services;
 use crate::sync::{Mutex, MutexGuard, WakeList, lock};
 use crate::types::LostReason;

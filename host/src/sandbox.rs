@@ -61,8 +61,11 @@
 //! cause. They apply to one sandbox. [`Limits`] has a table of them.
 
 mod builder;
+mod guest_acquire;
+mod guest_guard;
 mod guest_lock;
 mod limits;
+mod open;
 mod paths;
 mod quota;
 mod rights;
@@ -81,10 +84,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lock_file::LockFile;
 use crate::lock_path::{Granted, LockPath};
 use crate::options::Options;
-use crate::{OnRelease, Protocol};
+use crate::protocol::Protocol;
+use crate::types::OnRelease;
 
 pub use self::builder::SandboxBuilder;
-pub use self::guest_lock::{GuestAcquire, GuestGuard, GuestLock, Loss};
+pub use self::guest_acquire::GuestAcquire;
+pub use self::guest_guard::GuestGuard;
+pub use self::guest_lock::{GuestLock, Loss};
 pub use self::limits::Limits;
 pub use self::quota::HandlePermit;
 pub use self::rights::Rights;

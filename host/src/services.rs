@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::deadline::Timer;
 use crate::fairness::Pause;
 use crate::sys;
+use crate::timer::Timer;
 use crate::waiter::WaiterPool;
 use crate::watch::Watcher;
 

@@ -15,11 +15,12 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use crate::deadline::{Deadline, IDLE_THREAD_TIMEOUT, Timer};
+use crate::backend::Request;
+use crate::deadline::Deadline;
 use crate::object::LockObject;
-use crate::protocol::Request;
 use crate::sync::{Condvar, Mutex, MutexGuard, WakeList, lock, thread};
 use crate::sys;
+use crate::timer::{IDLE_THREAD_TIMEOUT, Timer};
 
 /// One wait in the kernel.
 #[derive(Debug)]

@@ -6,6 +6,13 @@
 //! the timer makes tries. Network file systems do not report what other hosts do; the timer finds
 //! out.
 
+#[cfg(target_os = "linux")]
+#[path = "watch/linux.rs"]
+mod system;
+#[cfg(not(target_os = "linux"))]
+#[path = "watch/unsupported.rs"]
+mod system;
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -59,12 +66,36 @@ enum Key {
     expect(dead_code, reason = "nothing is watched")
 )]
 pub(crate) struct Interest {
-    /// The entry that may change or disappear.
-    pub(crate) name: OsString,
-    /// Whether it is a database: then writes to it and to its journal are watched too.
-    pub(crate) content: bool,
+    /// The entries that may change or disappear.
+    pub(crate) entries: Vec<WatchedEntry>,
     /// Woken at each change, and sometimes without one.
     pub(crate) waker: Waker,
+}
+
+/// An entry of a watched directory.
+#[derive(Debug)]
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(dead_code, reason = "nothing is watched")
+)]
+pub(crate) struct WatchedEntry {
+    pub(crate) name: OsString,
+    pub(crate) changes: Changes,
+}
+
+/// Which changes of an entry are reported.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(
+    not(feature = "sqlite"),
+    expect(dead_code, reason = "only rows have content")
+)]
+pub(crate) enum Changes {
+    /// It is renamed or removed.
+    Name,
+    /// It is renamed, removed or written to.
+    NameAndContent,
+    /// It is written to.
+    Content,
 }
 
 impl Watcher {
@@ -95,264 +126,4 @@ impl Drop for Watch {
         }
         system::forget(&self.watcher, self.key);
     }
-}
-
-#[cfg(target_os = "linux")]
-mod system {
-    use std::collections::{BTreeMap, HashMap};
-    use std::ffi::OsStr;
-    use std::fs::File;
-    use std::io;
-    use std::mem::MaybeUninit;
-    use std::os::fd::{AsRawFd, OwnedFd};
-    use std::os::unix::ffi::OsStrExt;
-    use std::sync::Arc;
-    use std::task::Waker;
-
-    use rustix::buffer::spare_capacity;
-    use rustix::event::epoll;
-    use rustix::fs::inotify::{self, ReadFlags, Reader, WatchFlags};
-    use rustix::io::Errno;
-    use rustix::process::{Pid, PidfdFlags, pidfd_open};
-
-    use super::{Interest, Key, Watcher};
-    use crate::sync::{WakeList, lock, thread};
-    use crate::sys;
-
-    #[derive(Debug, Default)]
-    pub(super) struct State {
-        next: u64,
-        /// None while no directory is watched.
-        running: Option<Arc<Descriptors>>,
-        /// By the watch descriptor of the directory.
-        interests: HashMap<i32, BTreeMap<u64, Interest>>,
-        processes: HashMap<u64, (OwnedFd, Waker)>,
-    }
-
-    #[derive(Debug)]
-    struct Descriptors {
-        notices: OwnedFd,
-        /// Ready when there are notifications, or a process has ended.
-        ready: OwnedFd,
-    }
-
-    /// The epoll data of the notifications. Processes have numbers from 1 on.
-    const NOTICES: u64 = 0;
-
-    impl Descriptors {
-        fn new() -> io::Result<Self> {
-            let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
-            let this = Self {
-                notices: inotify::init(flags)?,
-                ready: epoll::create(epoll::CreateFlags::CLOEXEC)?,
-            };
-            let data = epoll::EventData::new_u64(NOTICES);
-            epoll::add(&this.ready, &this.notices, data, epoll::EventFlags::IN)?;
-            Ok(this)
-        }
-    }
-
-    pub(super) fn watch(watcher: &Arc<Watcher>, dir: &File, interest: Interest) -> io::Result<Key> {
-        let mut flags = WatchFlags::DELETE
-            | WatchFlags::MOVE
-            | WatchFlags::DELETE_SELF
-            | WatchFlags::ONLYDIR
-            | WatchFlags::MASK_ADD;
-        if interest.content {
-            flags |= WatchFlags::MODIFY;
-        }
-        let path = format!("/proc/self/fd/{}", dir.as_raw_fd());
-        let mut state = lock(&watcher.state);
-        let dir = match &state.running {
-            Some(running) => inotify::add_watch(&running.notices, path, flags)?,
-            None => {
-                let descriptors = Arc::new(Descriptors::new()?);
-                let dir = inotify::add_watch(&descriptors.notices, path, flags)?;
-                start(watcher, &descriptors)?;
-                state.running = Some(descriptors);
-                dir
-            }
-        };
-        state.next += 1;
-        let number = state.next;
-        state
-            .interests
-            .entry(dir)
-            .or_default()
-            .insert(number, interest);
-        Ok(Key::Directory(dir, number))
-    }
-
-    pub(super) fn watch_process(watcher: &Arc<Watcher>, pid: u32, waker: Waker) -> io::Result<Key> {
-        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        let process = pidfd_open(pid.ok_or(io::ErrorKind::InvalidInput)?, PidfdFlags::empty())?;
-        let mut state = lock(&watcher.state);
-        state.next += 1;
-        let number = state.next;
-        let running = state.running.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        let data = epoll::EventData::new_u64(number);
-        let once = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
-        epoll::add(&running.ready, &process, data, once)?;
-        state.processes.insert(number, (process, waker));
-        Ok(Key::Process(number))
-    }
-
-    fn start(watcher: &Arc<Watcher>, descriptors: &Arc<Descriptors>) -> io::Result<()> {
-        let (watcher, descriptors) = (Arc::clone(watcher), Arc::clone(descriptors));
-        let thread = thread::Builder::new()
-            .name("locket-watcher".into())
-            .stack_size(256 << 10);
-        thread.spawn(move || run(&watcher, &descriptors)).map(drop)
-    }
-
-    /// Stops watching. After the last directory, a notification of the system wakes the thread, and
-    /// it ends.
-    pub(super) fn forget(watcher: &Watcher, key: Key) {
-        let mut state = lock(&watcher.state);
-        match key {
-            Key::Process(number) => {
-                let process = state.processes.remove(&number);
-                drop(state);
-                // Closing it removes it from the epoll set.
-                drop(process);
-            }
-            Key::Directory(dir, number) => {
-                let Some(interests) = state.interests.get_mut(&dir) else {
-                    return;
-                };
-                let interest = interests.remove(&number);
-                if interests.is_empty() {
-                    state.interests.remove(&dir);
-                    if let Some(running) = &state.running {
-                        let _ = inotify::remove_watch(&running.notices, dir);
-                    }
-                }
-                drop(state);
-                // Not under the mutex: dropping a waker can run foreign code.
-                drop(interest);
-            }
-        }
-    }
-
-    fn run(watcher: &Watcher, descriptors: &Arc<Descriptors>) {
-        sys::keep_signals_away();
-        let mut events = Vec::with_capacity(16);
-        loop {
-            events.clear();
-            match epoll::wait(&descriptors.ready, spare_capacity(&mut events), None) {
-                Ok(_) | Err(Errno::INTR) => {}
-                // Never seen. The queues fall back on the timer.
-                Err(_) => return stop(watcher, descriptors),
-            }
-            for event in &events {
-                let woken = match event.data.u64() {
-                    NOTICES => read(watcher, &descriptors.notices),
-                    number => {
-                        let state = lock(&watcher.state);
-                        let process = state.processes.get(&number);
-                        process
-                            .map(|(_, waker)| waker.clone())
-                            .into_iter()
-                            .collect()
-                    }
-                };
-                WakeList(woken).wake();
-            }
-            let mut state = lock(&watcher.state);
-            if state.interests.is_empty() {
-                state.running = None;
-                return;
-            }
-        }
-    }
-
-    fn stop(watcher: &Watcher, descriptors: &Arc<Descriptors>) {
-        let mut state = lock(&watcher.state);
-        let same = |running: &mut Arc<Descriptors>| Arc::ptr_eq(running, descriptors);
-        state.running.take_if(same);
-    }
-
-    /// The wakers that the pending notifications concern.
-    fn read(watcher: &Watcher, notices: &OwnedFd) -> Vec<Waker> {
-        let mut woken = Vec::new();
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut reader = Reader::new(notices, &mut buffer);
-        while let Ok(event) = reader.next() {
-            let name = event
-                .file_name()
-                .map(|name| OsStr::from_bytes(name.to_bytes()));
-            woken.extend(concerned(watcher, event.wd(), event.events(), name));
-        }
-        woken
-    }
-
-    fn concerned(
-        watcher: &Watcher,
-        dir: i32,
-        events: ReadFlags,
-        name: Option<&OsStr>,
-    ) -> Vec<Waker> {
-        let mut state = lock(&watcher.state);
-        if events.contains(ReadFlags::QUEUE_OVERFLOW) {
-            let all = state.interests.values().flat_map(BTreeMap::values);
-            return all.map(|interest| interest.waker.clone()).collect();
-        }
-        let concerns = |interest: &&Interest| match name {
-            Some(name) if interest.content => {
-                let name = name.as_bytes();
-                match name.strip_prefix(interest.name.as_bytes()) {
-                    Some(b"" | b"-journal") => true,
-                    // Every reader creates and removes it, so waking readers for that would never
-                    // end.
-                    Some(b"-wal") => events.contains(ReadFlags::MODIFY),
-                    _ => false,
-                }
-            }
-            Some(name) => name == interest.name,
-            // The directory itself.
-            None => true,
-        };
-        let interests = state.interests.get(&dir);
-        let wakers = interests
-            .into_iter()
-            .flat_map(BTreeMap::values)
-            .filter(concerns)
-            .map(|interest| interest.waker.clone())
-            .collect();
-        if events.contains(ReadFlags::IGNORED) {
-            // The system has forgotten it.
-            let forgotten = state.interests.remove(&dir);
-            drop(state);
-            drop(forgotten);
-        }
-        wakers
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-mod system {
-    use std::fs::File;
-    use std::io;
-    use std::sync::Arc;
-    use std::task::Waker;
-
-    use super::{Interest, Key, Watcher};
-
-    #[derive(Debug, Default)]
-    pub(super) struct State;
-
-    pub(super) fn watch(_: &Arc<Watcher>, _: &File, interest: Interest) -> io::Result<Key> {
-        let Interest {
-            name: _,
-            content: _,
-            waker: _,
-        } = interest;
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    pub(super) fn watch_process(_: &Arc<Watcher>, _: u32, _: Waker) -> io::Result<Key> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    pub(super) fn forget(_: &Watcher, _: Key) {}
 }

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::state::{Contender, Head, KernelLock, PollTimer, State};
 use super::{Event, Failure, LockQueue};
+use crate::backend::{Backend, Request};
 use crate::lock_path::LockPath;
-use crate::protocol::{ALL_ONE, Backend, Protocol, Request};
+use crate::protocol::{ALL_ONE, Protocol};
 use crate::sys;
 
 /// How often an acquire rechecks an existence lock. If the system reports changes, this is rare,

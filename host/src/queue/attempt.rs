@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use super::state::{Contender, KernelLock, State};
 use super::{Event, Failure, LockQueue};
+use crate::backend::Request;
 use crate::lock_path::reopen;
 use crate::object::LockObject;
-use crate::protocol::Request;
+use crate::protocol::Protocol;
 use crate::sys;
 use crate::waiter::KernelWait;
 use crate::watch::Interest;
@@ -30,7 +31,7 @@ impl State {
             return Ok(held.joins(request) && !(wait && self.is_due(queue)));
         }
         // Before the try, so that no change after it is missed.
-        self.watch(queue);
+        self.watch(queue, request.protocol);
         let taken = self.try_lock(request);
         let taken = taken.map_err(|e| self.failure(e))?;
         if taken {
@@ -89,15 +90,13 @@ impl State {
     }
 
     /// Watches for changes, if it is an existence lock.
-    pub(super) fn watch(&mut self, queue: &Arc<LockQueue>) {
-        let Some(name) = self.object.as_marker() else {
+    pub(super) fn watch(&mut self, queue: &Arc<LockQueue>, protocol: Protocol) {
+        if self.object.as_marker().is_none() {
             return;
-        };
+        }
         self.watch.get_or_insert_with(|| {
-            let database = name.database.as_ref().and_then(|path| path.file_name());
             let interest = Interest {
-                name: database.unwrap_or(name.name()).to_owned(),
-                content: database.is_some(),
+                entries: protocol.backend().watched(&self.object),
                 waker: queue.teller(Event::Notice),
             };
             queue.services.watcher.watch(&self.object.file, interest)

@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use super::LockQueue;
 use super::state::Contender;
-use crate::deadline::TimerEntry;
+use crate::backend::{ForeignHolder, Request};
 use crate::owner::{OwnerId, Requester, Ticket};
-use crate::protocol::{ForeignHolder, Protocol, Request};
+use crate::protocol::Protocol;
 use crate::sys;
+use crate::timer::TimerEntry;
 use crate::types::{LostReason, Mode};
 
 /// A holder of the lock: an owner of this engine, or `None` for a foreign process.

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::state::{Contender, Hold, State, Waiter};
 use super::{Event, Failure, LockQueue};
-use crate::deadline::TimerEntry;
 use crate::owner::{OwnerId, Requester, Ticket};
 use crate::protocol::Protocol;
+use crate::timer::TimerEntry;
 use crate::types::LostReason;
 
 /// How long the entry may be another one before the lock counts as lost. A process that breaks a

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use hashlink::{DefaultHashBuilder, LinkedHashMap};
 
 use super::{Failure, LockQueue};
-use crate::deadline::TimerEntry;
+use crate::backend::Request;
 use crate::fairness;
 use crate::lock_path::LockPath;
 use crate::object::LockObject;
 use crate::owner::{OwnerId, Requester, Ticket};
-use crate::protocol::Request;
 use crate::services::Services;
+use crate::timer::TimerEntry;
 use crate::types::{LostReason, Mode};
 use crate::waiter::KernelWait;
 use crate::watch::Watch;

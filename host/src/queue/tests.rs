@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::state::Contender;
 use super::{Enqueued, Failure, LockQueue, WaitStatus};
-use crate::deadline::Timer;
+use crate::backend::Request;
 use crate::lock_path::LockPath;
 use crate::owner::{OwnerId, Requester};
-use crate::protocol::{Protocol, Request};
+use crate::protocol::Protocol;
 use crate::services::Services;
 use crate::sys;
+use crate::timer::Timer;
 use crate::types::Mode;
 use crate::waiter::{Outcome, WaiterPool};
 use crate::watch::Watcher;

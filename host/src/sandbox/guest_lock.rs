@@ -1,58 +1,24 @@
-//! The locks of a guest: open, awaited and held.
+//! An open lock of a guest.
 
-use std::future::{self, Future};
-use std::mem;
-use std::pin::Pin;
+use std::future;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::limits::Limits;
+use super::guest_acquire::{Admission, GuestAcquire};
+use super::guest_guard::GuestGuard;
+use super::open::Open;
 use super::quota::{Guest, HandlePermit, HeldGrant};
 use super::rights::Rights;
-use crate::acquire::{Acquire, Suspends};
-use crate::error::{Error, ErrorKind, Result};
-use crate::guard::Guard;
+use crate::acquire::Suspends;
+use crate::error::Result;
 use crate::lock_file::LockFile;
-use crate::{Guarantee, Holder, LostReason, Mode, State};
+use crate::types::{Guarantee, Holder, LostReason, Mode, State};
 
 /// An open lock of a guest. Dropping it releases the holds that it [keeps](GuestGuard::keep).
 #[derive(Debug)]
 pub struct GuestLock {
     open: Arc<Open>,
     _handle: HandlePermit,
-}
-
-/// The part of a lock that its waits and holds keep alive.
-#[derive(Debug)]
-struct Open {
-    guest: Arc<Guest>,
-    id: u64,
-    file: LockFile,
-    rights: Rights,
-}
-
-impl Open {
-    fn refuse(&self, kind: ErrorKind) -> Error {
-        Error::new(kind, self.file.path())
-    }
-
-    fn refuse_forked(&self) -> Result<()> {
-        self.guest.engine.refuse_forked(self.file.path())
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        if self.guest.is_forked() {
-            return;
-        }
-        let mut usage = self.guest.usage();
-        let index = usage.locks.iter().position(|(id, _)| *id == self.id);
-        let lock = index.map(|index| usage.locks.swap_remove(index));
-        drop(usage);
-        drop(lock);
-    }
 }
 
 impl Drop for GuestLock {
@@ -128,7 +94,7 @@ impl GuestLock {
     ) -> Result<GuestAcquire> {
         let admission = Admission::new(&self.open, mode, timeout.into())?;
         let meanwhile = admission.suspended();
-        Ok(self.start(mode, admission, meanwhile))
+        Ok(GuestAcquire::start(mode, admission, meanwhile))
     }
 
     /// Acquires the lock in a task, while the guest keeps running: so it may wait for itself.
@@ -142,15 +108,7 @@ impl GuestLock {
         timeout: impl Into<Option<Duration>>,
     ) -> Result<GuestAcquire> {
         let admission = Admission::new(&self.open, mode, timeout.into())?;
-        Ok(self.start(mode, admission, Suspends::Nothing))
-    }
-
-    fn start(&self, mode: Mode, admission: Admission, meanwhile: Suspends) -> GuestAcquire {
-        let acquire = self.open.file.start(mode, admission.timeout, meanwhile);
-        GuestAcquire {
-            acquire,
-            admission: Some(admission),
-        }
+        Ok(GuestAcquire::start(mode, admission, Suspends::Nothing))
     }
 
     /// Releases one hold of the guest on this file: one that was acquired through this lock if
@@ -270,197 +228,5 @@ impl Loss {
             Some(lost) => lost.await,
             None => future::pending().await,
         }
-    }
-}
-
-/// The terms on which an acquire was admitted. It counts as a wait until it is dropped.
-#[derive(Debug)]
-struct Admission {
-    open: Arc<Open>,
-    timeout: Option<Duration>,
-    /// The error if the time is up sooner than the guest asked for.
-    cut_short: Option<ErrorKind>,
-    waits: bool,
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        if self.waits && !self.open.guest.is_forked() {
-            self.open.guest.usage().waiters -= 1;
-        }
-    }
-}
-
-impl Admission {
-    fn new(open: &Arc<Open>, mode: Mode, timeout: Option<Duration>) -> Result<Self> {
-        open.refuse_forked()?;
-        if !open.rights.contains(Rights::to_hold(mode)) {
-            return Err(open.refuse(ErrorKind::Denied));
-        }
-        let Limits {
-            longest_wait,
-            waiters,
-            ..
-        } = open.guest.limits;
-        let longest = longest_wait.filter(|longest| timeout.is_none_or(|time| *longest < time));
-        let mut admission = Self {
-            open: Arc::clone(open),
-            timeout: longest.or(timeout),
-            cut_short: longest.and(Some(ErrorKind::Canceled)),
-            waits: false,
-        };
-        let mut usage = open.guest.usage();
-        if !open.guest.may_hold_another(&usage) {
-            drop(usage);
-            return Err(open.refuse(ErrorKind::LimitExceeded));
-        }
-        if admission.timeout != Some(Duration::ZERO) {
-            admission.waits = usage.waiters < waiters;
-            usage.waiters += usize::from(admission.waits);
-            // A free lock may be acquired all the same.
-            if !admission.waits {
-                admission.timeout = Some(Duration::ZERO);
-                admission.cut_short = Some(ErrorKind::LimitExceeded);
-            }
-        }
-        Ok(admission)
-    }
-
-    /// What waiting suspends if the guest stops until the acquire is over.
-    fn suspended(&self) -> Suspends {
-        let usage = self.open.guest.usage();
-        let others = usage.waiters - usize::from(self.waits);
-        Suspends::Owner {
-            may_block_others: others > 0 || !usage.holds.is_empty(),
-        }
-    }
-
-    /// Accounts for the result of the acquire.
-    fn settle(mut self, result: Result<Guard>) -> Result<GuestGuard> {
-        self.open.refuse_forked()?;
-        let guard = match (result, self.cut_short) {
-            (Err(e), Some(kind)) if e.is_would_block() || e.is_timeout() => {
-                return Err(self.open.refuse(kind));
-            }
-            (result, _) => result?,
-        };
-        let guest = &self.open.guest;
-        let mut usage = guest.usage();
-        usage.waiters -= usize::from(mem::take(&mut self.waits));
-        // Several acquires that began within the limit may end beyond it.
-        if !guest.may_hold_another(&usage) {
-            drop(usage);
-            return Err(self.open.refuse(ErrorKind::LimitExceeded));
-        }
-        let id = usage.number();
-        usage.holds.push(HeldGrant {
-            id,
-            lock: self.open.id,
-            kept: false,
-            guard,
-        });
-        drop(usage);
-        Ok(GuestGuard {
-            open: Arc::clone(&self.open),
-            id,
-        })
-    }
-}
-
-/// An acquire of a guest in progress: the future of [`GuestLock::acquire_async`].
-///
-/// # Cancel safety
-///
-/// Dropping it abandons the wait, and releases the lock if it was granted in the meantime.
-#[derive(Debug)]
-#[must_use = "futures do nothing unless polled"]
-pub struct GuestAcquire {
-    // In this order: the wait counts until it has ended.
-    acquire: Acquire,
-    admission: Option<Admission>,
-}
-
-impl Future for GuestAcquire {
-    type Output = Result<GuestGuard>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = ready!(Pin::new(&mut self.acquire).poll(cx));
-        let admission = self
-            .admission
-            .take()
-            .expect("the future is not polled after completion");
-        Poll::Ready(admission.settle(result))
-    }
-}
-
-/// A hold of a guest. Dropping it releases the lock.
-#[derive(Debug)]
-#[must_use = "the lock is released as soon as the hold is dropped"]
-pub struct GuestGuard {
-    open: Arc<Open>,
-    id: u64,
-}
-
-impl GuestGuard {
-    /// For how long the hold lasts from now on, if it expires; zero if it is over.
-    pub fn valid_for(&self) -> Option<Duration> {
-        if self.open.guest.is_forked() {
-            return Some(Duration::ZERO);
-        }
-        let usage = self.open.guest.usage();
-        let entry = usage.index(self.id).map(|index| &usage.holds[index]);
-        entry.map_or(Some(Duration::ZERO), HeldGrant::valid_for)
-    }
-
-    /// Releases the lock and reports errors. Dropping the guard releases it and ignores errors.
-    ///
-    /// # Errors
-    ///
-    /// [Not locked](Error::is_not_locked) if it was released through the [`GuestLock`], otherwise
-    /// as [`Guard::release`].
-    pub fn release(self) -> Result<()> {
-        self.open.refuse_forked()?;
-        let entry = self.open.guest.usage().take(self.id);
-        entry
-            .ok_or_else(|| self.open.refuse(ErrorKind::NotLocked))?
-            .guard
-            .release()
-    }
-
-    /// Hands the hold to the lock that it was acquired through. It lasts until it is
-    /// [released](GuestLock::release) through that lock, or that lock is dropped. Holds that were
-    /// kept before and have been lost since are forgotten.
-    pub fn keep(self) {
-        if self.open.guest.is_forked() {
-            return;
-        }
-        let mut usage = self.open.guest.usage();
-        let lock = self.open.id;
-        let lost: Vec<_> = usage
-            .holds
-            .extract_if(.., |entry| {
-                entry.kept && entry.lock == lock && !entry.guard.is_held()
-            })
-            .collect();
-        if let Some(index) = usage.index(self.id) {
-            usage.holds[index].kept = true;
-        }
-        drop(usage);
-        drop(lost);
-    }
-}
-
-impl Drop for GuestGuard {
-    fn drop(&mut self) {
-        if self.open.guest.is_forked() {
-            return;
-        }
-        let mut usage = self.open.guest.usage();
-        let kept = usage
-            .index(self.id)
-            .is_none_or(|index| usage.holds[index].kept);
-        let entry = if kept { None } else { usage.take(self.id) };
-        drop(usage);
-        drop(entry);
     }
 }

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use cap_std::fs::Dir;
 
 use super::limits::Limits;
-use crate::Protocol;
 use crate::engine::{Engine, Owner};
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::Guard;
 use crate::lock_file::LockFile;
 use crate::lock_path::Quota;
+use crate::protocol::Protocol;
 
 /// What the locks of a guest share.
 #[derive(Debug)]

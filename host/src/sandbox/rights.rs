@@ -2,7 +2,8 @@
 
 use std::ops::BitOr;
 
-use crate::{Mode, OnRelease, Protocol};
+use crate::protocol::Protocol;
+use crate::types::{Mode, OnRelease};
 
 /// What a guest may do with the locks in a granted directory.
 ///

@@ -13,9 +13,10 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use super::unix::{Unblocked, check, check_number, record_lock, timespec, whole_file};
-use crate::Mode;
-use crate::deadline::{self, Deadline, Timer};
+use crate::deadline::Deadline;
 use crate::sync::{Mutex, lock};
+use crate::timer::{self, Timer};
+use crate::types::Mode;
 
 pub(crate) use super::unix::{
     Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, exchange, fork_generation, has_name,
@@ -120,7 +121,7 @@ pub(crate) struct Interrupter {
     signal: Signal,
     timer: Arc<Timer>,
     /// Keeps the timer thread alive, so that [`interrupt`](Self::interrupt) need not start one.
-    _ready: deadline::TimerEntry,
+    _ready: timer::TimerEntry,
 }
 
 impl Interrupter {
@@ -216,7 +217,7 @@ struct Ringer {
     timer: Arc<Timer>,
     thread: Thread,
     /// `None` once canceled. Locked while the signal is sent.
-    next: Mutex<Option<deadline::TimerEntry>>,
+    next: Mutex<Option<timer::TimerEntry>>,
 }
 
 impl TimerEntry {

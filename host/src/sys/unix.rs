@@ -20,7 +20,7 @@ use rustix::io::Errno;
 pub(crate) use std::os::unix::fs::OpenOptionsExt;
 
 use super::system;
-use crate::Mode;
+use crate::types::Mode;
 
 /// Never wait: a FIFO or a terminal must not block the caller.
 pub(crate) const OPEN_FLAGS: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;

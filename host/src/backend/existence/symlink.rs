@@ -8,13 +8,13 @@ use std::os::unix::ffi::OsStringExt;
 use rustix::fs::{FileType, readlinkat, symlinkat};
 use rustix::io::Errno;
 
+use super::MarkerFormat;
 use super::dirent::EntryStat;
-use super::existence::MarkerFormat;
 use super::owner_record::OwnerRecord;
 use crate::object::Created;
 
 #[derive(Debug)]
-pub(crate) struct Symlink;
+pub(in crate::backend) struct Symlink;
 
 impl MarkerFormat for Symlink {
     fn make(&self, dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created> {

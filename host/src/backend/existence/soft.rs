@@ -11,14 +11,14 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 
+use super::MarkerFormat;
 use super::dirent::{EntryStat, make_file, read_file};
-use super::existence::MarkerFormat;
 use super::owner_record::{Host, OwnerRecord, Start, parse_pid};
 use crate::object::Created;
 use crate::sys;
 
 #[derive(Debug)]
-pub(crate) struct Soft;
+pub(in crate::backend) struct Soft;
 
 impl MarkerFormat for Soft {
     fn suffix(&self) -> &'static str {

@@ -19,17 +19,17 @@ use crate::sys::{self, Identity};
 
 /// What a lock records of the process that created it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct OwnerRecord {
+pub(in crate::backend) struct OwnerRecord {
     /// The number of the process in its namespace.
-    pub(super) pid: u32,
-    pub(super) host: Host,
+    pub(in crate::backend) pid: u32,
+    pub(in crate::backend) host: Host,
     /// When it started, if recorded.
-    pub(super) start: Option<Start>,
+    pub(in crate::backend) start: Option<Start>,
 }
 
 /// Where a process runs.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Host {
+pub(in crate::backend) enum Host {
     /// On the host whose file system this is, in any namespace.
     Local,
     /// On the host of this name, in that namespace if recorded.
@@ -40,11 +40,11 @@ pub(super) enum Host {
 
 /// The start of a process.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Start {
+pub(in crate::backend) struct Start {
     /// The boot identifier; 0 if unknown.
-    pub(super) boot: u128,
+    pub(in crate::backend) boot: u128,
     /// Clock ticks since then.
-    pub(super) ticks: u64,
+    pub(in crate::backend) ticks: u64,
 }
 
 impl Start {
@@ -55,14 +55,14 @@ impl Start {
 }
 
 /// The name of this host.
-pub(super) fn host_name() -> OsString {
+pub(in crate::backend) fn host_name() -> OsString {
     let name = rustix::system::uname().nodename().to_bytes().to_vec();
     OsString::from_vec(name)
 }
 
 impl OwnerRecord {
     /// The record of this process.
-    pub(super) fn mine() -> Self {
+    pub(in crate::backend) fn mine() -> Self {
         static MINE: Mutex<Option<OwnerRecord>> = Mutex::new(None);
         let pid = process::id();
         // In a forked child, a thread that does not exist there may hold it indefinitely.
@@ -85,7 +85,7 @@ impl OwnerRecord {
     }
 
     /// The name of the host, if recorded.
-    pub(super) fn host(&self) -> Option<String> {
+    pub(in crate::backend) fn host(&self) -> Option<String> {
         match &self.host {
             Host::Named(host, _) => Some(host.to_string_lossy().into_owned()),
             Host::Local | Host::Nowhere => None,
@@ -93,7 +93,7 @@ impl OwnerRecord {
     }
 
     /// Whether the number belongs, or belonged, to a process of this namespace.
-    pub(super) fn is_here(&self) -> bool {
+    pub(in crate::backend) fn is_here(&self) -> bool {
         let namespace = match &self.host {
             Host::Named(host, namespace) if *host == host_name() => *namespace,
             Host::Local => None,
@@ -103,7 +103,7 @@ impl OwnerRecord {
     }
 
     /// Whether the process that left this record in `dir` is certainly gone.
-    pub(super) fn is_dead(&self, dir: &File) -> bool {
+    pub(in crate::backend) fn is_dead(&self, dir: &File) -> bool {
         let namespace = match &self.host {
             Host::Nowhere => return true,
             Host::Named(host, namespace) if *host == host_name() => *namespace,
@@ -151,7 +151,7 @@ impl OwnerRecord {
     ///
     /// `host.pid-0` and then, as decimal digits of fixed width, the boot, the namespace and
     /// a number that no other name of this process has; at last the ticks.
-    pub(super) fn unique_name(&self) -> OsString {
+    pub(in crate::backend) fn unique_name(&self) -> OsString {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let (host, namespace) = match &self.host {
             Host::Named(host, namespace) => (host.clone(), namespace.unwrap_or_default()),
@@ -170,14 +170,14 @@ impl OwnerRecord {
     }
 
     /// Parses a [`unique_name`](Self::unique_name).
-    pub(super) fn of_own_name(name: &OsStr) -> Option<Self> {
+    pub(in crate::backend) fn of_own_name(name: &OsStr) -> Option<Self> {
         let claim = Self::of_name(name)?;
         matches!(claim.host, Host::Named(_, Some(_))).then_some(claim)
     }
 
     /// Parses a [`unique_name`](Self::unique_name), or one of pylockfile's if the end of the
     /// process number is unambiguous.
-    pub(super) fn of_name(name: &OsStr) -> Option<Self> {
+    pub(in crate::backend) fn of_name(name: &OsStr) -> Option<Self> {
         let name = name.as_bytes();
         let dot = name.iter().rposition(|b| *b == b'.')?;
         let (host, rest) = (&name[..dot], std::str::from_utf8(&name[dot + 1..]).ok()?);
@@ -220,7 +220,7 @@ impl OwnerRecord {
 
 impl OwnerRecord {
     /// Parses a name that has only the host and the number.
-    pub(super) fn of_plain_name(name: &OsStr) -> Option<Self> {
+    pub(in crate::backend) fn of_plain_name(name: &OsStr) -> Option<Self> {
         let (host, pid) = name.to_str()?.rsplit_once('.')?;
         Some(Self {
             pid: parse_pid(pid)?,
@@ -244,7 +244,7 @@ fn start_of(pid: u32) -> Option<Start> {
 }
 
 /// Parses a process number: decimal, positive, in the range that systems use.
-pub(super) fn parse_pid(text: &str) -> Option<u32> {
+pub(in crate::backend) fn parse_pid(text: &str) -> Option<u32> {
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let pid: u32 = plain.then(|| text.parse().ok()).flatten()?;
     (1..=i32::MAX.unsigned_abs()).contains(&pid).then_some(pid)

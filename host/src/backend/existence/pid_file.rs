@@ -9,13 +9,13 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 
+use super::MarkerFormat;
 use super::dirent::{EntryStat, make_file, read_file};
-use super::existence::MarkerFormat;
 use super::owner_record::{Host, OwnerRecord, parse_pid};
 use crate::object::Created;
 
 #[derive(Debug)]
-pub(crate) struct PidFile;
+pub(in crate::backend) struct PidFile;
 
 impl MarkerFormat for PidFile {
     fn suffix(&self) -> &'static str {

@@ -11,14 +11,14 @@ use rustix::fs::{
     AtFlags, FileType, Mode as Permissions, OFlags, mkdirat, openat, renameat, unlinkat,
 };
 
+use super::MarkerFormat;
 use super::dirent::{EntryStat, names, open, remove_bare};
-use super::existence::MarkerFormat;
 use super::owner_record::OwnerRecord;
 use crate::object::Created;
 use crate::sys;
 
 #[derive(Debug)]
-pub(crate) struct Mkdir;
+pub(in crate::backend) struct Mkdir;
 
 impl MarkerFormat for Mkdir {
     fn make(&self, dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created> {

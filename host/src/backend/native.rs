@@ -14,10 +14,10 @@
 
 use std::io;
 
+use super::fcntl::Fcntl;
+use super::flock::Flock;
+use super::{Backend, ForeignHolder, Request};
 use crate::object::LockObject;
-use crate::protocol::fcntl::Fcntl;
-use crate::protocol::flock::Flock;
-use crate::protocol::{Backend, ForeignHolder, Request};
 use crate::sys::TimedWait;
 
 #[derive(Debug)]

@@ -2,10 +2,10 @@
 
 use std::io;
 
-use crate::Mode;
+use super::{Backend, Request};
 use crate::object::LockObject;
-use crate::protocol::{Backend, Request};
 use crate::sys::TimedWait;
+use crate::types::Mode;
 
 #[derive(Debug)]
 pub(crate) struct Flock;

@@ -7,10 +7,10 @@
 
 use std::io;
 
-use crate::object::LockObject;
 #[cfg(unix)]
-use crate::protocol::ForeignHolder;
-use crate::protocol::{Backend, Request};
+use super::ForeignHolder;
+use super::{Backend, Request};
+use crate::object::LockObject;
 use crate::sys::{self, TimedWait};
 
 #[derive(Debug)]

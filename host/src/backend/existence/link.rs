@@ -10,14 +10,14 @@ use std::io;
 
 use rustix::fs::{AtFlags, Mode as Permissions, OFlags, linkat, openat, statat, unlinkat};
 
+use super::MarkerFormat;
 use super::dirent::{EntryStat, names_if, read_file};
-use super::existence::MarkerFormat;
 use super::owner_record::OwnerRecord;
 use super::soft;
 use crate::object::Created;
 
 #[derive(Debug)]
-pub(crate) struct Link;
+pub(in crate::backend) struct Link;
 
 impl MarkerFormat for Link {
     fn make(&self, dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created> {

@@ -1,0 +1,76 @@
+//! How a lock is kept.
+//!
+//! Each protocol has a file of its own below this module and one line in the table of
+//! [`Protocol::backend`]. A backend knows neither queues nor owners: when the queue calls it, at
+//! most one thread of this engine waits for the lock, and no owner in it holds the lock.
+//!
+//! There are two kinds. Kernel locks belong to an open file: waiters wait in the kernel, and the
+//! lock is free once its holder is dead. An existence lock is a directory entry or a row that its
+//! holder creates: waiters watch the directory, and the lock remains when its holder dies.
+//! [`existence`] has what those in directories have in common.
+
+mod api;
+#[cfg(unix)]
+mod existence;
+mod fcntl;
+#[cfg(unix)]
+mod flock;
+#[cfg(not(all(unix, feature = "sqlite")))]
+mod missing;
+#[cfg(target_os = "linux")]
+mod native;
+#[cfg(all(unix, feature = "sqlite"))]
+mod sqlite;
+
+pub(crate) use api::{Backend, ForeignHolder, Request};
+#[cfg(all(unix, feature = "sandbox"))]
+pub(crate) use existence::is_reserved;
+
+use crate::protocol::Protocol;
+use crate::types::Mode;
+
+impl Protocol {
+    /// The implementation of this protocol.
+    pub(crate) fn backend(self) -> &'static dyn Backend {
+        #[cfg(unix)]
+        use existence::{
+            link::Link, mkdir::Mkdir, pid_file::PidFile, soft::Soft, symlink::Symlink,
+        };
+        #[cfg(windows)]
+        use missing::Missing;
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Native => &native::Native,
+            #[cfg(not(target_os = "linux"))]
+            Self::Native => &fcntl::Fcntl,
+            #[cfg(unix)]
+            Self::Flock => &flock::Flock,
+            #[cfg(windows)]
+            Self::Flock => &fcntl::Fcntl,
+            Self::Fcntl => &fcntl::Fcntl,
+            #[cfg(unix)]
+            Self::Link => &Link,
+            #[cfg(unix)]
+            Self::Symlink => &Symlink,
+            #[cfg(unix)]
+            Self::Mkdir => &Mkdir,
+            #[cfg(unix)]
+            Self::PidFile => &PidFile,
+            #[cfg(unix)]
+            Self::Soft => &Soft,
+            #[cfg(windows)]
+            Self::Link | Self::Symlink | Self::Mkdir | Self::PidFile | Self::Soft => &Missing,
+            #[cfg(all(unix, feature = "sqlite"))]
+            Self::Sqlite => &sqlite::Sqlite,
+            #[cfg(not(all(unix, feature = "sqlite")))]
+            Self::Sqlite => &missing::Missing,
+        }
+    }
+}
+
+impl Request {
+    /// Whether it needs a descriptor that is open for writing.
+    pub(crate) fn needs_write(self) -> bool {
+        self.mode == Mode::Exclusive && self.protocol.backend().needs_write()
+    }
+}

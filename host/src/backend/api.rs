@@ -1,0 +1,145 @@
+//! What a backend does, and what it is asked for.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use crate::object::{Location, LockObject};
+use crate::protocol::Protocol;
+use crate::sys::{self, TimedWait};
+use crate::types::Mode;
+use crate::watch::{Changes, WatchedEntry};
+
+/// What an acquire asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Request {
+    pub(crate) mode: Mode,
+    pub(crate) protocol: Protocol,
+    /// The age from which an existence lock may be taken from a live holder.
+    pub(crate) stale_after: Option<Duration>,
+}
+
+impl Request {
+    pub(crate) fn exclusive(self) -> Self {
+        Self {
+            mode: Mode::Exclusive,
+            ..self
+        }
+    }
+
+    /// Whether the kernel keeps this and `other` from being held at once through two open file
+    /// descriptions.
+    pub(crate) fn excludes(self, other: Self) -> bool {
+        let (one, two) = (self.protocol, other.protocol);
+        (self.mode == Mode::Exclusive || other.mode == Mode::Exclusive)
+            && (one.covers(two) || two.covers(one))
+    }
+}
+
+/// A foreign holder of a lock, as far as the system tells.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct ForeignHolder {
+    pub(crate) mode: Mode,
+    pub(crate) pid: Option<u32>,
+    pub(crate) host: Option<String>,
+    pub(crate) since: Option<SystemTime>,
+}
+
+impl ForeignHolder {
+    pub(crate) fn new(mode: Mode) -> Self {
+        Self {
+            mode,
+            pid: None,
+            host: None,
+            since: None,
+        }
+    }
+}
+
+/// The implementation of a protocol.
+pub(crate) trait Backend: fmt::Debug + Send + Sync {
+    /// Where the lock of the file called `file` is kept. `database` is the one of the caller's
+    /// [options](crate::Options::database).
+    fn place(&self, file: &OsStr, database: Option<&Path>) -> io::Result<Location> {
+        let _ = (file, database);
+        Ok(Location::File)
+    }
+
+    /// The entries in the directory of an existence lock whose changes may free the lock.
+    fn watched(&self, object: &LockObject) -> Vec<WatchedEntry> {
+        let name = object.as_marker().map(|marker| marker.name());
+        let watched = |name: &OsStr| WatchedEntry {
+            name: name.to_owned(),
+            changes: Changes::Name,
+        };
+        name.into_iter().map(watched).collect()
+    }
+
+    /// Whether the file must be open for writing for an exclusive lock.
+    fn needs_write(&self) -> bool {
+        false
+    }
+
+    /// Acquires the lock or upgrades a shared one. Returns `false` if another holder is in the way;
+    /// a shared lock may then be lost. Takes the lock over from a holder that is proven dead.
+    fn try_lock(&self, object: &LockObject, request: Request) -> io::Result<bool>;
+
+    /// Blocks until the lock is acquired. Fails with [`io::ErrorKind::Interrupted`] if the thread
+    /// is interrupted, when the deadline of `timed_wait` passes, and sometimes spuriously. On
+    /// failure nothing is held. For kernel locks only.
+    fn wait(&self, object: &LockObject, request: Request, timed_wait: &TimedWait)
+    -> io::Result<()>;
+
+    /// Gives the lock back. It is not an error if the lock was not held, or had been taken away.
+    fn unlock(&self, object: &LockObject) -> io::Result<()>;
+
+    /// Whether the locked object is still the one that other processes see.
+    fn is_held(&self, object: &LockObject) -> bool {
+        sys::has_name(&object.file)
+    }
+
+    /// A foreign holder of the lock, if there is one. Called only while nothing is held through
+    /// `object`. May take the lock for a moment if there is no other way to know. The default makes
+    /// two tries, the first in shared mode so that it does not disturb readers.
+    fn holder(&self, object: &LockObject) -> io::Result<Option<ForeignHolder>> {
+        let request = |mode| Request {
+            mode,
+            protocol: Protocol::default(),
+            stale_after: None,
+        };
+        if !self.try_lock(object, request(Mode::Shared))? {
+            return Ok(Some(ForeignHolder::new(Mode::Exclusive)));
+        }
+        let alone = self.try_lock(object, request(Mode::Exclusive));
+        self.unlock(object)?;
+        Ok(if alone? {
+            None
+        } else {
+            Some(ForeignHolder::new(Mode::Shared))
+        })
+    }
+
+    /// The process of this system whose end makes the lock stale.
+    fn holder_pid(&self, _: &LockObject) -> Option<u32> {
+        None
+    }
+
+    /// Takes the lock away from its holder, and leaves it free. Returns `false` if it was free;
+    /// with `require_owner`, also if it does not name its holder. Kernel locks cannot be taken
+    /// away.
+    fn break_lock(&self, _: &LockObject, require_owner: bool) -> io::Result<bool> {
+        let _ = require_owner;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// The error of a shared acquire of an existence lock.
+#[cfg(unix)]
+pub(super) fn no_sharing() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "this protocol has no shared mode",
+    )
+}

@@ -1,0 +1,304 @@
+//! Existence locks: the process that creates the entry holds the lock.
+//!
+//! A marker is complete from the moment it has its name, so no process sees it half-written. It
+//! carries an [`OwnerRecord`] of its creator. Before the engine relies on the entry or removes it,
+//! it compares the entry with the marker that it created, by device and inode: another process may
+//! have removed the marker and created its own.
+
+mod dir_lock;
+mod dirent;
+pub(super) mod link;
+pub(super) mod mkdir;
+pub(super) mod owner_record;
+pub(super) mod pid_file;
+mod release;
+pub(super) mod soft;
+pub(super) mod symlink;
+mod takeover;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, unlinkat};
+
+use self::dir_lock::{DirLock, PATIENCE};
+use self::dirent::EntryStat;
+use self::owner_record::OwnerRecord;
+use self::release::{removed, unlink_own};
+use self::takeover::{Takeover, TakeoverResult, is_no_more, take_over};
+use super::api::{Backend, ForeignHolder, Request, no_sharing};
+use crate::object::{Created, Location, LockObject, Marker};
+use crate::sys::TimedWait;
+use crate::types::Mode;
+
+/// How a marker is created, read and removed.
+trait MarkerFormat: fmt::Debug + Send + Sync {
+    /// What the marker's name adds to the name of the file. Empty if the lock is the file itself.
+    fn suffix(&self) -> &'static str {
+        ".lock"
+    }
+
+    /// Creates a marker under `name`. Fails with [`AlreadyExists`](io::ErrorKind::AlreadyExists) if
+    /// the name is taken. On failure nothing is left.
+    fn make(&self, dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created>;
+
+    /// The owner record of the marker, if it has one.
+    fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<OwnerRecord>>;
+
+    /// Whether a non-empty file of this format contains the record of its holder and nothing else.
+    fn is_record(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<bool> {
+        let _ = (dir, name, seen);
+        Ok(false)
+    }
+
+    /// Whether an entry with an owner record certainly is a lock.
+    fn is_certain(&self) -> bool {
+        true
+    }
+
+    /// Whether an entry of this kind is a lock of this format.
+    fn is_one(&self, kind: FileType) -> bool {
+        kind == FileType::RegularFile
+    }
+
+    /// Whether the entry `seen` is the marker that was created. Fails if that is not known: it may
+    /// be.
+    fn is(
+        &self,
+        dir: &File,
+        name: &OsStr,
+        seen: &EntryStat,
+        created: &Created,
+    ) -> io::Result<bool> {
+        let _ = (dir, name);
+        match &created.pin {
+            Some(pin) => Ok(seen.is(&rustix::fs::fstat(pin)?)),
+            None => Ok(false),
+        }
+    }
+
+    /// Removes a lock of this format, and whatever else was created for it. `created` is given if
+    /// this engine created it.
+    fn clear(
+        &self,
+        dir: &File,
+        name: &OsStr,
+        seen: &EntryStat,
+        created: Option<&Created>,
+    ) -> io::Result<()> {
+        let _ = (seen, created);
+        Ok(unlinkat(dir, name, AtFlags::empty())?)
+    }
+
+    /// Removes what is left of a marker whose name was taken away.
+    fn clean_up(&self, dir: &File, created: &Created) {
+        let _ = (dir, created);
+    }
+}
+
+impl<F: MarkerFormat> Backend for F {
+    fn place(&self, file: &OsStr, _: Option<&Path>) -> io::Result<Location> {
+        let mut name = file.to_owned();
+        name.push(self.suffix());
+        Ok(Location::Marker(name))
+    }
+
+    fn try_lock(&self, object: &LockObject, request: Request) -> io::Result<bool> {
+        /// How often the marker may be gone by the time it is read.
+        const TRIES: usize = 8;
+        if request.mode == Mode::Shared {
+            return Err(no_sharing());
+        }
+        let (dir, name) = parts(object)?;
+        let claim = OwnerRecord::mine();
+        let is_mine = |seen: &EntryStat| {
+            let created = name.created();
+            created.as_ref().map_or(Ok(false), |created| {
+                self.is(dir, name.name(), seen, created)
+            })
+        };
+        for _ in 0..TRIES {
+            let created = match EntryStat::at(dir, name.name())? {
+                None => self.make(dir, name.name(), &claim),
+                Some(seen) if !is_lock(self, seen.kind()) => return Err(not_a_lock()),
+                Some(seen) if is_mine(&seen)? => return Ok(true),
+                Some(seen) => {
+                    let stale = Takeover::Stale(request.stale_after);
+                    match take_over(self, dir, name, &seen, stale, &claim)? {
+                        TakeoverResult::Mine(created) => Ok(created),
+                        TakeoverResult::Gone => continue,
+                        TakeoverResult::Held => return Ok(false),
+                        TakeoverResult::Busy => return Err(busy()),
+                    }
+                }
+            };
+            match created {
+                Ok(created) => {
+                    *name.created() = Some(created);
+                    return Ok(true);
+                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(false)
+    }
+
+    fn wait(&self, _: &LockObject, _: Request, _: &TimedWait) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn unlock(&self, object: &LockObject) -> io::Result<()> {
+        let (dir, name) = parts(object)?;
+        let mut created = name.created();
+        let Some(mine) = &*created else { return Ok(()) };
+        let guard = DirLock::of(dir, PATIENCE).ok().flatten();
+        // If removal fails, `created` stays, and the next try finds the lock to be ours.
+        let removed = match EntryStat::glance(dir, name.name())? {
+            Some(seen) if self.is(dir, name.name(), &seen, mine)? => match guard {
+                Some(_) => removed(self.clear(dir, name.name(), &seen, Some(mine)))?,
+                None => unlink_own(self, dir, name.name(), mine)?,
+            },
+            _ => false,
+        };
+        if !removed {
+            self.clean_up(dir, mine);
+        }
+        *created = None;
+        Ok(())
+    }
+
+    fn is_held(&self, object: &LockObject) -> bool {
+        let Ok((dir, name)) = parts(object) else {
+            return false;
+        };
+        let created = name.created();
+        let Some(created) = &*created else {
+            return false;
+        };
+        let held = || match EntryStat::glance(dir, name.name())? {
+            Some(seen) => self.is(dir, name.name(), &seen, created),
+            None => Ok(false),
+        };
+        // On failure its state is not known.
+        let held = || held().unwrap_or(true);
+        // A process that breaks it by mistake puts it back under the directory lock.
+        held() || {
+            let _guard = DirLock::of(dir, PATIENCE);
+            held()
+        }
+    }
+
+    fn holder(&self, object: &LockObject) -> io::Result<Option<ForeignHolder>> {
+        let (dir, name) = parts(object)?;
+        let Some(seen) = EntryStat::at(dir, name.name())? else {
+            return Ok(None);
+        };
+        if !is_lock(self, seen.kind()) {
+            return Err(not_a_lock());
+        }
+        let claim = if self.is_one(seen.kind()) {
+            self.claim(dir, name.name(), &seen)?
+        } else {
+            None
+        };
+        if claim.as_ref().is_some_and(|claim| claim.is_dead(dir)) {
+            return Ok(None);
+        }
+        Ok(Some(ForeignHolder {
+            mode: Mode::Exclusive,
+            host: claim.as_ref().and_then(OwnerRecord::host),
+            pid: claim.map(|claim| claim.pid),
+            since: seen.changed(),
+        }))
+    }
+
+    fn holder_pid(&self, object: &LockObject) -> Option<u32> {
+        let (dir, name) = parts(object).ok()?;
+        let seen = EntryStat::at(dir, name.name()).ok()??;
+        let one = self.is_one(seen.kind());
+        let claim = one.then(|| self.claim(dir, name.name(), &seen).ok())??;
+        claim.filter(OwnerRecord::is_here).map(|claim| claim.pid)
+    }
+
+    fn break_lock(&self, object: &LockObject, require_owner: bool) -> io::Result<bool> {
+        let (dir, name) = parts(object)?;
+        let Some(seen) = EntryStat::at(dir, name.name())? else {
+            return Ok(false);
+        };
+        let claim = || -> io::Result<Option<OwnerRecord>> {
+            let one = self.is_one(seen.kind());
+            one.then(|| self.claim(dir, name.name(), &seen))
+                .map_or(Ok(None), |claim| claim)
+        };
+        if require_owner && !(self.is_certain() && claim()?.is_some()) {
+            return Ok(false);
+        }
+        if !is_lock(self, seen.kind()) {
+            return Err(not_a_lock());
+        }
+        if !is_no_more(self, dir, name.name(), &seen)? {
+            if !seen.is_at(dir, name.name()) {
+                return Ok(true);
+            }
+            let more = "the entry contains more than a lock; remove it by hand if it is not needed";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, more));
+        }
+        match take_over(
+            self,
+            dir,
+            name,
+            &seen,
+            Takeover::Anybody,
+            &OwnerRecord::mine(),
+        )? {
+            TakeoverResult::Mine(created) => {
+                *name.created() = Some(created);
+                self.unlock(object)?;
+                Ok(true)
+            }
+            // The previous holder has already lost it.
+            TakeoverResult::Gone => Ok(true),
+            TakeoverResult::Held | TakeoverResult::Busy => Err(busy()),
+        }
+    }
+}
+
+/// Whether an entry is a lock, of this format or of another that uses the same name.
+fn is_lock<F: MarkerFormat>(form: &F, kind: FileType) -> bool {
+    let beside = !form.suffix().is_empty();
+    form.is_one(kind)
+        || kind == FileType::Symlink
+        || beside && matches!(kind, FileType::RegularFile | FileType::Directory)
+}
+
+fn busy() -> io::Error {
+    let busy = "another program has the directory locked; try again";
+    io::Error::new(io::ErrorKind::ResourceBusy, busy)
+}
+
+fn not_a_lock() -> io::Error {
+    let other = "the entry at the lock's name is not a lock";
+    io::Error::new(io::ErrorKind::InvalidInput, other)
+}
+
+/// Whether a name in a directory is reserved for existence locks: because Locket uses such names
+/// for its markers, or because the directory itself is a lock, and the name would tell its owner.
+#[cfg(feature = "sandbox")]
+pub(crate) fn is_reserved(dir: &File, name: &OsStr) -> bool {
+    use std::os::unix::ffi::OsStrExt as _;
+    let is_ours = |name: &OsStr| OwnerRecord::of_own_name(name).is_some();
+    let dir = crate::sys::path_of(dir).unwrap_or_default();
+    let dir = dir.file_name().unwrap_or_default();
+    is_ours(name) || is_ours(dir) || dir.as_bytes().ends_with(b".lock")
+}
+
+fn parts(object: &LockObject) -> io::Result<(&File, &Marker)> {
+    let name = object.as_marker().ok_or(io::ErrorKind::InvalidInput)?;
+    Ok((&object.file, name))
+}

@@ -1,0 +1,85 @@
+//! A hold of a guest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::open::Open;
+use super::quota::HeldGrant;
+use crate::error::{ErrorKind, Result};
+
+/// A hold of a guest. Dropping it releases the lock.
+#[derive(Debug)]
+#[must_use = "the lock is released as soon as the hold is dropped"]
+pub struct GuestGuard {
+    open: Arc<Open>,
+    id: u64,
+}
+
+impl GuestGuard {
+    pub(super) fn new(open: &Arc<Open>, id: u64) -> Self {
+        let open = Arc::clone(open);
+        Self { open, id }
+    }
+
+    /// For how long the hold lasts from now on, if it expires; zero if it is over.
+    pub fn valid_for(&self) -> Option<Duration> {
+        if self.open.guest.is_forked() {
+            return Some(Duration::ZERO);
+        }
+        let usage = self.open.guest.usage();
+        let entry = usage.index(self.id).map(|index| &usage.holds[index]);
+        entry.map_or(Some(Duration::ZERO), HeldGrant::valid_for)
+    }
+
+    /// Releases the lock and reports errors. Dropping the guard releases it and ignores errors.
+    ///
+    /// # Errors
+    ///
+    /// [Not locked](Error::is_not_locked) if it was released through the [`GuestLock`], otherwise
+    /// as [`Guard::release`].
+    pub fn release(self) -> Result<()> {
+        self.open.refuse_forked()?;
+        let entry = self.open.guest.usage().take(self.id);
+        entry
+            .ok_or_else(|| self.open.refuse(ErrorKind::NotLocked))?
+            .guard
+            .release()
+    }
+
+    /// Hands the hold to the lock that it was acquired through. It lasts until it is
+    /// [released](GuestLock::release) through that lock, or that lock is dropped. Holds that were
+    /// kept before and have been lost since are forgotten.
+    pub fn keep(self) {
+        if self.open.guest.is_forked() {
+            return;
+        }
+        let mut usage = self.open.guest.usage();
+        let lock = self.open.id;
+        let lost: Vec<_> = usage
+            .holds
+            .extract_if(.., |entry| {
+                entry.kept && entry.lock == lock && !entry.guard.is_held()
+            })
+            .collect();
+        if let Some(index) = usage.index(self.id) {
+            usage.holds[index].kept = true;
+        }
+        drop(usage);
+        drop(lost);
+    }
+}
+
+impl Drop for GuestGuard {
+    fn drop(&mut self) {
+        if self.open.guest.is_forked() {
+            return;
+        }
+        let mut usage = self.open.guest.usage();
+        let kept = usage
+            .index(self.id)
+            .is_none_or(|index| usage.holds[index].kept);
+        let entry = if kept { None } else { usage.take(self.id) };
+        drop(usage);
+        drop(entry);
+    }
+}
