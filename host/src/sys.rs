@@ -23,6 +23,12 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Instant;
+
 /// Identifies this process, and tells it from its forked children.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Process(u32);
@@ -38,6 +44,16 @@ impl Process {
         self.0 != fork_generation()
     }
 }
+
+/// Wakes at given times, for a system that cannot signal a thread at a given time by itself.
+pub(crate) trait Alarm: fmt::Debug + Send + Sync {
+    /// Wakes `waker` at `at`, once, unless the result is dropped before.
+    #[cfg_attr(not(target_os = "macos"), expect(dead_code, reason = "for macOS"))]
+    fn wake_at(self: Arc<Self>, at: Instant, waker: Waker) -> io::Result<Pending>;
+}
+
+/// A wake-up to come. Dropping it cancels it.
+pub(crate) type Pending = Box<dyn fmt::Debug + Send + Sync>;
 
 #[cfg(target_os = "linux")]
 use linux as system;

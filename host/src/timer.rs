@@ -7,7 +7,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::sync::{Condvar, Mutex, MutexGuard, lock, thread};
-use crate::sys::Process;
+use crate::sys::{Alarm, Pending, Process};
 
 /// How long the timer thread, and an idle helper thread, waits for more work.
 pub(crate) const IDLE_THREAD_TIMEOUT: Duration = Duration::from_secs(1);
@@ -116,6 +116,12 @@ impl Timer {
                 return;
             }
         }
+    }
+}
+
+impl Alarm for Timer {
+    fn wake_at(self: Arc<Self>, at: Instant, waker: Waker) -> io::Result<Pending> {
+        Ok(Box::new(Timer::wake_at(&self, at, waker)?))
     }
 }
 

@@ -68,11 +68,12 @@ impl KernelWait {
         signal: sys::Signal,
         timer: &Arc<Timer>,
     ) -> io::Result<Self> {
+        let alarm: Arc<dyn sys::Alarm> = Arc::clone(timer) as _;
         Ok(Self {
             request,
             object,
             local,
-            interrupter: sys::Interrupter::new(signal, timer)?,
+            interrupter: sys::Interrupter::new(signal, alarm)?,
             progress: Mutex::default(),
         })
     }

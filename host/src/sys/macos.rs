@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::unix::{Unblocked, check, check_number, record_lock, timespec, whole_file};
 use crate::deadline::Deadline;
 use crate::sync::{Mutex, lock};
-use crate::timer::{self, Timer};
+use crate::sys::{Alarm, Pending};
 use crate::types::Mode;
 
 pub(crate) use super::unix::{
@@ -119,19 +119,19 @@ impl Thread {
 #[derive(Debug)]
 pub(crate) struct Interrupter {
     signal: Signal,
-    timer: Arc<Timer>,
+    alarm: Arc<dyn Alarm>,
     /// Keeps the timer thread alive, so that [`interrupt`](Self::interrupt) need not start one.
-    _ready: timer::TimerEntry,
+    _ready: Pending,
 }
 
 impl Interrupter {
     /// Acquires all resources before a wait begins.
-    pub(crate) fn new(signal: Signal, timer: &Arc<Timer>) -> io::Result<Self> {
+    pub(crate) fn new(signal: Signal, alarm: Arc<dyn Alarm>) -> io::Result<Self> {
         const AGES: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-        let ready = timer.wake_at(Instant::now() + AGES, Waker::noop().clone())?;
+        let ready = Arc::clone(&alarm).wake_at(Instant::now() + AGES, Waker::noop().clone())?;
         Ok(Self {
             signal,
-            timer: Arc::clone(timer),
+            alarm,
             _ready: ready,
         })
     }
@@ -144,7 +144,7 @@ impl Interrupter {
         Ok(TimedWait {
             thread,
             deadline,
-            timer: Arc::clone(&self.timer),
+            alarm: Arc::clone(&self.alarm),
             _unblocked: unblocked,
         })
     }
@@ -159,7 +159,7 @@ impl Interrupter {
     /// The caller guarantees that `thread` does not end before the result is dropped.
     pub(crate) fn interrupt(&self, thread: Thread, _: &File) -> io::Result<Interruption> {
         thread.signal()?;
-        let again = TimerEntry::set(&self.timer, thread, Instant::now() + AGAIN)?;
+        let again = RepeatedSignal::set(&self.alarm, thread, Instant::now() + AGAIN)?;
         Ok(Interruption { _again: again })
     }
 }
@@ -167,7 +167,7 @@ impl Interrupter {
 /// An interruption, until the thread has returned.
 #[derive(Debug)]
 pub(crate) struct Interruption {
-    _again: TimerEntry,
+    _again: RepeatedSignal,
 }
 
 impl Interruption {
@@ -181,7 +181,7 @@ impl Interruption {
 pub(crate) struct TimedWait {
     thread: Thread,
     deadline: Deadline,
-    timer: Arc<Timer>,
+    alarm: Arc<dyn Alarm>,
     _unblocked: Unblocked,
 }
 
@@ -195,7 +195,7 @@ impl TimedWait {
         let _alarm = self
             .deadline
             .instant()
-            .map(|at| TimerEntry::set(&self.timer, self.thread, at))
+            .map(|at| RepeatedSignal::set(&self.alarm, self.thread, at))
             .transpose()?;
         call()
     }
@@ -210,25 +210,25 @@ const AGAIN: Duration = Duration::from_millis(1);
 /// It fires repeatedly, because a single signal gets lost if it arrives just before the system call
 /// begins.
 #[derive(Debug)]
-struct TimerEntry(Arc<Ringer>);
+struct RepeatedSignal(Arc<Ringer>);
 
 #[derive(Debug)]
 struct Ringer {
-    timer: Arc<Timer>,
+    alarm: Arc<dyn Alarm>,
     thread: Thread,
     /// `None` once canceled. Locked while the signal is sent.
-    next: Mutex<Option<timer::TimerEntry>>,
+    next: Mutex<Option<Pending>>,
 }
 
-impl TimerEntry {
-    fn set(timer: &Arc<Timer>, thread: Thread, at: Instant) -> io::Result<Self> {
+impl RepeatedSignal {
+    fn set(alarm: &Arc<dyn Alarm>, thread: Thread, at: Instant) -> io::Result<Self> {
         let ringer = Arc::new(Ringer {
-            timer: Arc::clone(timer),
+            alarm: Arc::clone(alarm),
             thread,
             next: Mutex::default(),
         });
         let mut next = lock(&ringer.next);
-        *next = Some(timer.wake_at(at, Waker::from(Arc::clone(&ringer)))?);
+        *next = Some(Arc::clone(alarm).wake_at(at, Waker::from(Arc::clone(&ringer)))?);
         drop(next);
         Ok(Self(ringer))
     }
@@ -241,12 +241,14 @@ impl Wake for Ringer {
             let sent = self.thread.signal();
             debug_assert!(sent.is_ok(), "{sent:?}");
             let waker = Waker::from(Arc::clone(&self));
-            *next = self.timer.wake_at(Instant::now() + AGAIN, waker).ok();
+            *next = Arc::clone(&self.alarm)
+                .wake_at(Instant::now() + AGAIN, waker)
+                .ok();
         }
     }
 }
 
-impl Drop for TimerEntry {
+impl Drop for RepeatedSignal {
     fn drop(&mut self) {
         let next = lock(&self.0.next).take();
         drop(next);

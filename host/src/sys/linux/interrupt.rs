@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::deadline::Deadline;
+use crate::sys::Alarm;
 use crate::sys::unix::{Signal, Unblocked, check, timespec};
-use crate::timer::Timer;
 
 /// A thread of this process, as the kernel numbers it.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,7 @@ pub(crate) struct Interrupter {
 impl Interrupter {
     /// Acquires all resources before a wait begins, so that [`interrupt`](Self::interrupt) cannot
     /// fail for lack of them.
-    pub(crate) fn new(signal: Signal, _: &Arc<Timer>) -> io::Result<Self> {
+    pub(crate) fn new(signal: Signal, _: Arc<dyn Alarm>) -> io::Result<Self> {
         decoy()?;
         Ok(Self { signal })
     }
@@ -173,6 +173,7 @@ mod tests {
 
     use super::*;
     use crate::sys::{try_lock, wait};
+    use crate::timer::Timer;
     use crate::types::Mode;
 
     /// The interruption arrives after the thread has announced itself and before it enters the
@@ -192,8 +193,8 @@ mod tests {
         let (held, waits) = (open(), open());
         assert!(try_lock(&held, Mode::Exclusive).expect("the lock can be tried"));
         let signal = Signal::any().expect("a signal is free");
-        let clock = Arc::new(Timer::new(|| ()));
-        let interrupter = Interrupter::new(signal, &clock).expect("an interrupter can be created");
+        let timer = Arc::new(Timer::new(|| ()));
+        let interrupter = Interrupter::new(signal, timer).expect("an interrupter can be created");
         let (known, thread) = mpsc::channel();
         let (rung, go) = mpsc::channel();
         let (ended, end) = mpsc::channel();

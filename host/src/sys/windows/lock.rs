@@ -21,7 +21,7 @@ use windows_sys::Win32::System::Threading::{
 
 use super::{check, is};
 use crate::deadline::Deadline;
-use crate::timer::Timer;
+use crate::sys::Alarm;
 use crate::types::Mode;
 
 /// The largest possible range, which `File::lock` of the standard library and fs4 lock.
@@ -199,7 +199,7 @@ pub(crate) struct Interrupter {
 impl Interrupter {
     /// Acquires all resources before a wait begins, so that [`interrupt`](Self::interrupt) cannot
     /// fail for lack of them.
-    pub(crate) fn new(_: Signal, _: &Arc<Timer>) -> io::Result<Self> {
+    pub(crate) fn new(_: Signal, _: Arc<dyn Alarm>) -> io::Result<Self> {
         Ok(Self {
             called: Arc::new(event()?),
         })
