@@ -1,26 +1,24 @@
 //! The engine: what belongs together in a process, and how locks are opened.
 
+mod builder;
+
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::fairness::Pause;
 use crate::handle::{Context, Handle};
 use crate::lock_file::LockFile;
 #[cfg(feature = "sandbox")]
 use crate::lock_path::Identity;
 use crate::lock_path::LockPath;
+use crate::object::OpenLock;
 use crate::options::Options;
 use crate::owner::OwnerId;
 use crate::protocol::Protocol;
-use crate::registry::Registry;
-use crate::services::Services;
-use crate::sys;
-use crate::timer::Timer;
-use crate::waiter::WaiterPool;
-use crate::watch::Watcher;
+use crate::types::OnRelease;
+
+pub use self::builder::EngineBuilder;
 
 /// Locks files, and knows which owners in this process hold and await which lock.
 ///
@@ -46,104 +44,6 @@ pub struct Engine {
     context: Arc<Context>,
 }
 
-/// Settings of an [`Engine`].
-#[derive(Clone, Debug)]
-pub struct EngineBuilder {
-    hand_off_limit: u32,
-    hand_off_time: Duration,
-    helper_threads: usize,
-    fairness_pause: Option<Pause>,
-    signal: Option<sys::Signal>,
-}
-
-impl Default for EngineBuilder {
-    fn default() -> Self {
-        Self {
-            hand_off_limit: 32,
-            hand_off_time: Duration::from_millis(1),
-            helper_threads: 512,
-            fairness_pause: None,
-            signal: None,
-        }
-    }
-}
-
-impl EngineBuilder {
-    /// How often in a row, and for how long, this engine hands a lock on among its own waiters
-    /// before other processes get their turn: `limit` times, or until one of its waiters has been
-    /// waiting for `time`, whichever comes first. If the bound is reached during a hold, one more
-    /// follows. The default is 32 times or 1 ms; the maximum is 1,000 times or 1 s, since others
-    /// would starve. Once the bound is reached, the next waiter takes its place in the kernel's
-    /// queue before the lock goes back. With a limit of 0, every release does so.
-    pub fn hand_off(mut self, limit: u32, time: Duration) -> Self {
-        self.hand_off_limit = limit.min(1000);
-        self.hand_off_time = time.min(Duration::from_secs(1));
-        self
-    }
-
-    /// How many threads may wait in the kernel at a time on behalf of tasks: one for each file that
-    /// a task of this engine awaits. The default is 512. Further files are polled every 10 ms, or
-    /// less often if there are many: 1,000 of them every 110 ms, which uses 2 % of one processor.
-    /// The same applies if no descriptor is available, or if the file may not be reopened.
-    pub fn helper_threads(mut self, limit: usize) -> Self {
-        self.helper_threads = limit;
-        self
-    }
-
-    /// Leaves a lock alone for `length` each time this engine has had it for `after` without such a
-    /// pause. This helps those that a fair queue does not: programs that poll for the lock, and a
-    /// writer elsewhere that overlapping readers in this engine would keep out. Acquires wait for
-    /// the end of the pause, except those with a timeout of zero, which try at once. Off by
-    /// default; `length` is at most 1 s.
-    pub fn fairness_pause(mut self, after: Duration, length: Duration) -> Self {
-        let length = length.min(Duration::from_secs(1));
-        self.fairness_pause = Some(Pause { after, length });
-        self
-    }
-
-    /// The number of the signal that interrupts waits in the kernel. It is sent only to the waiting
-    /// thread. This call installs its handler, which does nothing. The default is `SIGSTKFLT`, or
-    /// the first free signal from `SIGRTMIN + 8` on if `SIGSTKFLT` has a handler when the first
-    /// wait begins; the C library and Go reserve others. On macOS it is `SIGEMT`, else `SIGINFO`.
-    /// Windows has no signals and needs none.
-    ///
-    /// # Errors
-    ///
-    /// [`AddrInUse`](std::io::ErrorKind::AddrInUse) if the signal already has a handler;
-    /// [`InvalidInput`](std::io::ErrorKind::InvalidInput) if it cannot have one, and for a
-    /// real-time signal, which cannot be sent while the user has too many of them pending.
-    #[cfg(unix)]
-    pub fn wake_signal(mut self, number: i32) -> std::io::Result<Self> {
-        #[cfg(target_os = "linux")]
-        if number >= libc::SIGRTMIN() {
-            return Err(std::io::ErrorKind::InvalidInput.into());
-        }
-        self.signal = Some(sys::Signal::claim(number)?);
-        Ok(self)
-    }
-
-    /// Builds the engine. It starts no thread until one is needed.
-    pub fn build(self) -> Engine {
-        Engine {
-            context: Arc::new(Context {
-                process: sys::Process::current(),
-                registry: Registry::default(),
-                services: Arc::new(Services {
-                    timer: Arc::new(Timer::new(sys::keep_signals_away)),
-                    waiter_pool: Arc::new(WaiterPool::new(self.helper_threads)),
-                    watcher: Arc::new(Watcher::default()),
-                    hand_off_limit: self.hand_off_limit,
-                    hand_off_time: self.hand_off_time,
-                    pause: self.fairness_pause,
-                    signal: self.signal,
-                    polled: AtomicUsize::new(0),
-                    epoch: Instant::now(),
-                }),
-            }),
-        }
-    }
-}
-
 impl Engine {
     /// Creates an engine with default settings.
     pub fn new() -> Self {
@@ -153,6 +53,16 @@ impl Engine {
     /// Settings for an engine.
     pub fn builder() -> EngineBuilder {
         EngineBuilder::default()
+    }
+
+    /// The engine of this process that [`LockFile::open`] uses. A forked child has another one.
+    pub fn shared() -> Self {
+        static FIRST: OnceLock<Shared> = OnceLock::new();
+        let mut shared = FIRST.get_or_init(Shared::default);
+        while shared.engine.context.forked() {
+            shared = shared.of_child.get_or_init(Box::default);
+        }
+        shared.engine.clone()
     }
 
     /// Opens the lock of the file at `path` with default [`Options`]. Does not acquire it.
@@ -186,7 +96,7 @@ impl Engine {
         owner: Owner,
     ) -> Result<LockFile> {
         self.context.refuse_forked(&path)?;
-        let mut options = options.clone();
+        let options = options.clone();
         let lock_path = lock_path
             .kept_by(options.protocol, options.database.as_deref())
             .map_err(|e| Error::os(e, &path))?;
@@ -196,14 +106,76 @@ impl Engine {
             kept.map_err(|e| Error::os(e, &path))?;
         }
         let open_lock = lock_path.open().map_err(|e| Error::os(e, &path))?;
+        Ok(self.handle(open_lock, lock_path, path, options, owner))
+    }
+
+    fn handle(
+        &self,
+        open_lock: OpenLock,
+        lock_path: LockPath,
+        path: PathBuf,
+        mut options: Options,
+        owner: Owner,
+    ) -> LockFile {
         let queue = self.context.queue(open_lock);
+        // Its two families are one there.
         if options.protocol == Protocol::Native && queue.network {
             options.protocol = Protocol::Flock;
         }
         let handle = Handle::new(&self.context, owner.0, lock_path, path, options, queue);
-        Ok(LockFile {
+        LockFile {
             handle: Arc::new(handle),
-        })
+        }
+    }
+
+    /// The lock of a file that is open already, with default [`Options`]: see
+    /// [`from_file_with`](Self::from_file_with).
+    ///
+    /// # Errors
+    ///
+    /// As [`from_file_with`](Self::from_file_with).
+    pub fn from_file(&self, file: File) -> Result<LockFile> {
+        self.from_file_with(file, &Options::default())
+    }
+
+    /// The lock of a file that is open already, whatever leads to it by now. It is the same lock as
+    /// that of each path that leads to the file. On Unix the engine uses the open file description
+    /// of `file` for it, unless the engine has the file open already; the description must not carry
+    /// a lock. A wait takes a description of its own, so a file that may not be opened again is
+    /// polled.
+    ///
+    /// The file is never created, checked for replacement, or removed: of the options, only
+    /// [`protocol`](Options::protocol), [`max_hold`](Options::max_hold) and
+    /// [`threaded`](Options::threaded) count.
+    ///
+    /// ```
+    /// use locket::{Engine, Mode};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("journal");
+    /// let journal = std::fs::File::options().read(true).append(true).create(true).open(path)?;
+    /// let lock = Engine::new().from_file(journal.try_clone()?)?;
+    /// let guard = lock.acquire(Mode::Exclusive, None)?;
+    /// // Append to `journal`.
+    /// guard.release()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [Invalid path](Error::is_invalid_path) if it is not a regular file;
+    /// [unsupported](Error::is_unsupported) for an [existence lock](Protocol::is_existence_lock) and
+    /// for [`OnRelease::Remove`]; or [another error](Error::is_io) of the system.
+    pub fn from_file_with(&self, file: File, options: &Options) -> Result<LockFile> {
+        let (lock_path, open_lock) =
+            LockPath::adopt(file).map_err(|e| Error::os(e, Path::new("an open file")))?;
+        let path = lock_path.path().to_owned();
+        self.context.refuse_forked(&path)?;
+        if options.protocol.is_existence_lock() || options.on_release == OnRelease::Remove {
+            return Err(Error::new(ErrorKind::Unsupported, &path));
+        }
+        let options = options.clone().pinned(true);
+        Ok(self.handle(open_lock, lock_path, path, options, Owner(OwnerId::PROCESS)))
     }
 
     /// Takes the lock of the file at `path` away from its holder, in whatever protocol it is held,
@@ -265,6 +237,34 @@ impl Engine {
     #[cfg(feature = "sandbox")]
     pub(crate) fn disown(&self, owner: Owner) {
         self.context.registry.disown(owner.0);
+    }
+}
+
+/// The shared engine of a process, and that of a child that was forked from it.
+#[derive(Default)]
+struct Shared {
+    engine: Engine,
+    of_child: OnceLock<Box<Self>>,
+}
+
+impl LockFile {
+    /// Opens the lock of the file at `path` in the [shared engine](Engine::shared) of this process,
+    /// with default [`Options`]. Does not acquire it.
+    ///
+    /// ```
+    /// use locket::{LockFile, Mode};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("app.lock");
+    /// let _guard = LockFile::open(path)?.acquire(Mode::Exclusive, None)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Engine::shared().open(path)
     }
 }
 

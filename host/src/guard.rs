@@ -1,6 +1,7 @@
 //! A hold on a lock.
 
 use std::fmt;
+use std::future::Future;
 #[cfg(unix)]
 use std::os::fd::{AsFd, BorrowedFd};
 #[cfg(windows)]
@@ -13,8 +14,8 @@ use crate::error::Result;
 use crate::handle::Handle;
 use crate::object::LockObject;
 use crate::owner::Ticket;
-use crate::queue::LockQueue;
-use crate::types::Mode;
+use crate::queue::{LockQueue, Losses};
+use crate::types::{LostReason, Mode};
 
 /// A hold on a lock. Dropping it releases the lock, in any thread.
 #[must_use = "the lock is released as soon as the guard is dropped"]
@@ -59,6 +60,17 @@ impl Guard {
     /// that works for long asks before each step that another holder could spoil. Performs no I/O.
     pub fn is_held(&self) -> bool {
         !self.handle.context.forked() && self.queue.holds(self.ticket)
+    }
+
+    /// Completes when this hold is lost (see [`State::Lost`](crate::State::Lost)), whatever else this
+    /// process holds. Never completes for a lock that cannot be lost, nor after the release.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no other effect.
+    pub fn lost(&self) -> impl Future<Output = LostReason> + Send + use<> + 'static {
+        let queue = Arc::clone(&self.queue);
+        self.handle.lost(queue, Losses::OfHold(self.ticket))
     }
 
     /// When the hold expires (see [`Options::max_hold`]), unless it does not, or has been lost.

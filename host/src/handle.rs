@@ -1,16 +1,18 @@
 //! What a handle is open on: its path, and the queue of the file to which the path leads.
 
 use std::fmt;
+use std::future::{self, Future};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock_path::LockPath;
 use crate::object::OpenLock;
 use crate::options::Options;
 use crate::owner::{OwnerId, Requester, Ticket};
-use crate::queue::LockQueue;
+use crate::queue::{LockQueue, Losses};
 use crate::registry::Registry;
 use crate::services::Services;
 use crate::sync::{Mutex, lock};
@@ -146,6 +148,26 @@ impl Handle {
         }
     }
 
+    /// Completes with the first of those losses.
+    pub(crate) fn lost(
+        &self,
+        queue: Arc<LockQueue>,
+        which: Losses,
+    ) -> impl Future<Output = LostReason> + Send + use<> + 'static {
+        let context = Arc::clone(&self.context);
+        let watch = (!context.forked()).then(|| LossWatch {
+            queue,
+            number: context.registry.number(),
+            context,
+        });
+        future::poll_fn(move |cx| match &watch {
+            Some(watch) if !watch.context.forked() => {
+                watch.queue.poll_lost(which, watch.number, cx.waker())
+            }
+            _ => Poll::Pending,
+        })
+    }
+
     pub(crate) fn error(&self, kind: ErrorKind) -> Error {
         Error::new(kind, &self.path)
     }
@@ -204,5 +226,19 @@ impl fmt::Debug for Handle {
         lock.field("holding", &holding);
         lock.field("waiting", &waiting);
         lock.finish()
+    }
+}
+
+struct LossWatch {
+    queue: Arc<LockQueue>,
+    number: u64,
+    context: Arc<Context>,
+}
+
+impl Drop for LossWatch {
+    fn drop(&mut self) {
+        if !self.context.forked() {
+            self.queue.unwatch(self.number);
+        }
     }
 }

@@ -1,18 +1,17 @@
 //! The handle on a lock that a program opens.
 
 use std::fmt;
-use std::future::{self, Future};
+use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use crate::acquire::{Acquire, AcquireState, Suspends};
 use crate::error::{ErrorKind, Result};
 use crate::guard::Guard;
-use crate::handle::{Context, Handle};
+use crate::handle::Handle;
 use crate::protocol::Protocol;
-use crate::queue::LockQueue;
+use crate::queue::Losses;
 use crate::types::{Guarantee, Holder, LostReason, Mode, Scope, State};
 
 /// A handle on the lock of one file.
@@ -259,44 +258,20 @@ impl LockFile {
     }
 
     /// Completes when this process loses a hold on the file (see [`State::Lost`]). Never completes
-    /// for a lock that cannot be lost.
+    /// for a lock that cannot be lost. [`Guard::lost`] is about one hold alone.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future has no other effect.
     pub fn lost(&self) -> impl Future<Output = LostReason> + Send + use<> + 'static {
-        let context = Arc::clone(&self.handle.context);
         let owner = self.handle.requester().owner;
-        let watch = (!context.forked()).then(|| LossWatch {
-            queue: self.handle.queue(),
-            number: context.registry.number(),
-            context,
-        });
-        future::poll_fn(move |cx| match &watch {
-            Some(watch) if !watch.context.forked() => {
-                watch.queue.poll_lost(owner, watch.number, cx.waker())
-            }
-            _ => Poll::Pending,
-        })
+        self.handle
+            .lost(self.handle.queue(), Losses::OfOwner(owner))
     }
 }
 
 impl fmt::Debug for LockFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.handle.fmt(f)
-    }
-}
-
-struct LossWatch {
-    queue: Arc<LockQueue>,
-    number: u64,
-    context: Arc<Context>,
-}
-
-impl Drop for LossWatch {
-    fn drop(&mut self) {
-        if !self.context.forked() {
-            self.queue.unwatch(self.number);
-        }
     }
 }

@@ -51,6 +51,8 @@ pub(crate) struct LockPath {
 enum Base {
     /// The file system as this process sees it; the path is absolute.
     Ambient,
+    /// A file that the caller opened; the path only names it.
+    Open,
     /// A granted directory; the path cannot lead out of it.
     #[cfg(feature = "sandbox")]
     Beneath(Granted),
@@ -95,6 +97,34 @@ impl LockPath {
             write,
             place: Location::File,
         }
+    }
+
+    /// A file that is open already, and its lock.
+    pub(crate) fn adopt(file: File) -> io::Result<(Self, OpenLock)> {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(not_a_file());
+        }
+        let path = sys::path_of(&file).unwrap_or_default();
+        let (file, writable) = sys::adopt(file)?;
+        let identity = Identity::of(&file, &metadata)?;
+        let open_lock = OpenLock {
+            identity,
+            network: identity.is_network(&file),
+            object: LockObject::file(file, writable),
+        };
+        let lock_path = Self {
+            base: Base::Open,
+            path,
+            create: false,
+            write: writable,
+            place: Location::File,
+        };
+        Ok((lock_path, open_lock))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The lock of the same file in a protocol.
@@ -164,6 +194,7 @@ impl LockPath {
     fn open_dir(&self) -> io::Result<File> {
         match &self.base {
             Base::Ambient => sys::open_dir(&self.path),
+            Base::Open => Err(not_by_path()),
             #[cfg(feature = "sandbox")]
             Base::Beneath(Granted { dir, .. }) => {
                 // The descriptor only serves to resolve paths.
@@ -215,7 +246,7 @@ impl LockPath {
         };
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Err(io::Error::new(E::InvalidInput, "not a regular file"));
+            return Err(not_a_file());
         }
         let writable = access != Access::Read;
         let identity = Identity::of(&file, &metadata)?;
@@ -249,6 +280,7 @@ impl LockPath {
                 .truncate(false)
                 .custom_flags(flags)
                 .open(&self.path),
+            Base::Open => Err(not_by_path()),
             #[cfg(feature = "sandbox")]
             Base::Beneath(granted) => {
                 let Granted { dir, quota } = granted;
@@ -305,6 +337,7 @@ impl LockPath {
         }
         let found = match &self.base {
             Base::Ambient => Identity::at(&self.path, true)?,
+            Base::Open => Some(identity),
             #[cfg(feature = "sandbox")]
             Base::Beneath(granted) => granted.identity(&self.path)?,
         };
@@ -317,6 +350,7 @@ impl LockPath {
     pub(crate) fn remove(&self, identity: Identity) -> io::Result<()> {
         match &self.base {
             Base::Ambient => sys::remove(&self.path, identity),
+            Base::Open => Ok(()),
             #[cfg(feature = "sandbox")]
             Base::Beneath(granted) => granted.remove(&self.path, identity),
         }
@@ -325,9 +359,18 @@ impl LockPath {
     /// Whether only a holder that excludes the users of both lock families may remove the file.
     pub(crate) fn is_guests(&self) -> bool {
         match &self.base {
-            Base::Ambient => false,
+            Base::Ambient | Base::Open => false,
             #[cfg(feature = "sandbox")]
             Base::Beneath(_) => true,
         }
     }
+}
+
+fn not_a_file() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
+}
+
+fn not_by_path() -> io::Error {
+    let why = "the caller opened the file, so it cannot be opened by its path";
+    io::Error::new(io::ErrorKind::Unsupported, why)
 }

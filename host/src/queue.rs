@@ -53,6 +53,7 @@ mod tests;
 
 pub(crate) use events::Event;
 use events::Inbox;
+pub(crate) use losses::Losses;
 use state::{Contender, Hold, State, Waiter};
 
 #[derive(Debug)]

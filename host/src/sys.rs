@@ -66,8 +66,6 @@ use windows as system;
 #[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
 compile_error!("locket supports the locks of Linux, macOS and Windows");
 
-#[cfg(all(unix, any(feature = "sandbox", feature = "sqlite")))]
-pub(crate) use system::path_of;
 #[cfg(unix)]
 pub(crate) use system::{
     INITIAL_PID_NAMESPACE, boot_id, exchange, give_name, has_inner_pid, is_zombie, leads_nowhere,
@@ -75,8 +73,8 @@ pub(crate) use system::{
 };
 pub(crate) use system::{
     Identity, Interrupter, Interruption, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, Thread,
-    TimedWait, detach, has_name, holder, keep_signals_away, kind_of, open_dir, remove, reopen,
-    try_lock, unlock, wait,
+    TimedWait, adopt, detach, has_name, holder, keep_signals_away, kind_of, open_dir, path_of,
+    remove, reopen, try_lock, unlock, wait,
 };
 #[cfg(feature = "sandbox")]
 pub(crate) use system::{read_dir, remove_empty};

@@ -18,6 +18,15 @@ use crate::types::LostReason;
 /// lock by mistake puts it back within microseconds.
 const LOSS_GRACE: Duration = Duration::from_millis(20);
 
+/// Which losses a caller waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Losses {
+    /// A loss after which the owner holds nothing on the file.
+    OfOwner(OwnerId),
+    /// That of one hold.
+    OfHold(Ticket),
+}
+
 impl LockQueue {
     /// Cancels the waits that `concerns` selects. With a `reason`, also takes the selected holds
     /// away.
@@ -99,16 +108,15 @@ impl LockQueue {
             .retain(|(hold, _)| hold.requester.handle != handle);
     }
 
-    /// Ready when `owner` has lost its hold. `watcher` identifies the caller, which removes the
-    /// waker with [`unwatch`](Self::unwatch).
-    pub(crate) fn poll_lost(
-        &self,
-        owner: OwnerId,
-        watcher: u64,
-        waker: &Waker,
-    ) -> Poll<LostReason> {
+    /// Ready at a loss. `watcher` identifies the caller, which removes the waker with
+    /// [`unwatch`](Self::unwatch).
+    pub(crate) fn poll_lost(&self, which: Losses, watcher: u64, waker: &Waker) -> Poll<LostReason> {
         let mut state = self.state();
-        if let Err(reason) = state.standing(owner) {
+        let lost = match which {
+            Losses::OfOwner(owner) => state.standing(owner).err(),
+            Losses::OfHold(ticket) => state.loss(ticket),
+        };
+        if let Some(reason) = lost {
             return Poll::Ready(reason);
         }
         let old = state.loss_watchers.insert(watcher, waker.clone());
@@ -124,6 +132,13 @@ impl LockQueue {
 }
 
 impl State {
+    /// Why the hold `ticket` was lost, if it was.
+    fn loss(&self, ticket: Ticket) -> Option<LostReason> {
+        let mut lost = self.lost.iter();
+        let found = lost.find(|(hold, _)| hold.ticket == ticket);
+        found.map(|(_, reason)| *reason)
+    }
+
     /// Records that holds were lost.
     pub(super) fn lose(&mut self, holds: VecDeque<Hold>, reason: LostReason) {
         if holds.is_empty() {

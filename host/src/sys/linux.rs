@@ -19,8 +19,8 @@ mod interrupt;
 
 pub(crate) use self::interrupt::{Interrupter, Interruption, Thread, TimedWait, detach};
 pub(crate) use super::unix::{
-    Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, exchange, fork_generation, has_name,
-    holder, keep_signals_away, kind_of, open_dir, remove, rename_new, try_lock, unlock,
+    Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, adopt, exchange, fork_generation,
+    has_name, holder, keep_signals_away, kind_of, open_dir, remove, rename_new, try_lock, unlock,
 };
 #[cfg(feature = "sandbox")]
 pub(crate) use super::unix::{read_dir, remove_empty};
@@ -64,8 +64,7 @@ pub(super) fn spare_signals() -> impl Iterator<Item = libc::c_int> {
     std::iter::once(libc::SIGSTKFLT).chain(libc::SIGRTMIN() + 8..=libc::SIGRTMAX())
 }
 
-/// The path of an open directory.
-#[cfg(any(feature = "sandbox", feature = "sqlite"))]
+/// The path of an open file or directory.
 pub(crate) fn path_of(dir: &File) -> io::Result<std::path::PathBuf> {
     fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd()))
 }

@@ -19,8 +19,8 @@ use crate::sys::{Alarm, Pending};
 use crate::types::Mode;
 
 pub(crate) use super::unix::{
-    Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, exchange, fork_generation, has_name,
-    holder, keep_signals_away, kind_of, open_dir, remove, rename_new, try_lock, unlock,
+    Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, adopt, exchange, fork_generation,
+    has_name, holder, keep_signals_away, kind_of, open_dir, remove, rename_new, try_lock, unlock,
 };
 #[cfg(feature = "sandbox")]
 pub(crate) use super::unix::{read_dir, remove_empty};
@@ -321,8 +321,7 @@ pub(crate) fn has_inner_pid(_: u32) -> bool {
     false
 }
 
-/// The path of an open directory.
-#[cfg(any(feature = "sandbox", feature = "sqlite"))]
+/// The path of an open file or directory.
 pub(crate) fn path_of(dir: &File) -> io::Result<std::path::PathBuf> {
     use std::os::unix::ffi::OsStrExt;
     let path = rustix::fs::getpath(dir)?;

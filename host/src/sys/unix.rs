@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, RenameFlags, Stat, renameat_with, statat};
+use rustix::fs::{AtFlags, CWD, OFlags, RenameFlags, Stat, renameat_with, statat};
 #[cfg(feature = "sandbox")]
 use rustix::fs::{FileType, unlinkat};
 use rustix::io::Errno;
@@ -362,4 +362,11 @@ pub(crate) fn fork_generation() -> u32 {
         unsafe { libc::pthread_atfork(None, None, Some(child)) };
     });
     GENERATION.load(Ordering::Relaxed)
+}
+
+/// The open file description of a file that the caller opened, and whether it may be written to.
+pub(crate) fn adopt(file: File) -> io::Result<(File, bool)> {
+    let flags = rustix::fs::fcntl_getfl(&file)?;
+    let writable = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
+    Ok((file, writable))
 }

@@ -3,10 +3,12 @@
 //! A lock on a file excludes all other locks on it, by whatever call, and keeps other handles from
 //! reading and writing what is locked.
 
+use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
+use std::os::windows::ffi::OsStringExt;
 use std::os::windows::io::{AsRawHandle, FromRawHandle};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr;
 
 use windows_sys::Win32::Foundation::{
@@ -20,7 +22,8 @@ use windows_sys::Win32::Storage::FileSystem::{
     FILE_FLAG_OPEN_REPARSE_POINT, FILE_FLAG_OVERLAPPED, FILE_ID_INFO, FILE_INFO_BY_HANDLE_CLASS,
     FILE_REMOTE_PROTOCOL_INFO, FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE,
     FILE_STANDARD_INFO, FileDispositionInfoEx, FileIdInfo, FileRemoteProtocolInfo,
-    FileStandardInfo, GetFileInformationByHandleEx, ReOpenFile, SetFileInformationByHandle,
+    FileStandardInfo, GetFileInformationByHandleEx, GetFinalPathNameByHandleW, ReOpenFile,
+    SetFileInformationByHandle,
 };
 
 pub(crate) use std::os::windows::fs::OpenOptionsExt;
@@ -209,7 +212,33 @@ pub(crate) fn fork_generation() -> u32 {
     0
 }
 
+/// Another handle of a file that the caller opened, since locks need an overlapped one; and whether
+/// it may be written to.
+pub(crate) fn adopt(file: File) -> io::Result<(File, bool)> {
+    match reopen(&file, true) {
+        Ok(writable) => Ok((writable, true)),
+        Err(_) => Ok((reopen(&file, false)?, false)),
+    }
+}
+
+/// The path of an open file.
+pub(crate) fn path_of(file: &File) -> io::Result<PathBuf> {
+    // Longer than any path of the system.
+    let mut path = vec![0; 1 << 15];
+    let room = u32::try_from(path.len()).expect("it fits");
+    // SAFETY: the handle is open, and `path` has room for so many characters.
+    let length =
+        unsafe { GetFinalPathNameByHandleW(file.as_raw_handle(), path.as_mut_ptr(), room, 0) };
+    match length {
+        0 => Err(io::Error::last_os_error()),
+        length => {
+            path.truncate(length as usize);
+            Ok(OsString::from_wide(&path).into())
+        }
+    }
+}
+
 /// Windows has no locks in directories.
-pub(crate) fn open_dir(_: &std::path::Path) -> io::Result<File> {
+pub(crate) fn open_dir(_: &Path) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }

@@ -1,0 +1,180 @@
+//! Locks of files that the caller opened, and of paths in the shared engine.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use locket::{Engine, LockFile, LostReason, Mode, OnRelease, Options, Protocol, State};
+
+const EX: Mode = Mode::Exclusive;
+const SH: Mode = Mode::Shared;
+
+struct Dir(tempfile::TempDir);
+
+impl Dir {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a directory can be created"))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("file")
+    }
+
+    fn open(&self) -> File {
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        options.open(self.path()).expect("the file can be opened")
+    }
+}
+
+fn is_ready(future: impl Future) -> bool {
+    let mut context = Context::from_waker(Waker::noop());
+    std::pin::pin!(future).poll(&mut context).is_ready()
+}
+
+#[test]
+fn an_open_file_and_its_path_are_one_lock() {
+    let dir = Dir::new();
+    let engine = Engine::new();
+    let lock = engine.from_file(dir.open()).unwrap();
+    let by_path = engine.open(dir.path()).unwrap();
+    let elsewhere = Engine::new().from_file(dir.open()).unwrap();
+    let guard = lock.acquire(EX, None).unwrap();
+    assert_eq!(by_path.state(), State::Held);
+    assert!(by_path.try_acquire(EX).unwrap().is_none());
+    assert!(elsewhere.try_acquire(EX).unwrap().is_none());
+    let mut waits = elsewhere.acquire_async(EX, None);
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(
+        std::pin::Pin::new(&mut waits)
+            .poll(&mut context)
+            .is_pending()
+    );
+    guard.release().unwrap();
+    drop(waits);
+    drop(elsewhere.acquire(EX, Duration::from_secs(10)).unwrap());
+}
+
+#[test]
+fn the_lock_of_an_open_file_outlives_its_name() {
+    let dir = Dir::new();
+    let file = dir.open();
+    let engine = Engine::new();
+    let lock = engine.from_file(file.try_clone().unwrap()).unwrap();
+    let guard = lock.acquire(EX, None).unwrap();
+    std::fs::remove_file(dir.path()).unwrap();
+    assert!(guard.is_held());
+    // The new file of that name has another lock.
+    let other = Engine::new().from_file(dir.open()).unwrap();
+    assert!(other.try_acquire(EX).unwrap().is_some());
+    guard.release().unwrap();
+    let again = engine.from_file(file).unwrap();
+    again.acquire(EX, None).unwrap().release().unwrap();
+}
+
+#[test]
+fn errors_name_the_path_of_an_open_file() {
+    let dir = Dir::new();
+    let lock = Engine::new().from_file(dir.open()).unwrap();
+    let error = lock.release().unwrap_err();
+    assert!(error.is_not_locked());
+    assert_eq!(error.path(), dir.path().canonicalize().unwrap());
+}
+
+#[test]
+#[cfg(unix)]
+fn a_file_that_is_open_for_reading_has_no_exclusive_record_lock() {
+    let dir = Dir::new();
+    drop(dir.open());
+    let lock = Engine::new().from_file(File::open(dir.path()).unwrap());
+    let lock = lock.unwrap();
+    assert!(lock.acquire(EX, None).unwrap_err().is_denied());
+    drop(lock.acquire(SH, None).unwrap());
+    let options = Options::new().protocol(Protocol::Flock);
+    let file = File::open(dir.path()).unwrap();
+    let flock = Engine::new().from_file_with(file, &options).unwrap();
+    drop(flock.acquire(EX, None).unwrap());
+}
+
+#[test]
+fn what_needs_a_path_is_refused_for_an_open_file() {
+    let dir = Dir::new();
+    let engine = Engine::new();
+    let removing = Options::new().on_release(OnRelease::Remove);
+    let refused = engine.from_file_with(dir.open(), &removing).unwrap_err();
+    assert!(refused.is_unsupported(), "{refused}");
+    for &protocol in Protocol::ALL {
+        let options = Options::new().protocol(protocol);
+        let opened = engine.from_file_with(dir.open(), &options);
+        let refused = opened.err().is_some_and(|error| error.is_unsupported());
+        assert_eq!(refused, protocol.is_existence_lock(), "{protocol}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn only_regular_files_have_locks() {
+    let dir = Dir::new();
+    for path in [dir.0.path().to_owned(), "/dev/null".into()] {
+        let refused = Engine::new().from_file(File::open(path).unwrap());
+        assert!(refused.unwrap_err().is_invalid_path());
+    }
+}
+
+#[test]
+fn paths_opened_without_an_engine_share_one() {
+    let dir = Dir::new();
+    let (one, other) = (LockFile::open(dir.path()), LockFile::open(dir.path()));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    let _guard = one.acquire(EX, None).unwrap();
+    // Two engines would be two owners.
+    assert_eq!(other.state(), State::Held);
+    let third = Engine::shared().open(dir.path()).unwrap();
+    assert_eq!(third.state(), State::Held);
+    other.release().unwrap();
+    assert_eq!(one.state(), State::Unlocked);
+}
+
+/// The handle's loss is hidden while the process holds the lock otherwise; the guard's is not.
+#[test]
+fn a_guard_reports_the_loss_of_its_own_hold() {
+    let dir = Dir::new();
+    let engine = Engine::new();
+    let short = Options::new().max_hold(Some(Duration::from_millis(30)));
+    let (short, long) = (
+        engine.open_with(dir.path(), &short),
+        engine.open(dir.path()),
+    );
+    let (short, long) = (short.unwrap(), long.unwrap());
+    let kept = long.acquire(SH, None).unwrap();
+    let expiring = short.acquire(SH, None).unwrap();
+    let mut lost = Box::pin(expiring.lost());
+    assert!(!is_ready(lost.as_mut()));
+    assert!(!is_ready(kept.lost()));
+    let waker = Waker::from(std::sync::Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let reason = loop {
+        match lost.as_mut().poll(&mut context) {
+            Poll::Ready(reason) => break reason,
+            Poll::Pending => std::thread::park_timeout(Duration::from_secs(10)),
+        }
+    };
+    assert_eq!(reason, LostReason::Expired);
+    assert!(!expiring.is_held() && kept.is_held());
+    assert!(!is_ready(kept.lost()));
+    assert!(!is_ready(long.lost()));
+    assert!(expiring.release().unwrap_err().is_lost());
+    // Nothing is left to lose.
+    let later = kept.lost();
+    kept.release().unwrap();
+    assert!(!is_ready(later));
+}
+
+struct Unpark(std::thread::Thread);
+
+impl std::task::Wake for Unpark {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.unpark();
+    }
+}
