@@ -87,6 +87,15 @@ impl Error {
     }
 
     /// What happened.
+    ///
+    /// ```
+    /// use locket::{ErrorKind, LockFile};
+    ///
+    /// let error = LockFile::open("/no/such/directory/lock").unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::NotFound);
+    /// let error: std::io::Error = error.into();
+    /// assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    /// ```
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }

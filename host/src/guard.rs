@@ -58,12 +58,45 @@ impl Guard {
 
     /// Whether the lock is still held: neither lost nor released through a [`LockFile`]. A holder
     /// that works for long asks before each step that another holder could spoil. Performs no I/O.
+    ///
+    /// ```
+    /// use locket::{Engine, Mode, Options};
+    /// use std::time::Duration;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("app.lock");
+    /// let options = Options::new().max_hold(Some(Duration::from_secs(60)));
+    /// let guard = Engine::new().open_with(path, &options)?.acquire(Mode::Exclusive, None)?;
+    /// for step in 0..3 {
+    ///     if !guard.is_held() {
+    ///         return Err(guard.release().unwrap_err().into());
+    ///     }
+    ///     // Step by step.
+    ///     # let _ = step;
+    /// }
+    /// guard.release()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_held(&self) -> bool {
         !self.handle.context.forked() && self.queue.holds(self.ticket)
     }
 
     /// Completes when this hold is lost (see [`State::Lost`](crate::State::Lost)), whatever else this
     /// process holds. Never completes for a lock that cannot be lost, nor after the release.
+    ///
+    /// ```
+    /// use locket::{Engine, LostReason, Mode, Options};
+    /// use std::time::Duration;
+    ///
+    /// # async fn job(path: &std::path::Path) -> locket::Result<()> {
+    /// let options = Options::new().max_hold(Some(Duration::from_secs(60)));
+    /// let lock = Engine::new().open_with(path, &options)?;
+    /// let guard = lock.acquire_async(Mode::Exclusive, None).await?;
+    /// let reason: LostReason = guard.lost().await;
+    /// eprintln!("stop working: {reason}");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Cancel safety
     ///

@@ -42,6 +42,21 @@ impl LockFile {
     /// The lock does not know which thread asks: a thread that waits for a lock that it holds
     /// itself waits until another thread releases it.
     ///
+    /// ```
+    /// use locket::{LockFile, Mode};
+    /// use std::time::Duration;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("app.lock");
+    /// let lock = LockFile::open(path)?;
+    /// match lock.acquire(Mode::Exclusive, Duration::from_secs(5)) {
+    ///     Ok(guard) => guard.release()?,
+    ///     Err(e) if e.is_timeout() => eprintln!("another holder has it: {e}"),
+    ///     Err(e) => return Err(e.into()),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [Would block](Error::is_would_block) with a timeout of zero, otherwise
@@ -54,6 +69,19 @@ impl LockFile {
 
     /// Tries once; returns `None` if the lock is held. A wait that is canceled just as it is
     /// granted can hold the lock for a few microseconds.
+    ///
+    /// ```
+    /// use locket::{LockFile, Mode};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("app.lock");
+    /// let lock = LockFile::open(path)?;
+    /// let first = lock.try_acquire(Mode::Shared)?.expect("no program has locked it");
+    /// let second = lock.try_acquire(Mode::Shared)?.expect("readers share it");
+    /// assert!(lock.try_acquire(Mode::Exclusive)?.is_none());
+    /// # drop((first, second));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -68,6 +96,17 @@ impl LockFile {
 
     /// Like [`acquire`](Self::acquire), for tasks. It works in any runtime, and never blocks the
     /// thread that polls it.
+    ///
+    /// ```
+    /// use locket::{LockFile, Mode};
+    /// use std::time::Duration;
+    ///
+    /// async fn run_alone(lock: &LockFile) -> locket::Result<()> {
+    ///     let guard = lock.acquire_async(Mode::Exclusive, Duration::from_secs(5)).await?;
+    ///     // This task runs alone.
+    ///     guard.release()
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
@@ -105,6 +144,22 @@ impl LockFile {
     }
 
     /// Runs `body` with the lock held exclusively, and releases it however `body` ends.
+    ///
+    /// ```
+    /// use locket::LockFile;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("count");
+    /// # std::fs::write(&path, "41")?;
+    /// let lock = LockFile::open(&path)?;
+    /// let count = lock.with_lock(None, || -> std::io::Result<i32> {
+    ///     let count: i32 = std::fs::read_to_string(&path)?.parse().unwrap_or(0);
+    ///     std::fs::write(&path, (count + 1).to_string())?;
+    ///     Ok(count + 1)
+    /// })??;
+    /// assert_eq!(count, 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -154,6 +209,21 @@ impl LockFile {
 
     /// One of the holders of the lock; the caller itself if it is one of them.
     ///
+    /// ```
+    /// use locket::{LockFile, Mode};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("app.lock");
+    /// let lock = LockFile::open(path)?;
+    /// assert_eq!(lock.holder()?, None);
+    /// let guard = lock.acquire(Mode::Exclusive, None)?;
+    /// let holder = lock.holder()?.expect("it is held");
+    /// assert!(holder.is_self);
+    /// assert_eq!(holder.pid, Some(std::process::id()));
+    /// # drop(guard);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`is_locked`](Self::is_locked).
@@ -179,6 +249,18 @@ impl LockFile {
     }
 
     /// The state of this process's own hold on the file. Performs no I/O.
+    ///
+    /// ```
+    /// use locket::{LockFile, Mode, State};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("app.lock");
+    /// let lock = LockFile::open(path)?;
+    /// assert_eq!(lock.state(), State::Unlocked);
+    /// let _guard = lock.acquire(Mode::Shared, None)?;
+    /// assert_eq!(lock.state(), State::Held);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn state(&self) -> State {
         if self.handle.context.forked() {
             return State::Unlocked;
@@ -211,7 +293,26 @@ impl LockFile {
     }
 
     /// Cancels every wait through this handle, in any thread or task: each fails with
-    /// [canceled](Error::is_canceled).
+    /// [canceled](Error::is_canceled). Later acquires are not affected.
+    ///
+    /// ```
+    /// use locket::{Engine, Mode};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("app.lock");
+    /// let engine = Engine::new();
+    /// let guard = engine.open(&path)?.acquire(Mode::Exclusive, None)?;
+    /// let lock = engine.open(&path)?;
+    /// std::thread::scope(|scope| {
+    ///     let waiter = scope.spawn(|| lock.acquire(Mode::Exclusive, None));
+    ///     while !waiter.is_finished() {
+    ///         lock.cancel_waits();
+    ///     }
+    ///     assert!(waiter.join().unwrap().unwrap_err().is_canceled());
+    /// });
+    /// # drop(guard);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn cancel_waits(&self) {
         let number = self.handle.number;
         self.handle

@@ -44,7 +44,22 @@ impl Options {
         Self::default()
     }
 
-    /// The protocol. On a network file system [`Protocol::Native`] means [`Protocol::Flock`], since
+    /// The protocol, and thus which programs the lock excludes.
+    ///
+    /// ```
+    /// use locket::{Engine, Mode, Options, Protocol};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("data");
+    /// // As pylockfile's `LinkLockFile` does.
+    /// let options = Options::new().protocol(Protocol::Link);
+    /// let guard = Engine::new().open_with(&path, &options)?.acquire(Mode::Exclusive, None)?;
+    /// assert!(path.with_extension("lock").exists());
+    /// guard.release()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// On a network file system [`Protocol::Native`] means [`Protocol::Flock`], since
     /// the two lock families are one there.
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.protocol = protocol;
