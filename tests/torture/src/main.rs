@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use proof::load::participant::Role;
-use proof::mutations;
-use proof::stage::{Context, Report, STAGES, Stage};
-use proof::sweep::victim;
+use torture::load::participant::Role;
+use torture::mutations;
+use torture::stage::{Context, Report, STAGES, Stage};
+use torture::sweep::victim;
 
 /// Proof under faults, and against attackers
 #[derive(Parser)]
@@ -187,7 +187,7 @@ fn print(report: &Report) {
     for violation in &outcome.violations {
         println!("  VIOLATION: {violation}");
         println!(
-            "  again: cargo run --bin proof -- run {name} --seed {}",
+            "  again: cargo run --bin torture -- run {name} --seed {}",
             report.seed
         );
     }

@@ -5,10 +5,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use locket::Protocol;
-use proof::load::crew::{Crew, Foreign, Past};
-use proof::load::history::{Kind as Wrong, Violation};
-use proof::load::participant::Kind;
-use proof::load::plan::{Lock, Traffic};
+use torture::load::crew::{Crew, Foreign, Past};
+use torture::load::history::{Kind as Wrong, Violation};
+use torture::load::participant::Kind;
+use torture::load::plan::{Lock, Traffic};
 
 /// Long enough that something which has not happened is stuck.
 const STUCK: Duration = Duration::from_secs(20);
@@ -27,7 +27,7 @@ fn traffic(protocol: Protocol, sections: Option<u64>) -> Traffic {
 }
 
 fn crew() -> Crew {
-    Crew::of(PathBuf::from(env!("CARGO_BIN_EXE_proof"))).expect("a crew")
+    Crew::of(PathBuf::from(env!("CARGO_BIN_EXE_torture"))).expect("a crew")
 }
 
 /// Two processes with these workers.

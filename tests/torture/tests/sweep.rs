@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use locket::Protocol;
-use proof::sweep::Course;
-use proof::sweep::judge::judge;
-use proof::sweep::scene::Subject;
-use proof::sweep::strace::{Event, Injection, Strace, When};
-use proof::sweep::victim::{Fault, Operation};
+use torture::sweep::Course;
+use torture::sweep::judge::judge;
+use torture::sweep::scene::Subject;
+use torture::sweep::strace::{Event, Injection, Strace, When};
+use torture::sweep::victim::{Fault, Operation};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_proof");
+const PROGRAM: &str = env!("CARGO_BIN_EXE_torture");
 
 /// Whether these tests can be had here. In CI they must.
 fn can_trace() -> bool {
