@@ -5,11 +5,11 @@
 //! says its seed, and can be done again with it. What each participant asks for, in which order, follows
 //! from the seed alone; who gets ahead of whom is up to the system and its load, and differs.
 
-pub mod cargo;
 #[cfg(feature = "components")]
-pub mod hostile;
-pub mod load;
+pub mod attacks;
+pub mod cargo;
+pub mod faults;
 pub mod mutations;
 pub mod stage;
 mod stages;
-pub mod sweep;
+pub mod stress;

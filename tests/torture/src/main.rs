@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use torture::load::participant::Role;
+use torture::faults::victim;
 use torture::mutations;
 use torture::stage::{Context, Report, STAGES, Stage};
-use torture::sweep::victim;
+use torture::stress::participant::Role;
 
 /// Proof under faults, and against attackers
 #[derive(Parser)]

@@ -21,7 +21,7 @@ pub const STAGES: &[Stage] = &[
     Stage { name: "stopped", what: "processes are stopped for a while", run: stages::stopped::run },
     Stage { name: "hand-off", what: "from one to the next, without delay", run: stages::hand_off::run },
     #[cfg(feature = "components")]
-    Stage { name: "attackers", what: "guests that mean harm", run: stages::attackers::run },
+    Stage { name: "attackers", what: "guests that mean harm", run: crate::attacks::run },
     #[cfg(feature = "components")]
     Stage { name: "leaks", what: "every way in which a guest can end", run: stages::leaks::run },
 ];

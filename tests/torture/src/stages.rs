@@ -1,7 +1,5 @@
 //! The stages, one file each.
 
-#[cfg(feature = "components")]
-pub(crate) mod attackers;
 pub(crate) mod errors;
 pub(crate) mod fuzz;
 pub(crate) mod hand_off;

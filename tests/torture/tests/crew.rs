@@ -5,10 +5,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use locket::Protocol;
-use torture::load::crew::{Crew, Foreign, Past};
-use torture::load::history::{Kind as Wrong, Violation};
-use torture::load::participant::Kind;
-use torture::load::plan::{Lock, Traffic};
+use torture::stress::crew::{Crew, Foreign, Past};
+use torture::stress::history::{Kind as Wrong, Violation};
+use torture::stress::participant::Kind;
+use torture::stress::plan::{Lock, Traffic};
 
 /// Long enough that something which has not happened is stuck.
 const STUCK: Duration = Duration::from_secs(20);

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::stage::{Context, Outcome};
-use crate::sweep::judge::judge;
-use crate::sweep::strace::{Event, Injection, Strace, tail};
-use crate::sweep::{
+use crate::faults::judge::judge;
+use crate::faults::strace::{Event, Injection, Strace, tail};
+use crate::faults::{
     Course, EVERY, Later, Point, in_parallel, lock, points, program, without_strace,
 };
+use crate::stage::{Context, Outcome};
 
 /// The errors.
 const ERRORS: [&str; 10] = [

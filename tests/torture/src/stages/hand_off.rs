@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::Result;
 use locket::Protocol;
 
-use crate::load::crew::Crew;
-use crate::load::participant::Kind;
-use crate::load::plan::{Lock, Traffic};
 use crate::stage::{Context, Outcome};
+use crate::stress::crew::Crew;
+use crate::stress::participant::Kind;
+use crate::stress::plan::{Lock, Traffic};
 
 /// How long a lock may be free while somebody waits for it. It takes microseconds, and some
 /// milliseconds where a name is what is waited for; the rest is for a busy machine.

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use locket::{Engine, Mode, Protocol};
 
-use crate::load::crew::{Crew, Foreign, Past, process};
-use crate::load::history::Turn;
-use crate::load::participant::Kind;
-use crate::load::plan::{Lock, Traffic};
 use crate::stage::{Context, Outcome, percentile};
+use crate::stress::crew::{Crew, Foreign, Past, process};
+use crate::stress::history::Turn;
+use crate::stress::participant::Kind;
+use crate::stress::plan::{Lock, Traffic};
 
 /// How long it goes on, and the time between two kills.
 const TIME: Duration = Duration::from_secs(60);

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
+use crate::faults::judge::{Traces, judge_traces};
+use crate::faults::scene::{STUCK, Scene};
+use crate::faults::strace::{Event, Strace, tail};
+use crate::faults::{EVERY, Point, in_parallel, lock, operate, points, program, without_strace};
 use crate::stage::{Context, Outcome, percentile};
-use crate::sweep::judge::{Traces, judge_traces};
-use crate::sweep::scene::{STUCK, Scene};
-use crate::sweep::strace::{Event, Strace, tail};
-use crate::sweep::{EVERY, Point, in_parallel, lock, operate, points, program, without_strace};
 
 /// By when the next owner has the lock, counted from the end of the one who was killed.
 const NEXT_OWNER: Duration = Duration::from_millis(100);

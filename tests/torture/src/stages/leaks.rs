@@ -15,9 +15,9 @@ use locket_tests::harness::{
 };
 use locket_wasmtime::LocketView as _;
 
-use super::attackers::{in_runtime, one_of};
-use crate::hostile::attacker::{Attacker, Call, EXCLUSIVE, FOR_EVER};
-use crate::hostile::usage::{Usage, bytes};
+use crate::attacks::support::attacker::{Attacker, Call, EXCLUSIVE, FOR_EVER};
+use crate::attacks::support::usage::{Usage, bytes};
+use crate::attacks::{in_runtime, one_of};
 use crate::stage::{Context, Outcome};
 
 /// How many guests end.
@@ -367,7 +367,7 @@ impl Place {
     }
 }
 
-fn ok(answer: crate::hostile::attacker::Answer) -> Result<u32> {
+fn ok(answer: crate::attacks::support::attacker::Answer) -> Result<u32> {
     answer.map_err(|error| anyhow!("refused: {error}"))
 }
 

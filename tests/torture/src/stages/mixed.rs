@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::Result;
 use locket::Protocol;
 
-use crate::load::crew::{Crew, Foreign, process};
-use crate::load::history::Attempt;
-use crate::load::participant::Kind;
-use crate::load::plan::{Lock, Traffic};
 use crate::stage::{Context, Outcome};
+use crate::stress::crew::{Crew, Foreign, process};
+use crate::stress::history::Attempt;
+use crate::stress::participant::Kind;
+use crate::stress::plan::{Lock, Traffic};
 
 /// How long they go on.
 const TIME: Duration = Duration::from_secs(45);

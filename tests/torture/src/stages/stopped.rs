@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::Result;
 use locket::Protocol;
 
-use crate::load::crew::{Crew, Past, process};
-use crate::load::history::{Attempt, Outcome as Answer};
-use crate::load::journal::{Time, Why, now};
-use crate::load::participant::Kind;
-use crate::load::plan::{Lock, Traffic};
 use crate::stage::{Context, Outcome};
+use crate::stress::crew::{Crew, Past, process};
+use crate::stress::history::{Attempt, Outcome as Answer};
+use crate::stress::journal::{Time, Why, now};
+use crate::stress::participant::Kind;
+use crate::stress::plan::{Lock, Traffic};
 
 /// How long it goes on.
 const TIME: Duration = Duration::from_secs(35);
@@ -142,7 +142,7 @@ impl Stop {
 
     /// Whether this is the section of somebody who was stopped in it.
     fn has_in_a_section(&self, attempt: &Attempt) -> bool {
-        let inside = |section: &crate::load::history::Section| {
+        let inside = |section: &crate::stress::history::Section| {
             section.enter < self.from && section.end.at() > self.to
         };
         self.is_of(attempt) && attempt.section().is_some_and(inside)

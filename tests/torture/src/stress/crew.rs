@@ -1,0 +1,455 @@
+//! All participants of a run, as processes: to start, kill and stop them, and to put together what
+//! they did when they are gone.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Serialize;
+use tempfile::TempDir;
+
+use crate::stage::Outcome;
+use crate::stress::history::{History, Outcome as Answer, Violation};
+use crate::stress::journal::{self, Time, now};
+use crate::stress::object::{Object, Remains};
+use crate::stress::participant::{Kind, Role};
+use crate::stress::plan::{Lock, Table, Traffic};
+
+/// Nobody waits for longer than this without anybody getting anywhere, unless something is stuck.
+const STUCK: Duration = Duration::from_secs(30);
+
+/// Processes that take part.
+#[derive(Debug)]
+pub struct Crew {
+    program: PathBuf,
+    dir: TempDir,
+    table: Table,
+    members: Vec<Member>,
+    /// Who was killed when.
+    kills: HashMap<String, Time>,
+    /// What went wrong with the processes themselves.
+    failures: Vec<String>,
+    patience: Duration,
+}
+
+/// A process that takes part.
+#[derive(Debug)]
+struct Member {
+    name: String,
+    child: Child,
+}
+
+/// A program that knows nothing of Locket.
+#[derive(Clone, Debug, Serialize)]
+pub struct Foreign {
+    /// What it locks with: `flock`, `lockf`, `link` or `mkdir`.
+    pub function: &'static str,
+    /// The names of the locks that it uses.
+    pub locks: Vec<String>,
+    /// How many sections in a hundred are shared.
+    pub shared: u8,
+    /// How many last.
+    pub lasting: u8,
+    /// How long those last at most, in seconds.
+    pub longest: f64,
+}
+
+/// What is left of a crew.
+#[derive(Debug)]
+pub struct Past {
+    /// What they did.
+    pub history: History,
+    /// What their locks protected.
+    pub remains: HashMap<String, Remains>,
+    /// What went wrong with the processes themselves: those that failed, and those that got stuck.
+    pub failures: Vec<String>,
+    /// When the last of them ended, and how long after they were told to, if they were.
+    over: Instant,
+    dismissed: Option<Duration>,
+    dir: TempDir,
+}
+
+impl Crew {
+    /// Nobody yet. Participants will be processes of `program`, which is this one.
+    ///
+    /// # Errors
+    ///
+    /// Where there can be no directory for them.
+    pub fn of(program: PathBuf) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        Ok(Self {
+            program,
+            table: Table::lay(dir.path())?,
+            dir,
+            members: Vec::new(),
+            kills: HashMap::new(),
+            failures: Vec::new(),
+            patience: STUCK,
+        })
+    }
+
+    /// Nobody yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`of`](Self::of).
+    pub fn new() -> Result<Self> {
+        Self::of(std::env::current_exe()?)
+    }
+
+    /// Takes everybody for stuck when nobody gets anywhere for this long.
+    pub fn be_patient_for(&mut self, time: Duration) {
+        self.patience = time;
+    }
+
+    /// Where everything is.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// How many there are.
+    pub fn size(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Starts a process with workers of these kinds. The name must be a new one.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be started.
+    pub fn start(
+        &mut self,
+        name: &str,
+        seed: u64,
+        workers: &[Kind],
+        traffic: &Traffic,
+    ) -> Result<()> {
+        let role = Role {
+            name: name.to_owned(),
+            seed,
+            workers: workers.to_vec(),
+            table: self.table.clone(),
+            traffic: traffic.clone(),
+        };
+        let mut command = Command::new(&self.program);
+        command
+            .arg("participant")
+            .arg(serde_json::to_string(&role)?);
+        self.spawn(name, &mut command)
+    }
+
+    /// Starts a Python program.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be started.
+    pub fn start_foreign(&mut self, name: &str, seed: u64, foreign: &Foreign) -> Result<()> {
+        let mut role = serde_json::to_value(foreign)?;
+        role["name"] = name.into();
+        role["seed"] = seed.into();
+        role["table"] = self
+            .dir
+            .path()
+            .to_str()
+            .context("a path in Unicode")?
+            .into();
+        let mut command = Command::new("python3");
+        command
+            .args(["-I", "-S", "-c", include_str!("participant.py")])
+            .arg(role.to_string());
+        self.spawn(name, &mut command)
+    }
+
+    fn spawn(&mut self, name: &str, command: &mut Command) -> Result<()> {
+        let errors = File::create(self.errors(name))?;
+        let child = command.stdin(Stdio::piped()).stderr(errors).spawn()?;
+        self.members.push(Member {
+            name: name.to_owned(),
+            child,
+        });
+        Ok(())
+    }
+
+    fn errors(&self, name: &str) -> PathBuf {
+        self.dir.path().join(format!("{name}.errors"))
+    }
+
+    /// A process that is about to write to what one of these locks protects; the lock is any, and the
+    /// process one of a name that `may` be chosen.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn any_holder(
+        &self,
+        locks: &[Lock],
+        chance: &mut fastrand::Rng,
+        may: impl Fn(&str) -> bool,
+    ) -> io::Result<Option<usize>> {
+        let first = chance.usize(..locks.len());
+        for lock in locks.iter().cycle().skip(first).take(locks.len()) {
+            let object = Object::open(&self.table.objects(), &lock.name)?;
+            let Some(writer) = object.writer()?.filter(|who| may(process(who))) else {
+                continue;
+            };
+            let is = |member: &Member| member.name == process(&writer);
+            if let Some(holder) = self.members.iter().position(is) {
+                return Ok(Some(holder));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The name of a process.
+    pub fn name(&self, member: usize) -> &str {
+        &self.members[member].name
+    }
+
+    /// Kills a process, and waits for its end. It is not a member any more. Answers how long the system
+    /// took to end it.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be.
+    pub fn kill(&mut self, member: usize) -> Result<Duration> {
+        let mut member = self.members.swap_remove(member);
+        let at = now();
+        member.child.kill()?;
+        let status = member.child.wait()?;
+        if status.code().is_some() {
+            let text = self.failure(&member.name, &status.to_string());
+            self.failures.push(text);
+        }
+        self.kills.insert(member.name.clone(), at);
+        Ok(Duration::from_nanos(now() - at))
+    }
+
+    /// Stops a process, until it is told to [continue](Self::resume).
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be.
+    pub fn stop(&self, member: usize) -> Result<()> {
+        self.signal(member, Signal::STOP)
+    }
+
+    /// Lets a process go on.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be.
+    pub fn resume(&self, member: usize) -> Result<()> {
+        self.signal(member, Signal::CONT)
+    }
+
+    fn signal(&self, member: usize, signal: Signal) -> Result<()> {
+        let pid = Pid::from_child(&self.members[member].child);
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Tells everybody to come to an end, and waits for that.
+    ///
+    /// # Errors
+    ///
+    /// Where the journals cannot be read.
+    pub fn dismiss(mut self) -> Result<Past> {
+        for member in &mut self.members {
+            member.child.stdin = None;
+        }
+        let start = Instant::now();
+        let mut past = self.wait()?;
+        past.dismissed = Some(past.over - start);
+        Ok(past)
+    }
+
+    /// Waits until everybody has come to an end. Where that does not happen, and nothing else, tells
+    /// what there is to know and makes an end.
+    ///
+    /// # Errors
+    ///
+    /// Where the journals cannot be read.
+    pub fn wait(mut self) -> Result<Past> {
+        let (mut size, mut since) = (0, Instant::now());
+        while !self.members.is_empty() {
+            self.bury()?;
+            let now = self.written()?;
+            if now != size {
+                (size, since) = (now, Instant::now());
+            } else if since.elapsed() > self.patience {
+                self.report_stuck();
+            }
+            // Only the system knows when one of them ends.
+            thread::sleep(Duration::from_millis(2));
+        }
+        self.read()
+    }
+
+    /// Takes leave of those who have come to an end.
+    fn bury(&mut self) -> Result<()> {
+        let mut left = Vec::new();
+        for mut member in std::mem::take(&mut self.members) {
+            match member.child.try_wait()? {
+                None => left.push(member),
+                Some(status) if status.success() => {}
+                Some(status) => {
+                    let text = self.failure(&member.name, &status.to_string());
+                    self.failures.push(text);
+                }
+            }
+        }
+        self.members = left;
+        Ok(())
+    }
+
+    fn failure(&self, name: &str, status: &str) -> String {
+        let errors = fs::read_to_string(self.errors(name)).unwrap_or_default();
+        format!("{name} ended by itself, {status}: {errors}")
+    }
+
+    /// How many bytes the journals have.
+    fn written(&self) -> io::Result<u64> {
+        let files = fs::read_dir(self.table.journals())?;
+        files.map(|file| Ok(file?.metadata()?.len())).sum()
+    }
+
+    /// Puts down what there is to know of those who do not end, and kills them.
+    fn report_stuck(&mut self) {
+        let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+        for member in std::mem::take(&mut self.members) {
+            let name = &member.name;
+            let waits = waits(member.child.id());
+            let last = self.last_words(name);
+            self.failures.push(format!(
+                "{name} is stuck\nits journals end with\n{last}its threads\n{waits}/proc/locks\n{locks}"
+            ));
+            self.kills.insert(name.clone(), now());
+        }
+    }
+
+    fn last_words(&self, name: &str) -> String {
+        let journals = fs::read_dir(self.table.journals()).into_iter().flatten();
+        let mine = journals.flatten().filter(|file| {
+            let who = file.file_name();
+            who.to_str().is_some_and(|who| process(who) == name)
+        });
+        let last = mine.filter_map(|file| {
+            let text = fs::read_to_string(file.path()).ok()?;
+            let line = text.lines().next_back()?.to_owned();
+            Some(format!("  {}: {line}\n", file.path().display()))
+        });
+        last.collect()
+    }
+
+    fn read(self) -> Result<Past> {
+        let over = Instant::now();
+        let mut history = History::default();
+        for file in fs::read_dir(self.table.journals())? {
+            let file = file?;
+            let who = file.file_name().into_string().ok().context("a name")?;
+            let text = fs::read_to_string(file.path())?;
+            let events = journal::read(&text).with_context(|| format!("the journal of {who}"))?;
+            history.add(&who, &events, self.kills.get(process(&who)).copied())?;
+        }
+        let mut remains = HashMap::new();
+        for file in fs::read_dir(self.table.objects())? {
+            let name = file?.file_name().into_string().ok().context("a name")?;
+            if let Some(lock) = name.strip_suffix(".log") {
+                remains.insert(lock.to_owned(), Remains::read(&self.table.objects(), lock)?);
+            }
+        }
+        Ok(Past {
+            history,
+            remains,
+            failures: self.failures,
+            over,
+            dismissed: None,
+            dir: self.dir,
+        })
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The name of the process of a worker.
+pub fn process(who: &str) -> &str {
+    who.split_once('.').map_or(who, |(process, _)| process)
+}
+
+/// What each thread of a process does in the kernel.
+fn waits(pid: u32) -> String {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten();
+    let line = |thread: fs::DirEntry| {
+        let read = |name| fs::read_to_string(thread.path().join(name)).unwrap_or_default();
+        let (name, call, place) = (read("comm"), read("syscall"), read("wchan"));
+        format!("  {}: {} {place}\n", name.trim(), call.trim())
+    };
+    threads.flatten().map(line).collect()
+}
+
+impl Past {
+    /// What broke a promise.
+    pub fn violations(&self) -> Vec<Violation> {
+        self.history.check(&self.remains)
+    }
+
+    fn sections_by_kind(&self) -> BTreeMap<&str, u64> {
+        let mut kinds = BTreeMap::new();
+        let attempts = self.history.attempts.iter();
+        for attempt in attempts.filter(|attempt| attempt.section().is_some()) {
+            let kind = attempt.who.rsplit_once('-').map_or("", |(_, kind)| kind);
+            *kinds.entry(kind).or_default() += 1;
+        }
+        kinds
+    }
+
+    /// Adds to the outcome of a stage what was done, and what was wrong with it. Where something
+    /// was, the journals are kept.
+    pub fn tell(self, outcome: &mut Outcome) {
+        /// One thing that goes wrong draws others after it.
+        const MOST: usize = 20;
+        outcome.did("sections", self.history.sections() as u64);
+        for (kind, sections) in self.sections_by_kind() {
+            outcome.did(&format!("by {kind}"), sections);
+        }
+        for attempt in &self.history.attempts {
+            if let Answer::GaveUp(why, _) = attempt.outcome {
+                outcome.did(&format!("answers of {why}"), 1);
+            }
+        }
+        let breaks = self.history.breaks.len();
+        if breaks > 0 {
+            outcome.did("breaks", breaks as u64);
+            outcome.did("holders told of one", self.history.losses());
+        }
+        if let Some(dismissed) = self.dismissed {
+            outcome.measured("everybody ends within", format_args!("{dismissed:.1?}"));
+        }
+        let violations = self.violations();
+        let more = violations.len().saturating_sub(MOST);
+        let told = violations.iter().take(MOST).map(Violation::to_string);
+        outcome.violations.extend(told.chain(self.failures));
+        if more > 0 {
+            outcome.violations.push(format!("and {more} more"));
+        }
+        if !outcome.violations.is_empty() {
+            let dir = self.dir.keep();
+            outcome
+                .violations
+                .push(format!("the journals are in {}", dir.display()));
+        }
+    }
+}
