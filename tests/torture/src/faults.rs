@@ -1,9 +1,9 @@
 //! One operation after another, each with a fault at one of its system calls.
 
-pub mod judge;
-pub mod scene;
+pub mod fixture;
+pub mod oracle;
 pub mod strace;
-pub mod victim;
+pub mod subject;
 
 use std::collections::VecDeque;
 use std::num::NonZero;
@@ -14,17 +14,17 @@ use std::thread;
 use anyhow::{Context as _, ensure};
 use locket::Guard;
 
-use crate::faults::judge::{Traces, Witness, judge};
-use crate::faults::scene::{STUCK, Scene, Subject, Victim};
+use crate::faults::fixture::{Fixture, STUCK, Scenario, SubjectProcess};
+use crate::faults::oracle::{Leftovers, Observation, check};
 use crate::faults::strace::{Injection, When};
-use crate::faults::victim::{Done, Fault};
+use crate::faults::subject::{Done, Fault};
 use crate::stage::{Context, Outcome};
 
 /// A system call of an operation: the n-th of its kind, at most, in one thread.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Point {
     /// The operation.
-    pub subject: Subject,
+    pub scenario: Scenario,
     /// The name of the system call.
     pub call: String,
     /// Which of them, from 1 on.
@@ -35,27 +35,27 @@ pub struct Point {
 /// system, of which there may be any number, have their turn by chance.
 pub const EVERY: u32 = 12;
 
-/// Calls by which a victim and its scene take turns.
+/// Calls by which a subject and its fixture take turns.
 const OURS: [&str; 2] = ["recvfrom", "sendto"];
 
 /// Every call that every operation makes, by a run of each without faults.
 pub fn points(program: &Path, context: &Context) -> anyhow::Result<Vec<Point>> {
     let found = Mutex::new(Vec::new());
-    let find = |course: Course| -> anyhow::Result<()> {
-        let (subject, log) = (course.scene.subject, course.log.clone());
-        let broken = judge(subject, &course.finish()?);
+    let find = |trial: Trial| -> anyhow::Result<()> {
+        let (scenario, log) = (trial.fixture.scenario, trial.log.clone());
+        let broken = check(scenario, &trial.finish()?);
         ensure!(
             broken.is_empty(),
-            "{subject}, without faults: {broken:?}\n{log}"
+            "{scenario}, without faults: {broken:?}\n{log}"
         );
-        lock(&found).extend(points_of(subject, &log));
+        lock(&found).extend(points_of(scenario, &log));
         Ok(())
     };
-    in_parallel(context, Subject::all().collect(), &|subjects| {
+    in_parallel(context, Scenario::all().collect(), &|scenarios| {
         let mut later = Later::default();
-        for subject in subjects {
-            let course = Course::begin(program, subject, None, None)?;
-            later.put(course).map(&find).transpose()?;
+        for scenario in scenarios {
+            let trial = Trial::begin(program, scenario, None, None)?;
+            later.put(trial).map(&find).transpose()?;
         }
         later.rest().try_for_each(&find)
     })?;
@@ -64,12 +64,12 @@ pub fn points(program: &Path, context: &Context) -> anyhow::Result<Vec<Point>> {
     Ok(points)
 }
 
-fn points_of(subject: Subject, log: &str) -> Vec<Point> {
+fn points_of(scenario: Scenario, log: &str) -> Vec<Point> {
     let calls = strace::count(log).into_iter();
     let calls = calls.filter(|(call, _)| !OURS.contains(&call.as_str()));
     let points = calls.flat_map(|(call, count)| {
         (1..=count).map(move |n| Point {
-            subject,
+            scenario,
             call: call.clone(),
             n,
         })
@@ -79,9 +79,9 @@ fn points_of(subject: Subject, log: &str) -> Vec<Point> {
 
 /// An operation that met its fault, and a process that goes on without.
 #[derive(Debug)]
-pub struct Course {
-    scene: Scene,
-    victim: Victim,
+pub struct Trial {
+    fixture: Fixture,
+    subject: SubjectProcess,
     lasting: bool,
     answer: Result<Done, String>,
     held: Option<Result<bool, String>>,
@@ -90,50 +90,50 @@ pub struct Course {
     pub log: String,
 }
 
-impl Course {
+impl Trial {
     /// Goes through the operation.
     pub fn begin(
         program: &Path,
-        subject: Subject,
+        scenario: Scenario,
         injection: Option<&Injection>,
         fault: Option<Fault>,
     ) -> anyhow::Result<Self> {
-        let scene = Scene::new(program, subject)?;
-        let mut victim = scene.victim(fault)?;
-        let holds = subject.operation.finds_it_held();
-        let holder = holds.then(|| scene.acquire(STUCK)).transpose()?;
-        let strace = victim.trace(injection, &scene.log())?;
-        let (answer, holder) = operate(&mut victim, holder, subject)?;
+        let fixture = Fixture::new(program, scenario)?;
+        let mut subject = fixture.subject(fault)?;
+        let holds = scenario.operation.finds_it_held();
+        let holder = holds.then(|| fixture.acquire(STUCK)).transpose()?;
+        let strace = subject.trace(injection, &fixture.log())?;
+        let (answer, holder) = operate(&mut subject, holder, scenario)?;
         match answer {
             Ok(Some(_)) => strace.detach()?,
             Ok(None) => strace.end()?,
             Err(_) => {
-                victim.kill()?;
+                subject.kill()?;
                 strace.end()?;
             }
         }
         let answer = answer.and_then(|done| done.context("it died"));
-        let mut course = Self {
-            log: std::fs::read_to_string(scene.log())?,
+        let mut trial = Self {
+            log: std::fs::read_to_string(fixture.log())?,
             answer: answer.map_err(|e| format!("{e:#}")),
             kept: holder.map(|guard| guard.release().is_ok()),
             held: None,
             lasting: injection.is_some_and(|injection| matches!(injection.when, When::From(_))),
-            scene,
-            victim,
+            fixture,
+            subject,
         };
-        if course.answer.is_ok() {
-            let held = course.scene.is_held();
-            course.held = Some(held.map_err(|e| e.to_string()));
+        if trial.answer.is_ok() {
+            let held = trial.fixture.is_held();
+            trial.held = Some(held.map_err(|e| e.to_string()));
             // It may take as long as its threads stay.
-            course.victim.tell()?;
+            trial.subject.tell()?;
         }
-        Ok(course)
+        Ok(trial)
     }
 
     /// What is done in it.
-    pub fn subject(&self) -> Subject {
-        self.scene.subject
+    pub fn scenario(&self) -> Scenario {
+        self.fixture.scenario
     }
 
     /// Whether the fault occurred.
@@ -142,43 +142,43 @@ impl Course {
     }
 
     /// Sees how it ends.
-    pub fn finish(mut self) -> anyhow::Result<Witness> {
+    pub fn finish(mut self) -> anyhow::Result<Observation> {
         let after = self.answer.is_ok().then(|| {
-            let after = self.victim.hear(STUCK);
+            let after = self.subject.hear(STUCK);
             let after = after.and_then(|after| after.context("it died"));
             after.map_err(|e| format!("{e:#}"))
         });
         if !matches!(after, Some(Ok(_))) {
-            self.victim.kill()?;
+            self.subject.kill()?;
         }
-        self.victim.end()?;
-        Ok(Witness {
+        self.subject.end()?;
+        Ok(Observation {
             lasting: self.lasting,
             answer: self.answer,
             held: self.held,
             kept: self.kept,
             after,
-            complaints: self.scene.complained()?,
-            traces: Traces::of(&self.scene)?,
+            complaints: self.fixture.complained()?,
+            leftovers: Leftovers::of(&self.fixture)?,
         })
     }
 }
 
-/// Has the victim go through its operation, while `holder` holds the lock: until it waits, if it
+/// Has the subject go through its operation, while `holder` holds the lock: until it waits, if it
 /// is to be granted, and else to the end.
 pub fn operate(
-    victim: &mut Victim,
+    subject: &mut SubjectProcess,
     mut holder: Option<Guard>,
-    subject: Subject,
+    scenario: Scenario,
 ) -> anyhow::Result<(anyhow::Result<Option<Done>>, Option<Guard>)> {
-    victim.tell()?;
-    if let Ok(Some(())) = victim.hear(STUCK)
-        && subject.operation.is_granted()
+    subject.tell()?;
+    if let Ok(Some(())) = subject.hear(STUCK)
+        && scenario.operation.is_granted()
     {
-        victim.await_sleep()?;
+        subject.await_sleep()?;
         holder.take().map(Guard::release).transpose()?;
     }
-    Ok((victim.hear(STUCK), holder))
+    Ok((subject.hear(STUCK), holder))
 }
 
 /// Hands out work to as many threads as there are processors, until it is done or one fails.
@@ -236,7 +236,7 @@ impl<T> Later<T> {
     }
 }
 
-/// The program that has the victims in it: this one.
+/// The program that has the subjects in it: this one.
 pub fn program() -> anyhow::Result<PathBuf> {
     Ok(std::env::current_exe()?)
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use torture::faults::victim;
+use torture::faults::subject;
 use torture::mutations;
 use torture::stage::{Context, Report, STAGES, Stage};
 use torture::stress::participant::Role;
@@ -53,7 +53,7 @@ enum Command {
     },
     /// Goes through one operation on a lock, for those that have it fail
     #[command(hide = true)]
-    Victim(victim::Args),
+    Subject(subject::Args),
 }
 
 fn stage() -> clap::builder::PossibleValuesParser {
@@ -84,7 +84,7 @@ fn main() -> ExitCode {
             }
         },
         Command::Participant { role } => participate(&role),
-        Command::Victim(args) => victim::main(args),
+        Command::Subject(args) => subject::main(args),
     }
 }
 

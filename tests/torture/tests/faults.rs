@@ -1,13 +1,13 @@
-//! Victims that break a promise are found out, and what such victims have found stays mended.
+//! Victims that break a promise are found out, and what such subjects have found stays mended.
 
 use std::path::Path;
 
 use locket::Protocol;
-use torture::faults::Course;
-use torture::faults::judge::judge;
-use torture::faults::scene::Subject;
+use torture::faults::Trial;
+use torture::faults::fixture::Scenario;
+use torture::faults::oracle::check;
 use torture::faults::strace::{Event, Injection, Strace, When};
-use torture::faults::victim::{Fault, Operation};
+use torture::faults::subject::{Fault, Operation};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_torture");
 
@@ -30,16 +30,16 @@ fn broken(
     injection: Option<&Injection>,
     fault: Option<Fault>,
 ) -> Vec<String> {
-    let subject = Subject {
+    let scenario = Scenario {
         protocol,
         operation,
     };
-    let begin = || Course::begin(Path::new(PROGRAM), subject, injection, fault).unwrap();
+    let begin = || Trial::begin(Path::new(PROGRAM), scenario, injection, fault).unwrap();
     // A thread that is late makes other calls.
-    let mut courses = std::iter::repeat_with(begin).take(20);
-    let course = courses.find(|course| course.is_struck() == injection.is_some());
-    let course = course.expect("a fault that occurs");
-    judge(subject, &course.finish().unwrap())
+    let mut trials = std::iter::repeat_with(begin).take(20);
+    let trial = trials.find(|trial| trial.is_struck() == injection.is_some());
+    let trial = trial.expect("a fault that occurs");
+    check(scenario, &trial.finish().unwrap())
 }
 
 #[test]

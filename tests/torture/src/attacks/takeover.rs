@@ -14,8 +14,8 @@ use locket_tests::harness::Host;
 
 use super::{EXISTENCE, KEEP, KERNEL, REMOVE, cycle, guest_in, in_runtime, number, with_rights};
 use crate::attacks::support::attacker::{Attacker, Call, EXCLUSIVE, ONE_TRY, SHARED};
-use crate::faults::scene::{STUCK, Scene, Subject, Victim};
-use crate::faults::victim::{Done, Operation, Standing, options};
+use crate::faults::fixture::{Fixture, STUCK, Scenario, SubjectProcess};
+use crate::faults::subject::{Done, Operation, OwnState, options};
 use crate::stage::{Context, Outcome};
 
 /// What the attackers may do. Those with `EXISTENCE` can use the protocol of the holder themselves.
@@ -129,14 +129,14 @@ async fn in_a_crowd(outcome: &mut Outcome) -> Result<()> {
 
 /// A lock with its holder.
 struct Prey {
-    scene: Scene,
+    fixture: Fixture,
     /// That of the attacker.
     engine: Engine,
     holder: Holder,
 }
 
 enum Holder {
-    Process(Victim),
+    Process(SubjectProcess),
     Engine(LockFile, Guard),
     Guest(Attacker, u32),
 }
@@ -144,28 +144,28 @@ enum Holder {
 impl Prey {
     /// `program` is the one that has the process of a holder in it.
     async fn new(program: &Path, case: Case) -> Result<Self> {
-        let subject = Subject {
+        let scenario = Scenario {
             protocol: case.protocol,
             operation: Operation::Release,
         };
-        let scene = Scene::new(program, subject)?;
+        let fixture = Fixture::new(program, scenario)?;
         if !case.protocol.is_existence_lock() {
             // As a lock file is that can be removed.
-            fs::write(scene.path(), "")?;
+            fs::write(fixture.path(), "")?;
         }
         let engine = Engine::new();
         let holder = match case.place {
             Place::Process => {
-                let victim = scene.victim(None)?;
-                Holder::Process(victim)
+                let subject = fixture.subject(None)?;
+                Holder::Process(subject)
             }
             Place::Engine => {
-                let lock = lock(&scene)?;
+                let lock = lock(&fixture)?;
                 let guard = lock.acquire(case.mode, Duration::ZERO)?;
                 Holder::Engine(lock, guard)
             }
             Place::Guest => {
-                let mut guest = guest_in(&engine, &scene.dir(), Rights::READ_WRITE).await?;
+                let mut guest = guest_in(&engine, &fixture.dir(), Rights::READ_WRITE).await?;
                 guest.name("/locks/lock").await?;
                 let opening = [1, number(case.protocol), KEEP, 0];
                 let lock = guest.call(Call::Open, opening).await?;
@@ -182,7 +182,7 @@ impl Prey {
             }
         };
         Ok(Self {
-            scene,
+            fixture,
             engine,
             holder,
         })
@@ -191,8 +191,8 @@ impl Prey {
     /// Does all that a guest with these rights can do; how many tries that took.
     async fn attack(&mut self, rights: Rights) -> Result<u64> {
         let mut tries = 0;
-        let mut guest = guest_in(&self.engine, &self.scene.dir(), rights).await?;
-        let mut names = names(&self.scene.dir(), "")?;
+        let mut guest = guest_in(&self.engine, &self.fixture.dir(), rights).await?;
+        let mut names = names(&self.fixture.dir(), "")?;
         names.extend(["lock".to_owned(), "lock.lock".to_owned()]);
         for claim in dead_claims()? {
             names.push(format!("lock.lock/{claim}"));
@@ -221,13 +221,13 @@ impl Prey {
 
     /// What the holder has lost, if anything.
     async fn lost(mut self) -> Result<Option<String>> {
-        let third = || lock(&self.scene)?.try_acquire(Mode::Exclusive);
+        let third = || lock(&self.fixture)?.try_acquire(Mode::Exclusive);
         match third() {
             Ok(None) => {}
             other => return Ok(Some(format!("a third one got {other:?}"))),
         }
         let kept = match self.holder {
-            Holder::Process(ref mut victim) => release(victim)?,
+            Holder::Process(ref mut subject) => release(subject)?,
             Holder::Engine(lock, guard) => {
                 let state = lock.state();
                 let released = guard.release();
@@ -253,18 +253,18 @@ impl Prey {
 }
 
 /// The lock of the holder, in an engine of its own.
-fn lock(scene: &Scene) -> Result<LockFile, locket::Error> {
-    let path = scene.path();
-    let options = options(Operation::Release, scene.subject.protocol, &path);
+fn lock(fixture: &Fixture) -> Result<LockFile, locket::Error> {
+    let path = fixture.path();
+    let options = options(Operation::Release, fixture.scenario.protocol, &path);
     Engine::new().open_with(&path, &options)
 }
 
 /// Has the process of a holder release its lock; what that came to, unless it held it.
-fn release(holder: &mut Victim) -> Result<Option<String>> {
+fn release(holder: &mut SubjectProcess) -> Result<Option<String>> {
     holder.tell()?;
     let () = holder.hear(STUCK)?.context("a holder")?;
     let done: Done = holder.hear(STUCK)?.context("a holder")?;
-    let kept = done.result.is_ok() && done.state == Standing::Unlocked;
+    let kept = done.result.is_ok() && done.state == OwnState::Unlocked;
     Ok((!kept).then(|| format!("its process: {done:?}")))
 }
 
@@ -304,7 +304,7 @@ mod tests {
     fn noticed(
         protocol: Protocol,
         place: Place,
-        act: impl FnOnce(&Scene) -> Result<()>,
+        act: impl FnOnce(&Fixture) -> Result<()>,
     ) -> Option<String> {
         let case = Case {
             protocol,
@@ -314,7 +314,7 @@ mod tests {
         let lost = async {
             let mut prey = Prey::new(Path::new("none"), case).await?;
             prey.attack(Rights::READ_WRITE).await?;
-            act(&prey.scene)?;
+            act(&prey.fixture)?;
             prey.lost().await
         };
         in_runtime(1, lost).unwrap()
@@ -326,11 +326,13 @@ mod tests {
             for protocol in [Protocol::Native, Protocol::Soft] {
                 let kept = noticed(protocol, place, |_| Ok(()));
                 assert_eq!(kept, None);
-                let lost = noticed(protocol, place, |scene| Ok(fs::remove_file(scene.path())?));
+                let lost = noticed(protocol, place, |fixture| {
+                    Ok(fs::remove_file(fixture.path())?)
+                });
                 assert!(lost.is_some(), "{protocol}");
             }
-            let lost = noticed(Protocol::Mkdir, place, |scene| {
-                let lock = scene.dir().join("lock.lock");
+            let lost = noticed(Protocol::Mkdir, place, |fixture| {
+                let lock = fixture.dir().join("lock.lock");
                 for record in fs::read_dir(&lock)? {
                     fs::remove_file(record?.path())?;
                 }

@@ -68,7 +68,7 @@ impl Strace {
         version.is_ok_and(|output| output.status.success())
     }
 
-    /// Traces the process from now on, all its threads and those to come; its calls are written to
+    /// Leftovers the process from now on, all its threads and those to come; its calls are written to
     /// `log`.
     pub fn attach(pid: u32, injection: Option<&Injection>, log: &Path) -> anyhow::Result<Self> {
         let mut command = Command::new("strace");

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::faults::judge::judge;
+use crate::faults::oracle::check;
 use crate::faults::strace::{Event, Injection, Strace, tail};
 use crate::faults::{
-    Course, EVERY, Later, Point, in_parallel, lock, points, program, without_strace,
+    EVERY, Later, Point, Trial, in_parallel, lock, points, program, without_strace,
 };
 use crate::stage::{Context, Outcome};
 
@@ -66,13 +66,13 @@ fn sweep(
         while until.is_none_or(|until| Instant::now() < until)
             && let Some((point, injection)) = cases.next()
         {
-            let course = Course::begin(program, point.subject, Some(&injection), None)?;
-            if let Some((injection, course)) = later.put((injection, course)) {
-                settle(&injection, course, outcome)?;
+            let trial = Trial::begin(program, point.scenario, Some(&injection), None)?;
+            if let Some((injection, trial)) = later.put((injection, trial)) {
+                settle(&injection, trial, outcome)?;
             }
         }
-        for (injection, course) in later.rest() {
-            settle(&injection, course, outcome)?;
+        for (injection, trial) in later.rest() {
+            settle(&injection, trial, outcome)?;
         }
         Ok(())
     })
@@ -107,22 +107,22 @@ fn cases(points: &[Point], chance: &mut fastrand::Rng) -> (Vec<Case>, Vec<Case>)
 }
 
 /// Sees how a case ends, and judges it.
-fn settle(injection: &Injection, course: Course, outcome: &Mutex<Outcome>) -> anyhow::Result<()> {
-    let (subject, struck, log) = (course.subject(), course.is_struck(), tail(&course.log));
-    let witness = course.finish()?;
-    let answer = match &witness.answer {
+fn settle(injection: &Injection, trial: Trial, outcome: &Mutex<Outcome>) -> anyhow::Result<()> {
+    let (scenario, struck, log) = (trial.scenario(), trial.is_struck(), tail(&trial.log));
+    let observation = trial.finish()?;
+    let answer = match &observation.answer {
         Ok(done) => format!("{:?}", done.result),
         Err(_) => "nothing".to_owned(),
     };
-    let failed = witness.answer.as_ref();
+    let failed = observation.answer.as_ref();
     let failed = failed.is_ok_and(|done| done.result.is_err());
     let mut outcome = lock(outcome);
     outcome.did("operations", 1);
     outcome.did("faults", u64::from(struck));
     outcome.did("errors answered", u64::from(failed));
-    for broken in judge(subject, &witness) {
+    for broken in check(scenario, &observation) {
         outcome.violations.push(format!(
-            "{subject}, {injection}: {broken}\n    answered {answer}\n    {log}"
+            "{scenario}, {injection}: {broken}\n    answered {answer}\n    {log}"
         ));
     }
     Ok(())

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
-use crate::faults::judge::{Traces, judge_traces};
-use crate::faults::scene::{STUCK, Scene};
+use crate::faults::fixture::{Fixture, STUCK};
+use crate::faults::oracle::{Leftovers, check_leftovers};
 use crate::faults::strace::{Event, Strace, tail};
 use crate::faults::{EVERY, Point, in_parallel, lock, operate, points, program, without_strace};
 use crate::stage::{Context, Outcome, percentile};
@@ -35,26 +35,26 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Outcome> {
             if point.n > EVERY && start.elapsed() > LIMIT {
                 break;
             }
-            let scene = Scene::new(&program, point.subject)?;
+            let fixture = Fixture::new(&program, point.scenario)?;
             // What one leaves behind must not make it worse for the second.
-            let killed = [kill(&scene, &point)?, kill(&scene, &point)?];
-            let traces = Traces::of(&scene)?;
+            let killed = [kill(&fixture, &point)?, kill(&fixture, &point)?];
+            let leftovers = Leftovers::of(&fixture)?;
             let mut outcome = lock(&outcome);
             outcome.did("killed", 2);
             outcome.did(
                 "in the midst",
                 killed.iter().filter(|(at, _)| *at).count() as u64,
             );
-            lock(&times).extend(traces.next.as_ref().ok());
-            let complaints = scene.complained()?;
-            let mut broken = judge_traces(point.subject, &traces);
+            lock(&times).extend(leftovers.next.as_ref().ok());
+            let complaints = fixture.complained()?;
+            let mut broken = check_leftovers(point.scenario, &leftovers);
             if !complaints.is_empty() {
                 broken.push(format!("it said: {}", complaints.trim_end()));
             }
             for broken in broken {
                 outcome.violations.push(format!(
                     "{}, killed twice at {} {}: {broken}\n    {}",
-                    point.subject, point.call, point.n, killed[1].1
+                    point.scenario, point.call, point.n, killed[1].1
                 ));
             }
         }
@@ -74,20 +74,20 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Outcome> {
 
 /// Goes through the operation up to the call, or to its end if it does not come to that. Answers
 /// whether it did, and what it did last.
-fn kill(scene: &Scene, point: &Point) -> anyhow::Result<(bool, String)> {
-    let mut victim = scene.victim(None)?;
-    let holds = point.subject.operation.finds_it_held();
-    let holder = holds.then(|| scene.acquire(STUCK)).transpose()?;
+fn kill(fixture: &Fixture, point: &Point) -> anyhow::Result<(bool, String)> {
+    let mut subject = fixture.subject(None)?;
+    let holds = point.scenario.operation.finds_it_held();
+    let holder = holds.then(|| fixture.acquire(STUCK)).transpose()?;
     let injection = point.injection(Event::Kill, false);
-    let strace = victim.trace(Some(&injection), &scene.log())?;
-    let (answer, holder) = operate(&mut victim, holder, point.subject)?;
+    let strace = subject.trace(Some(&injection), &fixture.log())?;
+    let (answer, holder) = operate(&mut subject, holder, point.scenario)?;
     let survived = answer?.is_some();
-    victim.kill()?;
+    subject.kill()?;
     strace.end()?;
-    victim.end()?;
+    subject.end()?;
     // Broken, or not: it is over.
     drop(holder);
-    let log = std::fs::read_to_string(scene.log())?;
+    let log = std::fs::read_to_string(fixture.log())?;
     ensure!(!log.is_empty(), "nothing was traced");
     Ok((!survived, tail(&log)))
 }

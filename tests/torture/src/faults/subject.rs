@@ -114,7 +114,7 @@ pub struct Done {
     /// What it answered.
     pub result: Result<Answer, Failure>,
     /// What the process knows of its own hold.
-    pub state: Standing,
+    pub state: OwnState,
 }
 
 /// What a successful operation answers.
@@ -141,7 +141,7 @@ pub struct Failure {
 
 /// Whether the lock is held, as its holder sees it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum Standing {
+pub enum OwnState {
     /// It is.
     Held,
     /// It is not.
@@ -214,7 +214,7 @@ pub fn options(operation: Operation, protocol: Protocol, path: &std::path::Path)
 }
 
 /// What the process has, each taken when it is needed and closed in the reverse order.
-struct Victim {
+struct Subject {
     args: Args,
     guard: Option<Guard>,
     lock: Option<LockFile>,
@@ -225,21 +225,21 @@ struct Victim {
 pub fn main(args: Args) -> ExitCode {
     let run = || -> anyhow::Result<()> {
         set_parent_process_death_signal(Some(Signal::KILL))?;
-        // It is not always a parent who traces.
+        // It is not always a parent who leftovers.
         if let Err(e) = set_ptracer(PTracer::Any) {
             // No module of that name restricts anybody.
             anyhow::ensure!(e == Errno::INVAL, "{e}");
         }
         let before = resources()?;
-        let mut victim = Victim::prepare(args)?;
+        let mut subject = Subject::prepare(args)?;
         tell(&())?;
         let () = hear()?;
         tell(&())?;
-        let result = victim.operate();
-        let done = victim.done(result);
+        let result = subject.operate();
+        let done = subject.done(result);
         tell(&done)?;
         let () = hear()?;
-        let again = victim.again();
+        let again = subject.again();
         tell(&After {
             again: again.map_err(|error| Failure::from(&error)),
             after: settle(&before)?,
@@ -255,21 +255,21 @@ pub fn main(args: Args) -> ExitCode {
     }
 }
 
-impl Victim {
+impl Subject {
     fn prepare(args: Args) -> Result<Self, Error> {
-        let mut victim = Self {
+        let mut subject = Self {
             engine: Engine::new(),
             lock: None,
             guard: None,
             args,
         };
-        if victim.args.operation != Operation::Open {
-            victim.open()?;
+        if subject.args.operation != Operation::Open {
+            subject.open()?;
         }
-        if let Operation::Release | Operation::Remove = victim.args.operation {
-            victim.acquire(Mode::Exclusive, Duration::ZERO)?;
+        if let Operation::Release | Operation::Remove = subject.args.operation {
+            subject.acquire(Mode::Exclusive, Duration::ZERO)?;
         }
-        Ok(victim)
+        Ok(subject)
     }
 
     fn operate(&mut self) -> Result<Answer, Error> {
@@ -314,9 +314,9 @@ impl Victim {
             Some(Fault::Panic) => panic!("as it was told to"),
         }
         let state = match self.lock.as_ref().map(LockFile::state) {
-            Some(State::Held) => Standing::Held,
-            Some(State::Lost(_)) => Standing::Lost,
-            _ => Standing::Unlocked,
+            Some(State::Held) => OwnState::Held,
+            Some(State::Lost(_)) => OwnState::Lost,
+            _ => OwnState::Unlocked,
         };
         Done { result, state }
     }

@@ -1,4 +1,4 @@
-//! Where one victim goes through one operation: a directory with a lock, whoever holds it before,
+//! Where one subject goes through one operation: a directory with a lock, whoever holds it before,
 //! and whoever wants it next.
 
 use std::fs;
@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::faults::strace::{Injection, Strace};
-use crate::faults::victim::{self, Done, Fault, Operation};
+use crate::faults::subject::{self, Done, Fault, Operation};
 
 /// Long enough that something which has not happened is stuck.
 pub const STUCK: Duration = Duration::from_secs(15);
@@ -28,14 +28,14 @@ pub const CONTENT: &str = "precious";
 
 /// An operation in a protocol.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Subject {
+pub struct Scenario {
     /// How the lock is kept.
     pub protocol: Protocol,
     /// What is done to it.
     pub operation: Operation,
 }
 
-impl Subject {
+impl Scenario {
     /// Every one that there is.
     pub fn all() -> impl Iterator<Item = Self> {
         Protocol::ALL.iter().flat_map(|&protocol| {
@@ -47,7 +47,7 @@ impl Subject {
     }
 }
 
-impl std::fmt::Display for Subject {
+impl std::fmt::Display for Scenario {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let operation = self.operation.to_possible_value();
         let operation = operation.as_ref().map_or("?", |value| value.get_name());
@@ -57,34 +57,34 @@ impl std::fmt::Display for Subject {
 
 /// A directory with a lock in it. Removed when dropped.
 #[derive(Debug)]
-pub struct Scene {
+pub struct Fixture {
     /// What happens in it.
-    pub subject: Subject,
+    pub scenario: Scenario,
     program: PathBuf,
     root: tempfile::TempDir,
 }
 
-impl Scene {
-    /// Sets it up. `program` is the one that has the victim in it.
-    pub fn new(program: &Path, subject: Subject) -> anyhow::Result<Self> {
-        let scene = Self {
-            subject,
+impl Fixture {
+    /// Sets it up. `program` is the one that has the subject in it.
+    pub fn new(program: &Path, scenario: Scenario) -> anyhow::Result<Self> {
+        let fixture = Self {
+            scenario,
             program: program.to_owned(),
             root: tempfile::tempdir()?,
         };
-        fs::create_dir(scene.dir())?;
-        let exists = subject.operation != Operation::Open;
-        if exists && !subject.protocol.is_existence_lock() {
-            fs::write(scene.path(), CONTENT)?;
+        fs::create_dir(fixture.dir())?;
+        let exists = scenario.operation != Operation::Open;
+        if exists && !scenario.protocol.is_existence_lock() {
+            fs::write(fixture.path(), CONTENT)?;
         }
-        if subject.protocol == Protocol::Sqlite && exists {
+        if scenario.protocol == Protocol::Sqlite && exists {
             // With its table, as every lock but the very first finds it.
-            scene.next(STUCK)?;
+            fixture.next(STUCK)?;
         }
-        if subject.operation == Operation::TakeOver {
-            scene.abandon()?;
+        if scenario.operation == Operation::TakeOver {
+            fixture.abandon()?;
         }
-        Ok(scene)
+        Ok(fixture)
     }
 
     /// The directory of the lock.
@@ -97,7 +97,7 @@ impl Scene {
         self.dir().join("lock")
     }
 
-    /// Where the calls of a victim are written to.
+    /// Where the calls of a subject are written to.
     pub fn log(&self) -> PathBuf {
         self.root.path().join("strace")
     }
@@ -106,13 +106,17 @@ impl Scene {
         self.root.path().join("complaints")
     }
 
-    /// What every victim has said to its standard error.
+    /// What every subject has said to its standard error.
     pub fn complained(&self) -> io::Result<String> {
         fs::read_to_string(self.complaints())
     }
 
     fn options(&self) -> Options {
-        victim::options(self.subject.operation, self.subject.protocol, &self.path())
+        subject::options(
+            self.scenario.operation,
+            self.scenario.protocol,
+            &self.path(),
+        )
     }
 
     /// Acquires the lock as another process would, if that is possible within `timeout`.
@@ -150,12 +154,12 @@ impl Scene {
         Ok(())
     }
 
-    /// Starts a victim; it waits to be told to begin.
-    pub fn victim(&self, fault: Option<Fault>) -> anyhow::Result<Victim> {
-        self.start(self.subject.operation, fault)
+    /// Starts a subject; it waits to be told to begin.
+    pub fn subject(&self, fault: Option<Fault>) -> anyhow::Result<SubjectProcess> {
+        self.start(self.scenario.operation, fault)
     }
 
-    fn start(&self, operation: Operation, fault: Option<Fault>) -> anyhow::Result<Victim> {
+    fn start(&self, operation: Operation, fault: Option<Fault>) -> anyhow::Result<SubjectProcess> {
         let (ours, theirs) = rustix::net::socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
@@ -171,9 +175,9 @@ impl Scene {
             value.context("a value that can be given")
         };
         let mut command = Command::new(&self.program);
-        command.arg("victim");
+        command.arg("subject");
         command.arg(value(operation.to_possible_value())?);
-        command.arg(self.subject.protocol.name()).arg(self.path());
+        command.arg(self.scenario.protocol.name()).arg(self.path());
         if let Some(fault) = fault {
             command.args(["--fault", &value(fault.to_possible_value())?]);
         }
@@ -184,18 +188,18 @@ impl Scene {
             .spawn()?;
         // It has the other end: what is sent to it would otherwise wait for ever once it is dead.
         drop(command);
-        let mut victim = Victim {
+        let mut subject = SubjectProcess {
             child,
             socket: ours,
         };
-        let ready = victim.hear::<()>(STUCK)?;
-        ensure!(ready.is_some(), "no victim: {}", self.complained()?);
-        Ok(victim)
+        let ready = subject.hear::<()>(STUCK)?;
+        ensure!(ready.is_some(), "no subject: {}", self.complained()?);
+        Ok(subject)
     }
 
     /// What is in the directory that is not the file or the database that belongs there.
     pub fn litter(&self) -> io::Result<Vec<String>> {
-        let own = match self.subject.protocol {
+        let own = match self.scenario.protocol {
             Protocol::Sqlite => "database",
             protocol if protocol.is_existence_lock() => "",
             _ => "lock",
@@ -218,12 +222,12 @@ impl Scene {
 
 /// A process that goes through an operation. Killed when dropped.
 #[derive(Debug)]
-pub struct Victim {
+pub struct SubjectProcess {
     child: Child,
     socket: OwnedFd,
 }
 
-impl Victim {
+impl SubjectProcess {
     /// Has its calls traced from now on.
     pub fn trace(&self, injection: Option<&Injection>, log: &Path) -> anyhow::Result<Strace> {
         Strace::attach(self.child.id(), injection, log)
@@ -289,7 +293,7 @@ impl Victim {
     }
 }
 
-impl Drop for Victim {
+impl Drop for SubjectProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

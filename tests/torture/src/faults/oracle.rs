@@ -22,12 +22,12 @@ use std::time::Duration;
 
 use locket::Protocol;
 
-use crate::faults::scene::{CONTENT, STUCK, Scene, Subject};
-use crate::faults::victim::{After, Answer, Done, Failure, Operation, Standing};
+use crate::faults::fixture::{CONTENT, Fixture, STUCK, Scenario};
+use crate::faults::subject::{After, Answer, Done, Failure, Operation, OwnState};
 
 /// All that was seen of an operation.
 #[derive(Clone, Debug)]
-pub struct Witness {
+pub struct Observation {
     /// Whether there was a fault that lasted until the answer.
     pub lasting: bool,
     /// What the process answered; or what became of it instead.
@@ -41,12 +41,12 @@ pub struct Witness {
     /// What it said besides.
     pub complaints: String,
     /// What it left.
-    pub traces: Traces,
+    pub leftovers: Leftovers,
 }
 
 /// What somebody left who is gone.
 #[derive(Clone, Debug)]
-pub struct Traces {
+pub struct Leftovers {
     /// What was in the lock file at its end.
     pub content: Option<String>,
     /// How long the next owner took; or why there was none.
@@ -57,17 +57,17 @@ pub struct Traces {
     pub litter_kept: Vec<String>,
 }
 
-impl Traces {
+impl Leftovers {
     /// Looks for them, by acquiring the lock among others.
-    pub fn of(scene: &Scene) -> anyhow::Result<Self> {
-        let content = scene.content()?;
-        let next = scene.next(STUCK).map_err(|e| e.to_string());
-        let litter = scene.litter()?;
-        let may_vanish = next.is_ok() && scene.subject.protocol.is_existence_lock();
+    pub fn of(fixture: &Fixture) -> anyhow::Result<Self> {
+        let content = fixture.content()?;
+        let next = fixture.next(STUCK).map_err(|e| e.to_string());
+        let litter = fixture.litter()?;
+        let may_vanish = next.is_ok() && fixture.scenario.protocol.is_existence_lock();
         let litter_kept = if may_vanish && !litter.is_empty() {
-            scene.abandon()?;
-            scene.next(STUCK)?;
-            scene.litter()?
+            fixture.abandon()?;
+            fixture.next(STUCK)?;
+            fixture.litter()?
         } else {
             Vec::new()
         };
@@ -81,35 +81,35 @@ impl Traces {
 }
 
 /// The promises that were broken.
-pub fn judge(subject: Subject, witness: &Witness) -> Vec<String> {
+pub fn check(scenario: Scenario, observation: &Observation) -> Vec<String> {
     let mut broken = Vec::new();
-    match &witness.answer {
+    match &observation.answer {
         Ok(done) => {
-            broken.extend(judge_answer(subject, done, witness));
-            broken.extend(judge_rest(witness));
+            broken.extend(check_answer(scenario, done, observation));
+            broken.extend(check_recovery(observation));
         }
         Err(instead) => broken.push(format!("no answer: {instead}")),
     }
-    if !witness.complaints.is_empty() {
-        broken.push(format!("it said: {}", witness.complaints.trim_end()));
+    if !observation.complaints.is_empty() {
+        broken.push(format!("it said: {}", observation.complaints.trim_end()));
     }
-    broken.extend(judge_traces(subject, &witness.traces));
+    broken.extend(check_leftovers(scenario, &observation.leftovers));
     broken
 }
 
 /// What it answered, and what others saw.
-fn judge_answer(subject: Subject, done: &Done, witness: &Witness) -> Vec<String> {
+fn check_answer(scenario: Scenario, done: &Done, observation: &Observation) -> Vec<String> {
     use Operation as O;
     let mut broken = Vec::new();
     if let Err(failure) = &done.result {
-        broken.extend(judge_failure(failure));
+        broken.extend(check_failure(failure));
     }
-    let is_existence_lock = subject.protocol.is_existence_lock();
+    let is_existence_lock = scenario.protocol.is_existence_lock();
     let succeeded = done.result.is_ok();
-    let held = match subject.operation {
+    let held = match scenario.operation {
         O::Open | O::Holder => Some(false),
         O::Acquire | O::AcquireShared | O::TakeOver | O::Wait | O::WaitAsync => {
-            let stays = !succeeded && is_existence_lock && witness.lasting;
+            let stays = !succeeded && is_existence_lock && observation.lasting;
             (!stays).then_some(succeeded)
         }
         O::TimeOut | O::TimeOutAsync => {
@@ -123,11 +123,11 @@ fn judge_answer(subject: Subject, done: &Done, witness: &Witness) -> Vec<String>
     if let Ok(Answer::IsHeld(false)) = done.result {
         broken.push("called free what somebody else held".to_owned());
     }
-    let mine = done.state == Standing::Held;
+    let mine = done.state == OwnState::Held;
     if mine != held.unwrap_or(false) {
         broken.push(format!("to itself it is {:?}", done.state));
     }
-    match (&witness.held, held) {
+    match (&observation.held, held) {
         (Some(Ok(found)), Some(held)) if *found != held => {
             let found = if *found { "held" } else { "free" };
             broken.push(format!("to others it is {found}"));
@@ -135,13 +135,13 @@ fn judge_answer(subject: Subject, done: &Done, witness: &Witness) -> Vec<String>
         (Some(Err(e)), _) => broken.push(format!("others could not tell: {e}")),
         _ => {}
     }
-    if witness.kept == Some(false) && subject.operation != O::Break {
+    if observation.kept == Some(false) && scenario.operation != O::Break {
         broken.push("who held it meanwhile lost it".to_owned());
     }
     broken
 }
 
-fn judge_failure(failure: &Failure) -> Vec<String> {
+fn check_failure(failure: &Failure) -> Vec<String> {
     let mut broken = Vec::new();
     let path = failure.path.display().to_string();
     if failure.kind.is_none() {
@@ -160,9 +160,9 @@ fn judge_failure(failure: &Failure) -> Vec<String> {
 }
 
 /// How it went on without faults.
-fn judge_rest(witness: &Witness) -> Vec<String> {
+fn check_recovery(observation: &Observation) -> Vec<String> {
     let mut broken = Vec::new();
-    match &witness.after {
+    match &observation.after {
         Some(Ok(after)) => {
             if let Err(failure) = &after.again {
                 broken.push(format!("without faults: {}", failure.text));
@@ -178,25 +178,25 @@ fn judge_rest(witness: &Witness) -> Vec<String> {
 }
 
 /// Those that were broken by what was left for others.
-pub fn judge_traces(subject: Subject, traces: &Traces) -> Vec<String> {
+pub fn check_leftovers(scenario: Scenario, leftovers: &Leftovers) -> Vec<String> {
     let mut broken = Vec::new();
-    if let Err(e) = &traces.next {
+    if let Err(e) = &leftovers.next {
         broken.push(format!("the next one did not get it: {e}"));
     }
-    if !subject.protocol.is_existence_lock() {
-        let may_be_new = matches!(subject.operation, Operation::Open | Operation::Remove);
-        match traces.content.as_deref() {
+    if !scenario.protocol.is_existence_lock() {
+        let may_be_new = matches!(scenario.operation, Operation::Open | Operation::Remove);
+        match leftovers.content.as_deref() {
             Some(CONTENT) => {}
             None | Some("") if may_be_new => {}
             content => broken.push(format!("in the lock file: {content:?}")),
         }
     }
-    let own = |name: &String| is_own_name(name) && has_own_names(subject.protocol);
-    if !traces.litter.iter().all(own) {
-        broken.push(format!("left behind: {:?}", traces.litter));
+    let own = |name: &String| is_own_name(name) && has_own_names(scenario.protocol);
+    if !leftovers.litter.iter().all(own) {
+        broken.push(format!("left behind: {:?}", leftovers.litter));
     }
-    if !traces.litter_kept.is_empty() {
-        broken.push(format!("left for good: {:?}", traces.litter_kept));
+    if !leftovers.litter_kept.is_empty() {
+        broken.push(format!("left for good: {:?}", leftovers.litter_kept));
     }
     broken
 }
@@ -222,13 +222,13 @@ fn is_own_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    const RELEASE: Subject = Subject {
+    const RELEASE: Scenario = Scenario {
         protocol: Protocol::Link,
         operation: Operation::Release,
     };
 
-    fn traces() -> Traces {
-        Traces {
+    fn leftovers() -> Leftovers {
+        Leftovers {
             content: None,
             next: Ok(Duration::ZERO),
             litter: Vec::new(),
@@ -242,100 +242,104 @@ mod tests {
     }
 
     /// One that failed, while the name stayed.
-    fn witness() -> Witness {
+    fn observation() -> Observation {
         let failure = Failure {
             text: "cannot lock `/lock`: some reason".into(),
             kind: Some("io".into()),
             path: "/lock".into(),
             cause: Some("some reason".into()),
         };
-        Witness {
+        Observation {
             lasting: false,
             answer: Ok(Done {
                 result: Err(failure),
-                state: Standing::Unlocked,
+                state: OwnState::Unlocked,
             }),
             held: Some(Ok(true)),
             kept: None,
             after: None,
             complaints: String::new(),
-            traces: traces(),
+            leftovers: leftovers(),
         }
     }
 
     #[test]
     fn what_is_left_is_judged() {
-        assert_eq!(judge_traces(RELEASE, &traces()), [""; 0]);
-        let own = Traces {
+        assert_eq!(check_leftovers(RELEASE, &leftovers()), [""; 0]);
+        let own = Leftovers {
             litter: vec![own_name()],
-            ..traces()
+            ..leftovers()
         };
-        assert_eq!(judge_traces(RELEASE, &own), [""; 0]);
+        assert_eq!(check_leftovers(RELEASE, &own), [""; 0]);
         let wrong = [
-            Traces {
+            Leftovers {
                 next: Err("it is held".into()),
-                ..traces()
+                ..leftovers()
             },
-            Traces {
+            Leftovers {
                 litter: vec!["lock.lock".into()],
-                ..traces()
+                ..leftovers()
             },
-            Traces {
+            Leftovers {
                 litter_kept: vec![own_name()],
-                ..traces()
+                ..leftovers()
             },
         ];
-        for traces in wrong {
-            assert_eq!(judge_traces(RELEASE, &traces).len(), 1, "{traces:?}");
+        for leftovers in wrong {
+            assert_eq!(
+                check_leftovers(RELEASE, &leftovers).len(),
+                1,
+                "{leftovers:?}"
+            );
         }
-        let kernel = Subject {
+        let kernel = Scenario {
             protocol: Protocol::Native,
             ..RELEASE
         };
-        let content = |content: &str| Traces {
+        let content = |content: &str| Leftovers {
             content: Some(content.to_owned()),
-            ..traces()
+            ..leftovers()
         };
-        assert_eq!(judge_traces(kernel, &content(CONTENT)), [""; 0]);
-        for wrong in [content(""), content("precious?"), traces()] {
-            assert_eq!(judge_traces(kernel, &wrong).len(), 1, "{wrong:?}");
+        assert_eq!(check_leftovers(kernel, &content(CONTENT)), [""; 0]);
+        for wrong in [content(""), content("precious?"), leftovers()] {
+            assert_eq!(check_leftovers(kernel, &wrong).len(), 1, "{wrong:?}");
         }
     }
 
     #[test]
     fn a_name_may_stay_where_its_release_fails_and_not_elsewhere() {
-        assert_eq!(judge(RELEASE, &witness()), [""; 0]);
-        let kernel = Subject {
+        assert_eq!(check(RELEASE, &observation()), [""; 0]);
+        let kernel = Scenario {
             protocol: Protocol::Flock,
             ..RELEASE
         };
-        let mut stays = witness();
-        stays.traces.content = Some(CONTENT.to_owned());
-        assert_eq!(judge(kernel, &stays), ["to others it is held"]);
-        let acquire = Subject {
+        let mut stays = observation();
+        stays.leftovers.content = Some(CONTENT.to_owned());
+        assert_eq!(check(kernel, &stays), ["to others it is held"]);
+        let acquire = Scenario {
             operation: Operation::Acquire,
             ..RELEASE
         };
-        assert_eq!(judge(acquire, &witness()), ["to others it is held"]);
-        let lasting = Witness {
+        assert_eq!(check(acquire, &observation()), ["to others it is held"]);
+        let lasting = Observation {
             lasting: true,
-            ..witness()
+            ..observation()
         };
-        assert_eq!(judge(acquire, &lasting), [""; 0]);
+        assert_eq!(check(acquire, &lasting), [""; 0]);
     }
 
     #[test]
     fn errors_have_a_kind_a_path_and_a_cause() {
         let broken = |change: fn(&mut Failure)| {
-            let mut witness = witness();
+            let mut observation = observation();
             if let Ok(Done {
                 result: Err(failure),
                 ..
-            }) = &mut witness.answer
+            }) = &mut observation.answer
             {
                 change(failure);
             }
-            judge(RELEASE, &witness).len()
+            check(RELEASE, &observation).len()
         };
         assert_eq!(broken(|_| ()), 0);
         assert_eq!(broken(|failure| failure.kind = None), 1);
