@@ -52,12 +52,12 @@ pub fn points(program: &Path, context: &Context) -> anyhow::Result<Vec<Point>> {
         Ok(())
     };
     in_parallel(context, Scenario::all().collect(), &|scenarios| {
-        let mut later = Later::default();
+        let mut delayed = Delayed::default();
         for scenario in scenarios {
             let trial = Trial::begin(program, scenario, None, None)?;
-            later.put(trial).map(&find).transpose()?;
+            delayed.push(trial).map(&find).transpose()?;
         }
-        later.rest().try_for_each(&find)
+        delayed.rest().try_for_each(&find)
     })?;
     let mut points = found.into_inner().expect("nobody panicked");
     points.sort();
@@ -126,7 +126,7 @@ impl Trial {
             let held = trial.fixture.is_held();
             trial.held = Some(held.map_err(|e| e.to_string()));
             // It may take as long as its threads stay.
-            trial.subject.tell()?;
+            trial.subject.proceed()?;
         }
         Ok(trial)
     }
@@ -144,7 +144,7 @@ impl Trial {
     /// Sees how it ends.
     pub fn finish(mut self) -> anyhow::Result<Observation> {
         let after = self.answer.is_ok().then(|| {
-            let after = self.subject.hear(STUCK);
+            let after = self.subject.receive(STUCK);
             let after = after.and_then(|after| after.context("it died"));
             after.map_err(|e| format!("{e:#}"))
         });
@@ -171,14 +171,14 @@ pub fn operate(
     mut holder: Option<Guard>,
     scenario: Scenario,
 ) -> anyhow::Result<(anyhow::Result<Option<Done>>, Option<Guard>)> {
-    subject.tell()?;
-    if let Ok(Some(())) = subject.hear(STUCK)
+    subject.proceed()?;
+    if let Ok(Some(())) = subject.receive(STUCK)
         && scenario.operation.is_granted()
     {
         subject.await_sleep()?;
         holder.take().map(Guard::release).transpose()?;
     }
-    Ok((subject.hear(STUCK), holder))
+    Ok((subject.receive(STUCK), holder))
 }
 
 /// Hands out work to as many threads as there are processors, until it is done or one fails.
@@ -208,11 +208,11 @@ pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Does something with all that is put in, a while later, in the order in which it was.
 #[derive(Debug)]
-pub struct Later<T> {
+pub struct Delayed<T> {
     waiting: VecDeque<T>,
 }
 
-impl<T> Default for Later<T> {
+impl<T> Default for Delayed<T> {
     fn default() -> Self {
         Self {
             waiting: VecDeque::new(),
@@ -220,12 +220,12 @@ impl<T> Default for Later<T> {
     }
 }
 
-impl<T> Later<T> {
+impl<T> Delayed<T> {
     /// How many may wait: as many as begin in the second for which idle threads stay.
     const MOST: usize = 80;
 
     /// Puts it in; answers what is due.
-    pub fn put(&mut self, thing: T) -> Option<T> {
+    pub fn push(&mut self, thing: T) -> Option<T> {
         self.waiting.push_back(thing);
         (self.waiting.len() > Self::MOST).then(|| self.waiting.pop_front())?
     }

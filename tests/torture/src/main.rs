@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use torture::faults::subject;
 use torture::mutations;
 use torture::stage::{Context, Report, STAGES, Stage};
-use torture::stress::participant::Role;
+use torture::stress::process::Role;
 
 /// Proof under faults, and against attackers
 #[derive(Parser)]
@@ -39,7 +39,7 @@ enum Command {
     List,
     /// A process that takes part in a stage
     #[command(hide = true)]
-    Participant {
+    Worker {
         /// As JSON
         role: String,
     },
@@ -83,14 +83,14 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        Command::Participant { role } => participate(&role),
+        Command::Worker { role } => run_worker(&role),
         Command::Subject(args) => subject::main(args),
     }
 }
 
-fn participate(role: &str) -> ExitCode {
+fn run_worker(role: &str) -> ExitCode {
     let role: Role = serde_json::from_str(role).expect("a role");
-    match role.play() {
+    match role.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");

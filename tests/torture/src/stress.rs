@@ -5,11 +5,11 @@
 //! once would spoil. In the end it is all put together into a [history](history::History), which tells
 //! exactly whether any two held a lock at once.
 
-pub mod crew;
 #[cfg(feature = "components")]
 mod guest;
 pub mod history;
 pub mod journal;
 pub mod object;
-pub mod participant;
 pub mod plan;
+pub mod process;
+pub mod workers;

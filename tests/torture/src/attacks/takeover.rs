@@ -261,9 +261,9 @@ fn lock(fixture: &Fixture) -> Result<LockFile, locket::Error> {
 
 /// Has the process of a holder release its lock; what that came to, unless it held it.
 fn release(holder: &mut SubjectProcess) -> Result<Option<String>> {
-    holder.tell()?;
-    let () = holder.hear(STUCK)?.context("a holder")?;
-    let done: Done = holder.hear(STUCK)?.context("a holder")?;
+    holder.proceed()?;
+    let () = holder.receive(STUCK)?.context("a holder")?;
+    let done: Done = holder.receive(STUCK)?.context("a holder")?;
     let kept = done.result.is_ok() && done.state == OwnState::Unlocked;
     Ok((!kept).then(|| format!("its process: {done:?}")))
 }

@@ -145,9 +145,9 @@ impl Fixture {
     /// Leaves the lock behind of somebody who was killed while he held it.
     pub fn abandon(&self) -> anyhow::Result<()> {
         let mut holder = self.start(Operation::Acquire, None)?;
-        holder.tell()?;
-        let () = holder.hear(STUCK)?.context("a holder")?;
-        let done: Done = holder.hear(STUCK)?.context("a holder")?;
+        holder.proceed()?;
+        let () = holder.receive(STUCK)?.context("a holder")?;
+        let done: Done = holder.receive(STUCK)?.context("a holder")?;
         ensure!(done.result.is_ok(), "{done:?}");
         holder.kill()?;
         holder.end()?;
@@ -192,7 +192,7 @@ impl Fixture {
             child,
             socket: ours,
         };
-        let ready = subject.hear::<()>(STUCK)?;
+        let ready = subject.receive::<()>(STUCK)?;
         ensure!(ready.is_some(), "no subject: {}", self.complained()?);
         Ok(subject)
     }
@@ -234,7 +234,7 @@ impl SubjectProcess {
     }
 
     /// Tells it to go on.
-    pub fn tell(&self) -> anyhow::Result<()> {
+    pub fn proceed(&self) -> anyhow::Result<()> {
         send_to(&self.socket, &())
     }
 
@@ -243,7 +243,7 @@ impl SubjectProcess {
     /// # Errors
     ///
     /// Where it says nothing.
-    pub fn hear<T: DeserializeOwned>(&mut self, limit: Duration) -> anyhow::Result<Option<T>> {
+    pub fn receive<T: DeserializeOwned>(&mut self, limit: Duration) -> anyhow::Result<Option<T>> {
         ensure!(self.has_spoken(limit)?, "nothing was heard in {limit:?}");
         let mut buffer = vec![0; 1 << 16];
         let length = match recv(&self.socket, &mut buffer, RecvFlags::empty()) {

@@ -232,15 +232,15 @@ pub fn main(args: Args) -> ExitCode {
         }
         let before = resources()?;
         let mut subject = Subject::prepare(args)?;
-        tell(&())?;
-        let () = hear()?;
-        tell(&())?;
+        send_reply(&())?;
+        let () = receive()?;
+        send_reply(&())?;
         let result = subject.operate();
         let done = subject.done(result);
-        tell(&done)?;
-        let () = hear()?;
+        send_reply(&done)?;
+        let () = receive()?;
         let again = subject.again();
-        tell(&After {
+        send_reply(&After {
             again: again.map_err(|error| Failure::from(&error)),
             after: settle(&before)?,
             before,
@@ -387,14 +387,14 @@ fn settle(before: &Resources) -> io::Result<Resources> {
 }
 
 /// Sends a message by a call that no operation makes.
-fn tell(message: &impl Serialize) -> anyhow::Result<()> {
+fn send_reply(message: &impl Serialize) -> anyhow::Result<()> {
     let message = serde_json::to_vec(message)?;
     send(io::stdin(), &message, SendFlags::empty())?;
     Ok(())
 }
 
 /// Awaits a message.
-fn hear<T: DeserializeOwned>() -> anyhow::Result<T> {
+fn receive<T: DeserializeOwned>() -> anyhow::Result<T> {
     let mut buffer = vec![0; 1 << 16];
     let length = loop {
         match recv(io::stdin(), &mut buffer, RecvFlags::empty()) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::faults::oracle::check;
 use crate::faults::strace::{Event, Injection, Strace, tail};
 use crate::faults::{
-    EVERY, Later, Point, Trial, in_parallel, lock, points, program, without_strace,
+    Delayed, EVERY, Point, Trial, in_parallel, lock, points, program, without_strace,
 };
 use crate::stage::{Context, Outcome};
 
@@ -62,16 +62,16 @@ fn sweep(
     outcome: &Mutex<Outcome>,
 ) -> anyhow::Result<()> {
     in_parallel(context, cases, &|cases| {
-        let mut later = Later::default();
+        let mut delayed = Delayed::default();
         while until.is_none_or(|until| Instant::now() < until)
             && let Some((point, injection)) = cases.next()
         {
             let trial = Trial::begin(program, point.scenario, Some(&injection), None)?;
-            if let Some((injection, trial)) = later.put((injection, trial)) {
+            if let Some((injection, trial)) = delayed.push((injection, trial)) {
                 settle(&injection, trial, outcome)?;
             }
         }
-        for (injection, trial) in later.rest() {
+        for (injection, trial) in delayed.rest() {
             settle(&injection, trial, outcome)?;
         }
         Ok(())

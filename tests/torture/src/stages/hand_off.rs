@@ -8,9 +8,9 @@ use anyhow::Result;
 use locket::Protocol;
 
 use crate::stage::{Context, Outcome};
-use crate::stress::crew::Crew;
-use crate::stress::participant::Kind;
-use crate::stress::plan::{Lock, Traffic};
+use crate::stress::plan::{Lock, Workload};
+use crate::stress::process::Kind;
+use crate::stress::workers::WorkerGroup;
 
 /// How long a lock may be free while somebody waits for it. It takes microseconds, and some
 /// milliseconds where a name is what is waited for; the rest is for a busy machine.
@@ -46,7 +46,7 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
     let mut latest = Duration::ZERO;
     for round in rounds() {
         let (protocol, processes, workers, turns) = round;
-        let traffic = Traffic {
+        let workload = Workload {
             locks: vec![Lock::of(*protocol)],
             shared: 0,
             limited: 0,
@@ -56,13 +56,13 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
             rest: REST,
             sections: Some(*turns),
         };
-        let mut crew = Crew::new()?;
+        let mut group = WorkerGroup::new()?;
         for number in 0..*processes {
-            crew.start(&format!("p{number}"), chance.u64(..), workers, &traffic)?;
+            group.start(&format!("p{number}"), chance.u64(..), workers, &workload)?;
         }
-        let past = crew.wait()?;
+        let finished = group.wait()?;
         context.progress.inc(due(round));
-        let sections = past.history.sections() as u64;
+        let sections = finished.history.sections() as u64;
         outcome.must(sections == due(round), || {
             format!("{sections} sections of {} in {round:?}", due(round))
         });
@@ -70,13 +70,13 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
             2 => "hand-offs between two",
             _ => "hand-offs in a queue of 64",
         };
-        outcome.did(kind, past.history.hand_offs());
-        let turns = past.history.turns();
+        outcome.did(kind, finished.history.hand_offs());
+        let turns = finished.history.idle_periods();
         if let Some(last) = turns.iter().max_by_key(|turn| turn.idle) {
             latest = latest.max(last.idle);
             outcome.must(last.idle <= TURN, || format!("a turn is late: {last:?}"));
         }
-        past.tell(&mut outcome);
+        finished.report(&mut outcome);
     }
     outcome.measured(
         "free while somebody waits, at most",

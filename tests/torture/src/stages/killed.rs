@@ -9,10 +9,10 @@ use anyhow::{Context as _, Result};
 use locket::{Engine, Mode, Protocol};
 
 use crate::stage::{Context, Outcome, percentile};
-use crate::stress::crew::{Crew, Foreign, Past, process};
-use crate::stress::history::Turn;
-use crate::stress::participant::Kind;
-use crate::stress::plan::{Lock, Traffic};
+use crate::stress::history::IdlePeriod;
+use crate::stress::plan::{Lock, Workload};
+use crate::stress::process::Kind;
+use crate::stress::workers::{Finished, Foreign, WorkerGroup, process_of};
 
 /// How long it goes on, and the time between two kills.
 const TIME: Duration = Duration::from_secs(60);
@@ -64,30 +64,35 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
         kills[usize::from(aimed)] += 1;
         Ok(())
     })?;
-    let (table, locks) = (scene.crew.table().clone(), scene.traffic.locks.clone());
-    let past = scene.crew.dismiss()?;
+    let (layout, locks) = (scene.group.layout().clone(), scene.workload.locks.clone());
+    let finished = scene.group.finish()?;
     outcome.did("kills", kills.iter().sum());
     outcome.did("of them of a holder", kills[1]);
-    measure(&past, &locks, &scene.ends, &mut outcome);
+    measure(&finished, &locks, &scene.ends, &mut outcome);
     for lock in &locks {
-        let opened = Engine::new().open_with(table.lock(lock), &lock.options(&table))?;
+        let opened = Engine::new().open_with(layout.lock(lock), &lock.options(&layout))?;
         let free = opened.try_acquire(Mode::Exclusive);
         outcome.must(matches!(free, Ok(Some(_))), || {
             let holder = opened.holder();
             format!("{} is left locked: {free:?}, {holder:?}", lock.name)
         });
     }
-    past.tell(&mut outcome);
+    finished.report(&mut outcome);
     Ok(outcome)
 }
 
 /// How long it took until a killed holder's lock was somebody else's, who was waiting. `ends` has how
 /// long each process took to end.
-fn measure(past: &Past, locks: &[Lock], ends: &HashMap<String, Duration>, outcome: &mut Outcome) {
+fn measure(
+    finished: &Finished,
+    locks: &[Lock],
+    ends: &HashMap<String, Duration>,
+    outcome: &mut Outcome,
+) {
     let mut times: Vec<_> = ends.values().copied().collect();
     figures(outcome, "end of the killed", &mut times);
     let mut families: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    let all = past.history.turns();
+    let all = finished.history.idle_periods();
     if let Some(last) = all.iter().max_by_key(|turn| turn.idle) {
         let idle = last.idle;
         outcome.measured(
@@ -109,11 +114,11 @@ fn measure(past: &Past, locks: &[Lock], ends: &HashMap<String, Duration>, outcom
         let mut times: Vec<_> = turns.iter().map(|turn| turn.idle).collect();
         outcome.did(&format!("locks taken over {family}"), turns.len() as u64);
         figures(outcome, &format!("next owner {family}"), &mut times);
-        let end_before = |turn: &Turn| {
-            let who = turn.after_kill_of.as_deref().unwrap_or_default();
-            ends.get(process(who)).copied().unwrap_or_default()
+        let end_before = |turn: &IdlePeriod| {
+            let worker = turn.after_kill_of.as_deref().unwrap_or_default();
+            ends.get(process_of(worker)).copied().unwrap_or_default()
         };
-        let is_late = |turn: &&Turn| turn.idle > NEXT_OWNER + end_before(turn);
+        let is_late = |turn: &&IdlePeriod| turn.idle > NEXT_OWNER + end_before(turn);
         let late: Vec<_> = turns.iter().filter(is_late).collect();
         outcome.must(late.len() <= turns.len().div_ceil(100), || {
             format!("{family} the next owner comes too late: {late:?}")
@@ -144,9 +149,9 @@ enum Part {
 }
 
 struct Scene {
-    crew: Crew,
+    group: WorkerGroup,
     parts: HashMap<String, Part>,
-    traffic: Traffic,
+    workload: Workload,
     chance: fastrand::Rng,
     /// How long those who were killed took to end.
     ends: HashMap<String, Duration>,
@@ -154,7 +159,7 @@ struct Scene {
 
 impl Scene {
     fn set(context: &Context) -> Result<Self> {
-        let traffic = Traffic {
+        let workload = Workload {
             locks: Protocol::ALL.iter().copied().map(Lock::of).collect(),
             shared: 20,
             limited: 10,
@@ -165,9 +170,9 @@ impl Scene {
             sections: None,
         };
         let mut scene = Self {
-            crew: Crew::new()?,
+            group: WorkerGroup::new()?,
             parts: HashMap::new(),
-            traffic,
+            workload,
             chance: context.chance(0),
             ends: HashMap::new(),
         };
@@ -179,20 +184,20 @@ impl Scene {
 
     fn start(&mut self, part: Part) -> Result<()> {
         let (name, seed) = (format!("p{}", self.parts.len()), self.chance.u64(..));
-        let (crew, traffic) = (&mut self.crew, &self.traffic);
+        let (group, workload) = (&mut self.group, &self.workload);
         match part {
-            Part::Native => crew.start(&name, seed, &WORKERS, traffic)?,
+            Part::Native => group.start(&name, seed, &WORKERS, workload)?,
             #[cfg(feature = "components")]
-            Part::Guests => crew.start(&name, seed, &[Kind::Guest; 2], traffic)?,
+            Part::Guests => group.start(&name, seed, &[Kind::Guest; 2], workload)?,
             Part::Foreign(function, lock) => {
                 let foreign = Foreign {
                     function,
                     locks: vec![lock.to_owned()],
                     shared: 0,
-                    lasting: traffic.lasting,
-                    longest: traffic.longest.as_secs_f64(),
+                    lasting: workload.lasting,
+                    longest: workload.longest.as_secs_f64(),
                 };
-                crew.start_foreign(&name, seed, &foreign)?;
+                group.start_foreign(&name, seed, &foreign)?;
             }
         }
         self.parts.insert(name, part);
@@ -206,16 +211,16 @@ impl Scene {
         let may_die = |name: &str| (parts[name] != Part::Native) == others;
         let holder = match self.chance.bool() {
             true => self
-                .crew
-                .any_holder(&self.traffic.locks, &mut self.chance, may_die)?,
+                .group
+                .any_holder(&self.workload.locks, &mut self.chance, may_die)?,
             false => None,
         };
-        let anybody = (0..self.crew.size()).filter(|member| may_die(self.crew.name(*member)));
+        let anybody = (0..self.group.size()).filter(|member| may_die(self.group.name(*member)));
         let victim = holder.or_else(|| self.chance.choice(anybody.collect::<Vec<_>>()));
         let victim = victim.context("nobody is left to kill")?;
-        let name = self.crew.name(victim).to_owned();
+        let name = self.group.name(victim).to_owned();
         let part = parts[&name];
-        self.ends.insert(name, self.crew.kill(victim)?);
+        self.ends.insert(name, self.group.kill(victim)?);
         self.start(part)?;
         Ok(holder.is_some())
     }

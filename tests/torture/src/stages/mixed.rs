@@ -9,10 +9,10 @@ use anyhow::Result;
 use locket::Protocol;
 
 use crate::stage::{Context, Outcome};
-use crate::stress::crew::{Crew, Foreign, process};
 use crate::stress::history::Attempt;
-use crate::stress::participant::Kind;
-use crate::stress::plan::{Lock, Traffic};
+use crate::stress::plan::{Lock, Workload};
+use crate::stress::process::Kind;
+use crate::stress::workers::{Foreign, WorkerGroup, process_of};
 
 /// How long they go on.
 const TIME: Duration = Duration::from_secs(45);
@@ -41,8 +41,8 @@ const AT_FCNTL: &str = "native-fcntl";
 pub(crate) fn run(context: &Context) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut chance = context.chance(0);
-    let mut crew = Crew::new()?;
-    let traffic = Traffic {
+    let mut group = WorkerGroup::new()?;
+    let workload = Workload {
         locks: locks(),
         shared: 30,
         limited: 20,
@@ -54,41 +54,41 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
     };
     for (number, takes_part) in PROCESSES.iter().enumerate() {
         let workers = workers(number, &mut outcome);
-        let traffic = traffic.at(|lock| takes_part(lock.protocol()));
-        crew.start(&format!("p{number}"), chance.u64(..), workers, &traffic)?;
+        let workload = workload.at(|lock| takes_part(lock.protocol()));
+        group.start(&format!("p{number}"), chance.u64(..), workers, &workload)?;
     }
-    let tools = traffic.at(|lock| [AT_FLOCK, "flock"].contains(&lock.name.as_str()));
-    crew.start("tools", chance.u64(..), &[Kind::Tool; 2], &tools)?;
+    let tools = workload.at(|lock| [AT_FLOCK, "flock"].contains(&lock.name.as_str()));
+    group.start("tools", chance.u64(..), &[Kind::Tool; 2], &tools)?;
     for (number, (function, lock)) in FOREIGN.iter().enumerate() {
         let foreign = Foreign {
             function,
             locks: vec![(*lock).to_owned()],
             shared: if number < KERNELS { 30 } else { 0 },
-            lasting: traffic.lasting,
-            longest: traffic.longest.as_secs_f64(),
+            lasting: workload.lasting,
+            longest: workload.longest.as_secs_f64(),
         };
-        crew.start_foreign(&format!("python{number}"), chance.u64(..), &foreign)?;
+        group.start_foreign(&format!("python{number}"), chance.u64(..), &foreign)?;
     }
     context.pass(TIME, || {
         thread::sleep(TICK);
         Ok(())
     })?;
-    let past = crew.dismiss()?;
-    let sections = past.history.sections();
+    let finished = group.finish()?;
+    let sections = finished.history.sections();
     outcome.measured(
         "violations in a section, at most, to 95 %",
         format!("{:.1e}", 3.0 / sections as f64),
     );
-    for lock in &traffic.locks {
+    for lock in &workload.locks {
         let mut holders = BTreeSet::new();
         let entered = |attempt: &&Attempt| attempt.lock == lock.name && attempt.section().is_some();
-        let entered = past.history.attempts.iter().filter(entered);
-        holders.extend(entered.map(|attempt| process(&attempt.who)));
+        let entered = finished.history.attempts.iter().filter(entered);
+        holders.extend(entered.map(|attempt| process_of(&attempt.worker)));
         outcome.must(holders.len() > 1, || {
             format!("{} shows nothing, held by {holders:?}", lock.name)
         });
     }
-    past.tell(&mut outcome);
+    finished.report(&mut outcome);
     Ok(outcome)
 }
 

@@ -8,11 +8,11 @@ use anyhow::Result;
 use locket::Protocol;
 
 use crate::stage::{Context, Outcome};
-use crate::stress::crew::{Crew, Past, process};
 use crate::stress::history::{Attempt, Outcome as Answer};
 use crate::stress::journal::{Time, Why, now};
-use crate::stress::participant::Kind;
-use crate::stress::plan::{Lock, Traffic};
+use crate::stress::plan::{Lock, Workload};
+use crate::stress::process::Kind;
+use crate::stress::workers::{Finished, WorkerGroup, process_of};
 
 /// How long it goes on.
 const TIME: Duration = Duration::from_secs(35);
@@ -39,7 +39,7 @@ struct Stop {
 pub(crate) fn run(context: &Context) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut chance = context.chance(0);
-    let traffic = Traffic {
+    let workload = Workload {
         locks: Protocol::ALL.iter().copied().map(Lock::of).collect(),
         shared: 20,
         limited: 50,
@@ -49,37 +49,37 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
         rest: Duration::ZERO,
         sections: None,
     };
-    let mut crew = Crew::new()?;
+    let mut group = WorkerGroup::new()?;
     for number in 0..PROCESSES {
-        crew.start(&format!("p{number}"), chance.u64(..), &WORKERS, &traffic)?;
+        group.start(&format!("p{number}"), chance.u64(..), &WORKERS, &workload)?;
     }
     let mut stops = Vec::new();
     context.pass(TIME, || {
         thread::sleep(BETWEEN);
         let victim = match chance.bool() {
-            true => crew.any_holder(&traffic.locks, &mut chance, |_| true)?,
+            true => group.any_holder(&workload.locks, &mut chance, |_| true)?,
             false => None,
         };
         let victim = victim.unwrap_or_else(|| chance.usize(..PROCESSES));
-        crew.stop(victim)?;
+        group.stop(victim)?;
         let from = now();
         thread::sleep(Duration::from_millis(chance.u64(STOP)));
         let to = now();
-        crew.resume(victim)?;
-        let name = crew.name(victim).to_owned();
+        group.resume(victim)?;
+        let name = group.name(victim).to_owned();
         stops.push(Stop { name, from, to });
         Ok(())
     })?;
-    let past = crew.dismiss()?;
+    let finished = group.finish()?;
     outcome.did("stops", stops.len() as u64);
-    judge(&past, &stops, &mut outcome);
-    past.tell(&mut outcome);
+    judge(&finished, &stops, &mut outcome);
+    finished.report(&mut outcome);
     Ok(outcome)
 }
 
 /// What the others did in the meantime. That nobody entered, the history tells.
-fn judge(past: &Past, stops: &[Stop], outcome: &mut Outcome) {
-    let attempts = &past.history.attempts;
+fn judge(finished: &Finished, stops: &[Stop], outcome: &mut Outcome) {
+    let attempts = &finished.history.attempts;
     let (mut holders, mut waiters, mut timeouts) = (0, 0, 0);
     for stop in stops {
         let held = attempts
@@ -98,7 +98,7 @@ fn judge(past: &Past, stops: &[Stop], outcome: &mut Outcome) {
             timeouts += others.filter(timed_out).count() as u64;
         }
     }
-    outcome.did("locks held by who was stopped", holders);
+    outcome.did("locks held by worker was stopped", holders);
     outcome.did("waits for those", waiters);
     outcome.did("timeouts of those meanwhile", timeouts);
     outcome.must(holders > 0 && waiters > 0 && timeouts > 0, || {
@@ -132,7 +132,7 @@ fn overdue(attempt: &Attempt) -> Option<Duration> {
 
 impl Stop {
     fn is_of(&self, attempt: &Attempt) -> bool {
-        process(&attempt.who) == self.name
+        process_of(&attempt.worker) == self.name
     }
 
     /// Whether somebody waited in that time.

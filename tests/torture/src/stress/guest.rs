@@ -9,8 +9,8 @@ use locket_wasmtime::LocketCtx;
 use tokio::runtime::Handle;
 
 use crate::stress::journal::{Mode, Why};
-use crate::stress::participant::{Scene, Setback, Way, in_whole_milliseconds};
 use crate::stress::plan::{Patience, Step};
+use crate::stress::process::{Failure, Locker, Shared, in_whole_milliseconds};
 
 /// An instance of the guest that does what it is told line by line.
 pub(crate) struct Instance {
@@ -21,17 +21,17 @@ pub(crate) struct Instance {
 
 impl Instance {
     /// Starts one that has opened all locks of the traffic.
-    pub(crate) fn start(scene: &Scene) -> Result<Self> {
-        let table = &scene.role.table;
-        let locket = LocketCtx::builder(&scene.engine)
-            .database(table.database())?
-            .grant_dir(table.locks(), "/locks", Rights::READ_WRITE)?
+    pub(crate) fn start(shared: &Shared) -> Result<Self> {
+        let layout = &shared.role.layout;
+        let locket = LocketCtx::builder(&shared.engine)
+            .database(layout.database())?
+            .grant_dir(layout.locks(), "/locks", Rights::READ_WRITE)?
             .build();
-        let store = |wasi: &mut _| store_in(&table.locks(), locket, wasi);
-        let runtime = scene.runtime.clone();
+        let store = |wasi: &mut _| store_in(&layout.locks(), locket, wasi);
+        let runtime = shared.runtime.clone();
         let guest = runtime.block_on(async {
             let mut guest = Guest::start(component("remote"), store).await;
-            for (handle, lock) in scene.role.traffic.locks.iter().enumerate() {
+            for (handle, lock) in shared.role.workload.locks.iter().enumerate() {
                 let (name, protocol) = (&lock.name, &lock.protocol);
                 guest
                     .ok(&format!("open {handle} /locks/{name} keep {protocol}"))
@@ -46,7 +46,7 @@ impl Instance {
         })
     }
 
-    fn ask(&mut self, command: &str) -> Result<(), Setback> {
+    fn ask(&mut self, command: &str) -> Result<(), Failure> {
         /// It may wait for as long as the stage goes on.
         const EVER: Duration = Duration::from_secs(24 * 3600);
         let reply = self.runtime.block_on(async {
@@ -56,20 +56,20 @@ impl Instance {
         let reply = reply.unwrap_or_default();
         match reply.strip_prefix("err ") {
             None if reply.starts_with("ok") => Ok(()),
-            Some("would-block") => Err(Setback::GaveUp(Why::WouldBlock)),
-            Some("timeout") => Err(Setback::GaveUp(Why::Timeout)),
-            Some(reason) if reason.starts_with("lost") => Err(Setback::Lost),
-            _ => Err(Setback::Failed(format!("{command}: {reply}"))),
+            Some("would-block") => Err(Failure::GaveUp(Why::WouldBlock)),
+            Some("timeout") => Err(Failure::GaveUp(Why::Timeout)),
+            Some(reason) if reason.starts_with("lost") => Err(Failure::Lost),
+            _ => Err(Failure::Other(format!("{command}: {reply}"))),
         }
     }
 }
 
-impl Way for Instance {
+impl Locker for Instance {
     fn adapt(&self, step: Step) -> Step {
         in_whole_milliseconds(step)
     }
 
-    fn acquire(&mut self, step: &Step) -> Result<(), Setback> {
+    fn acquire(&mut self, step: &Step) -> Result<(), Failure> {
         let mode = match step.mode {
             Mode::Exclusive => "exclusive",
             Mode::Shared => "shared",
@@ -90,7 +90,7 @@ impl Way for Instance {
         state.starts_with("ok lost")
     }
 
-    fn release(&mut self, _: &Step) -> Result<(), Setback> {
+    fn release(&mut self, _: &Step) -> Result<(), Failure> {
         let held = self.held;
         self.ask(&format!("release {held}"))
     }

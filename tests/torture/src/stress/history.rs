@@ -77,7 +77,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attempt {
     /// The participant.
-    pub who: String,
+    pub worker: String,
     /// The how-many-th of this participant.
     pub number: u64,
     /// Name of the lock.
@@ -121,7 +121,7 @@ pub struct Break {
 
 /// Which promise was broken.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Kind {
+pub enum Breach {
     /// Two held a lock at once that at most one may hold.
     Overlap,
     /// A line of the log is not whole, though nobody was killed over it.
@@ -154,7 +154,7 @@ pub enum Kind {
 #[derive(Clone, Debug)]
 pub struct Violation {
     /// Which promise.
-    pub kind: Kind,
+    pub kind: Breach,
     /// By whom, when, against what.
     pub text: String,
 }
@@ -182,7 +182,12 @@ impl History {
     /// # Errors
     ///
     /// Where the lines are not in an order that a participant writes.
-    pub fn add(&mut self, who: &str, events: &[Event], killed: Option<Time>) -> anyhow::Result<()> {
+    pub fn add(
+        &mut self,
+        worker: &str,
+        events: &[Event],
+        killed: Option<Time>,
+    ) -> anyhow::Result<()> {
         let start = self.attempts.len();
         let mut open = false;
         for event in events {
@@ -199,11 +204,11 @@ impl History {
                     at,
                 } => {
                     if open {
-                        bail!("{who}: {event:?} before the attempt before has ended");
+                        bail!("{worker}: {event:?} before the attempt before has ended");
                     }
                     open = true;
                     self.attempts.push(Attempt {
-                        who: who.to_owned(),
+                        worker: worker.to_owned(),
                         number: *number,
                         lock: lock.clone(),
                         mode: *mode,
@@ -215,7 +220,7 @@ impl History {
                 event => {
                     let attempt = self.attempts[start..].last_mut();
                     let attempt =
-                        attempt.with_context(|| format!("{who} begins with {event:?}"))?;
+                        attempt.with_context(|| format!("{worker} begins with {event:?}"))?;
                     open = matches!(event, Event::Enter { .. });
                     if let Some(violation) = happen(attempt, event)? {
                         self.violations.push(violation);
@@ -231,8 +236,8 @@ impl History {
             }
             if killed.is_none() {
                 self.violations.push(Violation {
-                    kind: Kind::Unfinished,
-                    text: format!("nobody killed {who}, and it ended with {attempt:?}"),
+                    kind: Breach::Unfinished,
+                    text: format!("nobody killed {worker}, and it ended with {attempt:?}"),
                 });
             }
         }
@@ -255,9 +260,9 @@ impl History {
     /// How often a lock went from one participant to another.
     pub fn hand_offs(&self) -> u64 {
         let locks = self.by_lock().into_values();
-        let between = locks.map(|stays| {
-            let other = |pair: &&[Stay<'_>]| pair[0].attempt.who != pair[1].attempt.who;
-            stays.windows(2).filter(other).count() as u64
+        let between = locks.map(|holds| {
+            let other = |pair: &&[Hold<'_>]| pair[0].attempt.worker != pair[1].attempt.worker;
+            holds.windows(2).filter(other).count() as u64
         });
         between.sum()
     }
@@ -267,42 +272,42 @@ impl History {
         let mut violations = self.violations.clone();
         violations.extend(self.attempts.iter().filter_map(answered_wrongly));
         let locks = self.by_lock();
-        for (lock, stays) in &locks {
+        for (lock, holds) in &locks {
             let breaks: Vec<_> = self.breaks.iter().filter(|b| b.lock == *lock).collect();
-            let lost = stays
+            let lost = holds
                 .iter()
-                .filter_map(|stay| stay.lost_for_nothing(&breaks));
+                .filter_map(|hold| hold.lost_for_nothing(&breaks));
             violations.extend(lost);
-            violations.extend(overlaps(stays, &breaks));
+            violations.extend(overlaps(holds, &breaks));
         }
         for (lock, remains) in remains {
-            let stays = locks.get(lock.as_str()).map_or(&[][..], Vec::as_slice);
-            violations.extend(Walk::new(lock, remains).through(stays));
+            let holds = locks.get(lock.as_str()).map_or(&[][..], Vec::as_slice);
+            violations.extend(ObjectCheck::new(lock, remains).through(holds));
         }
         violations
     }
 
     /// Each time that a lock was free while somebody waited for it, with the end of the section
     /// before. Waits that ended without the lock count as well; those that were cut off do not.
-    pub fn turns(&self) -> Vec<Turn> {
+    pub fn idle_periods(&self) -> Vec<IdlePeriod> {
         let mut attempts: BTreeMap<&str, Vec<&Attempt>> = BTreeMap::new();
         for attempt in &self.attempts {
             attempts.entry(&attempt.lock).or_default().push(attempt);
         }
-        attempts.into_values().flat_map(turns).collect()
+        attempts.into_values().flat_map(idle_periods).collect()
     }
 
     /// The sections of each lock, in the order of entering.
-    fn by_lock(&self) -> BTreeMap<&str, Vec<Stay<'_>>> {
-        let mut locks: BTreeMap<&str, Vec<Stay<'_>>> = BTreeMap::new();
+    fn by_lock(&self) -> BTreeMap<&str, Vec<Hold<'_>>> {
+        let mut locks: BTreeMap<&str, Vec<Hold<'_>>> = BTreeMap::new();
         for attempt in &self.attempts {
             if let Some(section) = attempt.section() {
-                let stay = Stay { attempt, section };
-                locks.entry(&attempt.lock).or_default().push(stay);
+                let hold = Hold { attempt, section };
+                locks.entry(&attempt.lock).or_default().push(hold);
             }
         }
-        for stays in locks.values_mut() {
-            stays.sort_by_key(|stay| stay.section.enter);
+        for holds in locks.values_mut() {
+            holds.sort_by_key(|hold| hold.section.enter);
         }
         locks
     }
@@ -324,14 +329,14 @@ fn happen(attempt: &mut Attempt, event: &Event) -> anyhow::Result<Option<Violati
         }
         (Outcome::Entered(section), Event::Leave { counted, at }) => {
             if let End::Lost { .. } = section.end {
-                violation = Some(Kind::AfterLost);
+                violation = Some(Breach::AfterLost);
             } else {
                 let counted = *counted;
                 section.end = End::Left { at: *at, counted };
             }
         }
         (Outcome::Entered(section), Event::Lost { at }) => section.end = End::Lost { at: *at },
-        (Outcome::Entered(_), Event::Failed { .. }) => violation = Some(Kind::Failed),
+        (Outcome::Entered(_), Event::Failed { .. }) => violation = Some(Breach::Failed),
         _ => bail!("{event:?} does not follow {attempt:?}"),
     }
     Ok(violation.map(|kind| Violation {
@@ -343,15 +348,15 @@ fn happen(attempt: &mut Attempt, event: &Event) -> anyhow::Result<Option<Violati
 /// What is wrong with an attempt by itself.
 fn answered_wrongly(attempt: &Attempt) -> Option<Violation> {
     let kind = match &attempt.outcome {
-        Outcome::Failed(..) => Kind::Failed,
-        Outcome::GaveUp(Why::WouldBlock, _) if attempt.limit != Some(0) => Kind::Timeout,
+        Outcome::Failed(..) => Breach::Failed,
+        Outcome::GaveUp(Why::WouldBlock, _) if attempt.limit != Some(0) => Breach::Timeout,
         Outcome::GaveUp(Why::Timeout, at) => {
             let limit = attempt.limit.filter(|limit| *limit > 0);
             let waited = at.saturating_sub(attempt.asked);
             if limit.is_some_and(|limit| waited >= limit) {
                 return None;
             }
-            Kind::Timeout
+            Breach::Timeout
         }
         _ => return None,
     };
@@ -363,12 +368,12 @@ fn answered_wrongly(attempt: &Attempt) -> Option<Violation> {
 
 /// A section and whose it is.
 #[derive(Clone, Copy, Debug)]
-struct Stay<'a> {
+struct Hold<'a> {
     attempt: &'a Attempt,
     section: &'a Section,
 }
 
-impl Stay<'_> {
+impl Hold<'_> {
     fn is_exclusive(&self) -> bool {
         self.attempt.mode == Mode::Exclusive
     }
@@ -387,7 +392,7 @@ impl Stay<'_> {
     fn lost_for_nothing(&self, breaks: &[&Break]) -> Option<Violation> {
         let lost = matches!(self.section.end, End::Lost { .. });
         (lost && self.broken_by(breaks).is_none()).then(|| Violation {
-            kind: Kind::Lost,
+            kind: Breach::Lost,
             text: format!("nobody broke it: {:?}", self.attempt),
         })
     }
@@ -405,38 +410,38 @@ impl Stay<'_> {
 
 /// Sections that began while another was not over which excludes them. For each, the one that went
 /// on for longest of those that began before.
-fn overlaps(stays: &[Stay<'_>], breaks: &[&Break]) -> Vec<Violation> {
+fn overlaps(holds: &[Hold<'_>], breaks: &[&Break]) -> Vec<Violation> {
     let mut violations = Vec::new();
-    let mut longest: [Option<(Time, &Stay<'_>)>; 2] = [None, None];
-    for stay in stays {
-        let Some(end) = stay.held_until(breaks) else {
+    let mut longest: [Option<(Time, &Hold<'_>)>; 2] = [None, None];
+    for hold in holds {
+        let Some(end) = hold.held_until(breaks) else {
             continue;
         };
-        let others = if stay.is_exclusive() {
+        let others = if hold.is_exclusive() {
             &longest[..]
         } else {
             &longest[..1]
         };
         let other = others.iter().flatten().max_by_key(|(end, _)| *end);
         if let Some((until, other)) = other
-            && *until > stay.section.enter
+            && *until > hold.section.enter
         {
-            let (one, two) = (other.attempt, stay.attempt);
+            let (one, two) = (other.attempt, hold.attempt);
             violations.push(Violation {
-                kind: Kind::Overlap,
+                kind: Breach::Overlap,
                 text: format!("until {until}: {one:?}; and {two:?}"),
             });
         }
-        let longest = &mut longest[usize::from(!stay.is_exclusive())];
+        let longest = &mut longest[usize::from(!hold.is_exclusive())];
         if longest.is_none_or(|(until, _)| end > until) {
-            *longest = Some((end, stay));
+            *longest = Some((end, hold));
         }
     }
     violations
 }
 
 /// A walk along the sections of a lock, with what its object must be like.
-struct Walk<'a> {
+struct ObjectCheck<'a> {
     lock: &'a str,
     remains: &'a Remains,
     /// Where the lines of a section are.
@@ -450,7 +455,7 @@ struct Walk<'a> {
     violations: Vec<Violation>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> ObjectCheck<'a> {
     fn new(lock: &'a str, remains: &'a Remains) -> Self {
         let mut places: HashMap<_, Vec<usize>> = HashMap::new();
         for (place, line) in remains.lines.iter().enumerate() {
@@ -469,27 +474,27 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn through(mut self, stays: &[Stay<'_>]) -> Vec<Violation> {
-        for stay in stays {
-            match &stay.section.end {
+    fn through(mut self, holds: &[Hold<'_>]) -> Vec<Violation> {
+        for hold in holds {
+            match &hold.section.end {
                 End::Left {
                     at,
                     counted: Some(counted),
-                } => self.left(stay, *counted, *at),
-                End::CutOff { .. } if stay.is_exclusive() => self.cut_off(stay),
+                } => self.left(hold, *counted, *at),
+                End::CutOff { .. } if hold.is_exclusive() => self.cut_off(hold),
                 // It did nothing to the object.
                 End::Left { counted: None, .. } | End::CutOff { .. } | End::Lost { .. } => {}
             }
         }
         for (place, line) in self.remains.lines.iter().enumerate() {
             if !self.met[place] {
-                self.blame(Kind::Stray, format!("line {place} of nobody: {line:?}"));
+                self.blame(Breach::Stray, format!("line {place} of nobody: {line:?}"));
             }
         }
         let total = self.remains.count;
         if !total.is_some_and(|total| self.count.contains(&total)) {
             self.blame(
-                Kind::Total,
+                Breach::Total,
                 format!("{total:?} in the end, not {:?}", self.count),
             );
         }
@@ -497,38 +502,38 @@ impl<'a> Walk<'a> {
     }
 
     /// A section to its end.
-    fn left(&mut self, stay: &Stay<'_>, [before, after]: [u64; 2], left: Time) {
-        let step = u64::from(stay.is_exclusive());
+    fn left(&mut self, hold: &Hold<'_>, [before, after]: [u64; 2], left: Time) {
+        let step = u64::from(hold.is_exclusive());
         if !self.count.contains(&before) || after != before + step {
             let expected = self.count.clone();
             self.blame(
-                Kind::Count,
-                format!("{expected:?} was due for {:?}", stay.attempt),
+                Breach::Count,
+                format!("{expected:?} was due for {:?}", hold.attempt),
             );
         }
         self.count = after..=after;
-        if !stay.is_exclusive() {
+        if !hold.is_exclusive() {
             return;
         }
-        match self.line_of(stay) {
-            None => self.blame(Kind::Missing, format!("no line of {:?}", stay.attempt)),
+        match self.line_of(hold) {
+            None => self.blame(Breach::Missing, format!("no line of {:?}", hold.attempt)),
             Some(Line::Torn(text)) => {
-                self.blame(Kind::Torn, format!("{text:?} of {:?}", stay.attempt));
+                self.blame(Breach::Torn, format!("{text:?} of {:?}", hold.attempt));
             }
             Some(Line::Whole { count, at, .. }) => {
                 if *count != after {
-                    self.blame(Kind::Count, format!("line {count} of {:?}", stay.attempt));
+                    self.blame(Breach::Count, format!("line {count} of {:?}", hold.attempt));
                 }
-                if !(stay.section.enter..=left).contains(at) {
-                    self.blame(Kind::Outside, format!("at {at} by {:?}", stay.attempt));
+                if !(hold.section.enter..=left).contains(at) {
+                    self.blame(Breach::Outside, format!("at {at} by {:?}", hold.attempt));
                 }
             }
         }
     }
 
     /// An exclusive section that ended anywhere.
-    fn cut_off(&mut self, stay: &Stay<'_>) {
-        match self.line_of(stay) {
+    fn cut_off(&mut self, hold: &Hold<'_>) {
+        match self.line_of(hold) {
             // The first piece comes before everything else.
             None => {}
             Some(Line::Torn(_)) => self.count = *self.count.start()..=*self.count.end() + 1,
@@ -536,12 +541,12 @@ impl<'a> Walk<'a> {
                 let due = *self.count.start() + 1..=*self.count.end() + 1;
                 if !due.contains(count) {
                     self.blame(
-                        Kind::Count,
-                        format!("line {count}, not {due:?}, of {:?}", stay.attempt),
+                        Breach::Count,
+                        format!("line {count}, not {due:?}, of {:?}", hold.attempt),
                     );
                 }
-                if *at < stay.section.enter {
-                    self.blame(Kind::Outside, format!("at {at} by {:?}", stay.attempt));
+                if *at < hold.section.enter {
+                    self.blame(Breach::Outside, format!("at {at} by {:?}", hold.attempt));
                 }
                 self.count = *count..=*count;
             }
@@ -549,19 +554,19 @@ impl<'a> Walk<'a> {
     }
 
     /// The line of a section, which comes after those of the sections before.
-    fn line_of(&mut self, stay: &Stay<'_>) -> Option<&'a Line> {
-        let owner = (stay.attempt.who.as_str(), stay.attempt.number);
+    fn line_of(&mut self, hold: &Hold<'_>) -> Option<&'a Line> {
+        let owner = (hold.attempt.worker.as_str(), hold.attempt.number);
         let place = match self.places.get(&owner) {
             Some(places) => places[0],
             // A kill can come between two bytes, too.
-            None if matches!(stay.section.end, End::CutOff { .. }) => self.stump_of(owner)?,
+            None if matches!(hold.section.end, End::CutOff { .. }) => self.stump_of(owner)?,
             None => return None,
         };
         self.met[place] = true;
         if self.last.is_some_and(|last| place < last) {
             self.blame(
-                Kind::OutOfOrder,
-                format!("line {place}, before {:?}: {:?}", self.last, stay.attempt),
+                Breach::OutOfOrder,
+                format!("line {place}, before {:?}: {:?}", self.last, hold.attempt),
             );
         }
         self.last = self.last.max(Some(place));
@@ -569,15 +574,15 @@ impl<'a> Walk<'a> {
     }
 
     /// The next line, if it is the beginning of one of this owner's.
-    fn stump_of(&self, (who, number): (&str, u64)) -> Option<usize> {
+    fn stump_of(&self, (worker, number): (&str, u64)) -> Option<usize> {
         let place = self.last.map_or(0, |last| last + 1);
         match self.remains.lines.get(place)? {
-            Line::Torn(text) if format!("<{who} {number} ").starts_with(text) => Some(place),
+            Line::Torn(text) if format!("<{worker} {number} ").starts_with(text) => Some(place),
             _ => None,
         }
     }
 
-    fn blame(&mut self, kind: Kind, text: String) {
+    fn blame(&mut self, kind: Breach, text: String) {
         let text = format!("{}: {text}", self.lock);
         self.violations.push(Violation { kind, text });
     }
@@ -586,18 +591,18 @@ impl<'a> Walk<'a> {
 /// Whose a line is, as far as it says.
 fn owner(line: &Line) -> Option<(&str, u64)> {
     match line {
-        Line::Whole { who, number, .. } => Some((who, *number)),
+        Line::Whole { worker, number, .. } => Some((worker, *number)),
         Line::Torn(text) => {
-            let (who, rest) = text.strip_prefix('<')?.split_once(' ')?;
+            let (worker, rest) = text.strip_prefix('<')?.split_once(' ')?;
             let (number, _) = rest.split_once(' ')?;
-            Some((who, number.parse().ok()?))
+            Some((worker, number.parse().ok()?))
         }
     }
 }
 
 /// A time for which a lock was free while somebody waited for it.
 #[derive(Clone, Debug)]
-pub struct Turn {
+pub struct IdlePeriod {
     /// Name of the lock.
     pub lock: String,
     /// Who held it before, if that one was killed.
@@ -609,7 +614,7 @@ pub struct Turn {
 }
 
 /// The turns of one lock. Several hold it in shared mode at once; it is free when none does.
-fn turns(attempts: Vec<&Attempt>) -> Vec<Turn> {
+fn idle_periods(attempts: Vec<&Attempt>) -> Vec<IdlePeriod> {
     enum Moment<'a> {
         Left(Option<&'a str>),
         Asked,
@@ -626,7 +631,7 @@ fn turns(attempts: Vec<&Attempt>) -> Vec<Turn> {
             // The signal is sent before it arrives.
             Some(End::CutOff { at }) => moments.push((
                 (*at).max(attempt.answered()),
-                Moment::Left(Some(attempt.who.as_str())),
+                Moment::Left(Some(attempt.worker.as_str())),
             )),
             Some(End::Left { at, .. } | End::Lost { at }) => {
                 moments.push((*at, Moment::Left(None)));
@@ -642,15 +647,15 @@ fn turns(attempts: Vec<&Attempt>) -> Vec<Turn> {
     for (time, moment) in moments {
         match moment {
             Moment::Asked => *waiting.entry(time).or_default() += 1,
-            Moment::Left(who) => {
+            Moment::Left(worker) => {
                 holders = holders.saturating_sub(1);
-                (free, killed) = (time, who);
+                (free, killed) = (time, worker);
             }
             Moment::Answered(attempt) => {
                 if holders == 0
                     && let Some((asked, _)) = waiting.first_key_value()
                 {
-                    turns.push(Turn {
+                    turns.push(IdlePeriod {
                         lock: attempt.lock.clone(),
                         after_kill_of: killed.map(str::to_owned),
                         idle: Duration::from_nanos(time - free.max(*asked)),
@@ -726,7 +731,7 @@ mod tests {
             self.number += 1;
             let asked = self.time - self.chance.u64(0..self.time);
             self.history.attempts.push(Attempt {
-                who: format!("p{}.1", self.number % 5),
+                worker: format!("p{}.1", self.number % 5),
                 number: self.number,
                 lock: "a".into(),
                 mode,
@@ -737,7 +742,7 @@ mod tests {
             self.history.attempts.last_mut().expect("the attempt")
         }
 
-        fn stay(&mut self, mode: Mode, enter: Time, counted: [u64; 2]) {
+        fn hold(&mut self, mode: Mode, enter: Time, counted: [u64; 2]) {
             let at = self.later();
             let counted = Some(counted);
             let end = End::Left { at, counted };
@@ -747,7 +752,7 @@ mod tests {
         fn line(&mut self, at: Time) {
             let number = self.number + 1;
             self.remains.lines.push(Line::Whole {
-                who: format!("p{}.1", number % 5),
+                worker: format!("p{}.1", number % 5),
                 number,
                 count: self.count(),
                 at,
@@ -759,14 +764,14 @@ mod tests {
             self.remains.count = Some(before + 1);
             let at = self.later();
             self.line(at);
-            self.stay(Mode::Exclusive, enter, [before, before + 1]);
+            self.hold(Mode::Exclusive, enter, [before, before + 1]);
         }
 
         /// Two at once.
         fn look(&mut self) {
             let (one, two, count) = (self.later(), self.later(), self.count());
-            self.stay(Mode::Shared, one, [count, count]);
-            self.stay(Mode::Shared, two, [count, count]);
+            self.hold(Mode::Shared, one, [count, count]);
+            self.hold(Mode::Shared, two, [count, count]);
         }
 
         fn cut_off(&mut self) {
@@ -796,7 +801,7 @@ mod tests {
             attempt.asked = at - attempt.limit.expect("a timeout");
         }
 
-        fn kinds(&self) -> Vec<Kind> {
+        fn kinds(&self) -> Vec<Breach> {
             let remains = HashMap::from([("a".into(), self.remains.clone())]);
             let violations = self.history.check(&remains);
             violations
@@ -806,7 +811,7 @@ mod tests {
         }
 
         #[track_caller]
-        fn must_show(&self, kind: Kind) {
+        fn must_show(&self, kind: Breach) {
             let kinds = self.kinds();
             assert!(kinds.contains(&kind), "{kinds:?}");
         }
@@ -851,7 +856,7 @@ mod tests {
             let mut world = World::after(1, 100);
             let enter = world.later();
             let count = world.count();
-            world.stay(Mode::Shared, enter, [count, count]);
+            world.hold(Mode::Shared, enter, [count, count]);
             world.last_of(Mode::Shared).mode = one;
             let over = world.time + 1_000_000;
             section(world.last_of(one)).end = End::Left {
@@ -859,8 +864,8 @@ mod tests {
                 counted: None,
             };
             let later = world.later();
-            world.stay(two, later, [count, count]);
-            world.must_show(Kind::Overlap);
+            world.hold(two, later, [count, count]);
+            world.must_show(Breach::Overlap);
         }
     }
 
@@ -873,7 +878,7 @@ mod tests {
         assert_eq!(world.kinds(), []);
         let section = section(world.last_of(Mode::Exclusive));
         section.enter = killed - 1;
-        world.must_show(Kind::Overlap);
+        world.must_show(Breach::Overlap);
     }
 
     #[test]
@@ -888,20 +893,20 @@ mod tests {
         let last = world.remains.lines.len() - 1;
         world.remains.lines[last] =
             Line::Torn(format!("<p{}.1 {} ", world.number % 5, world.number));
-        world.must_show(Kind::Torn);
+        world.must_show(Breach::Torn);
 
         let mut world = clean();
         world.remains.lines.pop();
-        world.must_show(Kind::Missing);
+        world.must_show(Breach::Missing);
 
         let mut world = clean();
         let again = world.remains.lines[last].clone();
         world.remains.lines.push(again);
-        world.must_show(Kind::Stray);
+        world.must_show(Breach::Stray);
 
         let mut world = clean();
         world.remains.lines.swap(last, last - 1);
-        world.must_show(Kind::OutOfOrder);
+        world.must_show(Breach::OutOfOrder);
     }
 
     #[test]
@@ -913,7 +918,7 @@ mod tests {
             panic!("a line");
         };
         *at = left + 1;
-        world.must_show(Kind::Outside);
+        world.must_show(Breach::Outside);
     }
 
     #[test]
@@ -922,14 +927,14 @@ mod tests {
         world.add();
         let count = world.count();
         world.remains.count = Some(count - 1);
-        world.must_show(Kind::Total);
+        world.must_show(Breach::Total);
         world.add();
-        world.must_show(Kind::Count);
+        world.must_show(Breach::Count);
 
         let mut world = World::after(4, 100);
         let (enter, count) = (world.later(), world.count());
-        world.stay(Mode::Shared, enter, [count, count + 1]);
-        world.must_show(Kind::Count);
+        world.hold(Mode::Shared, enter, [count, count + 1]);
+        world.must_show(Breach::Count);
     }
 
     fn ask() -> Event {
@@ -968,13 +973,13 @@ mod tests {
                     None,
                 )
                 .expect("a journal");
-            let stay = |at| Section {
+            let hold = |at| Section {
                 enter: at,
                 end: End::CutOff { at },
             };
             history.attempts.push(Attempt {
-                who: "r.1".into(),
-                outcome: Outcome::Entered(stay(6)),
+                worker: "r.1".into(),
+                outcome: Outcome::Entered(hold(6)),
                 ..history.attempts[0].clone()
             });
             let kinds = history.check(&HashMap::new()).into_iter();
@@ -986,12 +991,12 @@ mod tests {
             [],
             "before it was entered"
         );
-        assert_eq!(history(std::slice::from_ref(&lost), 7), [Kind::Overlap]);
+        assert_eq!(history(std::slice::from_ref(&lost), 7), [Breach::Overlap]);
         assert_eq!(
             history(std::slice::from_ref(&lost), 20),
-            [Kind::Lost, Kind::Overlap]
+            [Breach::Lost, Breach::Overlap]
         );
-        assert_eq!(history(&[lost, leave], 5), [Kind::AfterLost]);
+        assert_eq!(history(&[lost, leave], 5), [Breach::AfterLost]);
     }
 
     #[test]
@@ -1006,12 +1011,12 @@ mod tests {
             let asked = world.time;
             let attempt = world.attempt(Mode::Shared, Outcome::GaveUp(why, asked + 99));
             (attempt.asked, attempt.limit) = (asked, limit);
-            world.must_show(Kind::Timeout);
+            world.must_show(Breach::Timeout);
         }
         let mut world = World::after(5, 10);
         let failed = Outcome::Failed("broken".into(), world.time);
         world.attempt(Mode::Shared, failed);
-        world.must_show(Kind::Failed);
+        world.must_show(Breach::Failed);
     }
 
     #[test]
@@ -1025,23 +1030,23 @@ mod tests {
             let kinds = history.check(&HashMap::new()).into_iter();
             kinds.map(|violation| violation.kind).collect::<Vec<_>>()
         };
-        assert_eq!(kinds(None), [Kind::Unfinished]);
+        assert_eq!(kinds(None), [Breach::Unfinished]);
         assert_eq!(kinds(Some(5)), []);
     }
 
     #[test]
     fn a_turn_is_as_long_as_the_lock_was_free_while_somebody_waited() {
         let mut world = World::new(6);
-        let mut stay = |who: &str, asked, enter, end| {
+        let mut hold = |worker: &str, asked, enter, end| {
             let attempt = world.attempt(Mode::Exclusive, Outcome::Entered(Section { enter, end }));
-            (attempt.who, attempt.asked) = (who.into(), asked);
+            (attempt.worker, attempt.asked) = (worker.into(), asked);
         };
         let left = |at| End::Left { at, counted: None };
-        stay("p", 10, 11, left(20));
-        stay("q", 15, 24, End::CutOff { at: 30 });
-        stay("r", 12, 37, left(40));
-        stay("s", 50, 51, left(60));
-        let turns = world.history.turns();
+        hold("p", 10, 11, left(20));
+        hold("q", 15, 24, End::CutOff { at: 30 });
+        hold("r", 12, 37, left(40));
+        hold("s", 50, 51, left(60));
+        let turns = world.history.idle_periods();
         let idle: Vec<_> = turns.iter().map(|turn| turn.idle.as_nanos()).collect();
         assert_eq!(idle, [1, 4, 7, 1]);
         let killed: Vec<_> = turns

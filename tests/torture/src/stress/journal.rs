@@ -123,8 +123,8 @@ impl Journal {
     /// # Errors
     ///
     /// Those of the file system.
-    pub fn begin(dir: &Path, who: &str) -> io::Result<Self> {
-        let path = dir.join(who);
+    pub fn begin(dir: &Path, worker: &str) -> io::Result<Self> {
+        let path = dir.join(worker);
         File::options()
             .create_new(true)
             .append(true)

@@ -61,13 +61,13 @@ impl Object {
     /// As [`count`](Self::count).
     pub fn add(
         &mut self,
-        who: &str,
+        worker: &str,
         number: u64,
         meanwhile: impl FnOnce(),
     ) -> io::Result<[u64; 2]> {
         let before = self.count()?;
         // Formatted first: each piece is one system call.
-        let start = format!("<{who} {number} ");
+        let start = format!("<{worker} {number} ");
         self.log.write_all(start.as_bytes())?;
         meanwhile();
         let after = before + 1;
@@ -115,7 +115,7 @@ pub enum Line {
     /// With both pieces.
     Whole {
         /// Whose.
-        who: String,
+        worker: String,
         /// In which section of this participant.
         number: u64,
         /// The counter afterwards.
@@ -167,7 +167,7 @@ fn parse(line: &str) -> Line {
         let words = line.strip_prefix('<')?.strip_suffix(">\n")?;
         let mut words = words.split(' ');
         let line = Line::Whole {
-            who: words.next()?.to_owned(),
+            worker: words.next()?.to_owned(),
             number: words.next()?.parse().ok()?,
             count: words.next()?.parse().ok()?,
             at: words.next()?.parse().ok()?,

@@ -46,10 +46,10 @@ impl Lock {
     }
 
     /// How to open it, in a place where it belongs to `Table`.
-    pub fn options(&self, table: &Table) -> Options {
+    pub fn options(&self, layout: &Layout) -> Options {
         let options = Options::new().protocol(self.protocol());
         match self.protocol() {
-            Protocol::Sqlite => options.database(table.database()),
+            Protocol::Sqlite => options.database(layout.database()),
             _ => options,
         }
     }
@@ -57,20 +57,20 @@ impl Lock {
 
 /// Where everything is.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Table(PathBuf);
+pub struct Layout(PathBuf);
 
-impl Table {
+impl Layout {
     /// Makes the directories.
     ///
     /// # Errors
     ///
     /// Those of the file system.
-    pub fn lay(dir: &Path) -> std::io::Result<Self> {
-        let table = Self(dir.to_owned());
-        for dir in [table.locks(), table.objects(), table.journals()] {
+    pub fn create(dir: &Path) -> std::io::Result<Self> {
+        let layout = Self(dir.to_owned());
+        for dir in [layout.locks(), layout.objects(), layout.journals()] {
             std::fs::create_dir(dir)?;
         }
-        Ok(table)
+        Ok(layout)
     }
 
     /// The directory of lock files.
@@ -101,7 +101,7 @@ impl Table {
 
 /// What goes on at the locks.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Traffic {
+pub struct Workload {
     /// The locks; one that is there twice is used twice as often.
     pub locks: Vec<Lock>,
     /// How many attempts in a hundred are shared, where the lock can be.
@@ -121,12 +121,12 @@ pub struct Traffic {
     pub sections: Option<u64>,
 }
 
-impl Traffic {
+impl Workload {
     /// The same at fewer locks.
     pub fn at(&self, takes_part: impl Fn(&Lock) -> bool) -> Self {
-        let mut traffic = self.clone();
-        traffic.locks.retain(takes_part);
-        traffic
+        let mut workload = self.clone();
+        workload.locks.retain(takes_part);
+        workload
     }
 }
 
@@ -164,15 +164,15 @@ pub struct Step {
 #[derive(Debug)]
 pub struct Plan<'a> {
     chance: fastrand::Rng,
-    traffic: &'a Traffic,
+    workload: &'a Workload,
 }
 
 impl<'a> Plan<'a> {
     /// The plan that follows from this seed.
-    pub fn new(seed: u64, traffic: &'a Traffic) -> Self {
+    pub fn new(seed: u64, workload: &'a Workload) -> Self {
         Self {
             chance: fastrand::Rng::with_seed(seed),
-            traffic,
+            workload,
         }
     }
 
@@ -181,7 +181,7 @@ impl<'a> Plan<'a> {
     }
 
     fn time(&mut self) -> Duration {
-        self.part_of(self.traffic.longest)
+        self.part_of(self.workload.longest)
     }
 
     fn part_of(&mut self, time: Duration) -> Duration {
@@ -193,21 +193,21 @@ impl Iterator for Plan<'_> {
     type Item = Step;
 
     fn next(&mut self) -> Option<Step> {
-        let traffic = self.traffic;
-        let lock = self.chance.usize(..traffic.locks.len());
-        let kind = &traffic.locks[lock];
-        let shared = self.in_a_hundred(traffic.shared) && !kind.protocol().is_existence_lock();
-        let patience = if self.in_a_hundred(traffic.limited) {
+        let workload = self.workload;
+        let lock = self.chance.usize(..workload.locks.len());
+        let kind = &workload.locks[lock];
+        let shared = self.in_a_hundred(workload.shared) && !kind.protocol().is_existence_lock();
+        let patience = if self.in_a_hundred(workload.limited) {
             match self.in_a_hundred(25) {
                 true => Patience::Limit(Duration::ZERO),
                 false => Patience::Limit(self.time().max(Duration::from_micros(1))),
             }
-        } else if self.in_a_hundred(traffic.abandoned) {
+        } else if self.in_a_hundred(workload.abandoned) {
             Patience::Abandon(self.time())
         } else {
             Patience::Endless
         };
-        let hold = match self.in_a_hundred(traffic.lasting) {
+        let hold = match self.in_a_hundred(workload.lasting) {
             true => self.time(),
             false => Duration::ZERO,
         };
@@ -220,7 +220,7 @@ impl Iterator for Plan<'_> {
             },
             patience,
             hold,
-            rest: self.part_of(traffic.rest),
+            rest: self.part_of(workload.rest),
             by_drop: self.chance.bool() && !kind.broken,
             breaks: self.in_a_hundred(20) && kind.broken,
         })
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_plan_follows_from_its_seed() {
-        let traffic = Traffic {
+        let workload = Workload {
             locks: Protocol::ALL.iter().copied().map(Lock::of).collect(),
             shared: 30,
             limited: 20,
@@ -243,7 +243,7 @@ mod tests {
             rest: Duration::ZERO,
             sections: None,
         };
-        let steps = |seed| Plan::new(seed, &traffic).take(1000).collect::<Vec<_>>();
+        let steps = |seed| Plan::new(seed, &workload).take(1000).collect::<Vec<_>>();
         assert_eq!(steps(1), steps(1));
         assert_ne!(steps(1), steps(2));
         let shared = |step: &&Step| step.mode == Mode::Shared;
@@ -253,7 +253,7 @@ mod tests {
             "{shared} of 1000, on 3 locks of 9"
         );
         for step in steps(4) {
-            let lock = &traffic.locks[step.lock];
+            let lock = &workload.locks[step.lock];
             assert!(step.mode == Mode::Exclusive || !lock.protocol().is_existence_lock());
         }
     }

@@ -1,7 +1,7 @@
 """A participant that knows nothing of Locket: locks with what Python has, or as pylockfile does.
 
 Its argument is a JSON object: name, seed, function (flock, lockf, link or mkdir), locks (their names),
-table (the directory of everything), shared and lasting (of a hundred), longest (seconds). It runs
+layout (the directory of everything), shared and lasting (of a hundred), longest (seconds). It runs
 until its input ends, and keeps a journal like every other participant.
 """
 
@@ -30,7 +30,7 @@ def now():
 
 
 def place(*names):
-    return os.path.join(role["table"], *names)
+    return os.path.join(role["layout"], *names)
 
 
 journal = os.open(place("journals", who), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)

@@ -21,7 +21,7 @@ use tokio::runtime::{Handle, Runtime};
 
 use crate::stress::journal::{Event, Journal, Mode, Why, now};
 use crate::stress::object::Object;
-use crate::stress::plan::{Patience, Plan, Step, Table, Traffic};
+use crate::stress::plan::{Layout, Patience, Plan, Step, Workload};
 
 /// How a worker locks.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -63,9 +63,9 @@ pub struct Role {
     /// Its workers.
     pub workers: Vec<Kind>,
     /// Where everything is.
-    pub table: Table,
+    pub layout: Layout,
     /// What to do.
-    pub traffic: Traffic,
+    pub workload: Workload,
 }
 
 impl Role {
@@ -74,26 +74,26 @@ impl Role {
     /// # Errors
     ///
     /// Where something else failed than what is put down in a journal.
-    pub fn play(&self) -> Result<()> {
+    pub fn run(&self) -> Result<()> {
         set_parent_process_death_signal(Some(Signal::KILL))?;
         let runtime = Runtime::new()?;
-        let scene = Arc::new(Scene {
+        let shared = Arc::new(Shared {
             role: self.clone(),
             engine: Engine::new(),
             runtime: runtime.handle().clone(),
-            over: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
         });
         // It ends with this process, if the workers are done before.
         thread::spawn({
-            let scene = Arc::clone(&scene);
+            let shared = Arc::clone(&shared);
             move || {
                 let _ = io::copy(&mut io::stdin(), &mut io::sink());
-                scene.over.store(true, Ordering::SeqCst);
+                shared.stopping.store(true, Ordering::SeqCst);
             }
         });
         let workers = self.workers.iter().enumerate().map(|(number, kind)| {
-            let (scene, kind) = (Arc::clone(&scene), *kind);
-            thread::spawn(move || Worker::new(&scene, kind, number)?.work())
+            let (shared, kind) = (Arc::clone(&shared), *kind);
+            thread::spawn(move || Worker::new(&shared, kind, number)?.work())
         });
         let workers: Vec<_> = workers.collect();
         for worker in workers {
@@ -106,54 +106,56 @@ impl Role {
 }
 
 /// What the workers of a process share.
-pub(crate) struct Scene {
+pub(crate) struct Shared {
     pub(crate) role: Role,
     pub(crate) engine: Engine,
     pub(crate) runtime: Handle,
-    over: AtomicBool,
+    stopping: AtomicBool,
 }
 
-impl Scene {
+impl Shared {
     /// The locks of the traffic, in the engine of this process.
     fn open(&self) -> Result<Vec<LockFile>> {
-        let Role { table, traffic, .. } = &self.role;
+        let Role {
+            layout, workload, ..
+        } = &self.role;
         let open = |lock: &crate::stress::plan::Lock| {
-            let options = lock.options(table);
-            Ok(self.engine.open_with(table.lock(lock), &options)?)
+            let options = lock.options(layout);
+            Ok(self.engine.open_with(layout.lock(lock), &options)?)
         };
-        traffic.locks.iter().map(open).collect()
+        workload.locks.iter().map(open).collect()
     }
 }
 
 /// What an acquire or release came to, other than success.
-pub(crate) enum Setback {
+pub(crate) enum Failure {
     /// Did not get the lock.
     GaveUp(Why),
     /// Does not have the lock any more.
     Lost,
     /// Anything else.
-    Failed(String),
+    Other(String),
 }
 
-impl From<locket::Error> for Setback {
+impl From<locket::Error> for Failure {
     fn from(error: locket::Error) -> Self {
         match () {
             () if error.is_would_block() => Self::GaveUp(Why::WouldBlock),
             () if error.is_timeout() => Self::GaveUp(Why::Timeout),
             () if error.is_lost() => Self::Lost,
-            () => Self::Failed(error.to_string()),
+            () => Self::Other(error.to_string()),
         }
     }
 }
 
-impl From<io::Error> for Setback {
+impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::Failed(error.to_string())
+        Self::Other(error.to_string())
     }
 }
 
 /// A way to acquire and release the locks of the traffic, one at a time.
-pub(crate) trait Way {
+pub(crate) trait Locker {
     /// The nearest to this step that it can do.
     fn adapt(&self, step: Step) -> Step {
         match step.patience {
@@ -166,7 +168,7 @@ pub(crate) trait Way {
     }
 
     /// Acquires a lock.
-    fn acquire(&mut self, step: &Step) -> Result<(), Setback>;
+    fn acquire(&mut self, step: &Step) -> Result<(), Failure>;
 
     /// Whether it has been told that the lock is lost.
     fn is_lost(&mut self) -> bool {
@@ -174,14 +176,14 @@ pub(crate) trait Way {
     }
 
     /// Releases the lock.
-    fn release(&mut self, step: &Step) -> Result<(), Setback>;
+    fn release(&mut self, step: &Step) -> Result<(), Failure>;
 }
 
 struct Worker<'a> {
-    scene: &'a Scene,
-    who: String,
+    shared: &'a Shared,
+    worker: String,
     seed: u64,
-    way: Box<dyn Way>,
+    locker: Box<dyn Locker>,
     journal: Journal,
     objects: Vec<Object>,
     /// For breaking them.
@@ -189,52 +191,52 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn new(scene: &'a Scene, kind: Kind, number: usize) -> Result<Self> {
+    fn new(shared: &'a Shared, kind: Kind, number: usize) -> Result<Self> {
         let Role {
             name,
             seed,
-            table,
-            traffic,
+            layout,
+            workload,
             ..
-        } = &scene.role;
-        let who = format!("{name}.{number}-{kind}");
-        let objects = traffic.locks.iter();
-        let objects = objects.map(|lock| Object::open(&table.objects(), &lock.name));
-        let locks = scene.open()?;
-        let way: Box<dyn Way> = match kind {
+        } = &shared.role;
+        let worker = format!("{name}.{number}-{kind}");
+        let objects = workload.locks.iter();
+        let objects = objects.map(|lock| Object::open(&layout.objects(), &lock.name));
+        let locks = shared.open()?;
+        let locker: Box<dyn Locker> = match kind {
             Kind::Blocking => Box::new(Blocking(Native::new(locks.clone()))),
-            Kind::Task => Box::new(Task(Native::new(locks.clone()), scene.runtime.clone())),
+            Kind::Task => Box::new(Async(Native::new(locks.clone()), shared.runtime.clone())),
             #[cfg(feature = "components")]
-            Kind::Guest => Box::new(crate::stress::guest::Instance::start(scene)?),
-            Kind::Tool => Box::new(Tool::new(scene)),
-            Kind::Reckless => Box::new(Reckless),
+            Kind::Guest => Box::new(crate::stress::guest::Instance::start(shared)?),
+            Kind::Tool => Box::new(FlockTool::new(shared)),
+            Kind::Reckless => Box::new(NoLock),
         };
-        let journal = Journal::begin(&table.journals(), &who).context("a journal")?;
+        let journal = Journal::begin(&layout.journals(), &worker).context("a journal")?;
         let number = u64::try_from(number)?;
         Ok(Self {
             seed: fastrand::Rng::with_seed(seed.wrapping_add(number)).u64(..),
             objects: objects.collect::<io::Result<_>>()?,
-            scene,
-            who,
-            way,
+            shared,
+            worker,
+            locker,
             journal,
             locks,
         })
     }
 
     fn work(mut self) -> Result<()> {
-        let scene = self.scene;
-        let traffic = &scene.role.traffic;
+        let shared = self.shared;
+        let workload = &shared.role.workload;
         let mut sections = 0;
-        for (number, step) in (1..).zip(Plan::new(self.seed, traffic)) {
-            if traffic.sections == Some(sections) || scene.over.load(Ordering::SeqCst) {
+        for (number, step) in (1..).zip(Plan::new(self.seed, workload)) {
+            if workload.sections == Some(sections) || shared.stopping.load(Ordering::SeqCst) {
                 break;
             }
             if step.breaks {
                 self.break_lock(&step)?;
                 continue;
             }
-            let step = self.way.adapt(step);
+            let step = self.locker.adapt(step);
             sections += u64::from(self.take_turn(number, &step)?);
             pass(step.rest);
         }
@@ -243,7 +245,7 @@ impl<'a> Worker<'a> {
 
     /// Makes one attempt; whether it led to a section.
     fn take_turn(&mut self, number: u64, step: &Step) -> Result<bool> {
-        let lock = &self.scene.role.traffic.locks[step.lock];
+        let lock = &self.shared.role.workload.locks[step.lock];
         let limit = match step.patience {
             Patience::Limit(limit) => Some(u64::try_from(limit.as_nanos())?),
             Patience::Endless | Patience::Abandon(_) => None,
@@ -255,14 +257,14 @@ impl<'a> Worker<'a> {
             limit,
             at: now(),
         })?;
-        if let Err(setback) = self.way.acquire(step) {
-            self.note(setback)?;
+        if let Err(failure) = self.locker.acquire(step) {
+            self.note(failure)?;
             return Ok(false);
         }
         self.journal.add(&Event::Enter { at: now() })?;
         let lost = lock.broken && self.loses_it_within(step.hold);
         if lost {
-            self.note(Setback::Lost)?;
+            self.note(Failure::Lost)?;
         } else {
             let counted = match lock.broken {
                 true => None,
@@ -270,9 +272,9 @@ impl<'a> Worker<'a> {
             };
             self.journal.add(&Event::Leave { counted, at: now() })?;
         }
-        match self.way.release(step) {
-            Err(Setback::Lost) if lost => {}
-            Err(setback) => self.note(setback)?,
+        match self.locker.release(step) {
+            Err(Failure::Lost) if lost => {}
+            Err(failure) => self.note(failure)?,
             Ok(()) if lost => self.journal.add(&Event::Leave {
                 counted: None,
                 at: now(),
@@ -282,12 +284,12 @@ impl<'a> Worker<'a> {
         Ok(true)
     }
 
-    fn note(&mut self, setback: Setback) -> io::Result<()> {
+    fn note(&mut self, failure: Failure) -> io::Result<()> {
         let at = now();
-        self.journal.add(&match setback {
-            Setback::GaveUp(why) => Event::GaveUp { why, at },
-            Setback::Lost => Event::Lost { at },
-            Setback::Failed(error) => Event::Failed { error, at },
+        self.journal.add(&match failure {
+            Failure::GaveUp(why) => Event::GaveUp { why, at },
+            Failure::Lost => Event::Lost { at },
+            Failure::Other(error) => Event::Failed { error, at },
         })
     }
 
@@ -296,7 +298,7 @@ impl<'a> Worker<'a> {
         let object = &mut self.objects[step.lock];
         let meanwhile = || pass(step.hold);
         match step.mode {
-            Mode::Exclusive => object.add(&self.who, number, meanwhile),
+            Mode::Exclusive => object.add(&self.worker, number, meanwhile),
             Mode::Shared => object.look(meanwhile),
         }
     }
@@ -305,7 +307,7 @@ impl<'a> Worker<'a> {
     fn loses_it_within(&mut self, time: Duration) -> bool {
         let end = Instant::now() + time;
         loop {
-            if self.way.is_lost() {
+            if self.locker.is_lost() {
                 return true;
             }
             if Instant::now() >= end {
@@ -319,12 +321,12 @@ impl<'a> Worker<'a> {
         let from = now();
         match self.locks[step.lock].break_lock() {
             Ok(()) => self.journal.add(&Event::Broke {
-                lock: self.scene.role.traffic.locks[step.lock].name.clone(),
+                lock: self.shared.role.workload.locks[step.lock].name.clone(),
                 from,
                 at: now(),
             })?,
             Err(e) if e.is_not_locked() => {}
-            Err(e) => bail!("{} could not break a lock: {e}", self.who),
+            Err(e) => bail!("{} could not break a lock: {e}", self.worker),
         }
         Ok(())
     }
@@ -347,7 +349,7 @@ impl Native {
         Self { locks, held: None }
     }
 
-    fn acquired(&mut self, step: &Step, guard: Guard) -> Result<(), Setback> {
+    fn acquired(&mut self, step: &Step, guard: Guard) -> Result<(), Failure> {
         self.held = Some((step.lock, guard));
         Ok(())
     }
@@ -357,7 +359,7 @@ impl Native {
         held.is_some_and(|(lock, _)| matches!(self.locks[*lock].state(), State::Lost(_)))
     }
 
-    fn release(&mut self, step: &Step) -> Result<(), Setback> {
+    fn release(&mut self, step: &Step) -> Result<(), Failure> {
         let (_, guard) = self.held.take().expect("it is held");
         match step.by_drop {
             true => drop(guard),
@@ -383,8 +385,8 @@ fn limit(step: &Step) -> Option<Duration> {
 
 struct Blocking(Native);
 
-impl Way for Blocking {
-    fn acquire(&mut self, step: &Step) -> Result<(), Setback> {
+impl Locker for Blocking {
+    fn acquire(&mut self, step: &Step) -> Result<(), Failure> {
         let guard = self.0.locks[step.lock].acquire(mode(step), limit(step))?;
         self.0.acquired(step, guard)
     }
@@ -393,25 +395,25 @@ impl Way for Blocking {
         self.0.is_lost()
     }
 
-    fn release(&mut self, step: &Step) -> Result<(), Setback> {
+    fn release(&mut self, step: &Step) -> Result<(), Failure> {
         self.0.release(step)
     }
 }
 
-struct Task(Native, Handle);
+struct Async(Native, Handle);
 
-impl Way for Task {
+impl Locker for Async {
     fn adapt(&self, step: Step) -> Step {
         step
     }
 
-    fn acquire(&mut self, step: &Step) -> Result<(), Setback> {
+    fn acquire(&mut self, step: &Step) -> Result<(), Failure> {
         let acquire = self.0.locks[step.lock].acquire_async(mode(step), limit(step));
         let guard = self.1.block_on(async {
             match step.patience {
                 Patience::Abandon(after) => tokio::time::timeout(after, acquire)
                     .await
-                    .map_err(|_| Setback::GaveUp(Why::Abandoned)),
+                    .map_err(|_| Failure::GaveUp(Why::Abandoned)),
                 Patience::Endless | Patience::Limit(_) => Ok(acquire.await),
             }
         })??;
@@ -422,21 +424,23 @@ impl Way for Task {
         self.0.is_lost()
     }
 
-    fn release(&mut self, step: &Step) -> Result<(), Setback> {
+    fn release(&mut self, step: &Step) -> Result<(), Failure> {
         self.0.release(step)
     }
 }
 
 /// `flock(1)`, which runs `cat`: a line that comes back tells that it has the lock.
-struct Tool {
+struct FlockTool {
     files: Vec<PathBuf>,
     held: Option<Child>,
 }
 
-impl Tool {
-    fn new(scene: &Scene) -> Self {
-        let Role { table, traffic, .. } = &scene.role;
-        let files = traffic.locks.iter().map(|lock| table.lock(lock));
+impl FlockTool {
+    fn new(shared: &Shared) -> Self {
+        let Role {
+            layout, workload, ..
+        } = &shared.role;
+        let files = workload.locks.iter().map(|lock| layout.lock(lock));
         Self {
             files: files.collect(),
             held: None,
@@ -444,12 +448,12 @@ impl Tool {
     }
 }
 
-impl Way for Tool {
+impl Locker for FlockTool {
     fn adapt(&self, step: Step) -> Step {
         in_whole_milliseconds(step)
     }
 
-    fn acquire(&mut self, step: &Step) -> Result<(), Setback> {
+    fn acquire(&mut self, step: &Step) -> Result<(), Failure> {
         let mut command = Command::new("flock");
         command.arg(match step.mode {
             Mode::Exclusive => "--exclusive",
@@ -471,30 +475,30 @@ impl Way for Tool {
             return Ok(());
         }
         Err(match child.wait()?.code() {
-            Some(1) if limit(step) == Some(Duration::ZERO) => Setback::GaveUp(Why::WouldBlock),
-            Some(1) => Setback::GaveUp(Why::Timeout),
-            code => Setback::Failed(format!("flock(1) ended with {code:?}")),
+            Some(1) if limit(step) == Some(Duration::ZERO) => Failure::GaveUp(Why::WouldBlock),
+            Some(1) => Failure::GaveUp(Why::Timeout),
+            code => Failure::Other(format!("flock(1) ended with {code:?}")),
         })
     }
 
-    fn release(&mut self, _: &Step) -> Result<(), Setback> {
+    fn release(&mut self, _: &Step) -> Result<(), Failure> {
         let mut child = self.held.take().expect("it is held");
         match child.wait()?.success() {
             true => Ok(()),
-            false => Err(Setback::Failed("flock(1) failed".into())),
+            false => Err(Failure::Other("flock(1) failed".into())),
         }
     }
 }
 
 /// Somebody who does not lock.
-struct Reckless;
+struct NoLock;
 
-impl Way for Reckless {
-    fn acquire(&mut self, _: &Step) -> Result<(), Setback> {
+impl Locker for NoLock {
+    fn acquire(&mut self, _: &Step) -> Result<(), Failure> {
         Ok(())
     }
 
-    fn release(&mut self, _: &Step) -> Result<(), Setback> {
+    fn release(&mut self, _: &Step) -> Result<(), Failure> {
         Ok(())
     }
 }

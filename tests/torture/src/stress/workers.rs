@@ -18,29 +18,29 @@ use crate::stage::Outcome;
 use crate::stress::history::{History, Outcome as Answer, Violation};
 use crate::stress::journal::{self, Time, now};
 use crate::stress::object::{Object, Remains};
-use crate::stress::participant::{Kind, Role};
-use crate::stress::plan::{Lock, Table, Traffic};
+use crate::stress::plan::{Layout, Lock, Workload};
+use crate::stress::process::{Kind, Role};
 
 /// Nobody waits for longer than this without anybody getting anywhere, unless something is stuck.
 const STUCK: Duration = Duration::from_secs(30);
 
 /// Processes that take part.
 #[derive(Debug)]
-pub struct Crew {
+pub struct WorkerGroup {
     program: PathBuf,
     dir: TempDir,
-    table: Table,
-    members: Vec<Member>,
+    layout: Layout,
+    members: Vec<WorkerProcess>,
     /// Who was killed when.
     kills: HashMap<String, Time>,
     /// What went wrong with the processes themselves.
     failures: Vec<String>,
-    patience: Duration,
+    stuck_after: Duration,
 }
 
 /// A process that takes part.
 #[derive(Debug)]
-struct Member {
+struct WorkerProcess {
     name: String,
     child: Child,
 }
@@ -62,7 +62,7 @@ pub struct Foreign {
 
 /// What is left of a crew.
 #[derive(Debug)]
-pub struct Past {
+pub struct Finished {
     /// What they did.
     pub history: History,
     /// What their locks protected.
@@ -71,11 +71,11 @@ pub struct Past {
     pub failures: Vec<String>,
     /// When the last of them ended, and how long after they were told to, if they were.
     over: Instant,
-    dismissed: Option<Duration>,
+    finished_within: Option<Duration>,
     dir: TempDir,
 }
 
-impl Crew {
+impl WorkerGroup {
     /// Nobody yet. Participants will be processes of `program`, which is this one.
     ///
     /// # Errors
@@ -85,12 +85,12 @@ impl Crew {
         let dir = tempfile::tempdir()?;
         Ok(Self {
             program,
-            table: Table::lay(dir.path())?,
+            layout: Layout::create(dir.path())?,
             dir,
             members: Vec::new(),
             kills: HashMap::new(),
             failures: Vec::new(),
-            patience: STUCK,
+            stuck_after: STUCK,
         })
     }
 
@@ -104,13 +104,13 @@ impl Crew {
     }
 
     /// Takes everybody for stuck when nobody gets anywhere for this long.
-    pub fn be_patient_for(&mut self, time: Duration) {
-        self.patience = time;
+    pub fn stuck_after(&mut self, time: Duration) {
+        self.stuck_after = time;
     }
 
     /// Where everything is.
-    pub fn table(&self) -> &Table {
-        &self.table
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// How many there are.
@@ -128,19 +128,17 @@ impl Crew {
         name: &str,
         seed: u64,
         workers: &[Kind],
-        traffic: &Traffic,
+        workload: &Workload,
     ) -> Result<()> {
         let role = Role {
             name: name.to_owned(),
             seed,
             workers: workers.to_vec(),
-            table: self.table.clone(),
-            traffic: traffic.clone(),
+            layout: self.layout.clone(),
+            workload: workload.clone(),
         };
         let mut command = Command::new(&self.program);
-        command
-            .arg("participant")
-            .arg(serde_json::to_string(&role)?);
+        command.arg("worker").arg(serde_json::to_string(&role)?);
         self.spawn(name, &mut command)
     }
 
@@ -153,7 +151,7 @@ impl Crew {
         let mut role = serde_json::to_value(foreign)?;
         role["name"] = name.into();
         role["seed"] = seed.into();
-        role["table"] = self
+        role["layout"] = self
             .dir
             .path()
             .to_str()
@@ -161,7 +159,7 @@ impl Crew {
             .into();
         let mut command = Command::new("python3");
         command
-            .args(["-I", "-S", "-c", include_str!("participant.py")])
+            .args(["-I", "-S", "-c", include_str!("foreign.py")])
             .arg(role.to_string());
         self.spawn(name, &mut command)
     }
@@ -169,7 +167,7 @@ impl Crew {
     fn spawn(&mut self, name: &str, command: &mut Command) -> Result<()> {
         let errors = File::create(self.errors(name))?;
         let child = command.stdin(Stdio::piped()).stderr(errors).spawn()?;
-        self.members.push(Member {
+        self.members.push(WorkerProcess {
             name: name.to_owned(),
             child,
         });
@@ -194,11 +192,11 @@ impl Crew {
     ) -> io::Result<Option<usize>> {
         let first = chance.usize(..locks.len());
         for lock in locks.iter().cycle().skip(first).take(locks.len()) {
-            let object = Object::open(&self.table.objects(), &lock.name)?;
-            let Some(writer) = object.writer()?.filter(|who| may(process(who))) else {
+            let object = Object::open(&self.layout.objects(), &lock.name)?;
+            let Some(writer) = object.writer()?.filter(|worker| may(process_of(worker))) else {
                 continue;
             };
-            let is = |member: &Member| member.name == process(&writer);
+            let is = |member: &WorkerProcess| member.name == process_of(&writer);
             if let Some(holder) = self.members.iter().position(is) {
                 return Ok(Some(holder));
             }
@@ -258,14 +256,14 @@ impl Crew {
     /// # Errors
     ///
     /// Where the journals cannot be read.
-    pub fn dismiss(mut self) -> Result<Past> {
+    pub fn finish(mut self) -> Result<Finished> {
         for member in &mut self.members {
             member.child.stdin = None;
         }
         let start = Instant::now();
-        let mut past = self.wait()?;
-        past.dismissed = Some(past.over - start);
-        Ok(past)
+        let mut finished = self.wait()?;
+        finished.finished_within = Some(finished.over - start);
+        Ok(finished)
     }
 
     /// Waits until everybody has come to an end. Where that does not happen, and nothing else, tells
@@ -274,14 +272,14 @@ impl Crew {
     /// # Errors
     ///
     /// Where the journals cannot be read.
-    pub fn wait(mut self) -> Result<Past> {
+    pub fn wait(mut self) -> Result<Finished> {
         let (mut size, mut since) = (0, Instant::now());
         while !self.members.is_empty() {
-            self.bury()?;
+            self.reap()?;
             let now = self.written()?;
             if now != size {
                 (size, since) = (now, Instant::now());
-            } else if since.elapsed() > self.patience {
+            } else if since.elapsed() > self.stuck_after {
                 self.report_stuck();
             }
             // Only the system knows when one of them ends.
@@ -291,7 +289,7 @@ impl Crew {
     }
 
     /// Takes leave of those who have come to an end.
-    fn bury(&mut self) -> Result<()> {
+    fn reap(&mut self) -> Result<()> {
         let mut left = Vec::new();
         for mut member in std::mem::take(&mut self.members) {
             match member.child.try_wait()? {
@@ -314,7 +312,7 @@ impl Crew {
 
     /// How many bytes the journals have.
     fn written(&self) -> io::Result<u64> {
-        let files = fs::read_dir(self.table.journals())?;
+        let files = fs::read_dir(self.layout.journals())?;
         files.map(|file| Ok(file?.metadata()?.len())).sum()
     }
 
@@ -333,10 +331,12 @@ impl Crew {
     }
 
     fn last_words(&self, name: &str) -> String {
-        let journals = fs::read_dir(self.table.journals()).into_iter().flatten();
+        let journals = fs::read_dir(self.layout.journals()).into_iter().flatten();
         let mine = journals.flatten().filter(|file| {
-            let who = file.file_name();
-            who.to_str().is_some_and(|who| process(who) == name)
+            let worker = file.file_name();
+            worker
+                .to_str()
+                .is_some_and(|worker| process_of(worker) == name)
         });
         let last = mine.filter_map(|file| {
             let text = fs::read_to_string(file.path()).ok()?;
@@ -346,35 +346,43 @@ impl Crew {
         last.collect()
     }
 
-    fn read(self) -> Result<Past> {
+    fn read(self) -> Result<Finished> {
         let over = Instant::now();
         let mut history = History::default();
-        for file in fs::read_dir(self.table.journals())? {
+        for file in fs::read_dir(self.layout.journals())? {
             let file = file?;
-            let who = file.file_name().into_string().ok().context("a name")?;
+            let worker = file.file_name().into_string().ok().context("a name")?;
             let text = fs::read_to_string(file.path())?;
-            let events = journal::read(&text).with_context(|| format!("the journal of {who}"))?;
-            history.add(&who, &events, self.kills.get(process(&who)).copied())?;
+            let events =
+                journal::read(&text).with_context(|| format!("the journal of {worker}"))?;
+            history.add(
+                &worker,
+                &events,
+                self.kills.get(process_of(&worker)).copied(),
+            )?;
         }
         let mut remains = HashMap::new();
-        for file in fs::read_dir(self.table.objects())? {
+        for file in fs::read_dir(self.layout.objects())? {
             let name = file?.file_name().into_string().ok().context("a name")?;
             if let Some(lock) = name.strip_suffix(".log") {
-                remains.insert(lock.to_owned(), Remains::read(&self.table.objects(), lock)?);
+                remains.insert(
+                    lock.to_owned(),
+                    Remains::read(&self.layout.objects(), lock)?,
+                );
             }
         }
-        Ok(Past {
+        Ok(Finished {
             history,
             remains,
             failures: self.failures,
             over,
-            dismissed: None,
+            finished_within: None,
             dir: self.dir,
         })
     }
 }
 
-impl Drop for Member {
+impl Drop for WorkerProcess {
     fn drop(&mut self) {
         // It may have ended already.
         let _ = self.child.kill();
@@ -383,8 +391,10 @@ impl Drop for Member {
 }
 
 /// The name of the process of a worker.
-pub fn process(who: &str) -> &str {
-    who.split_once('.').map_or(who, |(process, _)| process)
+pub fn process_of(worker: &str) -> &str {
+    worker
+        .split_once('.')
+        .map_or(worker, |(process, _)| process)
 }
 
 /// What each thread of a process does in the kernel.
@@ -400,7 +410,7 @@ fn waits(pid: u32) -> String {
     threads.flatten().map(line).collect()
 }
 
-impl Past {
+impl Finished {
     /// What broke a promise.
     pub fn violations(&self) -> Vec<Violation> {
         self.history.check(&self.remains)
@@ -410,7 +420,7 @@ impl Past {
         let mut kinds = BTreeMap::new();
         let attempts = self.history.attempts.iter();
         for attempt in attempts.filter(|attempt| attempt.section().is_some()) {
-            let kind = attempt.who.rsplit_once('-').map_or("", |(_, kind)| kind);
+            let kind = attempt.worker.rsplit_once('-').map_or("", |(_, kind)| kind);
             *kinds.entry(kind).or_default() += 1;
         }
         kinds
@@ -418,7 +428,7 @@ impl Past {
 
     /// Adds to the outcome of a stage what was done, and what was wrong with it. Where something
     /// was, the journals are kept.
-    pub fn tell(self, outcome: &mut Outcome) {
+    pub fn report(self, outcome: &mut Outcome) {
         /// One thing that goes wrong draws others after it.
         const MOST: usize = 20;
         outcome.did("sections", self.history.sections() as u64);
@@ -435,8 +445,11 @@ impl Past {
             outcome.did("breaks", breaks as u64);
             outcome.did("holders told of one", self.history.losses());
         }
-        if let Some(dismissed) = self.dismissed {
-            outcome.measured("everybody ends within", format_args!("{dismissed:.1?}"));
+        if let Some(finished_within) = self.finished_within {
+            outcome.measured(
+                "everybody ends within",
+                format_args!("{finished_within:.1?}"),
+            );
         }
         let violations = self.violations();
         let more = violations.len().saturating_sub(MOST);
