@@ -13,7 +13,7 @@ use locket_wasmtime::LocketCtx;
 use tokio::time::timeout;
 
 use crate::attacks::support::attacker::{Answer, Attacker, Call, DEFAULT, ONE_TRY};
-use crate::attacks::support::bystander::Waits;
+use crate::attacks::support::control_guest::Waits;
 use crate::stage::{Context, Outcome, Stage, percentile};
 
 mod children;

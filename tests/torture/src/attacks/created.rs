@@ -43,12 +43,12 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
     in_runtime(1, async {
         let mut outcome = Outcome::default();
         for limit in LIMITS {
-            let mut scene = Scene::new(limit, allowance(limit)).await?;
-            scene.fill(&mut outcome).await?;
-            scene.lock_what_is_there(&mut outcome).await?;
-            scene.fill_what_is_freed(&mut outcome).await?;
-            scene.create_anew(&mut outcome).await?;
-            scene.guest.keep_what_it_saw().await?;
+            let mut fixture = Fixture::new(limit, allowance(limit)).await?;
+            fixture.fill(&mut outcome).await?;
+            fixture.lock_what_is_there(&mut outcome).await?;
+            fixture.fill_what_is_freed(&mut outcome).await?;
+            fixture.create_anew(&mut outcome).await?;
+            fixture.guest.keep_what_it_saw().await?;
         }
         for rights in [Rights::LOCKS, Rights::READ_WRITE] {
             reserved(rights, &mut outcome).await?;
@@ -77,7 +77,7 @@ fn is_as_it_must_be(answer: Answer, room: bool) -> bool {
 }
 
 /// A directory with a guest that may create so many files in it.
-struct Scene {
+struct Fixture {
     host: Host,
     guest: Attacker,
     limit: usize,
@@ -85,7 +85,7 @@ struct Scene {
     tried: usize,
 }
 
-impl Scene {
+impl Fixture {
     async fn new(limit: usize, limits: Limits) -> Result<Self> {
         let host = Host::new();
         fs::create_dir(host.path("dir"))?;
@@ -353,8 +353,8 @@ mod tests {
         for (limit, violates) in [(3, false), (2, true), (4, true)] {
             let mut outcome = Outcome::default();
             let filled = async {
-                let mut scene = Scene::new(3, Limits::new().created(limit)).await?;
-                scene.fill(&mut outcome).await
+                let mut fixture = Fixture::new(3, Limits::new().created(limit)).await?;
+                fixture.fill(&mut outcome).await
             };
             in_runtime(1, filled).unwrap();
             let files = |violation: &String| violation.contains("files, not 3");

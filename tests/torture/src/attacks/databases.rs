@@ -15,7 +15,7 @@ use locket_tests::harness::Host;
 use tempfile::TempDir;
 
 use self::guest::{Guest, Timed};
-use super::tenants::second::Second;
+use super::tenants::second::SecondTenant;
 use super::{in_runtime, millis};
 use crate::attacks::support::attacker::{Call, ONE_TRY};
 use crate::attacks::support::canary::Canary;
@@ -49,30 +49,30 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
     territory::must_not_meet(&mut outcome, territory::one)?;
     territory::is_forgotten(&mut outcome)?;
     let host = Host::new();
-    let second = Second::beside(&host);
+    let second = SecondTenant::beside(&host);
     let (usual, ()) = second.watch(|| thread::sleep(USUALLY))?;
     let usual = usual.check(&mut outcome, "usually", None);
     let plain = tempfile::tempdir()?;
     // An engine knows directories by their numbers, which are given to others once they are gone.
-    let mut places = Vec::new();
+    let mut fixtures = Vec::new();
     let mut latest = Duration::ZERO;
     for kind in KINDS {
-        let place = Arc::new(Place::new(&host.locks, kind, plain.path())?);
-        let (late, attempt) = place.attempts(&second, usual.own)?;
+        let fixture = Arc::new(Fixture::new(&host.locks, kind, plain.path())?);
+        let (late, attempt) = fixture.attempts(&second, usual.own)?;
         latest = latest.max(late);
         outcome.violations.extend(attempt.violations);
         for (what, times) in attempt.amounts {
             outcome.did(&what, times);
         }
         outcome.did("databases", 1);
-        places.push(place);
+        fixtures.push(fixture);
     }
     outcome.measured("a call was late by at most", millis(Some(latest)));
     Ok(outcome)
 }
 
 /// A database of a kind, a directory of guests, and what lies elsewhere.
-struct Place {
+struct Fixture {
     kind: &'static str,
     engine: Engine,
     root: TempDir,
@@ -81,7 +81,7 @@ struct Place {
     elsewhere: Canary,
 }
 
-impl Place {
+impl Fixture {
     fn new(engine: &Engine, kind: &'static str, plain: &Path) -> Result<Self> {
         let root = tempfile::tempdir()?;
         for dir in ["granted", "elsewhere", "kept", "hostile"] {
@@ -131,17 +131,17 @@ impl Place {
     /// the machine: by how much a call was late at most, and what came of the best attempt.
     fn attempts(
         self: &Arc<Self>,
-        second: &Second,
+        second: &SecondTenant,
         usual: Option<Duration>,
     ) -> Result<(Duration, Outcome)> {
         let mut best: Option<(Duration, Outcome)> = None;
         for _ in 0..TRIES {
             let mut attempt = Outcome::default();
             let memory = Usage::now()?.memory;
-            let place = Arc::clone(self);
-            let (fared, calls) = second.watch(|| within(ENDLESS, move || place.calls()))?;
+            let fixture = Arc::clone(self);
+            let (observed, calls) = second.watch(|| within(ENDLESS, move || fixture.calls()))?;
             let calls = calls.with_context(|| self.kind)?;
-            fared.check(&mut attempt, self.kind, usual);
+            observed.check(&mut attempt, self.kind, usual);
             self.judge(&mut attempt, &calls, memory)?;
             let latest = calls.iter().map(|call| call.late).max();
             let latest = latest.unwrap_or_default();
@@ -250,19 +250,19 @@ mod tests {
     #[test]
     fn a_call_that_is_late_is_noticed() {
         let plain = tempfile::tempdir().unwrap();
-        let place = Place::new(&Engine::new(), KINDS[0], plain.path()).unwrap();
+        let fixture = Fixture::new(&Engine::new(), KINDS[0], plain.path()).unwrap();
         let noticed = |late, answer| {
             let mut outcome = Outcome::default();
             let what = "acquire";
             let call = Timed { what, answer, late };
             let memory = Usage::now().unwrap().memory;
-            place.judge(&mut outcome, &[call], memory).unwrap();
+            fixture.judge(&mut outcome, &[call], memory).unwrap();
             outcome.violations.len()
         };
         assert_eq!(noticed(LATE, Ok(0)), 0);
         assert_eq!(noticed(LATE * 2, Ok(0)), 1);
         assert_eq!(noticed(LATE, Err("io")), 1);
-        fs::write(place.path("elsewhere/made"), "").unwrap();
+        fs::write(fixture.path("elsewhere/made"), "").unwrap();
         assert_eq!(noticed(LATE, Ok(0)), 1);
         let endless = within(LATE, || {
             thread::sleep(LATE * 2);

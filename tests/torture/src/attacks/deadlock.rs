@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{in_runtime, is_awaited, millis};
-use crate::attacks::support::attacker::{Attacker, Ended, FOR_EVER};
+use crate::attacks::support::attacker::{Attacker, Ended, INDEFINITELY};
 use crate::stage::{Context, Outcome, percentile};
 
 /// Circles of each size.
@@ -53,7 +53,7 @@ async fn circle(outcome: &mut Outcome, size: usize) -> Result<Duration> {
     for (number, (mut guest, next)) in guests.into_iter().enumerate() {
         start = Instant::now();
         asking.spawn(async move {
-            let answer = guest.acquire(next, FOR_EVER).await?;
+            let answer = guest.acquire(next, INDEFINITELY).await?;
             // Dropping its store frees what the one before it waits for.
             let told = Instant::now();
             guest.keep_what_it_saw().await?;

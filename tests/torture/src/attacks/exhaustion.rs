@@ -12,9 +12,9 @@ use tokio::time::timeout;
 use super::pollables::{HANDLES, before_the_trap};
 use super::{ask, compare, in_runtime, millis};
 use crate::attacks::support::attacker::{
-    Attacker, Call, DEFAULT, EXCLUSIVE, FOR_EVER, ONE_TRY, SHARED,
+    Attacker, Call, DEFAULT, EXCLUSIVE, INDEFINITELY, ONE_TRY, SHARED,
 };
-use crate::attacks::support::bystander::beside;
+use crate::attacks::support::control_guest::beside;
 use crate::attacks::support::usage::{Usage, bytes};
 use crate::stage::{Context, Outcome};
 
@@ -110,19 +110,19 @@ impl<'a> Attack<'a> {
             let mut guest = Attacker::new(self.host).await?;
             let lock = guest.open("/locks/busy-0").await?;
             ask(&mut guest, lock).await?;
-            let terms = [lock, EXCLUSIVE, FOR_EVER[0], FOR_EVER[1]];
+            let terms = [lock, EXCLUSIVE, INDEFINITELY[0], INDEFINITELY[1]];
             self.storm("waits", guest, call, terms, SELDOM, HANDLES - 1)
                 .await?;
         }
         let mut guest = Attacker::new(self.host).await?;
         for number in 0..WAITS {
             let lock = guest.open(&format!("/locks/busy-{number}")).await?;
-            let terms = [lock, EXCLUSIVE, FOR_EVER[0], FOR_EVER[1]];
+            let terms = [lock, EXCLUSIVE, INDEFINITELY[0], INDEFINITELY[1]];
             let started = guest.call(Call::Start, terms).await?;
             started.map_err(|error| anyhow!("wait {number}: {error}"))?;
         }
         let lock = guest.open("/locks/busy-0").await?;
-        let terms = [lock, EXCLUSIVE, FOR_EVER[0], FOR_EVER[1]];
+        let terms = [lock, EXCLUSIVE, INDEFINITELY[0], INDEFINITELY[1]];
         let left = HANDLES - 2 * WAITS - 1;
         self.storm("waits", guest, Call::Start, terms, SELDOM, left)
             .await?;
@@ -137,7 +137,7 @@ impl<'a> Attack<'a> {
         for call in [Call::Lost, Call::LostAsync, Call::Subscribe] {
             let mut guest = Attacker::new(self.host).await?;
             let lock = guest.open("/locks/busy-0").await?;
-            let terms = [lock, EXCLUSIVE, FOR_EVER[0], FOR_EVER[1]];
+            let terms = [lock, EXCLUSIVE, INDEFINITELY[0], INDEFINITELY[1]];
             let (of, handles) = match call {
                 Call::Subscribe => (guest.call(Call::Start, terms).await?, 2),
                 _ => (Ok(lock), 1),
@@ -233,7 +233,7 @@ async fn wait_in_line(host: &Host) -> Result<Outcome> {
         let mut guest = Attacker::new(host).await?;
         let one = guest.open("/locks/one").await?;
         // Whoever has got it is gone, and the next one has it.
-        guests.spawn(async move { guest.acquire(one, FOR_EVER).await });
+        guests.spawn(async move { guest.acquire(one, INDEFINITELY).await });
     }
     let waiting = tokio::task::block_in_place(|| {
         eventually("all are in line", || waiters(&lock) == CROWD);

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use anyhow::Result;
 
-use super::paths::Trap;
+use super::paths::Enclosure;
 use super::{EXISTENCE, KEEP, KERNEL, REMOVE, ask, in_runtime};
 use crate::attacks::support::attacker::{Attacker, Call, EXCLUSIVE, ONE_TRY};
 use crate::attacks::support::canary::Canary;
@@ -20,8 +20,8 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
 
 async fn files() -> Result<Outcome> {
     let mut outcome = Outcome::default();
-    let trap = Trap::new()?;
-    let host = &trap.host;
+    let enclosure = Enclosure::new()?;
+    let host = &enclosure.host;
     let contents = [
         "",
         "text",
@@ -33,14 +33,14 @@ async fn files() -> Result<Outcome> {
     let mut names = Vec::new();
     for (number, content) in contents.into_iter().enumerate() {
         let foreign = format!("foreign-{number}");
-        fs::write(trap.outside(&foreign), content)?;
+        fs::write(enclosure.outside(&foreign), content)?;
         let kinds = ["own", "linked", "hard"].map(|kind| format!("{kind}-{number}"));
         fs::write(host.path(&kinds[0]), content)?;
         symlink(&kinds[0], host.path(&kinds[1]))?;
-        fs::hard_link(trap.outside(&foreign), host.path(&kinds[2]))?;
+        fs::hard_link(enclosure.outside(&foreign), host.path(&kinds[2]))?;
         names.extend(kinds);
     }
-    let outside = trap.canary()?;
+    let outside = enclosure.canary()?;
     let inside = Canary::of(host.dir.path(), &[])?;
     let mut guest = Attacker::new(host).await?;
     let mut locked = 0;
@@ -67,7 +67,9 @@ async fn files() -> Result<Outcome> {
     // Of what was there before, only an empty lock file may be gone.
     let now = Canary::of(host.dir.path(), &[])?;
     outcome.violations.extend(now.harm(&inside.with_content()));
-    outcome.violations.extend(trap.canary()?.changes(&outside));
+    outcome
+        .violations
+        .extend(enclosure.canary()?.changes(&outside));
     Ok(outcome)
 }
 

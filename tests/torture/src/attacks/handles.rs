@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::{ask, in_runtime, one_of, renew};
 use crate::attacks::support::attacker::{
-    Answer, Attacker, Call, EXCLUSIVE, Ended, FOR_EVER, Kind, ONE_TRY,
+    Answer, Attacker, Call, EXCLUSIVE, Ended, INDEFINITELY, Kind, ONE_TRY,
 };
 use crate::stage::{Context, Outcome};
 
@@ -42,7 +42,7 @@ impl Others {
         let lock = holder.hold("/locks/held").await?;
         let mut waiter = Attacker::new(&host).await?;
         let theirs = waiter.open("/locks/held").await?;
-        let terms = [theirs, EXCLUSIVE, FOR_EVER[0], FOR_EVER[1]];
+        let terms = [theirs, EXCLUSIVE, INDEFINITELY[0], INDEFINITELY[1]];
         let pending = waiter.call(Call::Start, terms).await?;
         let pending = pending.map_err(|error| anyhow::anyhow!("no pending: {error}"))?;
         Ok(Self {

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use wasmtime::Trap;
 
 use super::{in_runtime, is_awaited, millis};
-use crate::attacks::support::attacker::{Answer, Attacker, Call, EXCLUSIVE, Ended, FOR_EVER};
+use crate::attacks::support::attacker::{Answer, Attacker, Call, EXCLUSIVE, Ended, INDEFINITELY};
 use crate::stage::{Context, Outcome, percentile};
 
 /// For how long the host lets a guest hold a lock.
@@ -28,7 +28,7 @@ const TRAPS: usize = 500;
 
 /// Ways to have a lock and not to let go.
 #[derive(Clone, Copy, Debug)]
-enum Way {
+enum Method {
     /// By a plain acquire.
     Plain,
     /// By a pending acquire whose answer was taken.
@@ -46,10 +46,15 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
 async fn holding() -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut times = Vec::new();
-    for way in [Way::Plain, Way::Finished, Way::NeverPolled, Way::Async] {
+    for method in [
+        Method::Plain,
+        Method::Finished,
+        Method::NeverPolled,
+        Method::Async,
+    ] {
         for spins in [false, true] {
             for _ in 0..ROUNDS {
-                times.push(endless(&mut outcome, way, spins).await?);
+                times.push(endless(&mut outcome, method, spins).await?);
                 outcome.did("endless holds", 1);
             }
         }
@@ -77,20 +82,20 @@ async fn next(host: &Host) -> Result<JoinHandle<Result<(Instant, Answer)>>> {
     let mut guest = Attacker::new(host).await?;
     let lock = guest.open("/locks/a").await?;
     Ok(spawn(async move {
-        let answer = guest.acquire(lock, FOR_EVER).await?;
+        let answer = guest.acquire(lock, INDEFINITELY).await?;
         Ok((Instant::now(), answer))
     }))
 }
 
 /// How long a guest held the lock that would hold it for ever.
-async fn endless(outcome: &mut Outcome, way: Way, spins: bool) -> Result<Duration> {
+async fn endless(outcome: &mut Outcome, method: Method, spins: bool) -> Result<Duration> {
     let host = Host::new();
     let limits = Limits::new().longest_hold(Some(LONGEST_HOLD));
     let mut guest = Attacker::with(&host, host.ctx().limits(limits).build()).await?;
     guest.store.set_epoch_deadline(1);
     let start = Instant::now();
     let lock = guest.open("/locks/a").await?;
-    take(&mut guest, lock, way).await?;
+    take(&mut guest, lock, method).await?;
     let mut idle = Some(guest);
     let spinning = idle.take_if(|_| spins).map(|mut guest| {
         thread::spawn(move || {
@@ -101,13 +106,13 @@ async fn endless(outcome: &mut Outcome, way: Way, spins: bool) -> Result<Duratio
     let (had, answer) = timeout(STUCK, next(&host).await?).await???;
     let time = had - start;
     outcome.must(answer.is_ok(), || {
-        format!("{way:?}: the next one got {answer:?}")
+        format!("{method:?}: the next one got {answer:?}")
     });
     outcome.must(time >= LONGEST_HOLD, || {
-        format!("{way:?}: held for {time:?} only")
+        format!("{method:?}: held for {time:?} only")
     });
     outcome.must(time < LONGEST_HOLD + LATE, || {
-        format!("{way:?}: held for {time:?}")
+        format!("{method:?}: held for {time:?}")
     });
     if let Some(thread) = spinning {
         outcome.must(!thread.is_finished(), || "it does not spin".to_owned());
@@ -121,18 +126,18 @@ async fn endless(outcome: &mut Outcome, way: Way, spins: bool) -> Result<Duratio
     Ok(time)
 }
 
-async fn take(guest: &mut Attacker, lock: u32, way: Way) -> Result<()> {
-    let terms = [lock, EXCLUSIVE, FOR_EVER[0], FOR_EVER[1]];
-    let call = match way {
-        Way::Plain => Call::Acquire,
-        Way::Finished | Way::NeverPolled => Call::Start,
-        Way::Async => Call::AcquireAsync,
+async fn take(guest: &mut Attacker, lock: u32, method: Method) -> Result<()> {
+    let terms = [lock, EXCLUSIVE, INDEFINITELY[0], INDEFINITELY[1]];
+    let call = match method {
+        Method::Plain => Call::Acquire,
+        Method::Finished | Method::NeverPolled => Call::Start,
+        Method::Async => Call::AcquireAsync,
     };
     let had = guest.call(call, terms).await?;
-    let had = had.map_err(|error| anyhow!("{way:?}: {error}"))?;
-    if let Way::Finished = way {
+    let had = had.map_err(|error| anyhow!("{method:?}: {error}"))?;
+    if let Method::Finished = method {
         let finished = guest.call(Call::Finish, [had, 0, 0, 0]).await?;
-        finished.map_err(|error| anyhow!("{way:?}: {error}"))?;
+        finished.map_err(|error| anyhow!("{method:?}: {error}"))?;
     }
     Ok(())
 }

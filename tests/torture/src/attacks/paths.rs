@@ -216,14 +216,14 @@ fn made_up(chance: &mut fastrand::Rng) -> String {
 }
 
 /// Where the guest has a directory from which links lead out, and what lies beside it.
-pub(super) struct Trap {
+pub(super) struct Enclosure {
     /// Of the guest.
     pub(super) host: Host,
     /// Around the guest's directory: all but that is none of its business.
     pub(super) around: tempfile::TempDir,
 }
 
-impl Trap {
+impl Enclosure {
     pub(super) fn new() -> Result<Self> {
         let around = tempfile::tempdir()?;
         let host = Host {
@@ -246,23 +246,23 @@ impl Trap {
     }
 }
 
-fn maze() -> Result<Trap> {
-    let trap = Trap::new()?;
-    let host = &trap.host;
+fn path_tree() -> Result<Enclosure> {
+    let enclosure = Enclosure::new()?;
+    let host = &enclosure.host;
     fs::write(host.path("data"), "inside")?;
     fs::write(host.path("empty"), "")?;
     fs::create_dir_all(host.path("dir/deep"))?;
     symlink("../outside", host.path("out"))?;
     symlink("../outside/there", host.path("out-there"))?;
     symlink("../outside/new", host.path("out-new"))?;
-    symlink(trap.outside("there"), host.path("out-absolute"))?;
+    symlink(enclosure.outside("there"), host.path("out-absolute"))?;
     symlink("..", host.path("up"))?;
     symlink("dir/../out", host.path("chain"))?;
     symlink("loop", host.path("loop"))?;
     symlink("/dev/null", host.path("null"))?;
     symlink("/proc/self", host.path("magic"))?;
     symlink("/", host.path("root"))?;
-    Ok(trap)
+    Ok(enclosure)
 }
 
 pub(super) fn run(context: &Context) -> Result<Outcome> {
@@ -271,14 +271,14 @@ pub(super) fn run(context: &Context) -> Result<Outcome> {
 
 async fn paths(context: &Context) -> Result<Outcome> {
     let mut outcome = Outcome::default();
-    let trap = maze()?;
-    let host = &trap.host;
-    let before = trap.canary()?;
+    let enclosure = path_tree()?;
+    let host = &enclosure.host;
+    let before = enclosure.canary()?;
     let mut guest = Attacker::new(host).await?;
     let long = format!("/locks/{}", "x".repeat(64 << 10));
     let deep = format!("/locks/{}new", "dir/../".repeat(9 << 10));
     let real = host.path("data").display().to_string();
-    let there = trap.outside("there").display().to_string();
+    let there = enclosure.outside("there").display().to_string();
     let outside = OUTSIDE
         .iter()
         .copied()
@@ -317,7 +317,7 @@ async fn paths(context: &Context) -> Result<Outcome> {
         renew(host, &mut guest).await?;
         outcome.did("strings that are no text", 1);
     }
-    let changes = trap.canary()?.changes(&before);
+    let changes = enclosure.canary()?.changes(&before);
     outcome.measured("changes outside", changes.len());
     outcome.violations.extend(changes);
     outcome.measured("led inside", led);

@@ -8,8 +8,8 @@ use anyhow::{Result, anyhow};
 use locket_tests::harness::{Host, descriptors, eventually};
 
 use super::{compare, in_runtime};
-use crate::attacks::support::attacker::{Attacker, Call, DEFAULT, EXCLUSIVE, FOR_EVER};
-use crate::attacks::support::bystander::beside;
+use crate::attacks::support::attacker::{Attacker, Call, DEFAULT, EXCLUSIVE, INDEFINITELY};
+use crate::attacks::support::control_guest::beside;
 use crate::attacks::support::usage::{Usage, bytes};
 use crate::stage::{Context, Outcome};
 
@@ -34,7 +34,7 @@ const WHILE: Duration = Duration::from_secs(2);
 
 /// What is kept of each lock.
 #[derive(Clone, Copy, Debug)]
-enum Way {
+enum Kept {
     /// `poll.lost`
     Lost,
     /// `pending.subscribe` of an acquire that is abandoned.
@@ -43,7 +43,7 @@ enum Way {
     LostAsync,
 }
 
-impl Way {
+impl Kept {
     /// The handles that it takes for each lock.
     fn handles(self) -> u32 {
         match self {
@@ -85,10 +85,10 @@ async fn storms(host: &Host) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let before = Usage::now()?;
     let (mut most, mut pollables) = (0, 0);
-    for way in [Way::Lost, Way::Subscribe, Way::LostAsync] {
+    for what in [Kept::Lost, Kept::Subscribe, Kept::LostAsync] {
         for _ in 0..ROUNDS {
             let guest = Attacker::new(host).await?;
-            let storm = Storm::run(host, guest, way).await?;
+            let storm = Storm::run(host, guest, what).await?;
             storm.judge(&mut outcome);
             pollables += u64::from(storm.kept + storm.more.unwrap_or_default());
             most = most.max(storm.descriptors);
@@ -112,7 +112,7 @@ async fn storms(host: &Host) -> Result<Outcome> {
 /// What one guest got.
 #[derive(Debug)]
 struct Storm {
-    way: Way,
+    what: Kept,
     /// The locks that it opened and closed, with something kept of each, and why it got no further.
     kept: u32,
     end: &'static str,
@@ -122,7 +122,7 @@ struct Storm {
 }
 
 impl Storm {
-    async fn run(host: &Host, mut guest: Attacker, way: Way) -> Result<Self> {
+    async fn run(host: &Host, mut guest: Attacker, what: Kept) -> Result<Self> {
         let open = guest.open("/locks/open").await?;
         let mut kept = 0;
         let end = loop {
@@ -130,18 +130,18 @@ impl Storm {
                 break "no limit";
             }
             guest.name(format!("/locks/f{kept}")).await?;
-            match keep_of_a_new_lock(&mut guest, way).await? {
+            match keep_of_a_new_lock(&mut guest, what).await? {
                 Ok(()) => kept += 1,
                 Err(error) => break error,
             }
         };
         // The handles are not all of one way.
-        let call = match way {
-            Way::LostAsync => Call::LostAsync,
-            Way::Lost | Way::Subscribe => Call::Lost,
+        let call = match what {
+            Kept::LostAsync => Call::LostAsync,
+            Kept::Lost | Kept::Subscribe => Call::Lost,
         };
         Ok(Self {
-            way,
+            what,
             kept,
             end,
             more: before_the_trap(&mut guest, call, open).await?,
@@ -150,26 +150,26 @@ impl Storm {
     }
 
     fn judge(&self, outcome: &mut Outcome) {
-        let limited = self.end == "limit-exceeded" && self.kept == self.way.most();
-        let handles = 1 + self.kept * self.way.handles();
+        let limited = self.end == "limit-exceeded" && self.kept == self.what.most();
+        let handles = 1 + self.kept * self.what.handles();
         let trapped = self.more == Some(TWICE - handles);
-        let bounded = self.descriptors <= OTHERS + self.way.descriptors();
+        let bounded = self.descriptors <= OTHERS + self.what.descriptors();
         outcome.must(limited && trapped && bounded, || format!("{self:?}"));
     }
 }
 
 /// Opens the lock of the path that was named, and closes it if that is possible while something is kept of
 /// it.
-async fn keep_of_a_new_lock(guest: &mut Attacker, way: Way) -> Result<Result<(), &'static str>> {
+async fn keep_of_a_new_lock(guest: &mut Attacker, what: Kept) -> Result<Result<(), &'static str>> {
     let lock = match guest.call(Call::Open, DEFAULT).await? {
         Ok(lock) => lock,
         Err(error) => return Ok(Err(error)),
     };
-    let kept = match way {
-        Way::Lost => guest.call(Call::Lost, [lock, 0, 0, 0]).await?,
-        Way::LostAsync => guest.call(Call::LostAsync, [lock, 0, 0, 0]).await?,
-        Way::Subscribe => {
-            let terms = [lock, EXCLUSIVE, FOR_EVER[0], FOR_EVER[1]];
+    let kept = match what {
+        Kept::Lost => guest.call(Call::Lost, [lock, 0, 0, 0]).await?,
+        Kept::LostAsync => guest.call(Call::LostAsync, [lock, 0, 0, 0]).await?,
+        Kept::Subscribe => {
+            let terms = [lock, EXCLUSIVE, INDEFINITELY[0], INDEFINITELY[1]];
             match guest.call(Call::Start, terms).await? {
                 Ok(pending) => {
                     let kept = guest.call(Call::Subscribe, [pending, 0, 0, 0]).await?;
@@ -180,7 +180,7 @@ async fn keep_of_a_new_lock(guest: &mut Attacker, way: Way) -> Result<Result<(),
             }
         }
     };
-    if !matches!(way, Way::LostAsync) {
+    if !matches!(what, Kept::LostAsync) {
         let _ = guest.call(Call::Close, [lock, 0, 0, 0]).await?;
     }
     Ok(kept.map(drop))
@@ -234,7 +234,7 @@ mod tests {
             let mut outcome = Outcome::default();
             let storm = async {
                 let guest = Attacker::with(&host, ctx).await?;
-                Storm::run(&host, guest, Way::Lost).await
+                Storm::run(&host, guest, Kept::Lost).await
             };
             let storm = in_runtime(1, storm).unwrap();
             storm.judge(&mut outcome);
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn a_descriptor_that_is_kept_is_noticed() {
         let storm = |descriptors| Storm {
-            way: Way::Lost,
+            what: Kept::Lost,
             kept: HANDLES - 1,
             end: "limit-exceeded",
             more: Some(HANDLES),

@@ -18,7 +18,7 @@ use locket::{Engine, Mode, Options, Protocol};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
-use self::outside::Scene;
+use self::outside::Outside;
 use super::{EXISTENCE, KEEP, KERNEL, in_runtime, one_of, with_rights};
 use crate::attacks::support::attacker::{Answer, Attacker, Call, EXCLUSIVE, ONE_TRY, SHARED};
 use crate::attacks::support::stop::Stop;
@@ -87,7 +87,7 @@ fn protocols() -> impl Iterator<Item = u32> {
     KERNEL.start..EXISTENCE.end - 1
 }
 
-impl Scene {
+impl Outside {
     /// All that a guest is told of a lock in a situation, asked one thing after another, from the
     /// given one on.
     async fn ask(
@@ -97,7 +97,7 @@ impl Scene {
         place: &Path,
         first: usize,
     ) -> Result<Vec<Told>> {
-        let host = &self.trap.host;
+        let host = &self.enclosure.host;
         let path = format!("c/{}", file(protocol));
         guest.name(format!("/locks/{path}")).await?;
         let opened = guest.call(Call::Open, [1, protocol, KEEP, 0]).await?;
@@ -137,7 +137,7 @@ impl Scene {
 
     /// What differs between the answers for these places and for the first of them.
     async fn compare(&self, places: &[PathBuf], outcome: &mut Outcome) -> Result<()> {
-        let mut guest = with_rights(&self.trap.host, Rights::ALL).await?;
+        let mut guest = with_rights(&self.enclosure.host, Rights::ALL).await?;
         for protocol in protocols() {
             for held in Held::all_in(protocol) {
                 for first in 0..CALLS.len() {
@@ -170,7 +170,7 @@ impl Scene {
         chance: &mut fastrand::Rng,
         outcome: &mut Outcome,
     ) -> Result<()> {
-        let host = &self.trap.host;
+        let host = &self.enclosure.host;
         let (dir, link) = (host.path("c"), host.path("link"));
         symlink(place, &link)?;
         let stop = Stop::default();
@@ -210,7 +210,7 @@ impl Scene {
         chance: &mut fastrand::Rng,
         outcome: &mut Outcome,
     ) -> Result<Vec<(u32, Call, Answer)>> {
-        let mut guest = with_rights(&self.trap.host, Rights::ALL).await?;
+        let mut guest = with_rights(&self.enclosure.host, Rights::ALL).await?;
         let protocols: Vec<_> = protocols().collect();
         let mut all = BTreeSet::new();
         let start = Instant::now();
@@ -273,30 +273,30 @@ fn says_nothing(call: Call, answer: Answer) -> bool {
 
 pub(super) fn run(context: &Context) -> Result<Outcome> {
     let mut outcome = Outcome::default();
-    let scene = Scene::new()?;
+    let outside = Outside::new()?;
     // On a thread of its own, whose capabilities are its own, and those of the threads that it starts.
     let probed = thread::scope(|scope| {
         let probe = scope.spawn(|| {
-            heed_permissions(&scene, &mut outcome)?;
-            in_runtime(1, scene.compare(&scene.places, &mut outcome))?;
+            heed_permissions(&outside, &mut outcome)?;
+            in_runtime(1, outside.compare(&outside.places, &mut outcome))?;
             let mut chance = context.chance(3);
-            let mut places = scene.places.iter();
-            places.try_for_each(|place| scene.exchange(place, &mut chance, &mut outcome))
+            let mut places = outside.places.iter();
+            places.try_for_each(|place| outside.exchange(place, &mut chance, &mut outcome))
         });
         probe.join().expect("it does not panic")
     });
     probed?;
-    scene.conclude(&mut outcome)?;
-    outcome.measured("places", scene.places.len());
+    outside.conclude(&mut outcome)?;
+    outcome.measured("places", outside.places.len());
     Ok(outcome)
 }
 
 /// Has this thread do without the capabilities by which root searches every directory.
-fn heed_permissions(scene: &Scene, outcome: &mut Outcome) -> Result<()> {
+fn heed_permissions(outside: &Outside, outcome: &mut Outcome) -> Result<()> {
     let mut sets = capabilities(None)?;
     sets.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
     set_capabilities(None, sets)?;
-    let closed = fs::metadata(scene.trap.outside("closed/file"));
+    let closed = fs::metadata(outside.enclosure.outside("closed/file"));
     if !closed.is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied) {
         let omitted = "a directory that may not be searched: this process may search any";
         outcome.omitted.push(omitted.to_owned());
@@ -311,16 +311,16 @@ mod tests {
 
     #[test]
     fn an_answer_that_depends_on_where_a_link_leads_is_noticed() {
-        let scene = Scene::new().unwrap();
+        let outside = Outside::new().unwrap();
         for dir in ["with", "without"] {
-            fs::create_dir(scene.trap.host.path(dir)).unwrap();
+            fs::create_dir(outside.enclosure.host.path(dir)).unwrap();
         }
-        fs::write(scene.trap.host.path("with/file"), "").unwrap();
+        fs::write(outside.enclosure.host.path("with/file"), "").unwrap();
         // Within the grant, answers may and do depend on what is there.
         for (places, violates) in [(["missing", "missing"], false), (["missing", "with"], true)] {
             let mut outcome = Outcome::default();
             let places = places.map(PathBuf::from);
-            in_runtime(1, scene.compare(&places, &mut outcome)).unwrap();
+            in_runtime(1, outside.compare(&places, &mut outcome)).unwrap();
             assert_eq!(!outcome.violations.is_empty(), violates, "{outcome:?}");
         }
     }
@@ -334,18 +334,18 @@ mod tests {
 
     #[test]
     fn what_is_opened_or_made_outside_is_noticed() {
-        let scene = Scene::new().unwrap();
+        let outside = Outside::new().unwrap();
         let violations = || {
             let mut outcome = Outcome::default();
-            scene.conclude(&mut outcome).unwrap();
+            outside.conclude(&mut outcome).unwrap();
             // To look for changes is to open everything.
-            count(&scene.opened).unwrap();
+            count(&outside.opened).unwrap();
             outcome.violations.len()
         };
         assert_eq!(violations(), 0);
-        fs::File::open(scene.trap.outside("with/file")).unwrap();
+        fs::File::open(outside.enclosure.outside("with/file")).unwrap();
         assert_eq!(violations(), 1);
-        fs::create_dir(scene.trap.outside("without/new")).unwrap();
+        fs::create_dir(outside.enclosure.outside("without/new")).unwrap();
         assert_ne!(violations(), 0);
     }
 }

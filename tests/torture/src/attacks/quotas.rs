@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::in_runtime;
 use crate::attacks::support::attacker::{
-    Answer, Attacker, Call, DEFAULT, EXCLUSIVE, FOR_EVER, ONE_TRY, SHARED,
+    Answer, Attacker, Call, DEFAULT, EXCLUSIVE, INDEFINITELY, ONE_TRY, SHARED,
 };
 use crate::stage::{Context, Outcome};
 
@@ -146,7 +146,11 @@ impl Quotas {
         let mut guest = self.guest(Limits::new()).await?;
         let held = self.host.foreign("busy").acquire(Mode::Exclusive, None)?;
         let lock = guest.open("/locks/busy").await?;
-        let step = step(Call::Start, acquire(lock, EXCLUSIVE, FOR_EVER), HANDLES - 1);
+        let step = step(
+            Call::Start,
+            acquire(lock, EXCLUSIVE, INDEFINITELY),
+            HANDLES - 1,
+        );
         let pendings = self.exhaust(&mut guest, step).await?;
         // The last ones have no wait, and count all the same.
         for pending in [pendings.first(), pendings.last()].into_iter().flatten() {
@@ -181,7 +185,7 @@ impl Quotas {
             let lock = guest.open("/locks/busy").await?;
             let (handle, others) = match call {
                 Call::Subscribe => {
-                    let terms = acquire(lock, EXCLUSIVE, FOR_EVER);
+                    let terms = acquire(lock, EXCLUSIVE, INDEFINITELY);
                     (started(&mut guest, terms).await?, 2)
                 }
                 _ => (lock, 1),
@@ -214,7 +218,7 @@ impl Quotas {
         let limits = Limits::new().handles(FEW as usize);
         let mut guest = self.guest(limits).await?;
         let lock = guest.open("/locks/a").await?;
-        let start = step(Call::Start, acquire(lock, SHARED, FOR_EVER), FEW - 1);
+        let start = step(Call::Start, acquire(lock, SHARED, INDEFINITELY), FEW - 1);
         let pendings = self.exhaust(&mut guest, start).await?;
         let pending = last(&pendings)?;
         let subscribe = step(Call::Subscribe, of(pending), FEW - 1);
@@ -266,7 +270,7 @@ impl Quotas {
         let mut guest = self.guest(Limits::new()).await?;
         let held = self.host.foreign("busy").acquire(Mode::Exclusive, None)?;
         let lock = guest.open("/locks/busy").await?;
-        let terms = acquire(lock, EXCLUSIVE, FOR_EVER);
+        let terms = acquire(lock, EXCLUSIVE, INDEFINITELY);
         let mut pendings = Vec::new();
         for _ in 0..WAITERS {
             let pending = started(&mut guest, terms).await?;

@@ -11,7 +11,7 @@ use locket::sandbox::Rights;
 use locket::{Engine, Guard, Mode, Options, Protocol};
 use locket_tests::harness::{Foreign, Host};
 
-use super::paths::Trap;
+use super::paths::Enclosure;
 use super::{EXISTENCE, KEEP, KERNEL, REMOVE, cycle, in_runtime, with_rights};
 use crate::attacks::support::attacker::{Attacker, EXCLUSIVE, SHARED};
 use crate::attacks::support::canary::Canary;
@@ -52,40 +52,40 @@ const HOLDS: [(Protocol, Mode); 6] = [
 const ALL: Range<u32> = KERNEL.start..EXISTENCE.end;
 
 pub(super) fn run(_: &Context) -> Result<Outcome> {
-    let trap = Trap::new()?;
-    lay(&trap)?;
+    let enclosure = Enclosure::new()?;
+    create_files(&enclosure)?;
     in_runtime(1, async {
-        let mut scene = Scene::new(&trap)?;
+        let mut fixture = Fixture::new(&enclosure)?;
         let lock_files = MAY_GO.map(|[path, _]| path);
-        scene.must_stay(Rights::LOCKS, &STAY, ALL).await?;
-        scene.must_stay(Rights::LOCKS, &lock_files, ALL).await?;
-        scene.must_stay(Rights::READ_WRITE, &STAY, ALL).await?;
+        fixture.must_stay(Rights::LOCKS, &STAY, ALL).await?;
+        fixture.must_stay(Rights::LOCKS, &lock_files, ALL).await?;
+        fixture.must_stay(Rights::READ_WRITE, &STAY, ALL).await?;
         // To these, an empty file is a lock that is held.
-        scene
+        fixture
             .must_stay(Rights::READ_WRITE, &lock_files, EXISTENCE)
             .await?;
-        scene.must_stay_under_a_hold().await?;
-        scene.may_go().await?;
-        let outside = trap.canary()?.changes(&scene.outside);
-        scene.outcome.violations.extend(outside);
-        Ok(scene.outcome)
+        fixture.must_stay_under_a_hold().await?;
+        fixture.may_go().await?;
+        let outside = enclosure.canary()?.changes(&fixture.outside);
+        fixture.outcome.violations.extend(outside);
+        Ok(fixture.outcome)
     })
 }
 
 /// Makes every file.
-fn lay(trap: &Trap) -> Result<()> {
-    let host = &trap.host;
+fn create_files(enclosure: &Enclosure) -> Result<()> {
+    let host = &enclosure.host;
     fs::create_dir(host.path("dir"))?;
-    fs::write(trap.outside("content"), "outside")?;
-    fs::write(trap.outside("empty"), "")?;
+    fs::write(enclosure.outside("content"), "outside")?;
+    fs::write(enclosure.outside("empty"), "")?;
     for name in ["content", "read-only", "dir/content"] {
         fs::write(host.path(name), "inside")?;
     }
     for name in MAY_GO.map(|[_, file]| file).into_iter().chain(["two"]) {
         fs::write(host.path(name), "")?;
     }
-    fs::hard_link(trap.outside("content"), host.path("hard-content"))?;
-    fs::hard_link(trap.outside("empty"), host.path("hard-empty"))?;
+    fs::hard_link(enclosure.outside("content"), host.path("hard-content"))?;
+    fs::hard_link(enclosure.outside("empty"), host.path("hard-empty"))?;
     fs::hard_link(host.path("two"), host.path("names"))?;
     symlink("content", host.path("link-to-content"))?;
     symlink("empty", host.path("link-to-empty"))?;
@@ -96,20 +96,20 @@ fn lay(trap: &Trap) -> Result<()> {
     Ok(())
 }
 
-struct Scene<'a> {
+struct Fixture<'a> {
     host: &'a Host,
     outcome: Outcome,
     inside: Canary,
     outside: Canary,
 }
 
-impl<'a> Scene<'a> {
-    fn new(trap: &'a Trap) -> Result<Self> {
+impl<'a> Fixture<'a> {
+    fn new(enclosure: &'a Enclosure) -> Result<Self> {
         Ok(Self {
-            host: &trap.host,
+            host: &enclosure.host,
             outcome: Outcome::default(),
-            inside: Canary::of(trap.host.dir.path(), &[])?,
-            outside: trap.canary()?,
+            inside: Canary::of(enclosure.host.dir.path(), &[])?,
+            outside: enclosure.canary()?,
         })
     }
 
@@ -205,18 +205,18 @@ mod tests {
 
     #[test]
     fn a_file_that_is_removed_without_the_right_is_noticed() {
-        let trap = Trap::new().unwrap();
-        lay(&trap).unwrap();
-        let mut scene = Scene::new(&trap).unwrap();
+        let enclosure = Enclosure::new().unwrap();
+        create_files(&enclosure).unwrap();
+        let mut fixture = Fixture::new(&enclosure).unwrap();
         let mut violations = |rights, path| {
             let paths = [path];
-            in_runtime(1, scene.must_stay(rights, &paths, KERNEL)).unwrap();
-            std::mem::take(&mut scene.outcome.violations).len()
+            in_runtime(1, fixture.must_stay(rights, &paths, KERNEL)).unwrap();
+            std::mem::take(&mut fixture.outcome.violations).len()
         };
         assert_eq!(violations(Rights::LOCKS, "empty"), 0);
         assert_eq!(violations(Rights::LOCKS | Rights::REMOVE, "two"), 0);
         assert_eq!(violations(Rights::LOCKS | Rights::REMOVE, "empty"), 1);
-        fs::remove_file(trap.host.path("content")).unwrap();
+        fs::remove_file(enclosure.host.path("content")).unwrap();
         assert_eq!(violations(Rights::LOCKS, "two"), 1);
     }
 }

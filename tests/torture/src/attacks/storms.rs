@@ -10,8 +10,8 @@ use locket_tests::harness::{Host, STUCK};
 use tokio::time::timeout;
 
 use super::{compare, in_runtime, millis};
-use crate::attacks::support::attacker::{Attacker, Call, EXCLUSIVE, FOR_EVER};
-use crate::attacks::support::bystander::beside;
+use crate::attacks::support::attacker::{Attacker, Call, EXCLUSIVE, INDEFINITELY};
+use crate::attacks::support::control_guest::beside;
 use crate::attacks::support::stop::Stop;
 use crate::stage::{Context, Outcome};
 
@@ -67,7 +67,7 @@ async fn begin_and_abandon(host: &Host, path: &str, stop: &Stop, begun: &AtomicU
     const AT_ONCE: u32 = 100;
     let mut guest = Attacker::new(host).await?;
     let lock = guest.open(path).await?;
-    let terms = [lock, EXCLUSIVE, FOR_EVER[0], FOR_EVER[1]];
+    let terms = [lock, EXCLUSIVE, INDEFINITELY[0], INDEFINITELY[1]];
     while !stop.is_due() {
         let storm = guest.storm(Call::StartAndAbandon, terms, AT_ONCE).await?;
         anyhow::ensure!(storm.done() == AT_ONCE, "a storm came to {storm:?}");
@@ -85,14 +85,14 @@ async fn never_polled() -> Result<Duration> {
     let mut guest = Attacker::with(&host, host.ctx().limits(limits).build()).await?;
     let lock = guest.open("/locks/shared").await?;
     for _ in 0..WAITS {
-        let terms = [lock, EXCLUSIVE, FOR_EVER[0], FOR_EVER[1]];
+        let terms = [lock, EXCLUSIVE, INDEFINITELY[0], INDEFINITELY[1]];
         let started = guest.call(Call::Start, terms).await?;
         started.map_err(|error| anyhow!("no wait: {error}"))?;
     }
     let mut other = Attacker::new(&host).await?;
     let lock = other.open("/locks/shared").await?;
     let start = Instant::now();
-    let granted = timeout(STUCK, other.acquire(lock, FOR_EVER)).await??;
+    let granted = timeout(STUCK, other.acquire(lock, INDEFINITELY)).await??;
     granted.map_err(|error| anyhow!("behind guests that never poll: {error}"))?;
     Ok(start.elapsed())
 }

@@ -2,8 +2,8 @@
 
 pub mod answer;
 pub mod attacker;
-pub mod bystander;
 pub mod canary;
+pub mod control_guest;
 pub mod database;
 pub mod secrets;
 pub mod stop;

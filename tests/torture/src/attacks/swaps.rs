@@ -15,7 +15,7 @@ use anyhow::Result;
 use locket::{Engine, Mode, Options, Protocol};
 use rustix::fs::{CWD, FileType, Mode as Bits, RenameFlags, mknodat, renameat_with};
 
-use super::paths::Trap;
+use super::paths::Enclosure;
 use super::{in_runtime, one_of};
 use crate::attacks::support::attacker::{Attacker, Call, DEFAULT, EXCLUSIVE, ONE_TRY};
 use crate::attacks::support::stop::Stop;
@@ -45,17 +45,17 @@ const PATHS: [&str; 6] = [
 /// What an open or an acquire may come to: what was opened may be gone, or not be a file.
 const TYPED: [&str; 2] = ["invalid-path", "no-entry"];
 
-fn set_up() -> Result<Trap> {
-    let trap = Trap::new()?;
-    let host = &trap.host;
+fn set_up() -> Result<Enclosure> {
+    let enclosure = Enclosure::new()?;
+    let host = &enclosure.host;
     for file in ["file", "plain", "regular"] {
         fs::write(host.path(file), "inside")?;
     }
     fs::create_dir(host.path("dir"))?;
     fs::write(host.path("dir/there"), "inside")?;
-    fs::write(trap.outside("deep/there"), "outside")?;
-    symlink(trap.outside("there"), host.path("link-to-file"))?;
-    symlink(trap.outside("new"), host.path("link-to-new"))?;
+    fs::write(enclosure.outside("deep/there"), "outside")?;
+    symlink(enclosure.outside("there"), host.path("link-to-file"))?;
+    symlink(enclosure.outside("new"), host.path("link-to-new"))?;
     symlink("../outside/deep", host.path("link-to-dir"))?;
     mknodat(
         CWD,
@@ -64,16 +64,16 @@ fn set_up() -> Result<Trap> {
         Bits::RUSR | Bits::WUSR,
         0,
     )?;
-    Ok(trap)
+    Ok(enclosure)
 }
 
 pub(super) fn run(context: &Context) -> Result<Outcome> {
-    let trap = set_up()?;
-    let before = trap.canary()?;
+    let enclosure = set_up()?;
+    let before = enclosure.canary()?;
     let others = Engine::new();
     let held = ["there", "deep/there"].map(|name| {
         let lock = others.open_with(
-            trap.outside(name),
+            enclosure.outside(name),
             &Options::new().protocol(Protocol::Native),
         );
         lock.and_then(|lock| lock.acquire(Mode::Exclusive, None))
@@ -86,15 +86,15 @@ pub(super) fn run(context: &Context) -> Result<Outcome> {
     }
     let (stop, swaps) = (Stop::default(), AtomicU64::new(0));
     thread::scope(|scope| {
-        let swapper = scope.spawn(|| exchange(trap.host.dir.path(), &stop, &swaps));
+        let swapper = scope.spawn(|| exchange(enclosure.host.dir.path(), &stop, &swaps));
         let end = stop.when_dropped();
-        let guest = in_runtime(1, open(context, &trap, &mut outcome));
+        let guest = in_runtime(1, open(context, &enclosure, &mut outcome));
         drop(end);
         swapper.join().expect("it does not panic")?;
         guest
     })?;
     outcome.did("exchanges", swaps.into_inner());
-    let changes = trap.canary()?.changes(&before);
+    let changes = enclosure.canary()?.changes(&before);
     outcome.measured("changes outside", changes.len());
     outcome.violations.extend(changes);
     Ok(outcome)
@@ -111,8 +111,8 @@ fn exchange(dir: &Path, stop: &Stop, swaps: &AtomicU64) -> Result<()> {
     Ok(())
 }
 
-async fn open(context: &Context, trap: &Trap, outcome: &mut Outcome) -> Result<()> {
-    let mut guest = Attacker::new(&trap.host).await?;
+async fn open(context: &Context, enclosure: &Enclosure, outcome: &mut Outcome) -> Result<()> {
+    let mut guest = Attacker::new(&enclosure.host).await?;
     let mut chance = context.chance(1);
     let start = Instant::now();
     while start.elapsed() < TIME {
@@ -205,11 +205,11 @@ mod tests {
 
     #[test]
     fn what_comes_about_outside_is_seen() {
-        let trap = set_up().unwrap();
-        let before = trap.canary().unwrap();
-        fs::write(trap.host.path("dir/new"), "").unwrap();
-        assert_eq!(trap.canary().unwrap(), before);
-        fs::write(trap.host.path("link-to-dir/new"), "").unwrap();
-        assert_ne!(trap.canary().unwrap(), before);
+        let enclosure = set_up().unwrap();
+        let before = enclosure.canary().unwrap();
+        fs::write(enclosure.host.path("dir/new"), "").unwrap();
+        assert_eq!(enclosure.canary().unwrap(), before);
+        fs::write(enclosure.host.path("link-to-dir/new"), "").unwrap();
+        assert_ne!(enclosure.canary().unwrap(), before);
     }
 }

@@ -36,11 +36,11 @@ const LINKS: usize = 4;
 struct Case {
     protocol: Protocol,
     mode: Mode,
-    place: Place,
+    kind: HolderKind,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Place {
+enum HolderKind {
     /// In another process.
     Process,
     /// In another engine.
@@ -51,26 +51,26 @@ enum Place {
 
 impl Case {
     fn all() -> impl Iterator<Item = Self> {
-        let places = [Place::Process, Place::Engine, Place::Guest];
+        let places = [HolderKind::Process, HolderKind::Engine, HolderKind::Guest];
         let every = Protocol::ALL.iter().flat_map(move |&protocol| {
             let modes: &[_] = match protocol.is_existence_lock() {
                 true => &[Mode::Exclusive],
                 false => &[Mode::Exclusive, Mode::Shared],
             };
             modes.iter().flat_map(move |&mode| {
-                places.map(|place| Self {
+                places.map(|kind| Self {
                     protocol,
                     mode,
-                    place,
+                    kind,
                 })
             })
         });
-        every.filter(|case| match case.place {
+        every.filter(|case| match case.kind {
             // It holds exclusively.
-            Place::Process => case.mode == Mode::Exclusive,
+            HolderKind::Process => case.mode == Mode::Exclusive,
             // The host keeps its database away from guests, and so from the attacker.
-            Place::Guest => case.protocol != Protocol::Sqlite,
-            Place::Engine => true,
+            HolderKind::Guest => case.protocol != Protocol::Sqlite,
+            HolderKind::Engine => true,
         })
     }
 }
@@ -81,12 +81,12 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         for case in Case::all() {
             for rights in RIGHTS {
-                let mut prey = Prey::new(&program, case).await?;
+                let mut held = HeldLock::new(&program, case).await?;
                 let what = format!("{case:?}, attacker with {rights:?}");
-                let tries = prey.attack(rights).await?;
+                let tries = held.attack(rights).await?;
                 outcome.did("tries", tries);
                 outcome.did("holders", 1);
-                let lost = prey.lost().await?;
+                let lost = held.lost().await?;
                 outcome.must(lost.is_none(), || format!("{what}: {lost:?}"));
             }
         }
@@ -128,7 +128,7 @@ async fn in_a_crowd(outcome: &mut Outcome) -> Result<()> {
 }
 
 /// A lock with its holder.
-struct Prey {
+struct HeldLock {
     fixture: Fixture,
     /// That of the attacker.
     engine: Engine,
@@ -141,7 +141,7 @@ enum Holder {
     Guest(Attacker, u32),
 }
 
-impl Prey {
+impl HeldLock {
     /// `program` is the one that has the process of a holder in it.
     async fn new(program: &Path, case: Case) -> Result<Self> {
         let scenario = Scenario {
@@ -154,17 +154,17 @@ impl Prey {
             fs::write(fixture.path(), "")?;
         }
         let engine = Engine::new();
-        let holder = match case.place {
-            Place::Process => {
+        let holder = match case.kind {
+            HolderKind::Process => {
                 let subject = fixture.subject(None)?;
                 Holder::Process(subject)
             }
-            Place::Engine => {
+            HolderKind::Engine => {
                 let lock = lock(&fixture)?;
                 let guard = lock.acquire(case.mode, Duration::ZERO)?;
                 Holder::Engine(lock, guard)
             }
-            Place::Guest => {
+            HolderKind::Guest => {
                 let mut guest = guest_in(&engine, &fixture.dir(), Rights::READ_WRITE).await?;
                 guest.name("/locks/lock").await?;
                 let opening = [1, number(case.protocol), KEEP, 0];
@@ -303,35 +303,35 @@ mod tests {
     /// What is noticed after something was done to the lock of a holder.
     fn noticed(
         protocol: Protocol,
-        place: Place,
+        kind: HolderKind,
         act: impl FnOnce(&Fixture) -> Result<()>,
     ) -> Option<String> {
         let case = Case {
             protocol,
             mode: Mode::Exclusive,
-            place,
+            kind,
         };
         let lost = async {
-            let mut prey = Prey::new(Path::new("none"), case).await?;
-            prey.attack(Rights::READ_WRITE).await?;
-            act(&prey.fixture)?;
-            prey.lost().await
+            let mut held = HeldLock::new(Path::new("none"), case).await?;
+            held.attack(Rights::READ_WRITE).await?;
+            act(&held.fixture)?;
+            held.lost().await
         };
         in_runtime(1, lost).unwrap()
     }
 
     #[test]
     fn a_lock_that_is_taken_over_is_noticed() {
-        for place in [Place::Engine, Place::Guest] {
+        for kind in [HolderKind::Engine, HolderKind::Guest] {
             for protocol in [Protocol::Native, Protocol::Soft] {
-                let kept = noticed(protocol, place, |_| Ok(()));
+                let kept = noticed(protocol, kind, |_| Ok(()));
                 assert_eq!(kept, None);
-                let lost = noticed(protocol, place, |fixture| {
+                let lost = noticed(protocol, kind, |fixture| {
                     Ok(fs::remove_file(fixture.path())?)
                 });
                 assert!(lost.is_some(), "{protocol}");
             }
-            let lost = noticed(Protocol::Mkdir, place, |fixture| {
+            let lost = noticed(Protocol::Mkdir, kind, |fixture| {
                 let lock = fixture.dir().join("lock.lock");
                 for record in fs::read_dir(&lock)? {
                     fs::remove_file(record?.path())?;

@@ -11,9 +11,9 @@ use anyhow::{Result, anyhow, ensure};
 use locket::{Engine, Guard, Mode, Options, Protocol};
 use locket_tests::harness::Host;
 
-use self::second::{Second, Worst};
+use self::second::{SecondTenant, Worst};
 use super::{KEEP, REMOVE, ask, cycle, in_runtime, millis, number, touch};
-use crate::attacks::support::attacker::{Attacker, Call, EXCLUSIVE, FOR_EVER, ONE_TRY};
+use crate::attacks::support::attacker::{Attacker, Call, EXCLUSIVE, INDEFINITELY, ONE_TRY};
 use crate::stage::{Context, Outcome};
 
 pub(super) mod second;
@@ -80,7 +80,7 @@ impl Act {
 
 pub(super) fn run(_: &Context) -> Result<Outcome> {
     let first = Host::new();
-    let second = Second::beside(&first);
+    let second = SecondTenant::beside(&first);
     let mut outcome = Outcome::default();
     let (usual, ()) = second.watch(|| thread::sleep(USUALLY))?;
     let usual = usual.check(&mut outcome, "normally", None);
@@ -88,13 +88,13 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
     let held = prepare(&first)?;
     let mut worst = Worst::default();
     for act in Act::all() {
-        let (fared, done) = second.watch(|| perform(&first, act))?;
+        let (observed, done) = second.watch(|| perform(&first, act))?;
         let during = format!("{act:?}");
         match done {
             Ok(calls) => outcome.did("hostile calls", calls),
             Err(error) => outcome.must(false, || format!("{during}: {error:#}")),
         }
-        worst.take(fared.check(&mut outcome, &during, usual.own), &during);
+        worst.take(observed.check(&mut outcome, &during, usual.own), &during);
     }
     worst.report(&mut outcome);
     drop(held);
@@ -219,7 +219,7 @@ impl Tenant {
     async fn waits(&mut self, protocol: Protocol) -> Result<()> {
         let mut pendings = Vec::new();
         for lock in self.locks(protocol).await? {
-            let terms = [lock, EXCLUSIVE, FOR_EVER[0], FOR_EVER[1]];
+            let terms = [lock, EXCLUSIVE, INDEFINITELY[0], INDEFINITELY[1]];
             pendings.push(self.get(Call::Start, terms).await?);
         }
         tokio::time::sleep(WHILE / 2).await;
@@ -274,7 +274,7 @@ impl Tenant {
             if !self.goes_on() {
                 break;
             }
-            let terms = [lock, EXCLUSIVE, FOR_EVER[0], FOR_EVER[1]];
+            let terms = [lock, EXCLUSIVE, INDEFINITELY[0], INDEFINITELY[1]];
             self.get(Call::StartAndAbandon, terms).await?;
         }
         Ok(())

@@ -54,21 +54,24 @@ fn family(protocol: Protocol) -> &'static str {
 
 pub(crate) fn run(context: &Context) -> Result<Outcome> {
     let mut outcome = Outcome::default();
-    let mut scene = Scene::set(context)?;
+    let mut fixture = Fixture::set(context)?;
     let mut kills = [0, 0];
     let mut next = Instant::now();
     context.pass(TIME, || {
         next += BETWEEN;
         thread::sleep(next.saturating_duration_since(Instant::now()));
-        let aimed = scene.kill()?;
+        let aimed = fixture.kill()?;
         kills[usize::from(aimed)] += 1;
         Ok(())
     })?;
-    let (layout, locks) = (scene.group.layout().clone(), scene.workload.locks.clone());
-    let finished = scene.group.finish()?;
+    let (layout, locks) = (
+        fixture.group.layout().clone(),
+        fixture.workload.locks.clone(),
+    );
+    let finished = fixture.group.finish()?;
     outcome.did("kills", kills.iter().sum());
     outcome.did("of them of a holder", kills[1]);
-    measure(&finished, &locks, &scene.ends, &mut outcome);
+    measure(&finished, &locks, &fixture.ends, &mut outcome);
     for lock in &locks {
         let opened = Engine::new().open_with(layout.lock(lock), &lock.options(&layout))?;
         let free = opened.try_acquire(Mode::Exclusive);
@@ -148,7 +151,7 @@ enum Part {
     Foreign(&'static str, &'static str),
 }
 
-struct Scene {
+struct Fixture {
     group: WorkerGroup,
     parts: HashMap<String, Part>,
     workload: Workload,
@@ -157,7 +160,7 @@ struct Scene {
     ends: HashMap<String, Duration>,
 }
 
-impl Scene {
+impl Fixture {
     fn set(context: &Context) -> Result<Self> {
         let workload = Workload {
             locks: Protocol::ALL.iter().copied().map(Lock::of).collect(),
@@ -169,7 +172,7 @@ impl Scene {
             rest: Duration::ZERO,
             sections: None,
         };
-        let mut scene = Self {
+        let mut fixture = Self {
             group: WorkerGroup::new()?,
             parts: HashMap::new(),
             workload,
@@ -177,9 +180,9 @@ impl Scene {
             ends: HashMap::new(),
         };
         for part in [Part::Native; PROCESSES].iter().chain(OTHERS) {
-            scene.start(*part)?;
+            fixture.start(*part)?;
         }
-        Ok(scene)
+        Ok(fixture)
     }
 
     fn start(&mut self, part: Part) -> Result<()> {

@@ -15,7 +15,7 @@ use locket_tests::harness::{
 };
 use locket_wasmtime::LocketView as _;
 
-use crate::attacks::support::attacker::{Attacker, Call, EXCLUSIVE, FOR_EVER};
+use crate::attacks::support::attacker::{Attacker, Call, EXCLUSIVE, INDEFINITELY};
 use crate::attacks::support::usage::{Usage, bytes};
 use crate::attacks::{in_runtime, one_of};
 use crate::stage::{Context, Outcome};
@@ -32,7 +32,7 @@ const GROWTH: u64 = 1 << 20;
 
 /// Ways for a guest to end, or for what it has. Most with the lock held.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Way {
+enum Ending {
     /// It releases and closes, and could go on.
     Return,
     /// It closes the handle through which it holds.
@@ -73,26 +73,26 @@ enum Way {
     ReleaseAll,
 }
 
-const WAYS: [Way; 19] = [
-    Way::Return,
-    Way::Close,
-    Way::Drop,
-    Way::Trap,
-    Way::Epoch,
-    Way::Exit,
-    Way::Abort,
-    Way::DropWaiting,
-    Way::AbortWaiting,
-    Way::Abandon,
-    Way::AbandonGranted,
-    Way::DropGuard,
-    Way::DropPending,
-    Way::Cancel,
-    Way::Remove,
-    Way::TrapRemoving,
-    Way::TrapNamed,
-    Way::Expire,
-    Way::ReleaseAll,
+const ENDINGS: [Ending; 19] = [
+    Ending::Return,
+    Ending::Close,
+    Ending::Drop,
+    Ending::Trap,
+    Ending::Epoch,
+    Ending::Exit,
+    Ending::Abort,
+    Ending::DropWaiting,
+    Ending::AbortWaiting,
+    Ending::Abandon,
+    Ending::AbandonGranted,
+    Ending::DropGuard,
+    Ending::DropPending,
+    Ending::Cancel,
+    Ending::Remove,
+    Ending::TrapRemoving,
+    Ending::TrapNamed,
+    Ending::Expire,
+    Ending::ReleaseAll,
 ];
 
 pub(crate) fn run(context: &Context) -> Result<Outcome> {
@@ -102,17 +102,19 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
 async fn leaks(context: &Context) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut chance = context.chance(0);
-    let mut place = Place::new().await?;
+    let mut fixture = Fixture::new().await?;
     context.progress.set_length(WARM_UP + CYCLES);
-    place.ends(context, &mut chance, WARM_UP).await?;
-    let before = place.rest()?;
-    let names = place.names()?;
-    let ways = place.ends(context, &mut chance, CYCLES).await?;
-    let after = place.rest()?;
+    fixture.ends(context, &mut chance, WARM_UP).await?;
+    let before = fixture.rest()?;
+    let names = fixture.names()?;
+    let endings = fixture.ends(context, &mut chance, CYCLES).await?;
+    let after = fixture.rest()?;
     outcome.did("guests", CYCLES);
-    outcome.did("ways to end", ways.len() as u64);
-    outcome.must(ways.len() == WAYS.len(), || format!("only {ways:?}"));
-    let now = place.names()?;
+    outcome.did("ways to end", endings.len() as u64);
+    outcome.must(endings.len() == ENDINGS.len(), || {
+        format!("only {endings:?}")
+    });
+    let now = fixture.names()?;
     outcome.must(now == names, || {
         format!("there were {names:?}, and are {now:?}")
     });
@@ -134,7 +136,7 @@ fn leaked(before: Usage, after: Usage) -> Option<String> {
 }
 
 /// Where guests end: the lock `a`, which somebody else has in the same engine and in another one.
-struct Place {
+struct Fixture {
     host: Host,
     near: LockFile,
     far: LockFile,
@@ -143,7 +145,7 @@ struct Place {
     resources: usize,
 }
 
-impl Place {
+impl Fixture {
     async fn new() -> Result<Self> {
         let host = Host::new();
         let mut resident = Attacker::new(&host).await?;
@@ -180,18 +182,18 @@ impl Place {
         context: &Context,
         chance: &mut fastrand::Rng,
         times: u64,
-    ) -> Result<BTreeSet<Way>> {
-        let mut ways = BTreeSet::new();
+    ) -> Result<BTreeSet<Ending>> {
+        let mut endings = BTreeSet::new();
         for _ in 0..times {
-            let way = one_of(chance, &WAYS);
-            ways.insert(way);
-            let ended = self.end(way, chance).await;
-            ended.map_err(|error| error.context(format!("{way:?}")))?;
+            let ending = one_of(chance, &ENDINGS);
+            endings.insert(ending);
+            let ended = self.end(ending, chance).await;
+            ended.map_err(|error| error.context(format!("{ending:?}")))?;
             let left = self.nothing_is_left();
-            left.map_err(|error| error.context(format!("after {way:?}")))?;
+            left.map_err(|error| error.context(format!("after {ending:?}")))?;
             context.progress.inc(1);
         }
-        Ok(ways)
+        Ok(endings)
     }
 
     fn nothing_is_left(&mut self) -> Result<()> {
@@ -203,23 +205,25 @@ impl Place {
         Ok(())
     }
 
-    async fn end(&mut self, way: Way, chance: &mut fastrand::Rng) -> Result<()> {
-        match way {
-            Way::Return | Way::Close | Way::AbandonGranted | Way::DropGuard | Way::Remove => {
-                self.give_up(way).await
-            }
-            Way::Abandon | Way::Cancel => {
+    async fn end(&mut self, ending: Ending, chance: &mut fastrand::Rng) -> Result<()> {
+        match ending {
+            Ending::Return
+            | Ending::Close
+            | Ending::AbandonGranted
+            | Ending::DropGuard
+            | Ending::Remove => self.give_up(ending).await,
+            Ending::Abandon | Ending::Cancel => {
                 let held = self.held(chance)?;
-                self.give_up(way).await?;
+                self.give_up(ending).await?;
                 Ok(held.release()?)
             }
-            Way::DropWaiting | Way::AbortWaiting | Way::DropPending => {
+            Ending::DropWaiting | Ending::AbortWaiting | Ending::DropPending => {
                 let held = self.held(chance)?;
-                self.end_waiting(way).await?;
+                self.end_waiting(ending).await?;
                 Ok(held.release()?)
             }
-            Way::Exit => self.exit().await,
-            _ => self.end_holding(way, chance).await,
+            Ending::Exit => self.exit().await,
+            _ => self.end_holding(ending, chance).await,
         }
     }
 
@@ -230,35 +234,35 @@ impl Place {
     }
 
     /// The resident guest gives up what it has.
-    async fn give_up(&mut self, way: Way) -> Result<()> {
+    async fn give_up(&mut self, ending: Ending) -> Result<()> {
         let guest = &mut self.resident;
-        let removing = u32::from(way == Way::Remove);
-        let path = if way == Way::Remove {
+        let removing = u32::from(ending == Ending::Remove);
+        let path = if ending == Ending::Remove {
             "/locks/removed"
         } else {
             "/locks/a"
         };
         guest.name(path).await?;
         let lock = ok(guest.call(Call::Open, [0, 0, removing, 0]).await?)?;
-        let terms = [lock, EXCLUSIVE, FOR_EVER[0], FOR_EVER[1]];
-        let (take, give) = match way {
-            Way::Return | Way::Remove => (Call::Acquire, Some(Call::Release)),
-            Way::Close => (Call::Acquire, None),
-            Way::Cancel => (Call::AcquireAsync, None),
-            Way::DropGuard => (Call::Start, Some(Call::GuardDrop)),
+        let terms = [lock, EXCLUSIVE, INDEFINITELY[0], INDEFINITELY[1]];
+        let (take, give) = match ending {
+            Ending::Return | Ending::Remove => (Call::Acquire, Some(Call::Release)),
+            Ending::Close => (Call::Acquire, None),
+            Ending::Cancel => (Call::AcquireAsync, None),
+            Ending::DropGuard => (Call::Start, Some(Call::GuardDrop)),
             _ => (Call::Start, Some(Call::Abandon)),
         };
         let taken = ok(guest.call(take, terms).await?)?;
-        let of = match way {
-            Way::DropGuard => {
+        let of = match ending {
+            Ending::DropGuard => {
                 let guard = ok(guest.call(Call::Finish, [taken, 0, 0, 0]).await?)?;
                 ok(guest.call(Call::Abandon, [taken, 0, 0, 0]).await?)?;
                 guard
             }
-            Way::Return | Way::Remove => lock,
+            Ending::Return | Ending::Remove => lock,
             _ => taken,
         };
-        if way == Way::Cancel {
+        if ending == Ending::Cancel {
             guest.cancel(taken).await?;
         }
         if let Some(give) = give {
@@ -269,17 +273,17 @@ impl Place {
     }
 
     /// A guest of its own ends while it waits.
-    async fn end_waiting(&self, way: Way) -> Result<()> {
+    async fn end_waiting(&self, ending: Ending) -> Result<()> {
         let mut guest = Attacker::new(&self.host).await?;
         let lock = guest.open("/locks/a").await?;
-        match way {
-            Way::DropWaiting => {
-                let mut wait = pin!(guest.acquire(lock, FOR_EVER));
+        match ending {
+            Ending::DropWaiting => {
+                let mut wait = pin!(guest.acquire(lock, INDEFINITELY));
                 let begun = poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx))).await;
                 ensure!(begun.is_pending(), "it does not wait");
             }
-            Way::AbortWaiting => {
-                let task = tokio::spawn(async move { guest.acquire(lock, FOR_EVER).await });
+            Ending::AbortWaiting => {
+                let task = tokio::spawn(async move { guest.acquire(lock, INDEFINITELY).await });
                 while waiters(&self.near) == 0 {
                     tokio::task::yield_now().await;
                 }
@@ -290,7 +294,7 @@ impl Place {
                 );
             }
             _ => {
-                let terms = [lock, EXCLUSIVE, FOR_EVER[0], FOR_EVER[1]];
+                let terms = [lock, EXCLUSIVE, INDEFINITELY[0], INDEFINITELY[1]];
                 let pending = ok(guest.call(Call::Start, terms).await?)?;
                 ok(guest.call(Call::Subscribe, [pending, 0, 0, 0]).await?)?;
                 ok(guest.call(Call::AcquireAsync, terms).await?)?;
@@ -302,32 +306,32 @@ impl Place {
     }
 
     /// A guest of its own ends with the lock held.
-    async fn end_holding(&self, way: Way, chance: &mut fastrand::Rng) -> Result<()> {
+    async fn end_holding(&self, ending: Ending, chance: &mut fastrand::Rng) -> Result<()> {
         const LONGEST_HOLD: Duration = Duration::from_millis(2);
-        let limit = (way == Way::Expire).then_some(LONGEST_HOLD);
+        let limit = (ending == Ending::Expire).then_some(LONGEST_HOLD);
         let limits = Limits::new().longest_hold(limit);
         let mut guest = Attacker::with(&self.host, self.host.ctx().limits(limits).build()).await?;
-        let (path, options) = match way {
-            Way::TrapRemoving => ("/locks/removed", [0, 0, 1, 0]),
+        let (path, options) = match ending {
+            Ending::TrapRemoving => ("/locks/removed", [0, 0, 1, 0]),
             // `link` to `soft`
-            Way::TrapNamed => ("/locks/named", [1, chance.u32(3..8), 0, 0]),
+            Ending::TrapNamed => ("/locks/named", [1, chance.u32(3..8), 0, 0]),
             _ => ("/locks/a", [0, 0, 0, 0]),
         };
         guest.name(path).await?;
         let lock = ok(guest.call(Call::Open, options).await?)?;
-        ok(guest.acquire(lock, FOR_EVER).await?)?;
-        match way {
-            Way::Trap | Way::TrapRemoving | Way::TrapNamed => {
+        ok(guest.acquire(lock, INDEFINITELY).await?)?;
+        match ending {
+            Ending::Trap | Ending::TrapRemoving | Ending::TrapNamed => {
                 let end = guest.call(Call::Trap, [0; 4]).await;
                 ensure!(end.is_err(), "a trap was {end:?}");
             }
-            Way::Epoch => {
+            Ending::Epoch => {
                 guest.store.set_epoch_deadline(1);
                 runtime().increment_epoch();
                 let end = guest.call(Call::Spin, [0; 4]).await;
                 ensure!(end.is_err(), "a loop was {end:?}");
             }
-            Way::Abort => {
+            Ending::Abort => {
                 let task = tokio::spawn(async move {
                     std::future::pending::<()>().await;
                     drop(guest);
@@ -339,8 +343,8 @@ impl Place {
                     "it was not aborted"
                 );
             }
-            Way::Expire => self.far.acquire(Mode::Exclusive, STUCK)?.release()?,
-            Way::ReleaseAll => {
+            Ending::Expire => self.far.acquire(Mode::Exclusive, STUCK)?.release()?,
+            Ending::ReleaseAll => {
                 guest.store.data_mut().locket().ctx.release_all();
                 self.nothing_is_held()?;
             }
@@ -402,13 +406,13 @@ mod tests {
     #[test]
     fn a_guest_that_stays_in_line_is_noticed() {
         let left = async {
-            let mut place = Place::new().await?;
-            place.nothing_is_left()?;
-            let held = place.far.acquire(Mode::Exclusive, None)?;
-            let lock = place.resident.open("/locks/a").await?;
-            let terms = [lock, EXCLUSIVE, FOR_EVER[0], FOR_EVER[1]];
-            ok(place.resident.call(Call::Start, terms).await?)?;
-            let left = place.nothing_is_left();
+            let mut fixture = Fixture::new().await?;
+            fixture.nothing_is_left()?;
+            let held = fixture.far.acquire(Mode::Exclusive, None)?;
+            let lock = fixture.resident.open("/locks/a").await?;
+            let terms = [lock, EXCLUSIVE, INDEFINITELY[0], INDEFINITELY[1]];
+            ok(fixture.resident.call(Call::Start, terms).await?)?;
+            let left = fixture.nothing_is_left();
             drop(held);
             Ok(left)
         };

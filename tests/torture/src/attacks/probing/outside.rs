@@ -12,13 +12,13 @@ use locket::{Engine, Guard, Mode, Options, Protocol};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
 
-use crate::attacks::paths::Trap;
+use crate::attacks::paths::Enclosure;
 use crate::attacks::support::canary::Canary;
 use crate::stage::Outcome;
 
 /// A grant with the directory `c`, and places outside.
-pub(super) struct Scene {
-    pub(super) trap: Trap,
+pub(super) struct Outside {
+    pub(super) enclosure: Enclosure,
     /// Where links lead to: the first one to nothing at all.
     pub(super) places: Vec<PathBuf>,
     /// The locks outside are held.
@@ -28,19 +28,22 @@ pub(super) struct Scene {
     pub(super) opened: OwnedFd,
 }
 
-impl Scene {
+impl Outside {
     pub(super) fn new() -> Result<Self> {
-        let trap = Trap::new()?;
-        fs::create_dir(trap.host.path("c"))?;
-        fs::write(trap.host.path("c/file"), "")?;
+        let enclosure = Enclosure::new()?;
+        fs::create_dir(enclosure.host.path("c"))?;
+        fs::write(enclosure.host.path("c/file"), "")?;
         for dir in ["with", "hard", "without", "closed"] {
-            fs::create_dir(trap.outside(dir))?;
+            fs::create_dir(enclosure.outside(dir))?;
         }
         for file in ["with/file", "with/name", "closed/file", "hard/name"] {
-            fs::write(trap.outside(file), "")?;
+            fs::write(enclosure.outside(file), "")?;
         }
         // The very file that the guest has open, by another name.
-        fs::hard_link(trap.host.path("c/file"), trap.outside("hard/file"))?;
+        fs::hard_link(
+            enclosure.host.path("c/file"),
+            enclosure.outside("hard/file"),
+        )?;
         let others = Engine::new();
         let mut held = Vec::new();
         let locks = [
@@ -51,7 +54,7 @@ impl Scene {
         ];
         for (file, protocol) in locks {
             let options = Options::new().protocol(protocol);
-            let lock = others.open_with(trap.outside(file), &options)?;
+            let lock = others.open_with(enclosure.outside(file), &options)?;
             held.push(lock.acquire(Mode::Exclusive, Duration::ZERO)?);
         }
         let mut places: Vec<PathBuf> = [
@@ -66,16 +69,16 @@ impl Scene {
         ]
         .map(|name| PathBuf::from("../outside").join(name))
         .into();
-        places.extend(["missing", "with", "there"].map(|name| trap.outside(name)));
+        places.extend(["missing", "with", "there"].map(|name| enclosure.outside(name)));
         places.extend(["..", "../../../../../../../etc", "/", "/missing"].map(PathBuf::from));
-        let opened = watch(&trap)?;
-        close(&trap, true)?;
-        let before = look(&trap)?;
+        let opened = watch(&enclosure)?;
+        close(&enclosure, true)?;
+        let before = look(&enclosure)?;
         // That has opened what it looked at.
         count(&opened)?;
         Ok(Self {
             opened,
-            trap,
+            enclosure,
             places,
             _held: held,
             before,
@@ -84,13 +87,13 @@ impl Scene {
 
     /// Replaces the directory.
     pub(super) fn lead_to(&self, place: &Path) -> Result<()> {
-        let host = &self.trap.host;
+        let host = &self.enclosure.host;
         fs::rename(host.path("c"), host.path("aside"))?;
         Ok(symlink(place, host.path("c"))?)
     }
 
     pub(super) fn lead_back(&self) -> Result<()> {
-        let host = &self.trap.host;
+        let host = &self.enclosure.host;
         fs::remove_file(host.path("c"))?;
         Ok(fs::rename(host.path("aside"), host.path("c"))?)
     }
@@ -102,38 +105,41 @@ impl Scene {
         outcome.must(opened == 0, || {
             format!("{opened} times something outside was opened")
         });
-        let changes = look(&self.trap)?.changes(&self.before);
+        let changes = look(&self.enclosure)?.changes(&self.before);
         outcome.measured("changes outside", changes.len());
         outcome.violations.extend(changes);
         Ok(())
     }
 }
 
-impl Drop for Scene {
+impl Drop for Outside {
     fn drop(&mut self) {
         // It is to be removed.
-        let _ = close(&self.trap, false);
+        let _ = close(&self.enclosure, false);
     }
 }
 
 /// Makes the directory `closed` one that may not be searched, or undoes that.
-fn close(trap: &Trap, closed: bool) -> Result<()> {
+fn close(enclosure: &Enclosure, closed: bool) -> Result<()> {
     let mode = if closed { 0o000 } else { 0o700 };
     let permissions = fs::Permissions::from_mode(mode);
-    Ok(fs::set_permissions(trap.outside("closed"), permissions)?)
+    Ok(fs::set_permissions(
+        enclosure.outside("closed"),
+        permissions,
+    )?)
 }
 
 /// What is outside, as far as it can be looked at.
-fn look(trap: &Trap) -> Result<Canary> {
-    let except = [trap.host.dir.path(), &trap.outside("closed")];
-    Ok(Canary::of(trap.around.path(), &except)?)
+fn look(enclosure: &Enclosure) -> Result<Canary> {
+    let except = [enclosure.host.dir.path(), &enclosure.outside("closed")];
+    Ok(Canary::of(enclosure.around.path(), &except)?)
 }
 
 /// Watches for anything that is opened in the places outside.
-fn watch(trap: &Trap) -> Result<OwnedFd> {
+fn watch(enclosure: &Enclosure) -> Result<OwnedFd> {
     let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
     for dir in ["", "with", "hard", "without", "closed", "deep"] {
-        inotify::add_watch(&watch, trap.outside(dir), WatchFlags::OPEN)?;
+        inotify::add_watch(&watch, enclosure.outside(dir), WatchFlags::OPEN)?;
     }
     Ok(watch)
 }

@@ -9,7 +9,7 @@ use locket::sandbox::Limits;
 use tokio::time::sleep;
 
 use super::{EXCEEDED, LATE, LONGEST, Quotas, WAITS, acquire, of, started};
-use crate::attacks::support::attacker::{Answer, Attacker, Call, EXCLUSIVE, FOR_EVER, ONE_TRY};
+use crate::attacks::support::attacker::{Answer, Attacker, Call, EXCLUSIVE, INDEFINITELY, ONE_TRY};
 use crate::attacks::{millis, touch};
 
 /// The documented defaults.
@@ -74,7 +74,7 @@ impl Quotas {
         let held = self.host.foreign("busy").acquire(Mode::Exclusive, None)?;
         let lock = guest.open("/locks/busy").await?;
         for (terms, expected) in [
-            (FOR_EVER, CANCELED),
+            (INDEFINITELY, CANCELED),
             ([1, 60_000], CANCELED),
             ([1, 20], "timeout"),
             (ONE_TRY, "would-block"),
@@ -90,7 +90,7 @@ impl Quotas {
                     .measured("a wait of 200 ms ended after", millis(Some(time)));
             }
         }
-        let pending = started(&mut guest, acquire(lock, EXCLUSIVE, FOR_EVER)).await?;
+        let pending = started(&mut guest, acquire(lock, EXCLUSIVE, INDEFINITELY)).await?;
         let finish = (Call::Finish, of(pending));
         self.must_answer(&mut guest, finish, WAITS).await?;
         sleep(LONGEST + LATE / 2).await;

@@ -139,7 +139,7 @@ pub enum Kind {
 }
 
 /// For ever.
-pub const FOR_EVER: [u32; 2] = [0, 0];
+pub const INDEFINITELY: [u32; 2] = [0, 0];
 /// One try.
 pub const ONE_TRY: [u32; 2] = [1, 0];
 /// Exclusively.
@@ -325,7 +325,7 @@ impl Attacker {
     /// Where that fails in any way.
     pub async fn hold(&mut self, path: &str) -> Result<u32> {
         let lock = self.open(path).await?;
-        let granted = self.acquire(lock, FOR_EVER).await?;
+        let granted = self.acquire(lock, INDEFINITELY).await?;
         granted.map_err(|error| anyhow!("{path} cannot be acquired: {error}"))?;
         Ok(lock)
     }

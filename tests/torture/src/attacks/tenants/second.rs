@@ -15,7 +15,7 @@ use tokio::runtime;
 use tokio::task::JoinSet;
 
 use super::{KERNEL, NAMED, hold, open};
-use crate::attacks::support::attacker::{Attacker, Call, FOR_EVER};
+use crate::attacks::support::attacker::{Attacker, Call, INDEFINITELY};
 use crate::attacks::support::stop::Stop;
 use crate::attacks::{in_runtime, millis};
 use crate::stage::{Outcome, percentile};
@@ -27,7 +27,7 @@ const WAIT: u32 = 100;
 const LATE: Duration = Duration::from_millis(50);
 
 /// The second tenant.
-pub(in crate::attacks) struct Second {
+pub(in crate::attacks) struct SecondTenant {
     /// In the engine of the first one, with a directory of its own.
     host: Host,
     /// Of an engine that the first one has nothing to do with: what becomes slow there as well is not
@@ -37,7 +37,7 @@ pub(in crate::attacks) struct Second {
 
 /// How it fared.
 #[derive(Debug, Default)]
-pub(in crate::attacks) struct Fared {
+pub(in crate::attacks) struct Observed {
     /// How late its waits ended, and how late the machine was at the same time.
     waits: Vec<(Duration, Duration)>,
     /// How long an acquire of a free lock took: in its own engine, and elsewhere.
@@ -55,7 +55,7 @@ pub(in crate::attacks) struct Figures {
     elsewhere: Option<Duration>,
 }
 
-impl Fared {
+impl Observed {
     /// A wait ends in time, and a free lock is had within three times what is `usual`. Neither can be
     /// asked of a machine that is slow itself.
     pub(in crate::attacks) fn check(
@@ -130,7 +130,7 @@ impl Worst {
     }
 }
 
-impl Second {
+impl SecondTenant {
     pub(in crate::attacks) fn beside(first: &Host) -> Self {
         let host = Host {
             locks: first.locks.clone(),
@@ -143,7 +143,7 @@ impl Second {
     }
 
     /// Looks at how it fares for as long as something takes.
-    pub(in crate::attacks) fn watch<T>(&self, act: impl FnOnce() -> T) -> Result<(Fared, T)> {
+    pub(in crate::attacks) fn watch<T>(&self, act: impl FnOnce() -> T) -> Result<(Observed, T)> {
         let stop = Arc::new(Stop::default());
         let (seen, waiter) = (Stop::default(), AtomicU32::new(0));
         thread::scope(|scope| {
@@ -163,12 +163,12 @@ impl Second {
             drop(all);
             let machine = machine.join().expect("it does not panic")?;
             let late = |(due, end)| (end - due, machine.late(due, end));
-            let fared = Fared {
+            let observed = Observed {
                 waits: waits.into_iter().map(late).collect(),
                 own,
                 elsewhere,
             };
-            Ok((fared, done))
+            Ok((observed, done))
         })
     }
 }
@@ -282,7 +282,7 @@ async fn acquire_until(host: &Host, stop: &Stop) -> Result<Vec<Duration>> {
         tokio::time::sleep(PACE).await;
         let before = delay(me).unwrap_or_default();
         let start = Instant::now();
-        let granted = guest.acquire(lock, FOR_EVER).await?;
+        let granted = guest.acquire(lock, INDEFINITELY).await?;
         let took = start.elapsed();
         let delayed = delay(me).unwrap_or_default().saturating_sub(before);
         acquires.push(took.saturating_sub(delayed));
@@ -350,13 +350,13 @@ mod tests {
     fn a_tenant_that_is_disturbed_is_noticed() {
         const MILLI: Duration = Duration::from_millis(1);
         let noticed = |late: Duration, machine: Duration, acquire: Duration| {
-            let fared = Fared {
+            let observed = Observed {
                 waits: vec![(late, machine); 10],
                 own: vec![acquire; 100],
                 elsewhere: vec![MILLI / 10; 100],
             };
             let mut outcome = Outcome::default();
-            fared.check(&mut outcome, "now", Some(MILLI));
+            observed.check(&mut outcome, "now", Some(MILLI));
             outcome.violations.len()
         };
         assert_eq!(noticed(2 * MILLI, MILLI, MILLI), 0);
@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn a_lock_that_others_hold_is_not_free() {
         let first = Host::new();
-        let second = Second::beside(&first);
+        let second = SecondTenant::beside(&first);
         let (usual, ()) = second
             .watch(|| thread::sleep(Duration::from_secs(1)))
             .unwrap();
@@ -383,9 +383,9 @@ mod tests {
                 held.release().unwrap();
             }
         };
-        let (fared, ()) = second.watch(disturb).unwrap();
+        let (observed, ()) = second.watch(disturb).unwrap();
         let mut outcome = Outcome::default();
-        let _ = fared.check(&mut outcome, "now", usual.own);
+        let _ = observed.check(&mut outcome, "now", usual.own);
         let violations = outcome.violations.join("; ");
         assert!(violations.contains("free locks"), "{violations}");
     }

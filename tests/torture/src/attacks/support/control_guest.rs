@@ -8,7 +8,7 @@ use locket_tests::harness::Host;
 use tokio::runtime;
 use tokio::time::{Instant, sleep_until};
 
-use crate::attacks::support::attacker::{Attacker, Call, FOR_EVER};
+use crate::attacks::support::attacker::{Attacker, Call, INDEFINITELY};
 use crate::attacks::support::stop::Stop;
 
 /// From one acquire to the next.
@@ -55,12 +55,12 @@ async fn acquire_until(host: &Host, path: &str, stop: &Stop) -> Result<Waits> {
         sleep_until(due).await;
         waits.late.push(due.elapsed());
         let start = Instant::now();
-        let granted = guest.acquire(lock, FOR_EVER).await?;
+        let granted = guest.acquire(lock, INDEFINITELY).await?;
         waits.acquires.push(start.elapsed());
         let released = guest.call(Call::Release, [lock, 0, 0, 0]).await?;
         granted
             .and(released)
-            .map_err(|error| anyhow!("the bystander got {error}"))?;
+            .map_err(|error| anyhow!("the control guest got {error}"))?;
     }
     guest.keep_what_it_saw().await?;
     Ok(waits)
