@@ -5,10 +5,9 @@
 //! once would spoil. In the end it is all put together into a [history](history::History), which tells
 //! exactly whether any two held a lock at once.
 
-#[cfg(feature = "components")]
-mod guest;
 pub mod history;
 pub mod journal;
+mod lockers;
 pub mod object;
 pub mod plan;
 pub mod process;

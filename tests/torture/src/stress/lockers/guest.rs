@@ -8,9 +8,10 @@ use locket_tests::harness::{Guest, component, store_in};
 use locket_wasmtime::LocketCtx;
 use tokio::runtime::Handle;
 
+use super::{Failure, Locker, in_whole_milliseconds};
 use crate::stress::journal::{Mode, Why};
 use crate::stress::plan::{Patience, Step};
-use crate::stress::process::{Failure, Locker, Shared, in_whole_milliseconds};
+use crate::stress::process::Shared;
 
 /// An instance of the guest that does what it is told line by line.
 pub(crate) struct Instance {
