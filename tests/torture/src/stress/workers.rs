@@ -1,7 +1,7 @@
 //! All participants of a run, as processes: to start, kill and stop them, and to put together what
 //! they did when they are gone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
@@ -14,12 +14,16 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use tempfile::TempDir;
 
-use crate::stage::Outcome;
-use crate::stress::history::{History, Outcome as Answer, Violation};
+use crate::stress::history::History;
 use crate::stress::journal::{self, Time, now};
 use crate::stress::object::{Object, Remains};
 use crate::stress::plan::{Layout, Lock, Workload};
 use crate::stress::process::{Kind, Role};
+
+pub use self::finished::Finished;
+
+mod finished;
+mod stuck;
 
 /// Nobody waits for longer than this without anybody getting anywhere, unless something is stuck.
 const STUCK: Duration = Duration::from_secs(30);
@@ -58,21 +62,6 @@ pub struct Foreign {
     pub lasting: u8,
     /// How long those last at most, in seconds.
     pub longest: f64,
-}
-
-/// What is left of a crew.
-#[derive(Debug)]
-pub struct Finished {
-    /// What they did.
-    pub history: History,
-    /// What their locks protected.
-    pub remains: HashMap<String, Remains>,
-    /// What went wrong with the processes themselves: those that failed, and those that got stuck.
-    pub failures: Vec<String>,
-    /// When the last of them ended, and how long after they were told to, if they were.
-    over: Instant,
-    finished_within: Option<Duration>,
-    dir: TempDir,
 }
 
 impl WorkerGroup {
@@ -316,36 +305,6 @@ impl WorkerGroup {
         files.map(|file| Ok(file?.metadata()?.len())).sum()
     }
 
-    /// Puts down what there is to know of those who do not end, and kills them.
-    fn report_stuck(&mut self) {
-        let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-        for member in std::mem::take(&mut self.members) {
-            let name = &member.name;
-            let waits = waits(member.child.id());
-            let last = self.last_words(name);
-            self.failures.push(format!(
-                "{name} is stuck\nits journals end with\n{last}its threads\n{waits}/proc/locks\n{locks}"
-            ));
-            self.kills.insert(name.clone(), now());
-        }
-    }
-
-    fn last_words(&self, name: &str) -> String {
-        let journals = fs::read_dir(self.layout.journals()).into_iter().flatten();
-        let mine = journals.flatten().filter(|file| {
-            let worker = file.file_name();
-            worker
-                .to_str()
-                .is_some_and(|worker| process_of(worker) == name)
-        });
-        let last = mine.filter_map(|file| {
-            let text = fs::read_to_string(file.path()).ok()?;
-            let line = text.lines().next_back()?.to_owned();
-            Some(format!("  {}: {line}\n", file.path().display()))
-        });
-        last.collect()
-    }
-
     fn read(self) -> Result<Finished> {
         let over = Instant::now();
         let mut history = History::default();
@@ -395,74 +354,4 @@ pub fn process_of(worker: &str) -> &str {
     worker
         .split_once('.')
         .map_or(worker, |(process, _)| process)
-}
-
-/// What each thread of a process does in the kernel.
-fn waits(pid: u32) -> String {
-    let threads = fs::read_dir(format!("/proc/{pid}/task"))
-        .into_iter()
-        .flatten();
-    let line = |thread: fs::DirEntry| {
-        let read = |name| fs::read_to_string(thread.path().join(name)).unwrap_or_default();
-        let (name, call, place) = (read("comm"), read("syscall"), read("wchan"));
-        format!("  {}: {} {place}\n", name.trim(), call.trim())
-    };
-    threads.flatten().map(line).collect()
-}
-
-impl Finished {
-    /// What broke a promise.
-    pub fn violations(&self) -> Vec<Violation> {
-        self.history.check(&self.remains)
-    }
-
-    fn sections_by_kind(&self) -> BTreeMap<&str, u64> {
-        let mut kinds = BTreeMap::new();
-        let attempts = self.history.attempts.iter();
-        for attempt in attempts.filter(|attempt| attempt.section().is_some()) {
-            let kind = attempt.worker.rsplit_once('-').map_or("", |(_, kind)| kind);
-            *kinds.entry(kind).or_default() += 1;
-        }
-        kinds
-    }
-
-    /// Adds to the outcome of a stage what was done, and what was wrong with it. Where something
-    /// was, the journals are kept.
-    pub fn report(self, outcome: &mut Outcome) {
-        /// One thing that goes wrong draws others after it.
-        const MOST: usize = 20;
-        outcome.did("sections", self.history.sections() as u64);
-        for (kind, sections) in self.sections_by_kind() {
-            outcome.did(&format!("by {kind}"), sections);
-        }
-        for attempt in &self.history.attempts {
-            if let Answer::GaveUp(why, _) = attempt.outcome {
-                outcome.did(&format!("answers of {why}"), 1);
-            }
-        }
-        let breaks = self.history.breaks.len();
-        if breaks > 0 {
-            outcome.did("breaks", breaks as u64);
-            outcome.did("holders told of one", self.history.losses());
-        }
-        if let Some(finished_within) = self.finished_within {
-            outcome.measured(
-                "everybody ends within",
-                format_args!("{finished_within:.1?}"),
-            );
-        }
-        let violations = self.violations();
-        let more = violations.len().saturating_sub(MOST);
-        let told = violations.iter().take(MOST).map(Violation::to_string);
-        outcome.violations.extend(told.chain(self.failures));
-        if more > 0 {
-            outcome.violations.push(format!("and {more} more"));
-        }
-        if !outcome.violations.is_empty() {
-            let dir = self.dir.keep();
-            outcome
-                .violations
-                .push(format!("the journals are in {}", dir.display()));
-        }
-    }
 }
