@@ -1,6 +1,8 @@
 //! One operation after another, each with a fault at one of its system calls.
 
+pub mod answer;
 pub mod fixture;
+pub mod operation;
 pub mod oracle;
 pub mod strace;
 pub mod subject;
@@ -14,10 +16,11 @@ use std::thread;
 use anyhow::{Context as _, ensure};
 use locket::Guard;
 
+use crate::faults::answer::Done;
 use crate::faults::fixture::{Fixture, STUCK, Scenario, SubjectProcess};
 use crate::faults::oracle::{Leftovers, Observation, check};
 use crate::faults::strace::{Injection, When};
-use crate::faults::subject::{Done, Fault};
+use crate::faults::subject::Fault;
 use crate::stage::{Context, Outcome};
 
 /// A system call of an operation: the n-th of its kind, at most, in one thread.

@@ -5,9 +5,10 @@ use std::path::Path;
 use locket::Protocol;
 use torture::faults::Trial;
 use torture::faults::fixture::Scenario;
+use torture::faults::operation::Operation;
 use torture::faults::oracle::check;
 use torture::faults::strace::{Event, Injection, Strace, When};
-use torture::faults::subject::{Fault, Operation};
+use torture::faults::subject::Fault;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_torture");
 

@@ -14,8 +14,9 @@ use locket_tests::harness::Host;
 
 use super::{EXISTENCE, KEEP, KERNEL, REMOVE, cycle, guest_in, in_runtime, number, with_rights};
 use crate::attacks::support::attacker::{Attacker, Call, EXCLUSIVE, ONE_TRY, SHARED};
+use crate::faults::answer::{Done, OwnState};
 use crate::faults::fixture::{Fixture, STUCK, Scenario, SubjectProcess};
-use crate::faults::subject::{Done, Operation, OwnState, options};
+use crate::faults::operation::{Operation, options};
 use crate::stage::{Context, Outcome};
 
 /// What the attackers may do. Those with `EXISTENCE` can use the protocol of the holder themselves.

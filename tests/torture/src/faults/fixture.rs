@@ -17,8 +17,10 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::faults::answer::Done;
+use crate::faults::operation::{Operation, options};
 use crate::faults::strace::{Injection, Strace};
-use crate::faults::subject::{self, Done, Fault, Operation};
+use crate::faults::subject::Fault;
 
 /// Long enough that something which has not happened is stuck.
 pub const STUCK: Duration = Duration::from_secs(15);
@@ -112,7 +114,7 @@ impl Fixture {
     }
 
     fn options(&self) -> Options {
-        subject::options(
+        options(
             self.scenario.operation,
             self.scenario.protocol,
             &self.path(),

@@ -22,8 +22,9 @@ use std::time::Duration;
 
 use locket::Protocol;
 
+use crate::faults::answer::{After, Answer, Done, Failure, OwnState};
 use crate::faults::fixture::{CONTENT, Fixture, STUCK, Scenario};
-use crate::faults::subject::{After, Answer, Done, Failure, Operation, OwnState};
+use crate::faults::operation::Operation;
 
 /// All that was seen of an operation.
 #[derive(Clone, Debug)]

@@ -4,7 +4,6 @@
 //! takes turns with whoever started it: between being told to go and its answer it makes no system
 //! calls but those of the operation, so that these can be counted, made to fail, or made its last.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -13,12 +12,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use locket::{Engine, Error, Guard, LockFile, Mode, OnRelease, Options, Protocol, State};
+use locket::{Engine, Error, Guard, LockFile, Mode, Protocol, State};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::process::{PTracer, Signal, set_parent_process_death_signal, set_ptracer};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+
+use crate::faults::answer::{After, Answer, Done, Failure, OwnState, Resources};
+use crate::faults::operation::{Operation, options};
 
 /// Which operation on which lock.
 #[derive(clap::Args, Clone, Debug)]
@@ -32,63 +34,6 @@ pub struct Args {
     /// To break a promise, for the sake of those who have to notice
     #[arg(long)]
     pub fault: Option<Fault>,
-}
-
-/// What can be done to a lock.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, ValueEnum)]
-pub enum Operation {
-    /// Opens it, where there is no file yet.
-    Open,
-    /// Acquires it while it is free.
-    Acquire,
-    /// The same in shared mode.
-    AcquireShared,
-    /// Acquires it from somebody who died with it.
-    TakeOver,
-    /// Waits for it on the thread, until it is granted.
-    Wait,
-    /// Waits for it in a task, until it is granted.
-    WaitAsync,
-    /// Waits for it on the thread, in vain.
-    TimeOut,
-    /// Waits for it in a task, in vain.
-    TimeOutAsync,
-    /// Releases it.
-    Release,
-    /// Releases it, and with it removes the file.
-    Remove,
-    /// Takes it from its living holder.
-    Break,
-    /// Asks who holds it.
-    Holder,
-}
-
-impl Operation {
-    /// Every one that there is in a protocol.
-    pub fn all(protocol: Protocol) -> impl Iterator<Item = Self> {
-        let there = move |operation: &Self| match operation {
-            Self::AcquireShared | Self::Remove => !protocol.is_existence_lock(),
-            Self::TakeOver | Self::Break => protocol.is_existence_lock(),
-            _ => true,
-        };
-        Self::value_variants().iter().copied().filter(there)
-    }
-
-    /// Whether somebody else holds the lock when it begins, and for as long as it is not about to
-    /// be granted.
-    pub fn finds_it_held(self) -> bool {
-        matches!(self, Self::Break | Self::Holder) || self.waits()
-    }
-
-    /// Whether it waits.
-    pub fn waits(self) -> bool {
-        self.is_granted() || matches!(self, Self::TimeOut | Self::TimeOutAsync)
-    }
-
-    /// Whether the lock is granted to it while it waits.
-    pub fn is_granted(self) -> bool {
-        matches!(self, Self::Wait | Self::WaitAsync)
-    }
 }
 
 /// A promise to break.
@@ -108,62 +53,6 @@ pub enum Fault {
     Panic,
 }
 
-/// What came of an operation.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Done {
-    /// What it answered.
-    pub result: Result<Answer, Failure>,
-    /// What the process knows of its own hold.
-    pub state: OwnState,
-}
-
-/// What a successful operation answers.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum Answer {
-    /// Nothing in particular.
-    Done,
-    /// Whether there is a holder.
-    IsHeld(bool),
-}
-
-/// An error.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Failure {
-    /// What it says.
-    pub text: String,
-    /// Of which kind it is, by the first predicate that is true.
-    pub kind: Option<String>,
-    /// The path that it names.
-    pub path: PathBuf,
-    /// What the system said.
-    pub cause: Option<String>,
-}
-
-/// Whether the lock is held, as its holder sees it.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum OwnState {
-    /// It is.
-    Held,
-    /// It is not.
-    Unlocked,
-    /// It was.
-    Lost,
-}
-
-/// How the process went on, without faults.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct After {
-    /// What came of acquiring the lock and releasing it.
-    pub again: Result<(), Failure>,
-    /// What it had at the start: descriptors and threads, by what they are.
-    pub before: Resources,
-    /// What it had at the end, with all locks closed.
-    pub after: Resources,
-}
-
-/// The descriptors and threads of a process: how many of each.
-pub type Resources = BTreeMap<String, usize>;
-
 /// How long to wait for a lock that becomes free.
 const GRANTED: Duration = Duration::from_secs(5);
 
@@ -172,46 +61,6 @@ const IN_VAIN: Duration = Duration::from_millis(15);
 
 /// How long threads may take to end that stay a second for more work.
 const ENDED: Duration = Duration::from_secs(5);
-
-impl From<&Error> for Failure {
-    fn from(error: &Error) -> Self {
-        let kinds = [
-            ("would-block", error.is_would_block()),
-            ("timeout", error.is_timeout()),
-            ("not-locked", error.is_not_locked()),
-            ("not-owner", error.is_not_owner()),
-            ("deadlock", error.is_deadlock()),
-            ("denied", error.is_denied()),
-            ("not-found", error.is_not_found()),
-            ("invalid-path", error.is_invalid_path()),
-            ("limit-exceeded", error.is_limit_exceeded()),
-            ("unsupported", error.is_unsupported()),
-            ("lost", error.is_lost()),
-            ("canceled", error.is_canceled()),
-            ("io", error.is_io()),
-        ];
-        let kind = kinds.into_iter().find(|(_, is)| *is);
-        Self {
-            text: error.to_string(),
-            kind: kind.map(|(kind, _)| kind.to_owned()),
-            path: error.path().to_owned(),
-            cause: error.os_error().map(ToString::to_string),
-        }
-    }
-}
-
-/// How a lock is opened for an operation.
-pub fn options(operation: Operation, protocol: Protocol, path: &std::path::Path) -> Options {
-    let on_release = match operation {
-        Operation::Remove => OnRelease::Remove,
-        _ => OnRelease::Keep,
-    };
-    let options = Options::new().protocol(protocol).on_release(on_release);
-    match protocol {
-        Protocol::Sqlite => options.database(path.with_file_name("database")),
-        _ => options,
-    }
-}
 
 /// What the process has, each taken when it is needed and closed in the reverse order.
 struct Subject {
