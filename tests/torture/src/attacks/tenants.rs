@@ -16,6 +16,7 @@ use super::{KEEP, REMOVE, ask, cycle, in_runtime, millis, number, touch};
 use crate::attacks::support::attacker::{Attacker, Call, EXCLUSIVE, INDEFINITELY, ONE_TRY};
 use crate::stage::{Context, Outcome};
 
+mod machine;
 pub(super) mod second;
 
 /// For how long the second tenant is looked at while nothing else happens, and during each act.

@@ -1,7 +1,6 @@
 //! The tenant that must not notice the other, and how it fares.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
@@ -10,10 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use locket::Engine;
 use locket_tests::harness::Host;
-use tempfile::NamedTempFile;
 use tokio::runtime;
 use tokio::task::JoinSet;
 
+use super::machine::{Machine, delay};
 use super::{KERNEL, NAMED, hold, open};
 use crate::attacks::support::attacker::{Attacker, Call, INDEFINITELY};
 use crate::attacks::support::stop::Stop;
@@ -173,97 +172,6 @@ impl SecondTenant {
     }
 }
 
-/// How late the machine was, at all times.
-#[derive(Default)]
-struct Machine {
-    threads: Vec<Thread>,
-    samples: Vec<Sample>,
-}
-
-/// A thread that may have a part in how a timeout ends a wait.
-struct Thread {
-    path: PathBuf,
-    /// Whether it has a part in each: the clocks of engines, and the one on which the guests wait. Of
-    /// the others, which help engines, one at a time has.
-    always: bool,
-    /// How long it had not got a processor when it was found.
-    before: Duration,
-}
-
-struct Sample {
-    at: Instant,
-    /// How late a clock was that has nothing to do with locks, and a file that was made and removed.
-    late: Duration,
-    /// How long each thread has not got a processor until then.
-    delays: Vec<Duration>,
-}
-
-impl Machine {
-    fn watch(dir: &Path, stop: &Stop, waiter: &AtomicU32) -> Result<Self> {
-        const PACE: Duration = Duration::from_millis(2);
-        let mut machine = Self::default();
-        while !stop.is_due() {
-            if machine.samples.len() % 16 == 0 {
-                machine.find(waiter.load(Relaxed));
-            }
-            let due = Instant::now() + PACE;
-            thread::sleep(PACE);
-            drop(NamedTempFile::new_in(dir)?);
-            let late = due.elapsed();
-            let known = machine.threads.iter();
-            // One that has ended waits no longer.
-            let delays = known.map(|one| delay(&one.path).unwrap_or(one.before));
-            let delays = delays.collect();
-            let at = Instant::now();
-            machine.samples.push(Sample { at, late, delays });
-        }
-        Ok(machine)
-    }
-
-    /// Takes up the threads that are new.
-    fn find(&mut self, waiter: u32) {
-        let tasks = fs::read_dir("/proc/self/task").into_iter().flatten();
-        for task in tasks.flatten() {
-            let path = task.path();
-            let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
-            let waits = *task.file_name() == *waiter.to_string();
-            let path = path.join("schedstat");
-            let known = self.threads.iter().any(|known| known.path == path);
-            if known || !(waits || name.starts_with("locket-")) {
-                continue;
-            }
-            self.threads.push(Thread {
-                always: waits || name.starts_with("locket-clock"),
-                before: delay(&path).unwrap_or_default(),
-                path,
-            });
-        }
-    }
-
-    /// By how much it was at most, from when a wait was due until it ended.
-    fn late(&self, due: Instant, end: Instant) -> Duration {
-        let first = self.samples.partition_point(|sample| sample.at < due);
-        let last = self.samples.partition_point(|sample| sample.at < end);
-        let during = &self.samples[first.saturating_sub(1)..self.samples.len().min(last + 1)];
-        let [before, .., after] = during else {
-            return Duration::ZERO;
-        };
-        let mut always = Duration::ZERO;
-        let mut helper = Duration::ZERO;
-        for (index, (thread, now)) in self.threads.iter().zip(&after.delays).enumerate() {
-            let then = before.delays.get(index).unwrap_or(&thread.before);
-            let delay = now.saturating_sub(*then);
-            if thread.always {
-                always += delay;
-            } else {
-                helper = helper.max(delay);
-            }
-        }
-        let late = during[1..].iter().map(|sample| sample.late).max();
-        late.unwrap_or_default().max(always + helper)
-    }
-}
-
 fn on_this_thread<T>(guest: impl Future<Output = Result<T>>) -> Result<T> {
     let mut runtime = runtime::Builder::new_current_thread();
     runtime.enable_all().build()?.block_on(guest)
@@ -292,13 +200,6 @@ async fn acquire_until(host: &Host, stop: &Stop) -> Result<Vec<Duration>> {
     }
     guest.keep_what_it_saw().await?;
     Ok(acquires)
-}
-
-/// How long a thread could have run and did not get a processor, as the system counts it.
-fn delay(path: &Path) -> Option<Duration> {
-    let read = fs::read_to_string(path).ok()?;
-    let nanos = read.split(' ').nth(1)?.parse().ok()?;
-    Some(Duration::from_nanos(nanos))
 }
 
 /// The second tenant waits in vain, in each protocol; when each wait was due to end, and when it ended.
