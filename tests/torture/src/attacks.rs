@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 use locket::sandbox::Rights;
-use locket::{Engine, LockFile, Protocol};
+use locket::{Engine, Guard, LockFile, Mode, Options, Protocol};
 use locket_tests::harness::{Host, STUCK, waiters};
 use locket_wasmtime::LocketCtx;
 use tokio::time::timeout;
 
 use crate::attacks::support::attacker::{Answer, Attacker, Call, DEFAULT, ONE_TRY};
-use crate::attacks::support::control_guest::Waits;
+use crate::attacks::support::control_guest::{Waits, beside};
 use crate::stage::{Context, Outcome, Stage, percentile};
 
 mod children;
@@ -259,6 +259,12 @@ async fn cycle(
     Ok(granted.and(closed))
 }
 
+/// Holds a lock by an engine, which to the guests of others is another process.
+fn hold(engine: &Engine, path: &Path, protocol: Protocol, mode: Mode) -> Result<Guard> {
+    let lock = engine.open_with(path, &Options::new().protocol(protocol))?;
+    Ok(lock.acquire(mode, Duration::ZERO)?)
+}
+
 /// A guest that has these rights in the directory of the host.
 async fn with_rights(host: &Host, rights: Rights) -> Result<Attacker> {
     guest_in(&host.locks, host.dir.path(), rights).await
@@ -280,6 +286,22 @@ async fn touch(guest: &mut Attacker, path: impl AsRef<[u8]>) -> Result<Option<&'
 /// What 99 % of the waits of a guest may take: they take microseconds, but a wait ends with a wake-up,
 /// and that takes as long as the machine is busy.
 const UNDISTURBED: Duration = Duration::from_millis(250);
+
+/// For how long the control guest is measured while nothing attacks.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// Measures the control guest while nothing happens, then runs an attack beside it, and compares.
+fn attack_beside(
+    host: &Host,
+    threads: usize,
+    attack: impl Future<Output = Result<Outcome>>,
+) -> Result<Outcome> {
+    let (normal, ()) = beside(host, "/locks/own", || thread::sleep(QUIET))?;
+    let (attacked, outcome) = beside(host, "/locks/own", || in_runtime(threads, attack))?;
+    let mut outcome = outcome?;
+    compare(&mut outcome, normal, attacked);
+    Ok(outcome)
+}
 
 /// How long a guest had to wait normally, and while others attacked.
 fn compare(outcome: &mut Outcome, mut normal: Waits, mut attacked: Waits) {

@@ -15,14 +15,13 @@ const STUCK: Duration = Duration::from_secs(20);
 
 fn workload(protocol: Protocol, sections: Option<u64>) -> Workload {
     Workload {
-        locks: vec![Lock::of(protocol)],
         shared: 20,
         limited: 20,
         abandoned: 5,
         lasting: 20,
         longest: Duration::from_millis(1),
-        rest: Duration::ZERO,
         sections,
+        ..Workload::of(vec![Lock::of(protocol)])
     }
 }
 

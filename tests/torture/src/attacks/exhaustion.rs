@@ -10,11 +10,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::pollables::{HANDLES, before_the_trap};
-use super::{ask, compare, in_runtime, millis};
+use super::{ask, attack_beside, millis};
 use crate::attacks::support::attacker::{
     Attacker, Call, DEFAULT, EXCLUSIVE, INDEFINITELY, ONE_TRY, SHARED,
 };
-use crate::attacks::support::control_guest::beside;
 use crate::attacks::support::usage::{Usage, bytes};
 use crate::stage::{Context, Outcome};
 
@@ -39,11 +38,7 @@ const CROWD: usize = 1_000;
 
 pub(super) fn run(_: &Context) -> Result<Outcome> {
     let host = Host::new();
-    let (peace, ()) = beside(&host, "/locks/own", || thread::sleep(WHILE))?;
-    let (war, outcome) = beside(&host, "/locks/own", || in_runtime(1, attack(&host)))?;
-    let mut outcome = outcome?;
-    compare(&mut outcome, peace, war);
-    Ok(outcome)
+    attack_beside(&host, 1, attack(&host))
 }
 
 /// What attacks have come to so far.
@@ -214,11 +209,7 @@ impl<'a> Attack<'a> {
 /// notices.
 pub(super) fn crowd(_: &Context) -> Result<Outcome> {
     let host = Host::new();
-    let (peace, ()) = beside(&host, "/locks/own", || thread::sleep(WHILE))?;
-    let (war, outcome) = beside(&host, "/locks/own", || in_runtime(2, wait_in_line(&host)))?;
-    let mut outcome = outcome?;
-    compare(&mut outcome, peace, war);
-    Ok(outcome)
+    attack_beside(&host, 2, wait_in_line(&host))
 }
 
 async fn wait_in_line(host: &Host) -> Result<Outcome> {
@@ -261,6 +252,7 @@ async fn wait_in_line(host: &Host) -> Result<Outcome> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attacks::in_runtime;
     use locket::sandbox::Limits;
 
     #[test]

@@ -5,10 +5,10 @@ use std::os::unix::fs::symlink;
 
 use anyhow::Result;
 
-use super::paths::Enclosure;
 use super::{EXISTENCE, KEEP, KERNEL, REMOVE, ask, in_runtime};
 use crate::attacks::support::attacker::{Attacker, Call, EXCLUSIVE, ONE_TRY};
 use crate::attacks::support::canary::Canary;
+use crate::attacks::support::enclosure::Enclosure;
 use crate::stage::{Context, Outcome};
 
 /// How often each is tried.

@@ -2,17 +2,19 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
 
 use anyhow::Result;
-use locket::Engine;
 use locket::sandbox::Rights;
 use locket_tests::harness::Host;
 
-use super::{KERNEL, cycle, in_runtime, one_of, renew, touch, with_rights};
+use self::corpus::{INSIDE, OUTSIDE, made_up};
+use super::{KERNEL, cycle, in_runtime, renew, touch, with_rights};
 use crate::attacks::support::attacker::{Attacker, EXCLUSIVE};
 use crate::attacks::support::canary::Canary;
+use crate::attacks::support::enclosure::Enclosure;
 use crate::stage::{Context, Outcome};
+
+mod corpus;
 
 /// What can have come of a path that a guest made up.
 const TYPED: [&str; 3] = ["invalid-path", "access-denied", "no-entry"];
@@ -22,229 +24,6 @@ const RANDOM: u64 = 50_000;
 
 /// How many byte strings that are no text.
 const NO_TEXT: u64 = 1_000;
-
-/// None of these is a lock of the guest; what is there or is not makes no difference.
-const OUTSIDE: &[&str] = &[
-    "",
-    "/",
-    ".",
-    "..",
-    "/..",
-    "../outside/there",
-    "/../outside/there",
-    "/locks",
-    "/locks/",
-    "/locks/.",
-    "/locks/..",
-    "/locks//..//",
-    "/locks/dir/..",
-    "/locks/dir/../..",
-    "/locks/../outside/there",
-    "/locks/../outside/new",
-    "/locks/dir/../../outside/there",
-    "/locks/dir/../../outside/new",
-    "/locks/./../outside/new",
-    "/locks/../locks/data",
-    "/locks/../../../../../../../../etc/passwd",
-    "/locks/../../../../../../../../proc/self/fd/0",
-    "/locks/data/",
-    "/locks/data/.",
-    "/locks/new/",
-    "/locks/new/.",
-    "/locks/new\0",
-    "/locks/\0new",
-    "/locks/data\0/../../outside/new",
-    "\0",
-    "/locks/out",
-    "/locks/out/there",
-    "/locks/out/new",
-    "/locks/out/deep/new",
-    "/locks/out/../outside/there",
-    "/locks/out/../new",
-    "/locks/out-there",
-    "/locks/out-new",
-    "/locks/out-absolute",
-    "/locks/up",
-    "/locks/chain",
-    "/locks/chain/there",
-    "/locks/loop",
-    "/locks/loop/new",
-    "/locks/null",
-    "/locks/magic/0",
-    "/locks/magic/cwd/new",
-    "/locks/root/etc/passwd",
-    "/locks/root/tmp/new",
-    "/etc/passwd",
-    "/etc/shadow",
-    "/proc/self/environ",
-    "/proc/self/fd/0",
-    "/proc/self/cwd/new",
-    "/proc/self/root/etc/passwd",
-    "/proc/thread-self/root/tmp/new",
-    "/dev/null",
-    "/dev/fd/0",
-    "/dev/shm/new",
-    "/tmp/new",
-    "//etc/passwd",
-    "///locksmith/new",
-    "/locksmith/new",
-    "/lock",
-    "/lockz/data",
-    "locksmith/data",
-    "etc/passwd",
-    "~/new",
-    "~root/new",
-    "$HOME/new",
-    "C:\\locks\\new",
-    "C:/locks/new",
-    "c:new",
-    "\\locks\\new",
-    "\\\\server\\share\\new",
-    "\\\\?\\C:\\new",
-    "\\\\.\\pipe\\new",
-    "//server/share/new",
-    "//?/C:/new",
-    "//./COM1",
-    "NUL",
-    "CON",
-    "COM1",
-    "AUX.txt",
-    "file:///locks/new",
-    "／locks／new",
-    "∕locks∕new",
-    "/ＬＯＣＫＳ/new",
-    "/LOCKS/new",
-    "/locks\u{200b}/new",
-    "/lo\u{0441}ks/new",
-    "%2flocks%2fnew",
-];
-
-/// Files of the directory, however strange: where they may be opened, that is inside.
-const INSIDE: &[&str] = &[
-    "/locks/..\\..\\outside\\new",
-    "/locks/C:\\new",
-    "/locks/C:",
-    "/locks/COM1",
-    "/locks/COM¹",
-    "/locks/NUL",
-    "/locks/CON .txt",
-    "/locks/PRN.",
-    "/locks/new:stream",
-    "/locks/．．／outside",
-    "/locks/．．",
-    "/locks/..／outside",
-    "/locks/..%2foutside",
-    "/locks/%2e%2e/outside",
-    "/locks/...",
-    "/locks/.. ",
-    "/locks/ ..",
-    "/locks/\u{202e}txt",
-    "/locks/e\u{301}",
-    "/locks/\u{e9}",
-    "/locks/\u{feff}new",
-    "/locks/\n",
-    "/locks/-rf",
-    "/locks/$HOME",
-    "/locks/~",
-    "locks/./././new",
-    "//locks///new",
-];
-
-/// Of these pieces, random strings are made.
-const PIECES: &[&str] = &[
-    "/",
-    "/",
-    "/",
-    "/",
-    "..",
-    "..",
-    ".",
-    "locks",
-    "/locks/",
-    "/locks/",
-    "dir",
-    "deep",
-    "data",
-    "empty",
-    "out",
-    "out-there",
-    "out-new",
-    "up",
-    "chain",
-    "loop",
-    "null",
-    "magic",
-    "root",
-    "there",
-    "new",
-    "outside",
-    "etc",
-    "passwd",
-    "proc",
-    "self",
-    "fd",
-    "0",
-    "cwd",
-    "tmp",
-    "dev",
-    "\\",
-    "\0",
-    ":",
-    "C:",
-    "%2e",
-    " ",
-    "．．",
-    "／",
-    "é",
-    "\u{202e}",
-    "\u{10ffff}",
-    "\n",
-    "~",
-    "*",
-    "..\\",
-    "....",
-];
-
-fn made_up(chance: &mut fastrand::Rng) -> String {
-    let pieces = (0..chance.usize(1..12)).map(|_| match chance.u8(..16) {
-        0 => chance.char(..).to_string(),
-        // Around the length of the longest name.
-        1 => "x".repeat(chance.usize(..300)),
-        _ => one_of(chance, PIECES).to_owned(),
-    });
-    pieces.collect()
-}
-
-/// Where the guest has a directory from which links lead out, and what lies beside it.
-pub(super) struct Enclosure {
-    /// Of the guest.
-    pub(super) host: Host,
-    /// Around the guest's directory: all but that is none of its business.
-    pub(super) around: tempfile::TempDir,
-}
-
-impl Enclosure {
-    pub(super) fn new() -> Result<Self> {
-        let around = tempfile::tempdir()?;
-        let host = Host {
-            dir: tempfile::tempdir_in(&around)?,
-            locks: Engine::new(),
-        };
-        let outside = around.path().join("outside");
-        fs::create_dir_all(outside.join("deep"))?;
-        fs::write(outside.join("there"), "outside")?;
-        Ok(Self { host, around })
-    }
-
-    pub(super) fn outside(&self, name: &str) -> PathBuf {
-        self.around.path().join("outside").join(name)
-    }
-
-    /// What is there that is not the guest's.
-    pub(super) fn canary(&self) -> Result<Canary> {
-        Ok(Canary::of(self.around.path(), &[self.host.dir.path()])?)
-    }
-}
 
 fn path_tree() -> Result<Enclosure> {
     let enclosure = Enclosure::new()?;

@@ -1,15 +1,12 @@
 //! Guests that keep a pollable of every lock that they open, and close the lock: what such a pollable
 //! keeps open must count.
 
-use std::thread;
-use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use locket_tests::harness::{Host, descriptors, eventually};
 
-use super::{compare, in_runtime};
+use super::attack_beside;
 use crate::attacks::support::attacker::{Attacker, Call, DEFAULT, EXCLUSIVE, INDEFINITELY};
-use crate::attacks::support::control_guest::beside;
 use crate::attacks::support::usage::{Usage, bytes};
 use crate::stage::{Context, Outcome};
 
@@ -28,9 +25,6 @@ const OTHERS: usize = 2;
 
 /// By how much the memory of the host may grow for all of them.
 const MEMORY: u64 = 32 << 20;
-
-/// For how long the other guest is looked at while nothing attacks.
-const WHILE: Duration = Duration::from_secs(2);
 
 /// What is kept of each lock.
 #[derive(Clone, Copy, Debug)]
@@ -74,11 +68,7 @@ impl Kept {
 
 pub(super) fn run(_: &Context) -> Result<Outcome> {
     let host = Host::new();
-    let (peace, ()) = beside(&host, "/locks/own", || thread::sleep(WHILE))?;
-    let (war, outcome) = beside(&host, "/locks/own", || in_runtime(1, storms(&host)))?;
-    let mut outcome = outcome?;
-    compare(&mut outcome, peace, war);
-    Ok(outcome)
+    attack_beside(&host, 1, storms(&host))
 }
 
 async fn storms(host: &Host) -> Result<Outcome> {
@@ -223,6 +213,7 @@ async fn give_back(host: &Host, outcome: &mut Outcome) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attacks::in_runtime;
     use locket::sandbox::Limits;
 
     #[test]

@@ -8,13 +8,13 @@ use std::path::Path;
 
 use anyhow::Result;
 use locket::sandbox::Rights;
-use locket::{Engine, Guard, Mode, Options, Protocol};
+use locket::{Engine, Mode, Protocol};
 use locket_tests::harness::{Foreign, Host};
 
-use super::paths::Enclosure;
-use super::{EXISTENCE, KEEP, KERNEL, REMOVE, cycle, in_runtime, with_rights};
+use super::{EXISTENCE, KEEP, KERNEL, REMOVE, cycle, hold, in_runtime, with_rights};
 use crate::attacks::support::attacker::{Attacker, EXCLUSIVE, SHARED};
 use crate::attacks::support::canary::Canary;
+use crate::attacks::support::enclosure::Enclosure;
 use crate::stage::{Context, Outcome};
 
 /// Files with content, and empty ones that are not certainly lock files and nothing else.
@@ -134,7 +134,7 @@ impl<'a> Fixture<'a> {
         let mut guest = with_rights(self.host, Rights::READ_WRITE).await?;
         for [path, file] in MAY_GO {
             for (protocol, mode) in HOLDS {
-                let held = hold(&self.host.path(file), protocol, mode)?;
+                let held = hold(&Engine::new(), &self.host.path(file), protocol, mode)?;
                 self.try_to_remove(&mut guest, path, KERNEL).await?;
                 held.release()?;
                 self.must_be_unharmed(&[], &format!("{path} under {protocol}, {mode}"))?;
@@ -191,12 +191,6 @@ impl<'a> Fixture<'a> {
         self.outcome.violations.extend(harm);
         Ok(())
     }
-}
-
-/// A hold of another engine, which to the guests is another process.
-fn hold(path: &Path, protocol: Protocol, mode: Mode) -> Result<Guard> {
-    let lock = Engine::new().open_with(path, &Options::new().protocol(protocol))?;
-    Ok(lock.acquire(mode, None)?)
 }
 
 #[cfg(test)]

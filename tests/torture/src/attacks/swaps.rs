@@ -15,9 +15,9 @@ use anyhow::Result;
 use locket::{Engine, Mode, Options, Protocol};
 use rustix::fs::{CWD, FileType, Mode as Bits, RenameFlags, mknodat, renameat_with};
 
-use super::paths::Enclosure;
 use super::{in_runtime, one_of};
 use crate::attacks::support::attacker::{Attacker, Call, DEFAULT, EXCLUSIVE, ONE_TRY};
+use crate::attacks::support::enclosure::Enclosure;
 use crate::attacks::support::stop::Stop;
 use crate::stage::{Context, Outcome};
 

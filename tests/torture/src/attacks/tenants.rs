@@ -8,11 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
-use locket::{Engine, Guard, Mode, Options, Protocol};
+use locket::{Engine, Guard, Mode, Protocol};
 use locket_tests::harness::Host;
 
 use self::second::{SecondTenant, Worst};
-use super::{KEEP, REMOVE, ask, cycle, in_runtime, millis, number, touch};
+use super::{KEEP, REMOVE, ask, cycle, hold, in_runtime, millis, number, touch};
 use crate::attacks::support::attacker::{Attacker, Call, EXCLUSIVE, INDEFINITELY, ONE_TRY};
 use crate::stage::{Context, Outcome};
 
@@ -102,12 +102,6 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// A lock that is not this engine's.
-fn hold(another: &Engine, path: &Path, protocol: Protocol) -> Result<Guard> {
-    let lock = another.open_with(path, &Options::new().protocol(protocol))?;
-    Ok(lock.acquire(Mode::Exclusive, Duration::ZERO)?)
-}
-
 async fn open(guest: &mut Attacker, path: &str, protocol: Protocol) -> Result<u32> {
     guest.name(path).await?;
     let opened = guest
@@ -133,7 +127,7 @@ fn prepare(first: &Host) -> Result<Vec<Guard>> {
     for protocol in KERNEL.into_iter().chain(NAMED) {
         for number in 0..WAITS {
             let path = first.path(&format!("{protocol}-{number}"));
-            held.push(hold(&another, &path, protocol)?);
+            held.push(hold(&another, &path, protocol, Mode::Exclusive)?);
         }
     }
     // A guest that has the files as well can fill the directory that is the lock, and link to the file.

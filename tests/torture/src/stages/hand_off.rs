@@ -47,14 +47,11 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
     for round in rounds() {
         let (protocol, processes, workers, turns) = round;
         let workload = Workload {
-            locks: vec![Lock::of(*protocol)],
-            shared: 0,
-            limited: 0,
-            abandoned: 0,
             lasting: 100,
             longest: HOLD,
             rest: REST,
             sections: Some(*turns),
+            ..Workload::of(vec![Lock::of(*protocol)])
         };
         let mut group = WorkerGroup::new()?;
         for number in 0..*processes {

@@ -163,14 +163,12 @@ struct Fixture {
 impl Fixture {
     fn set(context: &Context) -> Result<Self> {
         let workload = Workload {
-            locks: Protocol::ALL.iter().copied().map(Lock::of).collect(),
             shared: 20,
             limited: 10,
             abandoned: 5,
             lasting: 50,
             longest: Duration::from_millis(10),
-            rest: Duration::ZERO,
-            sections: None,
+            ..Workload::of_each_protocol()
         };
         let mut fixture = Self {
             group: WorkerGroup::new()?,

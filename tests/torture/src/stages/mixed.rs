@@ -43,14 +43,12 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
     let mut chance = context.chance(0);
     let mut group = WorkerGroup::new()?;
     let workload = Workload {
-        locks: locks(),
         shared: 30,
         limited: 20,
         abandoned: 5,
         lasting: 5,
         longest: Duration::from_millis(5),
-        rest: Duration::ZERO,
-        sections: None,
+        ..Workload::of(locks())
     };
     for (number, takes_part) in PROCESSES.iter().enumerate() {
         let workers = workers(number, &mut outcome);

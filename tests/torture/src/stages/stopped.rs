@@ -5,12 +5,11 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use locket::Protocol;
 
 use crate::stage::{Context, Outcome};
 use crate::stress::history::{Attempt, Outcome as Answer};
 use crate::stress::journal::{Time, Why, now};
-use crate::stress::plan::{Lock, Workload};
+use crate::stress::plan::Workload;
 use crate::stress::process::Kind;
 use crate::stress::workers::{Finished, WorkerGroup, process_of};
 
@@ -40,14 +39,12 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut chance = context.chance(0);
     let workload = Workload {
-        locks: Protocol::ALL.iter().copied().map(Lock::of).collect(),
         shared: 20,
         limited: 50,
         abandoned: 5,
         lasting: 50,
         longest: Duration::from_millis(50),
-        rest: Duration::ZERO,
-        sections: None,
+        ..Workload::of_each_protocol()
     };
     let mut group = WorkerGroup::new()?;
     for number in 0..PROCESSES {

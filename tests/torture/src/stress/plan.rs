@@ -122,6 +122,25 @@ pub struct Workload {
 }
 
 impl Workload {
+    /// Exclusive attempts at these locks, without timeouts, for as short a time as the work takes.
+    pub fn of(locks: Vec<Lock>) -> Self {
+        Self {
+            locks,
+            shared: 0,
+            limited: 0,
+            abandoned: 0,
+            lasting: 0,
+            longest: Duration::ZERO,
+            rest: Duration::ZERO,
+            sections: None,
+        }
+    }
+
+    /// The same at one lock of each protocol.
+    pub fn of_each_protocol() -> Self {
+        Self::of(Protocol::ALL.iter().copied().map(Lock::of).collect())
+    }
+
     /// The same at fewer locks.
     pub fn at(&self, takes_part: impl Fn(&Lock) -> bool) -> Self {
         let mut workload = self.clone();
@@ -234,14 +253,12 @@ mod tests {
     #[test]
     fn a_plan_follows_from_its_seed() {
         let workload = Workload {
-            locks: Protocol::ALL.iter().copied().map(Lock::of).collect(),
             shared: 30,
             limited: 20,
             abandoned: 10,
             lasting: 10,
             longest: Duration::from_millis(5),
-            rest: Duration::ZERO,
-            sections: None,
+            ..Workload::of_each_protocol()
         };
         let steps = |seed| Plan::new(seed, &workload).take(1000).collect::<Vec<_>>();
         assert_eq!(steps(1), steps(1));

@@ -12,8 +12,8 @@ use locket::{Engine, Guard, Mode, Options, Protocol};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
 
-use crate::attacks::paths::Enclosure;
 use crate::attacks::support::canary::Canary;
+use crate::attacks::support::enclosure::Enclosure;
 use crate::stage::Outcome;
 
 /// A grant with the directory `c`, and places outside.

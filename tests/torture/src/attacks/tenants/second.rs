@@ -7,16 +7,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use locket::Engine;
+use locket::{Engine, Mode};
 use locket_tests::harness::Host;
 use tokio::runtime;
 use tokio::task::JoinSet;
 
 use super::machine::{Machine, delay};
-use super::{KERNEL, NAMED, hold, open};
+use super::{KERNEL, NAMED, open};
 use crate::attacks::support::attacker::{Attacker, Call, INDEFINITELY};
 use crate::attacks::support::stop::Stop;
-use crate::attacks::{in_runtime, millis};
+use crate::attacks::{hold, in_runtime, millis};
 use crate::stage::{Outcome, percentile};
 
 /// How long each of its waits is, in milliseconds.
@@ -215,7 +215,12 @@ async fn wait_until(
     let mut held = Vec::new();
     for protocol in KERNEL.into_iter().chain(NAMED) {
         let name = format!("waits-{protocol}");
-        held.push(hold(&Engine::new(), &host.path(&name), protocol)?);
+        held.push(hold(
+            &Engine::new(),
+            &host.path(&name),
+            protocol,
+            Mode::Exclusive,
+        )?);
         let mut guest = Attacker::new(host).await?;
         let lock = open(&mut guest, &format!("/locks/{name}"), protocol).await?;
         let stop = Arc::clone(stop);
@@ -279,7 +284,7 @@ mod tests {
         let lock = second.host.lock("free");
         let disturb = || {
             for _ in 0..20 {
-                let held = lock.acquire(locket::Mode::Exclusive, None).unwrap();
+                let held = lock.acquire(Mode::Exclusive, None).unwrap();
                 thread::sleep(LATE);
                 held.release().unwrap();
             }
