@@ -38,9 +38,10 @@ mod takeover;
 mod tenants;
 
 /// Takes long and is not measured, so that others can go on beside it.
-const SWAPS: Stage = Stage {
+static SWAPS: Stage = Stage {
     name: "swaps",
-    what: "what a path leads to is exchanged while it is opened",
+    what: "a path is exchanged for links that lead out while guests open it",
+    promise: "nothing outside is opened or changed",
     run: swaps::run,
 };
 
@@ -48,52 +49,62 @@ const SWAPS: Stage = Stage {
 const PARTS: &[Stage] = &[
     Stage {
         name: "paths",
-        what: "paths that lead out of the grant, and random ones",
+        what: "paths that lead out of the grant, and random strings",
+        promise: "refused, or inside; nothing outside changes, and no file with content inside",
         run: paths::run,
     },
     Stage {
         name: "files",
         what: "foreign files under the names of lock files",
+        promise: "content, size, mode and times stay",
         run: files::run,
     },
     Stage {
         name: "removal",
-        what: "files that guests have removed on release",
+        what: "lock files that guests have removed on release",
+        promise: "only empty, free lock files go, and only with the right",
         run: removal::run,
     },
     Stage {
         name: "takeover",
-        what: "locks of living holders, taken over by removal and by false claims",
+        what: "locks of living holders, attacked by removal and by false owner records",
+        promise: "every holder keeps its lock",
         run: takeover::run,
     },
     Stage {
         name: "probing",
-        what: "what an open lock tells of outside, once its path leads there",
+        what: "queries through an open lock whose path has come to lead outside",
+        promise: "answers do not depend on what is outside, and nothing there is opened",
         run: probing::run,
     },
     Stage {
         name: "quotas",
-        what: "every row of the table of limits",
+        what: "every limit of the table of limits, used up",
+        promise: "exactly as many as documented, and the documented error",
         run: quotas::run,
     },
     Stage {
         name: "special files",
-        what: "pipes, sockets, devices and directories",
+        what: "pipes, sockets, devices and directories as lock files",
+        promise: "refused without blocking",
         run: special::run,
     },
     Stage {
         name: "created",
-        what: "new names without end, and names that are not the guest's to give",
+        what: "files without end, and reserved names",
+        promise: "as many as the limit allows, no reserved name",
         run: created::run,
     },
     Stage {
         name: "handles",
-        what: "forged handles, dropped ones, and those of others",
+        what: "forged, dropped and foreign handles",
+        promise: "a trap or an error; no other guest loses its lock",
         run: handles::run,
     },
     Stage {
         name: "children",
         what: "processes started while a lock is held",
+        promise: "no child inherits the lock",
         run: children::run,
     },
 ];
@@ -102,56 +113,74 @@ const PARTS: &[Stage] = &[
 const MEASURED: &[Stage] = &[
     Stage {
         name: "exhaustion",
-        what: "more of everything than there is",
+        what: "more handles, holds, waits and pollables than allowed",
+        promise: "bounded descriptors, threads and memory; another guest is not disturbed",
         run: exhaustion::run,
     },
     Stage {
         name: "pollables",
-        what: "pollables of locks that are opened and closed",
+        what: "pollables of locks that are closed",
+        promise: "a trap at twice the limit on handles; bounded descriptors",
         run: pollables::run,
     },
     Stage {
         name: "waiting",
         what: "a thousand guests wait for one lock",
+        promise: "one thread for all; another guest is not disturbed",
         run: exhaustion::crowd,
     },
     Stage {
         name: "holding",
         what: "holds without end, and traps",
+        promise: "the next owner gets the lock after the limit on holds, or at once after a trap",
         run: holding::run,
     },
     Stage {
         name: "storms",
         what: "acquires that are begun and abandoned",
+        promise: "another guest still gets the lock",
         run: storms::run,
     },
     Stage {
         name: "databases",
-        what: "databases that mean harm, and where none may be",
+        what: "hostile databases, and databases inside of grants",
+        promise: "calls end in time, nothing is created elsewhere, refused inside of grants",
         run: databases::run,
     },
     Stage {
         name: "tenants",
-        what: "a tenant goes on while another does all that its limits allow",
+        what: "a tenant uses all that its limits allow",
+        promise: "waits and free locks of another tenant are as fast as before",
         run: tenants::run,
     },
     Stage {
         name: "deadlock",
         what: "guests that wait for one another in a circle",
+        promise: "exactly one of them gets the error `deadlock`",
         run: deadlock::run,
     },
 ];
 
 /// What the guests of all the others got to see.
-const SECRETS: Stage = Stage {
+static SECRETS: Stage = Stage {
     name: "secrets",
-    what: "what is the host's in the bytes that guests saw",
+    what: "all bytes that the guests of the other attacks saw",
+    promise: "no path, number, name or message of the host",
     run: secrets::run,
 };
 
+/// Every part, in the order of the reports.
+pub fn parts() -> impl Iterator<Item = &'static Stage> {
+    PARTS
+        .iter()
+        .chain([&SWAPS])
+        .chain(MEASURED)
+        .chain([&SECRETS])
+}
+
 pub(crate) fn run(context: &Context) -> Result<Outcome> {
     let mut outcome = Outcome::default();
-    let parts = PARTS.len() + MEASURED.len() + 2;
+    let parts = parts().count();
     context.progress.set_length(parts as u64);
     let report = |stage: &Stage| {
         context.progress.set_message(stage.name);
@@ -306,13 +335,13 @@ fn attack_beside(
 /// How long a guest had to wait normally, and while others attacked.
 fn compare(outcome: &mut Outcome, mut normal: Waits, mut attacked: Waits) {
     let acquires = normal.acquires.len() + attacked.acquires.len();
-    outcome.did("acquires of another", acquires as u64);
+    outcome.did("acquires by another guest", acquires as u64);
     let normal = percentile(&mut normal.acquires, 99);
-    outcome.measured("99 % of those normally within", millis(normal));
+    outcome.measured("99th percentile of its waits before", millis(normal));
     let disturbed = percentile(&mut attacked.acquires, 99);
-    outcome.measured("under attack", millis(disturbed));
+    outcome.measured("and under attack", millis(disturbed));
     let late = percentile(&mut attacked.late, 99);
-    outcome.measured("where a clock was late by", millis(late));
+    outcome.measured("and of the delays of a clock under attack", millis(late));
     let most = normal.max(late).map(|normal| UNDISTURBED.max(normal * 2));
     outcome.must(disturbed.is_some() && disturbed <= most, || {
         format!("another waited {disturbed:?} under attack, and {normal:?} normally")

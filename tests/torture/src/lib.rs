@@ -1,15 +1,16 @@
-//! Proof under faults, and against attackers.
+//! Torture tests: locks under load, faults and attacks, and mutation tests of the suite itself.
 //!
-//! A run goes through the [stages](stage::STAGES), each of which does something to locks many times
-//! over, and counts how often a promise was broken. What is done by chance follows from a seed; a run
-//! says its seed, and can be done again with it. What each participant asks for, in which order, follows
-//! from the seed alone; who gets ahead of whom is up to the system and its load, and differs.
+//! A run goes through the [stages](stage::STAGES). Each does something to locks many times and counts
+//! how often a promise was broken. All random choices follow from a seed, which a run prints and can be
+//! repeated with. The seed decides what each worker asks for, and in which order; which worker gets
+//! ahead of which is up to the system and its load.
 
 #[cfg(feature = "components")]
 pub mod attacks;
 pub mod cargo;
 pub mod faults;
 pub mod mutations;
+pub mod report;
 pub mod stage;
 mod stages;
 pub mod stress;

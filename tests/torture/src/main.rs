@@ -1,17 +1,17 @@
-//! Runs the stages and says what came of them.
+//! Runs the stages and reports what came of them.
 
-use std::io::{IsTerminal as _, stdout};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 use torture::faults::subject;
 use torture::mutations;
-use torture::stage::{Context, Report, STAGES, Stage};
+use torture::report::results::Results;
+use torture::report::{self, terminal};
+use torture::stage::{STAGES, Stage};
 use torture::stress::process::Role;
 
-/// Proof under faults, and against attackers
+/// Stress tests, fault injection, attacks, and mutation tests
 #[derive(Parser)]
 struct Args {
     #[command(subcommand)]
@@ -20,78 +20,72 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs the stages; fails where a promise is broken
-    Run {
-        /// [default: all of them]
-        #[arg(value_parser = stage())]
-        stages: Vec<String>,
-        /// What chance follows from [default: by chance]
-        #[arg(long)]
-        seed: Option<u64>,
-        /// Again and again for so many hours, each time with the next seed
-        #[arg(long, value_name = "HOURS")]
-        soak: Option<f64>,
-        /// A line of JSON for each stage in place of the table
+    /// Run the stages; fail if a promise is broken
+    Run(Run),
+    /// List the stages, with what they do
+    List,
+    /// Render the tables of the README from the saved results, the stages and the patches
+    Report,
+    /// Run the mutation tests: plant each bug and check that the suite notices
+    Mutations {
+        /// The mutations [default: all]
+        names: Vec<String>,
+        /// Print a line of JSON for each mutation instead of a table
         #[arg(long)]
         json: bool,
     },
-    /// Says what the stages do
-    List,
-    /// A process that takes part in a stage
+    /// A worker process of a stress stage
     #[command(hide = true)]
     Worker {
         /// As JSON
         role: String,
     },
-    /// Tries out whether the suite notices bugs that are made on purpose
-    Mutations {
-        /// [default: all of them]
-        names: Vec<String>,
-        /// A line of JSON for each bug in place of the table
-        #[arg(long)]
-        json: bool,
-    },
-    /// Goes through one operation on a lock, for those that have it fail
+    /// A process that goes through one operation on a lock while a fault is injected
     #[command(hide = true)]
     Subject(subject::Args),
 }
 
-fn stage() -> clap::builder::PossibleValuesParser {
+#[derive(clap::Args)]
+struct Run {
+    /// The stages [default: all]
+    #[arg(value_parser = stage_names())]
+    stages: Vec<String>,
+    /// Seed of all random choices [default: a random one]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Repeat for this many hours, each round with the next seed
+    #[arg(long, value_name = "HOURS")]
+    soak: Option<f64>,
+    /// Print a line of JSON for each stage instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Save the reports in results.json and render the tables of the README
+    #[arg(long)]
+    save: bool,
+}
+
+fn stage_names() -> clap::builder::PossibleValuesParser {
     let names = STAGES.iter().map(|stage| stage.name);
     names.collect::<Vec<_>>().into()
 }
 
 fn main() -> ExitCode {
-    match Args::parse().command {
-        Command::Run {
-            stages,
-            seed,
-            soak,
-            json,
-        } => run(&stages, seed, soak, json),
+    let done = match Args::parse().command {
+        Command::Run(args) => run(&args),
         Command::List => {
             for stage in STAGES {
                 println!("{:<16} {}", stage.name, stage.what);
             }
-            ExitCode::SUCCESS
+            Ok(true)
         }
-        Command::Mutations { names, json } => match mutations::gate(&names, json) {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::FAILURE,
-            Err(e) => {
-                eprintln!("{e:#}");
-                ExitCode::FAILURE
-            }
-        },
+        Command::Report => report::update_readme().map(|()| true),
+        Command::Mutations { names, json } => mutations::gate(&names, json),
         Command::Worker { role } => run_worker(&role),
-        Command::Subject(args) => subject::main(args),
-    }
-}
-
-fn run_worker(role: &str) -> ExitCode {
-    let role: Role = serde_json::from_str(role).expect("a role");
-    match role.run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Command::Subject(args) => return subject::main(args),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("{error:#}");
             ExitCode::FAILURE
@@ -99,96 +93,59 @@ fn run_worker(role: &str) -> ExitCode {
     }
 }
 
-fn run(names: &[String], seed: Option<u64>, soak: Option<f64>, json: bool) -> ExitCode {
-    let asked = |stage: &&Stage| names.is_empty() || names.iter().any(|name| name == stage.name);
-    let stages: Vec<_> = STAGES.iter().filter(asked).collect();
-    let first = seed.unwrap_or_else(|| fastrand::u64(..));
-    let end = soak.map(|hours| Instant::now() + Duration::from_secs_f64(hours * 3600.0));
+fn run_worker(role: &str) -> anyhow::Result<bool> {
+    let role: Role = serde_json::from_str(role)?;
+    role.run()?;
+    Ok(true)
+}
+
+/// Runs stages; whether every promise was kept.
+fn run(args: &Run) -> anyhow::Result<bool> {
+    let chosen = |stage: &&Stage| {
+        args.stages.is_empty() || args.stages.iter().any(|name| name == stage.name)
+    };
+    let stages: Vec<_> = STAGES.iter().filter(chosen).collect();
+    let first = args.seed.unwrap_or_else(|| fastrand::u64(..));
+    let soak = args
+        .soak
+        .map(|hours| Duration::from_secs_f64(hours * 3600.0));
     let start = Instant::now();
-    let mut failed = 0;
+    let mut violations = 0;
     for round in 0.. {
         let seed = first.wrapping_add(round);
-        if !json {
-            println!("seed {seed}");
-            println!(
-                "{:<16}{:>8}{:>12}  amounts, and figures",
-                "stage", "time", "violations"
-            );
+        if !args.json {
+            terminal::print_heading(seed);
         }
         for stage in &stages {
-            let report = report(stage, seed);
-            failed += report.outcome.violations.len();
-            match json {
-                true => println!("{}", serde_json::to_string(&report).expect("plain data")),
-                false => print(&report),
+            let report = terminal::run(stage, seed);
+            violations += report.outcome.violations.len();
+            match args.json {
+                true => println!("{}", serde_json::to_string(&report)?),
+                false => terminal::print(&report),
+            }
+            if args.save {
+                let mut results = Results::load()?;
+                results.put(report);
+                results.save()?;
             }
         }
-        if !json {
-            let (stages, seconds) = (stages.len(), start.elapsed().as_secs_f64());
-            println!("{stages} stages, {failed} violations, after {seconds:.0} s");
-            if cfg!(not(feature = "components")) {
-                println!("NOT DONE: what guests take part in; this was built without Wasmtime");
-            }
+        if !args.json {
+            print_total(stages.len(), violations, start.elapsed());
         }
-        if end.is_none_or(|end| Instant::now() >= end) {
+        if soak.is_none_or(|time| start.elapsed() >= time) {
             break;
         }
     }
-    match failed {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
+    if args.save {
+        report::update_readme()?;
     }
+    Ok(violations == 0)
 }
 
-fn report(stage: &Stage, seed: u64) -> Report {
-    let progress = if stdout().is_terminal() {
-        let style =
-            ProgressStyle::with_template("{prefix:<16} {elapsed:>4} {wide_bar} {pos}/{len} {msg}");
-        let bar = ProgressBar::new(0).with_prefix(stage.name);
-        bar.with_style(style.expect("a valid template"))
-    } else {
-        ProgressBar::hidden()
-    };
-    let report = stage.report(&Context {
-        seed,
-        progress: progress.clone(),
-    });
-    progress.finish_and_clear();
-    report
-}
-
-/// A row of the table, in as many lines as it takes.
-fn row(report: &Report, indent: &str) {
-    let outcome = &report.outcome;
-    let amounts = outcome.amounts.iter();
-    let amounts = amounts.map(|(what, times)| format!("{times} {what}"));
-    let figures = outcome.figures.iter();
-    let figures = figures.map(|(what, figure)| format!("{what} {figure}"));
-    let done = amounts.chain(figures).collect::<Vec<_>>().join(", ");
-    let name = format!("{indent}{}", report.stage);
-    let (seconds, broken) = (report.seconds, report.broken);
-    let start = format!("{name:<16}{seconds:>6.1} s{broken:>12}  ");
-    let next = " ".repeat(start.len());
-    let options = textwrap::Options::new(120)
-        .initial_indent(&start)
-        .subsequent_indent(&next);
-    println!("{}", textwrap::fill(&done, options));
-}
-
-fn print(report: &Report) {
-    row(report, "");
-    let (outcome, name) = (&report.outcome, report.stage);
-    for part in &outcome.parts {
-        row(part, "  ");
-    }
-    for omitted in &outcome.omitted {
-        println!("  NOT DONE: {omitted}");
-    }
-    for violation in &outcome.violations {
-        println!("  VIOLATION: {violation}");
-        println!(
-            "  again: cargo run --bin torture -- run {name} --seed {}",
-            report.seed
-        );
+fn print_total(stages: usize, violations: usize, time: Duration) {
+    let seconds = time.as_secs_f64();
+    println!("{stages} stages, {violations} violations, after {seconds:.0} s");
+    if cfg!(not(feature = "components")) {
+        println!("NOT DONE: the parts that run guests; this was built without Wasmtime");
     }
 }

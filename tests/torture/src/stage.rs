@@ -1,30 +1,12 @@
-//! What a stage is, what it is given, and what it answers.
+//! What a stage is, what it is given, and what it reports.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::stages;
-
-/// Every stage, in the order in which they run.
-#[rustfmt::skip]
-pub const STAGES: &[Stage] = &[
-    Stage { name: "model", what: "histories of calls, each answer held against a model", run: stages::model::run },
-    Stage { name: "interleavings", what: "the queue in every order of a few threads, and in many of many", run: stages::interleavings::run },
-    Stage { name: "fuzz", what: "paths of guests, records of holders and sequences of calls, by libFuzzer", run: stages::fuzz::run },
-    Stage { name: "errors", what: "every system call of every operation fails, in every way", run: stages::errors::run },
-    Stage { name: "kills-at-calls", what: "a process is killed at every system call of every operation", run: stages::kills_at_calls::run },
-    Stage { name: "mixed", what: "everybody at once, in every protocol", run: stages::mixed::run },
-    Stage { name: "killed", what: "processes are killed all the time", run: stages::killed::run },
-    Stage { name: "stopped", what: "processes are stopped for a while", run: stages::stopped::run },
-    Stage { name: "hand-off", what: "from one to the next, without delay", run: stages::hand_off::run },
-    #[cfg(feature = "components")]
-    Stage { name: "attackers", what: "guests that mean harm", run: crate::attacks::run },
-    #[cfg(feature = "components")]
-    Stage { name: "leaks", what: "every way in which a guest can end", run: stages::leaks::run },
-];
+pub use crate::stages::STAGES;
 
 /// One way to find out whether the promises are kept.
 #[derive(Debug)]
@@ -33,22 +15,24 @@ pub struct Stage {
     pub name: &'static str,
     /// What it does, in a few words.
     pub what: &'static str,
-    /// Does it once, for at most some two minutes. An error is that it could not be done, which
-    /// counts as failed too.
+    /// What must hold, in a few words.
+    pub promise: &'static str,
+    /// Does it once, for two minutes or so at most. An error means that the stage could not be run,
+    /// which counts as a violation.
     pub run: fn(&Context) -> anyhow::Result<Outcome>,
 }
 
 /// What a stage is given.
 #[derive(Debug)]
 pub struct Context {
-    /// What everything by chance follows from.
+    /// The seed of all random choices.
     pub seed: u64,
-    /// To be told how far it is.
+    /// Shows how far the stage is.
     pub progress: ProgressBar,
 }
 
 impl Context {
-    /// A source of chance, a different one for each purpose.
+    /// A random number generator, a different one for each purpose.
     pub fn chance(&self, purpose: u64) -> fastrand::Rng {
         let mut rng = fastrand::Rng::with_seed(self.seed);
         for _ in 0..=purpose {
@@ -57,7 +41,7 @@ impl Context {
         rng
     }
 
-    /// Lets some time pass and shows it. In it does `step` over and over, which is to take its time.
+    /// Repeats `step` until the time is over, and shows the progress. A step should not return at once.
     pub fn pass(
         &self,
         time: Duration,
@@ -74,46 +58,59 @@ impl Context {
 }
 
 /// What came of a stage.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Outcome {
     /// What was done how often.
     pub amounts: Vec<(String, u64)>,
+    /// How these amounts divide up; too much for the README.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<(String, u64)>,
     /// What was measured, with its unit.
     pub figures: Vec<(String, String)>,
-    /// The promises that were broken, each with all that is needed to look for the reason.
+    /// The promises that were broken, each with all that helps to find the reason.
     pub violations: Vec<String>,
     /// What could not be done here, and why.
     pub omitted: Vec<String>,
-    /// What it consists of, where that is worth a table of its own.
+    /// The reports of its parts, if it has any.
     pub parts: Vec<Report>,
 }
 
 impl Outcome {
-    /// Says what was done how often.
+    /// Counts something that was done.
     pub fn did(&mut self, what: &str, times: u64) {
-        match self.amounts.iter_mut().find(|(name, _)| name == what) {
-            Some((_, sum)) => *sum += times,
-            None => self.amounts.push((what.to_owned(), times)),
-        }
+        add(&mut self.amounts, what, times);
     }
 
-    /// Says what was measured.
+    /// Counts something that is a part of an amount.
+    pub fn detail(&mut self, what: &str, times: u64) {
+        add(&mut self.details, what, times);
+    }
+
+    /// The amounts, and on request the details, as text.
+    pub fn counts(&self, details: bool) -> Vec<String> {
+        let details = self.details.iter().filter(|_| details);
+        let all = self.amounts.iter().chain(details);
+        all.map(|(what, times)| format!("{} {what}", grouped(*times)))
+            .collect()
+    }
+
+    /// Records a measurement.
     pub fn measured(&mut self, what: &str, figure: impl Display) {
         self.figures.push((what.to_owned(), figure.to_string()));
     }
 
-    /// Takes over what came of a part.
+    /// Takes in the report of a part.
     pub fn take(&mut self, mut part: Report) {
-        let said_by = |what: String| format!("{}: {what}", part.stage);
+        let prefixed = |what: String| format!("{}: {what}", part.stage);
         let broken = std::mem::take(&mut part.outcome.violations);
         part.broken = broken.len();
-        self.violations.extend(broken.into_iter().map(said_by));
+        self.violations.extend(broken.into_iter().map(prefixed));
         let omitted = std::mem::take(&mut part.outcome.omitted);
-        self.omitted.extend(omitted.into_iter().map(said_by));
+        self.omitted.extend(omitted.into_iter().map(prefixed));
         self.parts.push(part);
     }
 
-    /// Says that a promise was broken, unless it was kept.
+    /// Records a violation unless a promise was kept.
     pub fn must(&mut self, kept: bool, broken: impl FnOnce() -> String) {
         if !kept {
             self.violations.push(broken());
@@ -121,19 +118,40 @@ impl Outcome {
     }
 }
 
-/// The times at which so many in a hundred, at least, were done: of nothing, none.
+/// Adds to an amount.
+fn add(amounts: &mut Vec<(String, u64)>, what: &str, times: u64) {
+    match amounts.iter_mut().find(|(name, _)| name == what) {
+        Some((_, sum)) => *sum += times,
+        None => amounts.push((what.to_owned(), times)),
+    }
+}
+
+/// A number with a comma after each group of three digits.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.char_indices() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A percentile of the times; none if there are no times. Sorts them.
 pub fn percentile(times: &mut [Duration], percent: usize) -> Option<Duration> {
     times.sort_unstable();
     let last = times.len().checked_sub(1)?;
     Some(times[(times.len() * percent / 100).min(last)])
 }
 
-/// A stage that has run.
-#[derive(Clone, Debug, Serialize)]
+/// The report of a stage that has run.
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Report {
-    /// Which.
-    pub stage: &'static str,
-    /// By which seed it can be done again.
+    /// The name of the stage.
+    pub stage: String,
+    /// The seed with which it can be repeated.
     pub seed: u64,
     /// How long it took, in seconds.
     pub seconds: f64,
@@ -154,11 +172,11 @@ impl Stage {
     pub fn report(&self, context: &Context) -> Report {
         let start = Instant::now();
         let outcome = (self.run)(context).unwrap_or_else(|error| Outcome {
-            violations: vec![format!("could not be done: {error:#}")],
+            violations: vec![format!("could not be run: {error:#}")],
             ..Outcome::default()
         });
         Report {
-            stage: self.name,
+            stage: self.name.to_owned(),
             seed: context.seed,
             seconds: start.elapsed().as_secs_f64(),
             broken: outcome.violations.len(),
@@ -172,10 +190,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_part_broke_the_whole_broke() {
+    fn a_violation_in_a_part_is_one_of_the_whole() {
         let part = Stage {
             name: "part",
             what: "breaks a promise",
+            promise: "nothing",
             run: |_| anyhow::bail!("no reason"),
         };
         let context = Context {
@@ -184,7 +203,13 @@ mod tests {
         };
         let mut whole = Outcome::default();
         whole.take(part.report(&context));
-        assert_eq!(whole.violations, ["part: could not be done: no reason"]);
+        assert_eq!(whole.violations, ["part: could not be run: no reason"]);
         assert_eq!(whole.parts[0].broken, 1);
+    }
+
+    #[test]
+    fn digits_are_grouped_in_threes() {
+        let numbers = [0, 999, 1_000, 1_234_567].map(grouped);
+        assert_eq!(numbers, ["0", "999", "1,000", "1,234,567"]);
     }
 }

@@ -125,7 +125,7 @@ impl Fixture {
         let new = self.created()? - before;
         outcome.must(new == room, || format!("{what}: {new} files, not {room}"));
         outcome.did("files created", new as u64);
-        outcome.did("refused beyond the limit", BEYOND as u64);
+        outcome.did("refusals at the limit", BEYOND as u64);
         Ok(())
     }
 
@@ -157,7 +157,7 @@ impl Fixture {
                 outcome.must(answer.is_ok(), || {
                     format!("at the limit {path} came to {answer:?}")
                 });
-                outcome.did("locks of what is there", 1);
+                outcome.did("locks of existing files", 1);
             }
         }
         Ok(())
@@ -232,7 +232,7 @@ impl Fixture {
         outcome.must(anew == freed, || {
             format!("{anew} files are created anew with room for {freed}")
         });
-        outcome.did("files created anew", anew as u64);
+        outcome.did("files created again", anew as u64);
         self.create(0, "after files that were created anew", outcome)
             .await
     }

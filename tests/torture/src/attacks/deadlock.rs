@@ -30,7 +30,10 @@ async fn circles() -> Result<Outcome> {
             outcome.did("circles", 1);
         }
     }
-    outcome.measured("99 % told within", millis(percentile(&mut times, 99)));
+    outcome.measured(
+        "99th percentile of the time to the error",
+        millis(percentile(&mut times, 99)),
+    );
     let longest = times.last().copied().unwrap_or_default();
     outcome.must(longest < LATE, || format!("one was told after {longest:?}"));
     Ok(outcome)

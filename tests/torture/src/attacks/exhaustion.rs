@@ -145,7 +145,7 @@ impl<'a> Attack<'a> {
             outcome.must(got == Some(2 * HANDLES - handles), || {
                 format!("{call:?} succeeded {got:?} times beside {handles} handles")
             });
-            outcome.did("traps for too much", 1);
+            outcome.did("traps at the limit", 1);
         }
         drop(busy);
         Ok(())
@@ -238,14 +238,14 @@ async fn wait_in_line(host: &Host) -> Result<Outcome> {
     outcome.did("guests", CROWD as u64);
     outcome.measured("threads", now.threads - before.threads);
     let each = now.memory.saturating_sub(before.memory) / CROWD as u64;
-    outcome.measured("memory each", bytes(each));
+    outcome.measured("memory of each guest", bytes(each));
     let start = Instant::now();
     held.release()?;
     while let Some(granted) = timeout(STUCK, guests.join_next()).await? {
         let granted = granted??;
         outcome.must(granted.is_ok(), || format!("one in line got {granted:?}"));
     }
-    outcome.measured("all served in", millis(Some(start.elapsed())));
+    outcome.measured("all served within", millis(Some(start.elapsed())));
     Ok(outcome)
 }
 

@@ -63,7 +63,7 @@ async fn files() -> Result<Outcome> {
         }
     }
     guest.keep_what_it_saw().await?;
-    outcome.measured("locked", locked);
+    outcome.measured("files locked", locked);
     // Of what was there before, only an empty lock file may be gone.
     let now = Canary::of(host.dir.path(), &[])?;
     outcome.violations.extend(now.harm(&inside.with_content()));
@@ -81,7 +81,7 @@ async fn use_lock(
     protocol: u32,
     on_release: u32,
 ) -> Result<u64> {
-    outcome.did("files", 1);
+    outcome.did("attempts", 1);
     guest.name(format!("/locks/{name}")).await?;
     let Ok(lock) = guest.call(Call::Open, [1, protocol, on_release, 0]).await? else {
         return Ok(0);

@@ -173,7 +173,7 @@ async fn used_after_drop(host: &Host, outcome: &mut Outcome) -> Result<()> {
         outcome.must(result.is_err(), || {
             format!("{call:?} of what was dropped: {result:?}")
         });
-        outcome.did("uses after a drop", 1);
+        outcome.did("uses of dropped handles", 1);
         renew(host, &mut guest).await?;
     }
     Ok(())
@@ -189,13 +189,13 @@ async fn wrong_holder(others: &mut Others, outcome: &mut Outcome) -> Result<()> 
     outcome.must(refused == storm.all(), || {
         format!("releases of a stranger: {storm:?}")
     });
-    outcome.did("releases of a stranger", storm.all().into());
+    outcome.did("releases by a stranger", storm.all().into());
     let storm = guest.storm(Call::Break, [0; 4], 1_000).await?;
     let refused = storm.failed_with("access-denied");
     outcome.must(refused == storm.all(), || {
         format!("breaks of a stranger: {storm:?}")
     });
-    outcome.did("breaks of a stranger", storm.all().into());
+    outcome.did("breaks by a stranger", storm.all().into());
     let lost = others.lost().await?;
     outcome.must(lost.is_none(), || {
         format!("{lost:?} after a stranger's releases")

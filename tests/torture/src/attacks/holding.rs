@@ -60,14 +60,14 @@ async fn holding() -> Result<Outcome> {
         }
     }
     let longest = percentile(&mut times, 100);
-    outcome.measured("of 200 ms ended within", millis(longest));
+    outcome.measured("a hold limited to 200 ms ended within", millis(longest));
     let mut times = Vec::new();
     for _ in 0..TRAPS {
         times.push(trap(&mut outcome).await?);
         outcome.did("traps", 1);
     }
     outcome.measured(
-        "99 % next after a trap within",
+        "99th percentile of the time from a trap to the next owner",
         millis(percentile(&mut times, 99)),
     );
     let longest = times.last().copied().unwrap_or_default();

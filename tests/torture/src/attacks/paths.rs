@@ -66,13 +66,13 @@ async fn paths(context: &Context) -> Result<Outcome> {
         let error = touch(&mut guest, path).await?;
         let refused = error.is_some_and(|error| TYPED[..2].contains(&error));
         outcome.must(refused, || format!("{path:.80?} came to {error:?}"));
-        outcome.did("paths of a corpus", 1);
+        outcome.did("chosen paths", 1);
     }
     for path in INSIDE {
         let error = touch(&mut guest, path).await?;
         let typed = error.is_none_or(|error| TYPED.contains(&error));
         outcome.must(typed, || format!("{path:?} came to {error:?}"));
-        outcome.did("paths of a corpus", 1);
+        outcome.did("chosen paths", 1);
     }
     let mut chance = context.chance(0);
     let inside = || Canary::of(host.dir.path(), &[]);
@@ -94,12 +94,12 @@ async fn paths(context: &Context) -> Result<Outcome> {
         let result = touch(&mut guest, &path).await;
         outcome.must(result.is_err(), || format!("{path:?} came to {result:?}"));
         renew(host, &mut guest).await?;
-        outcome.did("strings that are no text", 1);
+        outcome.did("strings that are not UTF-8", 1);
     }
     let changes = enclosure.canary()?.changes(&before);
     outcome.measured("changes outside", changes.len());
     outcome.violations.extend(changes);
-    outcome.measured("led inside", led);
+    outcome.measured("acquired inside", led);
     Ok(outcome)
 }
 

@@ -1,7 +1,6 @@
 //! Guests that keep a pollable of every lock that they open, and close the lock: what such a pollable
 //! keeps open must count.
 
-
 use anyhow::{Result, anyhow};
 use locket_tests::harness::{Host, descriptors, eventually};
 
@@ -89,10 +88,10 @@ async fn storms(host: &Host) -> Result<Outcome> {
     }
     give_back(host, &mut outcome).await?;
     outcome.did("pollables", pollables);
-    outcome.did("traps for too many", 3 * ROUNDS as u64);
+    outcome.did("traps at the limit", 3 * ROUNDS as u64);
     outcome.measured("descriptors at most", most);
     let grown = Usage::now()?.memory.saturating_sub(before.memory);
-    outcome.measured("memory grown by", bytes(grown));
+    outcome.measured("growth of memory", bytes(grown));
     outcome.must(grown <= MEMORY, || {
         format!("the memory grew by {}", bytes(grown))
     });
@@ -206,7 +205,7 @@ async fn give_back(host: &Host, outcome: &mut Outcome) -> Result<()> {
         let subtask = subtask.map_err(|error| anyhow!("no call: {error}"))?;
         guest.cancel(subtask).await?;
     }
-    outcome.did("given back", 2 * u64::from(GIVEN_BACK));
+    outcome.did("handles given back", 2 * u64::from(GIVEN_BACK));
     Ok(guest.keep_what_it_saw().await?)
 }
 

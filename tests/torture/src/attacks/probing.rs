@@ -235,7 +235,7 @@ impl Outside {
                     let _ = guest.call(Call::Release, [lock, 0, 0, 0]).await?;
                 }
                 all.insert((protocol, index, guest.call(call, words).await?));
-                outcome.did("answers amid exchanges", 1);
+                outcome.did("answers during exchanges", 1);
             }
             let _ = guest.call(Call::Close, [lock, 0, 0, 0]).await?;
         }
@@ -287,7 +287,7 @@ pub(super) fn run(context: &Context) -> Result<Outcome> {
     });
     probed?;
     outside.conclude(&mut outcome)?;
-    outcome.measured("places", outside.places.len());
+    outcome.measured("places outside", outside.places.len());
     Ok(outcome)
 }
 

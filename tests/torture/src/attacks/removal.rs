@@ -177,7 +177,7 @@ impl<'a> Fixture<'a> {
             for (on_release, mode) in [(KEEP, EXCLUSIVE), (REMOVE, SHARED), (REMOVE, EXCLUSIVE)] {
                 // What counts is what becomes of the file.
                 let _ = cycle(guest, &path, protocol, on_release, mode).await?;
-                self.outcome.did("tries", 1);
+                self.outcome.did("attempts", 1);
             }
         }
         Ok(())

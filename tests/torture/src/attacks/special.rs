@@ -61,7 +61,10 @@ async fn special() -> Result<Outcome> {
         }
     }
     guest.keep_what_it_saw().await?;
-    outcome.measured("99 % within", millis(percentile(&mut times, 99)));
+    outcome.measured(
+        "99th percentile of an open",
+        millis(percentile(&mut times, 99)),
+    );
     let longest = times.last().copied().unwrap_or_default();
     outcome.must(longest < BLOCKED, || format!("one took {longest:?}"));
     let open = descriptors(host.dir.path());

@@ -37,7 +37,7 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
     compare(&mut outcome, normal, attacked);
     let time = in_runtime(1, never_polled())?;
     outcome.measured(
-        "behind 16 held for 100 ms and never polled",
+        "wait behind 16 holds of 100 ms that are never polled",
         millis(Some(time)),
     );
     let longest = LONGEST_HOLD * WAITS + Duration::from_secs(1);

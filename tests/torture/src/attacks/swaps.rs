@@ -125,7 +125,7 @@ async fn open(context: &Context, enclosure: &Enclosure, outcome: &mut Outcome) -
             format!("{path}: {storm:?}")
         });
         outcome.did("opens", storm.done().into());
-        outcome.did("opens refused", typed.into());
+        outcome.did("refused opens", typed.into());
         match chance.u8(..8) {
             0 => acquire_name(&mut guest, &mut chance, outcome).await?,
             _ => acquire(&mut guest, path, chance.u32(..3), outcome).await?,
@@ -177,7 +177,7 @@ async fn acquire_name(
     };
     let terms = [lock, EXCLUSIVE, ONE_TRY[0], ONE_TRY[1]];
     let granted = guest.call(Call::Acquire, terms).await?;
-    outcome.did("acquires by name", granted.is_ok().into());
+    outcome.did("acquires of existence locks", granted.is_ok().into());
     let _ = guest.call(Call::Close, [lock, 0, 0, 0]).await?;
     Ok(())
 }

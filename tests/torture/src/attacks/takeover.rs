@@ -85,7 +85,7 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
                 let mut held = HeldLock::new(&program, case).await?;
                 let what = format!("{case:?}, attacker with {rights:?}");
                 let tries = held.attack(rights).await?;
-                outcome.did("tries", tries);
+                outcome.did("attempts", tries);
                 outcome.did("holders", 1);
                 let lost = held.lost().await?;
                 outcome.must(lost.is_none(), || format!("{what}: {lost:?}"));

@@ -85,7 +85,7 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let (usual, ()) = second.watch(|| thread::sleep(USUALLY))?;
     let usual = usual.check(&mut outcome, "normally", None);
-    outcome.measured("99 % of free locks usually had within", millis(usual.own));
+    outcome.measured("99th percentile of free locks before", millis(usual.own));
     let held = prepare(&first)?;
     let mut worst = Worst::default();
     for act in Act::all() {

@@ -49,7 +49,7 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Outcome> {
     sweep(&program, context, others, Some(start + LIMIT), &outcome)?;
     let mut outcome = outcome.into_inner().expect("nobody panicked");
     outcome.did("system calls", points.len() as u64);
-    outcome.did("faults there are", all as u64);
+    outcome.did("possible faults", all as u64);
     Ok(outcome)
 }
 
@@ -117,9 +117,9 @@ fn settle(injection: &Injection, trial: Trial, outcome: &Mutex<Outcome>) -> anyh
     let failed = observation.answer.as_ref();
     let failed = failed.is_ok_and(|done| done.result.is_err());
     let mut outcome = lock(outcome);
-    outcome.did("operations", 1);
+    outcome.detail("operations", 1);
     outcome.did("faults", u64::from(struck));
-    outcome.did("errors answered", u64::from(failed));
+    outcome.did("errors returned", u64::from(failed));
     for broken in check(scenario, &observation) {
         outcome.violations.push(format!(
             "{scenario}, {injection}: {broken}\n    answered {answer}\n    {log}"

@@ -76,7 +76,7 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
         finished.report(&mut outcome);
     }
     outcome.measured(
-        "free while somebody waits, at most",
+        "a lock was free with a waiter for at most",
         format_args!("{latest:.1?}"),
     );
     Ok(outcome)

@@ -34,7 +34,7 @@ fn check(outcome: &mut Outcome, checker: &str, models: &mut Command) -> anyhow::
     let ran = complete(models)?;
     let counts = ran.numbers("interleavings");
     outcome.did(&format!("models in {checker}"), counts.len() as u64);
-    outcome.did(&format!("interleavings in {checker}"), counts.iter().sum());
+    outcome.did(&format!("orders in {checker}"), counts.iter().sum());
     let done = ran.success() && !counts.is_empty();
     outcome.must(done, || format!("{models:?}: {}", ran.failure()));
     Ok(())

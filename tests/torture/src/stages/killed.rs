@@ -46,9 +46,9 @@ const TURN: Duration = Duration::from_secs(1);
 /// What gives a lock back whose holder died, and so how fast it is.
 fn family(protocol: Protocol) -> &'static str {
     match protocol {
-        Protocol::Sqlite => "in a database",
-        protocol if protocol.is_existence_lock() => "by name",
-        _ => "in the kernel",
+        Protocol::Sqlite => "of rows",
+        protocol if protocol.is_existence_lock() => "of existence locks",
+        _ => "of kernel locks",
     }
 }
 
@@ -70,7 +70,7 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
     );
     let finished = fixture.group.finish()?;
     outcome.did("kills", kills.iter().sum());
-    outcome.did("of them of a holder", kills[1]);
+    outcome.did("of them kills of a holder", kills[1]);
     measure(&finished, &locks, &fixture.ends, &mut outcome);
     for lock in &locks {
         let opened = Engine::new().open_with(layout.lock(lock), &lock.options(&layout))?;
@@ -93,13 +93,13 @@ fn measure(
     outcome: &mut Outcome,
 ) {
     let mut times: Vec<_> = ends.values().copied().collect();
-    figures(outcome, "end of the killed", &mut times);
+    figures(outcome, "end of a killed process", &mut times);
     let mut families: BTreeMap<_, Vec<_>> = BTreeMap::new();
     let all = finished.history.idle_periods();
     if let Some(last) = all.iter().max_by_key(|turn| turn.idle) {
         let idle = last.idle;
         outcome.measured(
-            "free while somebody waits, at most",
+            "a lock was free with a waiter for at most",
             format_args!("{idle:.1?}"),
         );
         outcome.must(idle <= TURN, || format!("a turn is late: {last:?}"));
@@ -115,7 +115,7 @@ fn measure(
     }
     for (family, turns) in families {
         let mut times: Vec<_> = turns.iter().map(|turn| turn.idle).collect();
-        outcome.did(&format!("locks taken over {family}"), turns.len() as u64);
+        outcome.did(&format!("takeovers {family}"), turns.len() as u64);
         figures(outcome, &format!("next owner {family}"), &mut times);
         let end_before = |turn: &IdlePeriod| {
             let worker = turn.after_kill_of.as_deref().unwrap_or_default();
@@ -124,7 +124,7 @@ fn measure(
         let is_late = |turn: &&IdlePeriod| turn.idle > NEXT_OWNER + end_before(turn);
         let late: Vec<_> = turns.iter().filter(is_late).collect();
         outcome.must(late.len() <= turns.len().div_ceil(100), || {
-            format!("{family} the next owner comes too late: {late:?}")
+            format!("takeovers {family} come too late: {late:?}")
         });
     }
 }
@@ -134,7 +134,7 @@ fn figures(outcome: &mut Outcome, what: &str, times: &mut [Duration]) {
     let [half, most, longest] =
         [50, 99, 100].map(|percent| percentile(times, percent).unwrap_or_default());
     outcome.measured(
-        &format!("{what} at 50 %, 99 %, most"),
+        &format!("{what} at 50 %, 99 % and 100 %"),
         format_args!("{half:.1?}, {most:.1?}, {longest:.1?}"),
     );
 }

@@ -40,9 +40,9 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Outcome> {
             let killed = [kill(&fixture, &point)?, kill(&fixture, &point)?];
             let leftovers = Leftovers::of(&fixture)?;
             let mut outcome = lock(&outcome);
-            outcome.did("killed", 2);
+            outcome.did("kills", 2);
             outcome.did(
-                "in the midst",
+                "of them within the operation",
                 killed.iter().filter(|(at, _)| *at).count() as u64,
             );
             lock(&times).extend(leftovers.next.as_ref().ok());

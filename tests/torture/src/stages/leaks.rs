@@ -53,7 +53,7 @@ async fn leaks(context: &Context) -> Result<Outcome> {
     outcome.measured("threads", after.threads);
     outcome.measured("memory", bytes(after.memory));
     let growth = after.memory.saturating_sub(before.memory);
-    outcome.measured("growth", bytes(growth));
+    outcome.measured("growth of memory", bytes(growth));
     Ok(outcome)
 }
 

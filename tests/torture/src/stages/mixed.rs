@@ -74,7 +74,7 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
     let finished = group.finish()?;
     let sections = finished.history.sections();
     outcome.measured(
-        "violations in a section, at most, to 95 %",
+        "upper bound of violations per section (95 %)",
         format!("{:.1e}", 3.0 / sections as f64),
     );
     for lock in &workload.locks {

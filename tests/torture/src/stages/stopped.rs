@@ -95,9 +95,9 @@ fn judge(finished: &Finished, stops: &[Stop], outcome: &mut Outcome) {
             timeouts += others.filter(timed_out).count() as u64;
         }
     }
-    outcome.did("locks held by worker was stopped", holders);
-    outcome.did("waits for those", waiters);
-    outcome.did("timeouts of those meanwhile", timeouts);
+    outcome.did("locks held by stopped processes", holders);
+    outcome.did("waits for them", waiters);
+    outcome.did("timeouts meanwhile", timeouts);
     outcome.must(holders > 0 && waiters > 0 && timeouts > 0, || {
         "no stop shows anything".to_owned()
     });
@@ -112,7 +112,7 @@ fn judge(finished: &Finished, stops: &[Stop], outcome: &mut Outcome) {
         .max_by_key(|(overdue, _)| *overdue);
     if let Some((overdue, attempt)) = latest {
         outcome.measured(
-            "answer after the timeout, at most",
+            "a timeout was late by at most",
             format_args!("{overdue:.1?}"),
         );
         outcome.must(overdue <= LATE, || {

@@ -28,7 +28,7 @@ pub(super) fn must_not_meet(outcome: &mut Outcome, engines: fn() -> [Engine; 2])
         let denied = |e: &io::Error| e.kind() == io::ErrorKind::PermissionDenied;
         let kept = result.as_ref().err().is_some_and(denied) == refused;
         outcome.must(kept, || format!("{what}: {result:?}"));
-        outcome.did("databases beside grants", 1);
+        outcome.did("databases named beside grants", 1);
     };
     for name in [
         "granted/db",
@@ -104,7 +104,7 @@ pub(super) fn is_forgotten(outcome: &mut Outcome) -> Result<()> {
             let granted = grant(&engine, &dir).map(drop);
             let kept = granted.is_ok();
             outcome.must(kept, || format!("where another directory was: {granted:?}"));
-            outcome.did("databases beside grants", 1);
+            outcome.did("databases named beside grants", 1);
             return Ok(());
         }
     }

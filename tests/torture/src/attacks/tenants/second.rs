@@ -63,8 +63,8 @@ impl Observed {
         during: &str,
         usual: Option<Duration>,
     ) -> Figures {
-        outcome.did("waits of another", self.waits.len() as u64);
-        outcome.did("free locks of another", self.own.len() as u64);
+        outcome.did("waits by another tenant", self.waits.len() as u64);
+        outcome.did("acquires of free locks by it", self.own.len() as u64);
         let beyond = |(late, machine): &(Duration, Duration)| late.saturating_sub(*machine);
         let wait = self.waits.iter().max_by_key(|wait| beyond(wait));
         let wait = wait.copied().unwrap_or((Duration::MAX, Duration::ZERO));
@@ -120,12 +120,12 @@ impl Worst {
     pub(super) fn report(&self, outcome: &mut Outcome) {
         let (Figures { wait, .. }, during) = &self.wait;
         let (late, machine) = (millis(Some(wait.0)), millis(Some(wait.1)));
-        let figure = format!("{late} where the machine was by {machine} ({during})");
+        let figure = format!("{late}, the machine by {machine} ({during})");
         outcome.measured("a wait ended late by at most", figure);
         let (Figures { own, elsewhere, .. }, during) = &self.own;
         let (own, elsewhere) = (millis(*own), millis(*elsewhere));
         let figure = format!("{own}, in another engine {elsewhere} ({during})");
-        outcome.measured("99 % of free locks at worst within", figure);
+        outcome.measured("99th percentile of free locks at worst", figure);
     }
 }
 

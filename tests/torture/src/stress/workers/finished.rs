@@ -47,21 +47,21 @@ impl Finished {
         const MOST: usize = 20;
         outcome.did("sections", self.history.sections() as u64);
         for (kind, sections) in self.sections_by_kind() {
-            outcome.did(&format!("by {kind}"), sections);
+            outcome.detail(&format!("by {kind}"), sections);
         }
         for attempt in &self.history.attempts {
             if let Answer::GaveUp(why, _) = attempt.outcome {
-                outcome.did(&format!("answers of {why}"), 1);
+                outcome.detail(&format!("answers of {why}"), 1);
             }
         }
         let breaks = self.history.breaks.len();
         if breaks > 0 {
             outcome.did("breaks", breaks as u64);
-            outcome.did("holders told of one", self.history.losses());
+            outcome.did("losses that holders noticed", self.history.losses());
         }
         if let Some(finished_within) = self.finished_within {
             outcome.measured(
-                "everybody ends within",
+                "all processes end within",
                 format_args!("{finished_within:.1?}"),
             );
         }
