@@ -1,0 +1,233 @@
+//! Numbers that are no handles of the guest, or not any more, or of another kind.
+//!
+//! The numbers of other guests are small too, so whatever a guest makes up is one of theirs. Each
+//! case must trap, fail with an error, or concern what is the guest's own.
+
+use anyhow::Result;
+use locket_tests::harness::{Host, STUCK};
+use tokio::time::timeout;
+
+use super::{ask, in_runtime, one_of, renew};
+use crate::attacks::support::attacker::{
+    Answer, Attacker, Call, EXCLUSIVE, Ended, INDEFINITELY, Kind, ONE_TRY,
+};
+use crate::stage::{Context, Outcome};
+
+/// How many calls.
+const CASES: u64 = 100_000;
+
+/// After so many it is seen whether everybody still has what he holds.
+const BATCH: u64 = 1_000;
+
+/// Calls of one instance that do not trap.
+const SPREE: usize = 20;
+
+pub(super) fn run(context: &Context) -> Result<Outcome> {
+    in_runtime(1, handles(context))
+}
+
+/// Guests that hold the lock `held`, or wait for it, by handles of every kind.
+struct Others {
+    host: Host,
+    holder: Attacker,
+    lock: u32,
+    waiter: Attacker,
+    pending: u32,
+}
+
+impl Others {
+    async fn new() -> Result<Self> {
+        let host = Host::new();
+        let mut holder = Attacker::new(&host).await?;
+        let lock = holder.hold("/locks/held").await?;
+        let mut waiter = Attacker::new(&host).await?;
+        let theirs = waiter.open("/locks/held").await?;
+        let terms = [theirs, EXCLUSIVE, INDEFINITELY[0], INDEFINITELY[1]];
+        let pending = waiter.call(Call::Start, terms).await?;
+        let pending = pending.map_err(|error| anyhow::anyhow!("no pending: {error}"))?;
+        Ok(Self {
+            host,
+            holder,
+            lock,
+            waiter,
+            pending,
+        })
+    }
+
+    /// Comes back once the waiter has the lock.
+    async fn granted(&mut self) -> Result<()> {
+        let finish = [self.pending, 0, 0, 0];
+        while self.waiter.call(Call::Finish, finish).await? == Ok(0) {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// What others have lost by the attack, if anything.
+    async fn lost(&mut self) -> Result<Option<String>> {
+        let held = self.holder.call(Call::State, [self.lock, 0, 0, 0]).await?;
+        let answer = self
+            .waiter
+            .call(Call::Finish, [self.pending, 0, 0, 0])
+            .await?;
+        let broken = held != Ok(1) || answer != Ok(0) || self.host.is_free("held");
+        Ok(broken.then(|| format!("the holder is in state {held:?}, the waiter got {answer:?}")))
+    }
+}
+
+async fn handles(context: &Context) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let mut others = Others::new().await?;
+    let mut chance = context.chance(2);
+    let mut cases = 0;
+    let mut count = Counts::default();
+    while cases < CASES {
+        let mut guest = Attacker::new(&others.host).await?;
+        let mut known = own_handles(&mut guest, &mut chance).await?;
+        for _ in 0..SPREE {
+            let (call, handle) = case(&mut chance, &known);
+            let terms = [handle, chance.u32(..2), ONE_TRY[0], ONE_TRY[1]];
+            cases += 1;
+            let result = guest.call(call, terms).await;
+            count.add(&result);
+            match result {
+                Ok(Ok(new)) => known.extend(call.makes().map(|kind| (kind, new))),
+                Ok(Err(_)) => {}
+                Err(_) => break,
+            }
+        }
+        if cases % BATCH < SPREE as u64 {
+            let lost = others.lost().await?;
+            outcome.must(lost.is_none(), || format!("{lost:?} after {cases} calls"));
+        }
+    }
+    let lost = others.lost().await?;
+    outcome.must(lost.is_none(), || format!("{lost:?} in the end"));
+    outcome.must(
+        count.trapped > 0 && count.failed > 0 && count.succeeded > 0,
+        || format!("too much of the same: {count:?}"),
+    );
+    outcome.did("calls", cases);
+    outcome.did("traps", count.trapped);
+    outcome.did("errors", count.failed);
+    others.holder.keep_what_it_saw().await?;
+    used_after_drop(&others.host, &mut outcome).await?;
+    wrong_holder(&mut others, &mut outcome).await?;
+    Ok(outcome)
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    succeeded: u64,
+    failed: u64,
+    trapped: u64,
+}
+
+impl Counts {
+    fn add(&mut self, result: &Result<Answer, Ended>) {
+        *match result {
+            Ok(Ok(_)) => &mut self.succeeded,
+            Ok(Err(_)) => &mut self.failed,
+            Err(_) => &mut self.trapped,
+        } += 1;
+    }
+}
+
+/// A few handles to begin with, of the lock that others hold and of another one.
+async fn own_handles(guest: &mut Attacker, chance: &mut fastrand::Rng) -> Result<Vec<(Kind, u32)>> {
+    let mut known = Vec::new();
+    for path in ["/locks/held", "/locks/own"] {
+        if chance.bool() {
+            known.push((Kind::Lock, guest.open(path).await?));
+        }
+    }
+    Ok(known)
+}
+
+/// A call, with a handle that is the guest's (half of them, of whatever kind, and perhaps dropped by
+/// now), near one, or anything.
+fn case(chance: &mut fastrand::Rng, known: &[(Kind, u32)]) -> (Call, u32) {
+    let call = one_of(chance, &Call::WITH_HANDLE);
+    match chance.u8(..16) {
+        0..8 if !known.is_empty() => {
+            let (kind, handle) = one_of(chance, known);
+            let fits = |call: &Call| call.takes() == kind;
+            let calls: Vec<_> = Call::WITH_HANDLE.into_iter().filter(fits).collect();
+            (one_of(chance, &calls), handle)
+        }
+        8..10 if !known.is_empty() => (call, one_of(chance, known).1),
+        10..14 => (call, chance.u32(..12)),
+        14 => (call, one_of(chance, &[u32::MAX, 1 << 28, 1 << 30, 1 << 31])),
+        _ => (call, chance.u32(..)),
+    }
+}
+
+/// Every call, with a handle that was dropped.
+async fn used_after_drop(host: &Host, outcome: &mut Outcome) -> Result<()> {
+    let mut guest = Attacker::new(host).await?;
+    for call in Call::WITH_HANDLE {
+        let own = guest.open("/locks/own").await?;
+        let closed = guest.call(Call::Close, [own, 0, 0, 0]).await?;
+        outcome.must(closed.is_ok(), || format!("{closed:?}"));
+        let result = guest.call(call, [own, 0, ONE_TRY[0], ONE_TRY[1]]).await;
+        outcome.must(result.is_err(), || {
+            format!("{call:?} of what was dropped: {result:?}")
+        });
+        outcome.did("uses of dropped handles", 1);
+        renew(host, &mut guest).await?;
+    }
+    Ok(())
+}
+
+/// A handle of one's own on the lock that another holds is not enough to release it.
+async fn wrong_holder(others: &mut Others, outcome: &mut Outcome) -> Result<()> {
+    let mut guest = Attacker::new(&others.host).await?;
+    let lock = guest.open("/locks/held").await?;
+    ask(&mut guest, lock).await?;
+    let storm = guest.storm(Call::Release, [lock, 0, 0, 0], 10_000).await?;
+    let refused = storm.failed_with("not-owner");
+    outcome.must(refused == storm.all(), || {
+        format!("releases of a stranger: {storm:?}")
+    });
+    outcome.did("releases by a stranger", storm.all().into());
+    let storm = guest.storm(Call::Break, [0; 4], 1_000).await?;
+    let refused = storm.failed_with("access-denied");
+    outcome.must(refused == storm.all(), || {
+        format!("breaks of a stranger: {storm:?}")
+    });
+    outcome.did("breaks by a stranger", storm.all().into());
+    let lost = others.lost().await?;
+    outcome.must(lost.is_none(), || {
+        format!("{lost:?} after a stranger's releases")
+    });
+    // The holder can, and then who waited has it.
+    let released = others
+        .holder
+        .call(Call::Release, [others.lock, 0, 0, 0])
+        .await?;
+    outcome.must(released.is_ok(), || {
+        format!("the holder's release: {released:?}")
+    });
+    let granted = timeout(STUCK, others.granted()).await;
+    outcome.must(granted.is_ok(), || "who waited has nothing".to_owned());
+    guest.keep_what_it_saw().await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hold_that_was_released_is_missed() {
+        let missed = async {
+            let mut others = Others::new().await?;
+            anyhow::ensure!(others.lost().await?.is_none());
+            let release = [others.lock, 0, 0, 0];
+            let released = others.holder.call(Call::Release, release).await?;
+            anyhow::ensure!(released.is_ok());
+            others.lost().await
+        };
+        assert!(in_runtime(1, missed).unwrap().is_some());
+    }
+}

@@ -1,0 +1,12 @@
+//! Guests that mean harm, and how to notice it.
+
+pub mod answer;
+pub mod attacker;
+pub mod call;
+pub mod canary;
+pub mod control_guest;
+pub mod database;
+pub mod enclosure;
+pub mod secrets;
+pub mod stop;
+pub mod usage;

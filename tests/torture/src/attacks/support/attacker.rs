@@ -1,0 +1,229 @@
+//! A guest that does what it should not: any call of the interface, with any numbers as handles.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use anyhow::{Result, anyhow};
+use locket_tests::harness::{Host, State, linker, runtime, store_in};
+use locket_wasmtime::LocketCtx;
+use wasmtime::component::{Component, InstancePre, TypedFunc};
+use wasmtime::{Store, Trap};
+use wasmtime_wasi::WasiCtx;
+
+use super::answer::{Tally, answer};
+
+pub use super::answer::Answer;
+pub use super::call::{Call, DEFAULT, EXCLUSIVE, INDEFINITELY, Kind, ONE_TRY, SHARED};
+
+/// What the runtime says: as a rule, that the guest has trapped.
+#[derive(Debug)]
+pub struct Ended(wasmtime::Error);
+
+impl Ended {
+    /// Which trap it was, if it was one.
+    pub fn trap(&self) -> Option<Trap> {
+        self.0.downcast_ref().copied()
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.0)
+    }
+}
+
+impl std::error::Error for Ended {}
+
+type Words = (u32, u32, u32, u32, u32);
+type Storm = (u32, u32, u32, u32, u32, u32);
+
+/// An instance of the guest, in a store of its own. Its locks are free once it is dropped.
+pub struct Attacker {
+    /// Its store.
+    pub store: Store<State>,
+    name: TypedFunc<(Vec<u8>,), ()>,
+    call: TypedFunc<Words, (i32,)>,
+    storm: TypedFunc<Storm, (Vec<u32>,)>,
+    cancel: TypedFunc<(u32,), ()>,
+    seen: TypedFunc<(), (Vec<u8>,)>,
+}
+
+fn compiled() -> &'static InstancePre<State> {
+    static COMPILED: LazyLock<InstancePre<State>> = LazyLock::new(|| {
+        let bytes = wat::parse_str(include_str!("attacker.wat")).expect("the guest is valid");
+        let component = Component::new(runtime(), bytes).expect("the guest is valid");
+        let linked = linker().instantiate_pre(&component);
+        linked.expect("everything is linked")
+    });
+    &COMPILED
+}
+
+impl Attacker {
+    /// A guest that is given the directory of the host as `/locks`.
+    ///
+    /// # Errors
+    ///
+    /// Where Wasmtime fails.
+    pub async fn new(host: &Host) -> Result<Self> {
+        Self::with(host, host.ctx().label("guest").build()).await
+    }
+
+    /// A guest that is given something else.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub async fn with(host: &Host, locket: LocketCtx) -> Result<Self> {
+        Self::in_dir(host.dir.path(), locket).await
+    }
+
+    /// The same, with the files of a directory.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub async fn in_dir(dir: &Path, locket: LocketCtx) -> Result<Self> {
+        Self::in_store(store_in(dir, locket, &mut WasiCtx::builder())).await
+    }
+
+    async fn in_store(mut store: Store<State>) -> Result<Self> {
+        let instance = compiled()
+            .instantiate_async(&mut store)
+            .await
+            .map_err(Ended)?;
+        Ok(Self {
+            name: instance.get_typed_func(&mut store, "name").map_err(Ended)?,
+            call: instance.get_typed_func(&mut store, "call").map_err(Ended)?,
+            storm: instance
+                .get_typed_func(&mut store, "storm")
+                .map_err(Ended)?,
+            cancel: instance
+                .get_typed_func(&mut store, "cancel")
+                .map_err(Ended)?,
+            seen: instance.get_typed_func(&mut store, "seen").map_err(Ended)?,
+            store,
+        })
+    }
+
+    /// Sets the path for [`Call::Open`] and [`Call::Break`]. It need not be text.
+    ///
+    /// # Errors
+    ///
+    /// Where the guest has trapped.
+    pub async fn name(&mut self, path: impl AsRef<[u8]>) -> Result<(), Ended> {
+        self.name
+            .call_async(&mut self.store, (path.as_ref().to_owned(),))
+            .await
+            .map_err(Ended)
+    }
+
+    /// Does something.
+    ///
+    /// # Errors
+    ///
+    /// The trap.
+    pub async fn call(&mut self, call: Call, [a, b, c, d]: [u32; 4]) -> Result<Answer, Ended> {
+        let words = (call as u32, a, b, c, d);
+        let (number,) = self
+            .call
+            .call_async(&mut self.store, words)
+            .await
+            .map_err(Ended)?;
+        Ok(answer(number))
+    }
+
+    /// Does something so many times, without looking at what it gets: how often that succeeded, and
+    /// how often it failed with each error.
+    ///
+    /// # Errors
+    ///
+    /// The trap.
+    pub async fn storm(
+        &mut self,
+        call: Call,
+        [a, b, c, d]: [u32; 4],
+        times: u32,
+    ) -> Result<Tally, Ended> {
+        let words = (call as u32, a, b, c, d, times);
+        let (counts,) = self
+            .storm
+            .call_async(&mut self.store, words)
+            .await
+            .map_err(Ended)?;
+        Ok(Tally(counts))
+    }
+
+    /// Cancels a subtask that goes on, and waits until it is.
+    ///
+    /// # Errors
+    ///
+    /// The trap.
+    pub async fn cancel(&mut self, subtask: u32) -> Result<(), Ended> {
+        let cancelled = self.cancel.call_async(&mut self.store, (subtask,));
+        cancelled.await.map_err(Ended)
+    }
+
+    /// Opens the lock of a path.
+    ///
+    /// # Errors
+    ///
+    /// Where that fails in any way.
+    pub async fn open(&mut self, path: &str) -> Result<u32> {
+        self.name(path).await?;
+        let opened = self.call(Call::Open, DEFAULT).await?;
+        opened.map_err(|error| anyhow!("{path} cannot be opened: {error}"))
+    }
+
+    /// Acquires an open lock exclusively.
+    ///
+    /// # Errors
+    ///
+    /// The trap.
+    pub async fn acquire(&mut self, lock: u32, timeout: [u32; 2]) -> Result<Answer, Ended> {
+        self.call(Call::Acquire, [lock, EXCLUSIVE, timeout[0], timeout[1]])
+            .await
+    }
+
+    /// Opens the lock of a path and acquires it, which nobody is in the way of.
+    ///
+    /// # Errors
+    ///
+    /// Where that fails in any way.
+    pub async fn hold(&mut self, path: &str) -> Result<u32> {
+        let lock = self.open(path).await?;
+        let granted = self.acquire(lock, INDEFINITELY).await?;
+        granted.map_err(|error| anyhow!("{path} cannot be acquired: {error}"))?;
+        Ok(lock)
+    }
+
+    /// Keeps what the host has written for the guest since the last time, to be looked through for
+    /// [secrets](crate::attacks::support::secrets). Not after a trap, which loses it.
+    ///
+    /// # Errors
+    ///
+    /// Where the guest has trapped.
+    pub async fn keep_what_it_saw(&mut self) -> Result<(), Ended> {
+        self.take_what_it_saw().await.map(drop)
+    }
+
+    /// The same, and returns it.
+    ///
+    /// # Errors
+    ///
+    /// Where the guest has trapped.
+    pub async fn take_what_it_saw(&mut self) -> Result<Vec<u8>, Ended> {
+        let seen = self.seen.call_async(&mut self.store, ());
+        let (bytes,) = seen.await.map_err(Ended)?;
+        let mut all = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend_from_slice(&bytes);
+        Ok(bytes)
+    }
+}
+
+static SEEN: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+/// Everything that guests of this process saw, as far as it was kept; it is not returned twice.
+pub fn seen() -> Vec<u8> {
+    std::mem::take(&mut *SEEN.lock().unwrap_or_else(PoisonError::into_inner))
+}

@@ -1,0 +1,292 @@
+//! Two tenants in one engine. Whatever the first does within its limits, the waits of the second end in
+//! time, and the second gets a free lock as quickly as usual.
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, ensure};
+use locket::{Engine, Guard, Mode, Protocol};
+use locket_tests::harness::Host;
+
+use self::second::{SecondTenant, Worst};
+use super::{KEEP, REMOVE, ask, cycle, hold, in_runtime, millis, number, touch};
+use crate::attacks::support::attacker::{Attacker, Call, EXCLUSIVE, INDEFINITELY, ONE_TRY};
+use crate::stage::{Context, Outcome};
+
+mod machine;
+pub(super) mod second;
+
+/// For how long the second tenant is looked at while nothing else happens, and during each act.
+const USUALLY: Duration = Duration::from_secs(4);
+const WHILE: Duration = Duration::from_millis(1_500);
+
+/// What a tenant may have: waits, handles with pollables among them, created files.
+const WAITS: usize = 16;
+const POLLABLES: usize = 128;
+const CREATED: u32 = 1024;
+
+/// How many names there are, of the form that the protocols give to what they make.
+const NAMES: u32 = 10_000;
+
+/// How many hard links there are to locks of the protocol `link`, by names of that form: several to each.
+const MORE_LINKS: u32 = 96;
+
+/// As many links on a path as the system follows, but for one.
+const LINKS: u32 = 39;
+
+/// The protocols whose locks exist by name, without `sqlite`: a database is kept away from guests.
+const NAMED: [Protocol; 5] = [
+    Protocol::Link,
+    Protocol::Symlink,
+    Protocol::Mkdir,
+    Protocol::PidFile,
+    Protocol::Soft,
+];
+
+/// Those of the kernel.
+const KERNEL: [Protocol; 3] = [Protocol::Native, Protocol::Flock, Protocol::Fcntl];
+
+/// What the first tenant does.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    /// Opens and closes.
+    Opens,
+    /// Waits for as many locks as it may; then makes and removes files beside them.
+    Waits(Protocol),
+    /// Asks about a lock that is held, and tries to acquire it.
+    Asks(Protocol),
+    /// Makes as many pollables as it may, looks at them, and drops them.
+    Pollables,
+    /// Begins to acquire, and abandons that.
+    Abandons(Protocol),
+    /// Creates as many files as it may, and goes on.
+    Creates,
+    /// Opens what lies behind many links.
+    Links,
+}
+
+impl Act {
+    fn all() -> Vec<Self> {
+        let mut all = vec![Self::Opens, Self::Pollables, Self::Creates, Self::Links];
+        all.extend(KERNEL.map(Self::Waits));
+        all.extend(NAMED.map(Self::Waits));
+        all.extend(NAMED.map(Self::Asks));
+        all.extend([Protocol::Native, Protocol::Link].map(Self::Abandons));
+        all
+    }
+}
+
+pub(super) fn run(_: &Context) -> Result<Outcome> {
+    let first = Host::new();
+    let second = SecondTenant::beside(&first);
+    let mut outcome = Outcome::default();
+    let (usual, ()) = second.watch(|| thread::sleep(USUALLY))?;
+    let usual = usual.check(&mut outcome, "normally", None);
+    outcome.measured("99th percentile of free locks before", millis(usual.own));
+    let held = prepare(&first)?;
+    let mut worst = Worst::default();
+    for act in Act::all() {
+        let (observed, done) = second.watch(|| perform(&first, act))?;
+        let during = format!("{act:?}");
+        match done {
+            Ok(calls) => outcome.did("hostile calls", calls),
+            Err(error) => outcome.must(false, || format!("{during}: {error:#}")),
+        }
+        worst.take(observed.check(&mut outcome, &during, usual.own), &during);
+    }
+    worst.report(&mut outcome);
+    drop(held);
+    Ok(outcome)
+}
+
+async fn open(guest: &mut Attacker, path: &str, protocol: Protocol) -> Result<u32> {
+    guest.name(path).await?;
+    let opened = guest
+        .call(Call::Open, [1, number(protocol), KEEP, 0])
+        .await?;
+    opened.map_err(|error| anyhow!("{path} cannot be opened: {error}"))
+}
+
+/// The directory of the first tenant: its locks, which an engine of their own holds, among many names
+/// that could be those of their holders; and links that lead through many directories.
+fn prepare(first: &Host) -> Result<Vec<Guard>> {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname")?;
+    let claim = |number: u32| format!("{}.4194303-{number}", host.trim());
+    let crowd = |dir: &Path| -> Result<()> {
+        (1..=NAMES).try_for_each(|number| {
+            File::create(dir.join(claim(number)))?;
+            Ok(())
+        })
+    };
+    crowd(first.dir.path())?;
+    let another = Engine::new();
+    let mut held = Vec::new();
+    for protocol in KERNEL.into_iter().chain(NAMED) {
+        for number in 0..WAITS {
+            let path = first.path(&format!("{protocol}-{number}"));
+            held.push(hold(&another, &path, protocol, Mode::Exclusive)?);
+        }
+    }
+    // A guest that has the files as well can fill the directory that is the lock, and link to the file.
+    crowd(&first.path("mkdir-0.lock"))?;
+    for number in 0..MORE_LINKS {
+        let lock = format!("link-{}.lock", number as usize % WAITS);
+        let link = claim(NAMES + 1 + number);
+        fs::hard_link(first.path(&lock), first.path(&link))?;
+    }
+    fs::create_dir(first.path("new"))?;
+    fs::create_dir_all(first.path("deep/d"))?;
+    let mut to = "d".to_owned();
+    for number in 0..LINKS {
+        let steps = "d/../".repeat(700);
+        symlink(
+            format!("{steps}{to}"),
+            first.path(&format!("deep/{number}")),
+        )?;
+        to = number.to_string();
+    }
+    Ok(held)
+}
+
+/// What the first tenant does, for a while; how many calls that took.
+fn perform(host: &Host, act: Act) -> Result<u64> {
+    in_runtime(1, async {
+        let mut tenant = Tenant {
+            guest: Attacker::new(host).await?,
+            end: Instant::now() + WHILE,
+            calls: 0,
+        };
+        match act {
+            Act::Opens => tenant.opens("/locks/a").await?,
+            Act::Links => {
+                let last = LINKS - 1;
+                tenant.opens(&format!("/locks/deep/{last}/a")).await?;
+            }
+            Act::Waits(protocol) => tenant.waits(protocol).await?,
+            Act::Asks(protocol) => tenant.asks(protocol).await?,
+            Act::Pollables => tenant.pollables().await?,
+            Act::Abandons(protocol) => tenant.abandons(protocol).await?,
+            Act::Creates => tenant.creates().await?,
+        }
+        tenant.guest.keep_what_it_saw().await?;
+        Ok(tenant.calls)
+    })
+}
+
+struct Tenant {
+    guest: Attacker,
+    end: Instant,
+    calls: u64,
+}
+
+impl Tenant {
+    fn goes_on(&mut self) -> bool {
+        self.calls += 1;
+        Instant::now() < self.end
+    }
+
+    async fn locks(&mut self, protocol: Protocol) -> Result<Vec<u32>> {
+        let mut locks = Vec::new();
+        for number in 0..WAITS {
+            let path = format!("/locks/{protocol}-{number}");
+            locks.push(open(&mut self.guest, &path, protocol).await?);
+        }
+        Ok(locks)
+    }
+
+    /// A handle that the limits leave to it.
+    async fn get(&mut self, call: Call, words: [u32; 4]) -> Result<u32> {
+        let answer = self.guest.call(call, words).await?;
+        answer.map_err(|error| anyhow!("{call:?} within the limits came to {error}"))
+    }
+
+    async fn opens(&mut self, path: &str) -> Result<()> {
+        while self.goes_on() {
+            let error = touch(&mut self.guest, path).await?;
+            ensure!(error.is_none(), "{path} was opened with {error:?}");
+        }
+        Ok(())
+    }
+
+    async fn waits(&mut self, protocol: Protocol) -> Result<()> {
+        let mut pendings = Vec::new();
+        for lock in self.locks(protocol).await? {
+            let terms = [lock, EXCLUSIVE, INDEFINITELY[0], INDEFINITELY[1]];
+            pendings.push(self.get(Call::Start, terms).await?);
+        }
+        tokio::time::sleep(WHILE / 2).await;
+        while self.goes_on() {
+            let native = number(Protocol::Native);
+            let cycled = cycle(&mut self.guest, "/locks/b", native, REMOVE, EXCLUSIVE).await?;
+            ensure!(cycled.is_ok(), "beside waits a file came to {cycled:?}");
+            self.guest.keep_what_it_saw().await?;
+        }
+        for pending in pendings {
+            let answer = self.get(Call::Finish, [pending, 0, 0, 0]).await?;
+            ensure!(answer == 0, "a lock that is held elsewhere was had");
+        }
+        Ok(())
+    }
+
+    async fn asks(&mut self, protocol: Protocol) -> Result<()> {
+        let locks = self.locks(protocol).await?;
+        for lock in locks.into_iter().cycle() {
+            if !self.goes_on() {
+                break;
+            }
+            ask(&mut self.guest, lock).await?;
+            let answer = self.guest.acquire(lock, ONE_TRY).await?;
+            ensure!(
+                answer == Err("would-block"),
+                "a lock that is held: {answer:?}"
+            );
+        }
+        Ok(())
+    }
+
+    async fn pollables(&mut self) -> Result<()> {
+        let lock = open(&mut self.guest, "/locks/a", Protocol::Native).await?;
+        while self.goes_on() {
+            let mut pollables = Vec::new();
+            while pollables.len() < POLLABLES - 1 {
+                pollables.push(self.get(Call::Lost, [lock, 0, 0, 0]).await?);
+            }
+            for call in [Call::Ready, Call::PollableDrop] {
+                for pollable in &pollables {
+                    self.get(call, [*pollable, 0, 0, 0]).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn abandons(&mut self, protocol: Protocol) -> Result<()> {
+        let locks = self.locks(protocol).await?;
+        for lock in locks.into_iter().cycle() {
+            if !self.goes_on() {
+                break;
+            }
+            let terms = [lock, EXCLUSIVE, INDEFINITELY[0], INDEFINITELY[1]];
+            self.get(Call::StartAndAbandon, terms).await?;
+        }
+        Ok(())
+    }
+
+    async fn creates(&mut self) -> Result<()> {
+        let mut refused = 0;
+        for number in 0.. {
+            if !self.goes_on() {
+                break;
+            }
+            let error = touch(&mut self.guest, format!("/locks/new/{number}")).await?;
+            let expected = error.is_some() == (number >= CREATED);
+            ensure!(expected, "file {number} was created with {error:?}");
+            refused += u32::from(error.is_some());
+        }
+        ensure!(refused > 0, "the limit was not reached");
+        Ok(())
+    }
+}

@@ -1,0 +1,312 @@
+//! Where one subject goes through one operation: a directory with a lock, whoever holds it before,
+//! and whoever wants it next.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use clap::ValueEnum as _;
+use locket::{Engine, Guard, Mode, Options, Protocol};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::faults::answer::Done;
+use crate::faults::operation::{Operation, options};
+use crate::faults::strace::{Injection, Strace};
+use crate::faults::subject::Fault;
+
+/// Long enough that something which has not happened is stuck.
+pub const STUCK: Duration = Duration::from_secs(15);
+
+/// What is in the lock file, where the lock is one of the kernel.
+pub const CONTENT: &str = "precious";
+
+/// An operation in a protocol.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Scenario {
+    /// How the lock is kept.
+    pub protocol: Protocol,
+    /// What is done to it.
+    pub operation: Operation,
+}
+
+impl Scenario {
+    /// Every one that there is.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Protocol::ALL.iter().flat_map(|&protocol| {
+            Operation::all(protocol).map(move |operation| Self {
+                protocol,
+                operation,
+            })
+        })
+    }
+}
+
+impl std::fmt::Display for Scenario {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let operation = self.operation.to_possible_value();
+        let operation = operation.as_ref().map_or("?", |value| value.get_name());
+        write!(f, "{operation} in {}", self.protocol)
+    }
+}
+
+/// A directory with a lock in it. Removed when dropped.
+#[derive(Debug)]
+pub struct Fixture {
+    /// What happens in it.
+    pub scenario: Scenario,
+    program: PathBuf,
+    root: tempfile::TempDir,
+}
+
+impl Fixture {
+    /// Sets it up. `program` is the one that has the subject in it.
+    pub fn new(program: &Path, scenario: Scenario) -> anyhow::Result<Self> {
+        let fixture = Self {
+            scenario,
+            program: program.to_owned(),
+            root: tempfile::tempdir()?,
+        };
+        fs::create_dir(fixture.dir())?;
+        let exists = scenario.operation != Operation::Open;
+        if exists && !scenario.protocol.is_existence_lock() {
+            fs::write(fixture.path(), CONTENT)?;
+        }
+        if scenario.protocol == Protocol::Sqlite && exists {
+            // With its table, as every lock but the very first finds it.
+            fixture.next(STUCK)?;
+        }
+        if scenario.operation == Operation::TakeOver {
+            fixture.abandon()?;
+        }
+        Ok(fixture)
+    }
+
+    /// The directory of the lock.
+    pub fn dir(&self) -> PathBuf {
+        self.root.path().join("locks")
+    }
+
+    /// The path of the lock.
+    pub fn path(&self) -> PathBuf {
+        self.dir().join("lock")
+    }
+
+    /// Where the calls of a subject are written to.
+    pub fn log(&self) -> PathBuf {
+        self.root.path().join("strace")
+    }
+
+    fn complaints(&self) -> PathBuf {
+        self.root.path().join("complaints")
+    }
+
+    /// What every subject has said to its standard error.
+    pub fn complained(&self) -> io::Result<String> {
+        fs::read_to_string(self.complaints())
+    }
+
+    fn options(&self) -> Options {
+        options(
+            self.scenario.operation,
+            self.scenario.protocol,
+            &self.path(),
+        )
+    }
+
+    /// Acquires the lock as another process would, if that is possible within `timeout`.
+    pub fn acquire(&self, timeout: Duration) -> Result<Guard, locket::Error> {
+        let lock = Engine::new().open_with(self.path(), &self.options())?;
+        lock.acquire(Mode::Exclusive, timeout)
+    }
+
+    /// Whether anybody holds the lock, by trying to.
+    pub fn is_held(&self) -> Result<bool, locket::Error> {
+        match self.acquire(Duration::ZERO) {
+            Ok(guard) => guard.release().map(|()| false),
+            Err(e) if e.is_would_block() => Ok(true),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The next owner: acquires the lock and releases it. Answers how long it took to have it.
+    pub fn next(&self, timeout: Duration) -> Result<Duration, locket::Error> {
+        let start = Instant::now();
+        let guard = self.acquire(timeout)?;
+        let took = start.elapsed();
+        guard.release().map(|()| took)
+    }
+
+    /// Leaves the lock behind of somebody who was killed while he held it.
+    pub fn abandon(&self) -> anyhow::Result<()> {
+        let mut holder = self.start(Operation::Acquire, None)?;
+        holder.proceed()?;
+        let () = holder.receive(STUCK)?.context("a holder")?;
+        let done: Done = holder.receive(STUCK)?.context("a holder")?;
+        ensure!(done.result.is_ok(), "{done:?}");
+        holder.kill()?;
+        holder.end()?;
+        Ok(())
+    }
+
+    /// Starts a subject; it waits to be told to begin.
+    pub fn subject(&self, fault: Option<Fault>) -> anyhow::Result<SubjectProcess> {
+        self.start(self.scenario.operation, fault)
+    }
+
+    fn start(&self, operation: Operation, fault: Option<Fault>) -> anyhow::Result<SubjectProcess> {
+        let (ours, theirs) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        let complaints = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(self.complaints())?;
+        let value = |value: Option<clap::builder::PossibleValue>| {
+            let value = value.map(|value| value.get_name().to_owned());
+            value.context("a value that can be given")
+        };
+        let mut command = Command::new(&self.program);
+        command.arg("subject");
+        command.arg(value(operation.to_possible_value())?);
+        command.arg(self.scenario.protocol.name()).arg(self.path());
+        if let Some(fault) = fault {
+            command.args(["--fault", &value(fault.to_possible_value())?]);
+        }
+        let child = command
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(complaints)
+            .spawn()?;
+        // It has the other end: what is sent to it would otherwise wait for ever once it is dead.
+        drop(command);
+        let mut subject = SubjectProcess {
+            child,
+            socket: ours,
+        };
+        let ready = subject.receive::<()>(STUCK)?;
+        ensure!(ready.is_some(), "no subject: {}", self.complained()?);
+        Ok(subject)
+    }
+
+    /// What is in the directory that is not the file or the database that belongs there.
+    pub fn litter(&self) -> io::Result<Vec<String>> {
+        let own = match self.scenario.protocol {
+            Protocol::Sqlite => "database",
+            protocol if protocol.is_existence_lock() => "",
+            _ => "lock",
+        };
+        let names = fs::read_dir(self.dir())?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let names = names.collect::<io::Result<Vec<_>>>()?;
+        Ok(names.into_iter().filter(|name| name != own).collect())
+    }
+
+    /// What is in the lock file; none if there is none.
+    pub fn content(&self) -> io::Result<Option<String>> {
+        match fs::read_to_string(self.path()) {
+            Ok(content) => Ok(Some(content)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// A process that goes through an operation. Killed when dropped.
+#[derive(Debug)]
+pub struct SubjectProcess {
+    child: Child,
+    socket: OwnedFd,
+}
+
+impl SubjectProcess {
+    /// Has its calls traced from now on.
+    pub fn trace(&self, injection: Option<&Injection>, log: &Path) -> anyhow::Result<Strace> {
+        Strace::attach(self.child.id(), injection, log)
+    }
+
+    /// Tells it to go on.
+    pub fn proceed(&self) -> anyhow::Result<()> {
+        send_to(&self.socket, &())
+    }
+
+    /// What it says next, if it lives and says something within `limit`.
+    ///
+    /// # Errors
+    ///
+    /// Where it says nothing.
+    pub fn receive<T: DeserializeOwned>(&mut self, limit: Duration) -> anyhow::Result<Option<T>> {
+        ensure!(self.has_spoken(limit)?, "nothing was heard in {limit:?}");
+        let mut buffer = vec![0; 1 << 16];
+        let length = match recv(&self.socket, &mut buffer, RecvFlags::empty()) {
+            Ok((length, _)) => length,
+            Err(rustix::io::Errno::CONNRESET) => 0,
+            Err(e) => return Err(e.into()),
+        };
+        let message = &buffer[..length];
+        if message.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(serde_json::from_slice(message)?))
+    }
+
+    /// Whether it has said something, or is dead, or will be so within `limit`.
+    fn has_spoken(&self, limit: Duration) -> anyhow::Result<bool> {
+        let limit = Timespec::try_from(limit)?;
+        let mut sockets = [PollFd::new(&self.socket, PollFlags::IN)];
+        Ok(poll(&mut sockets, Some(&limit))? > 0)
+    }
+
+    /// Waits until it sleeps in the midst of what it does, or has said something, or is dead.
+    pub fn await_sleep(&self) -> anyhow::Result<()> {
+        let start = Instant::now();
+        while !self.has_spoken(Duration::ZERO)? {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+            let state = stat
+                .rsplit_once(") ")
+                .and_then(|(_, rest)| rest.chars().next());
+            // One that is stopped by its tracer is in another.
+            if state == Some('S') || start.elapsed() > STUCK {
+                break;
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+        Ok(())
+    }
+
+    /// Waits for its end.
+    pub fn end(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait()
+    }
+
+    /// Kills it. It has not ended yet when this returns.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()
+    }
+}
+
+impl Drop for SubjectProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn send_to(socket: &OwnedFd, message: &impl Serialize) -> anyhow::Result<()> {
+    let message = serde_json::to_vec(message)?;
+    match send(socket, &message, SendFlags::NOSIGNAL) {
+        // Who is dead is found out by listening.
+        Ok(_) | Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}

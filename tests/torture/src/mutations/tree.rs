@@ -1,0 +1,242 @@
+//! A copy of the sources in which a patch is applied and tested.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use serde::Serialize;
+
+use super::Mutation;
+use crate::cargo::{Ran, cargo, complete, target_dir, workspace};
+
+/// What became of one.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verdict {
+    /// Which.
+    pub name: String,
+    /// What is wrong.
+    pub bug: String,
+    /// The tests that failed.
+    pub caught_by: Vec<String>,
+    /// Why it does not count as caught, if it does not.
+    pub trouble: Option<String>,
+    /// How long it took to build and to run, in seconds.
+    pub seconds: f64,
+}
+
+/// A copy of the sources that may be broken.
+#[derive(Debug)]
+pub(super) struct Tree {
+    folder: PathBuf,
+    sources: Vec<PathBuf>,
+}
+
+impl Tree {
+    /// Makes one, or brings the one of the last time up to date.
+    ///
+    /// # Errors
+    ///
+    /// Those of files, and of `git`.
+    pub(super) fn new() -> anyhow::Result<Self> {
+        let mut list = Command::new("git");
+        list.args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ]);
+        let list = complete(list.current_dir(workspace()))?;
+        ensure!(list.success(), "git ls-files: {}", list.output);
+        let sources = list.output.split('\0').filter(|name| !name.is_empty());
+        let tree = Self {
+            folder: target_dir().join("mutations/tree"),
+            sources: sources.map(PathBuf::from).collect(),
+        };
+        tree.restore()?;
+        Ok(tree)
+    }
+
+    /// Undoes what a patch did. Files that are as they should be keep their time, so that they are
+    /// not built anew.
+    fn restore(&self) -> anyhow::Result<()> {
+        for source in &self.sources {
+            let (from, to) = (workspace().join(source), self.folder.join(source));
+            let Ok(content) = fs::read(&from) else {
+                // Removed, and not yet from the index.
+                continue;
+            };
+            if fs::read(&to).is_ok_and(|there| there == content) {
+                continue;
+            }
+            fs::create_dir_all(to.parent().context("a folder")?)?;
+            fs::write(&to, content).with_context(|| to.display().to_string())?;
+        }
+        Ok(())
+    }
+
+    fn apply(&self, patch: &Path) -> anyhow::Result<()> {
+        let mut apply = Command::new("git");
+        apply.arg("apply").arg(patch).current_dir(&self.folder);
+        // It is no part of any repository, though it may lie in the folder of one.
+        apply.env("GIT_CEILING_DIRECTORIES", target_dir().join("mutations"));
+        let applied = complete(&mut apply)?;
+        if !applied.success() {
+            let patch = patch.display();
+            bail!(
+                "does not apply any more; make {patch} anew: {}",
+                applied.output
+            );
+        }
+        Ok(())
+    }
+
+    /// Runs some tests on what is there now.
+    fn test(&self, tests: &[String]) -> anyhow::Result<Ran> {
+        let mut command = cargo(["nextest", "run", "-p", "locket-host"]);
+        command.args(["--features", "sandbox", "--profile", "mutations"]);
+        command.args(["--no-fail-fast", "--color", "never"]);
+        let mut filter = Vec::new();
+        let mut binaries = Vec::new();
+        for test in tests {
+            let (binary, name) = test.split_once("::").context("a test without a binary")?;
+            filter.push(match binary {
+                "lib" => format!("(kind(lib) & test(={name}))"),
+                _ => format!("(binary(={binary}) & test(={name}))"),
+            });
+            if !binaries.contains(&binary) {
+                binaries.push(binary);
+            }
+        }
+        for binary in binaries {
+            match binary {
+                "lib" => command.arg("--lib"),
+                _ => command.args(["--test", binary]),
+            };
+        }
+        command.arg("-E").arg(filter.join(" | "));
+        command.current_dir(&self.folder);
+        command.env("CARGO_TARGET_DIR", target_dir().join("mutations/target"));
+        command.env("CARGO_PROFILE_DEV_DEBUG", "false");
+        // It is enough to know that a history fails.
+        command.env("PROPTEST_MAX_SHRINK_ITERS", "0");
+        complete(&mut command)
+    }
+
+    /// Whether the tests of all these pass on sources without any bug on purpose.
+    ///
+    /// # Errors
+    ///
+    /// That they do not, or could not be run.
+    pub(super) fn passes(&self, mutations: &[Mutation]) -> anyhow::Result<Duration> {
+        let start = Instant::now();
+        let mut tests: Vec<_> = mutations.iter().flat_map(|m| m.tests.clone()).collect();
+        tests.sort();
+        tests.dedup();
+        let ran = self.test(&tests)?;
+        ensure!(ran.success(), "without any patch: {}", ran.output);
+        let passed: u64 = ran.numbers("passed").iter().sum();
+        ensure!(
+            passed == tests.len() as u64,
+            "there are {passed} of {} tests: {}",
+            tests.len(),
+            ran.output
+        );
+        Ok(start.elapsed())
+    }
+
+    /// Whether the suite notices a bug.
+    pub(super) fn verdict(&self, mutation: &Mutation) -> Verdict {
+        let start = Instant::now();
+        let caught = self.try_out(mutation);
+        let restored = self.restore();
+        let (caught_by, trouble) = match (caught, restored) {
+            (Ok(caught_by), Ok(())) => (caught_by, None),
+            (Err(e), _) | (_, Err(e)) => (Vec::new(), Some(format!("{e:#}"))),
+        };
+        Verdict {
+            name: mutation.name.clone(),
+            bug: mutation.bug.clone(),
+            caught_by,
+            trouble,
+            seconds: start.elapsed().as_secs_f64(),
+        }
+    }
+
+    fn try_out(&self, mutation: &Mutation) -> anyhow::Result<Vec<String>> {
+        self.apply(&mutation.patch)?;
+        outcome_of(&self.test(&mutation.tests)?)
+    }
+}
+
+/// The tests that failed, if that is what the runner ended with.
+fn outcome_of(ran: &Ran) -> anyhow::Result<Vec<String>> {
+    /// As nextest documents it.
+    const TESTS_FAILED: i32 = 100;
+    match ran.code {
+        Some(0) => bail!("not caught"),
+        Some(TESTS_FAILED) => {}
+        _ => bail!(
+            "no test failed, but the build, or the runner: {}",
+            ran.output
+        ),
+    }
+    let mut failed: Vec<_> = ran.output.lines().filter_map(failed_test).collect();
+    failed.sort();
+    failed.dedup();
+    ensure!(
+        !failed.is_empty(),
+        "nobody knows which test failed: {}",
+        ran.output
+    );
+    Ok(failed)
+}
+
+/// The test of a line that says that one failed, and whether it had to be stopped.
+fn failed_test(line: &str) -> Option<String> {
+    let (status, rest) = line.trim_start().split_once(" [")?;
+    let test = rest.split_once(']')?.1;
+    let mut words = test.split_whitespace().rev();
+    let (name, binary) = (words.next()?, words.next()?);
+    let binary = binary.split_once("::").map_or("lib", |(_, binary)| binary);
+    match status {
+        "TIMEOUT" => Some(format!("{binary}::{name} (hung)")),
+        "FAIL" | "ABORT" => Some(format!("{binary}::{name}")),
+        _ => status
+            .starts_with("SIG")
+            .then(|| format!("{binary}::{name}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ran(code: i32, output: &str) -> Ran {
+        Ran {
+            code: Some(code),
+            output: output.into(),
+        }
+    }
+
+    #[test]
+    fn only_a_test_that_fails_catches_a_bug() {
+        let output = "
+            PASS [   0.010s] (1/3) locket-host::engine a_pass
+            FAIL [   0.012s] (2/3) locket-host::engine a_failure
+         TIMEOUT [  30.012s] (3/3) locket-host a::module::hangs
+            FAIL [   0.012s] (2/3) locket-host::engine a_failure
+        ";
+        let caught = outcome_of(&ran(100, output)).expect("a catch");
+        assert_eq!(
+            caught,
+            ["engine::a_failure", "lib::a::module::hangs (hung)"]
+        );
+        assert!(outcome_of(&ran(0, "PASS [ 0.1s] locket-host::engine a_pass")).is_err());
+        assert!(outcome_of(&ran(101, "error[E0308]: mismatched types")).is_err());
+        assert!(outcome_of(&ran(4, "error: no tests to run")).is_err());
+        assert!(outcome_of(&ran(100, "")).is_err());
+    }
+}

@@ -1,0 +1,93 @@
+//! A process is killed at every system call of every operation, and the next one acquires the lock.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+
+use crate::faults::fixture::{Fixture, STUCK};
+use crate::faults::oracle::{Leftovers, check_leftovers};
+use crate::faults::strace::{Event, Strace, tail};
+use crate::faults::{EVERY, Point, in_parallel, lock, operate, points, program, without_strace};
+use crate::stage::{Context, Outcome, percentile};
+
+/// By when the next owner has the lock, counted from the end of the one who was killed.
+const NEXT_OWNER: Duration = Duration::from_millis(100);
+
+/// How long the short form takes at most, beyond the first pass.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs it.
+pub(crate) fn run(context: &Context) -> anyhow::Result<Outcome> {
+    if !Strace::is_there() {
+        return without_strace();
+    }
+    let start = Instant::now();
+    let program = program()?;
+    let mut points = points(&program, context)?;
+    let all = points.len();
+    context.chance(0).shuffle(&mut points);
+    points.sort_by_key(|point| point.n > EVERY);
+    let outcome = Mutex::new(Outcome::default());
+    let times = Mutex::new(Vec::new());
+    in_parallel(context, points, &|points| {
+        for point in points {
+            if point.n > EVERY && start.elapsed() > LIMIT {
+                break;
+            }
+            let fixture = Fixture::new(&program, point.scenario)?;
+            // What one leaves behind must not make it worse for the second.
+            let killed = [kill(&fixture, &point)?, kill(&fixture, &point)?];
+            let leftovers = Leftovers::of(&fixture)?;
+            let mut outcome = lock(&outcome);
+            outcome.did("kills", 2);
+            outcome.did(
+                "of them within the operation",
+                killed.iter().filter(|(at, _)| *at).count() as u64,
+            );
+            lock(&times).extend(leftovers.next.as_ref().ok());
+            let complaints = fixture.complained()?;
+            let mut broken = check_leftovers(point.scenario, &leftovers);
+            if !complaints.is_empty() {
+                broken.push(format!("it said: {}", complaints.trim_end()));
+            }
+            for broken in broken {
+                outcome.violations.push(format!(
+                    "{}, killed twice at {} {}: {broken}\n    {}",
+                    point.scenario, point.call, point.n, killed[1].1
+                ));
+            }
+        }
+        Ok(())
+    })?;
+    let mut outcome = outcome.into_inner().expect("nobody panicked");
+    outcome.did("system calls", all as u64);
+    let mut times = times.into_inner().expect("nobody panicked");
+    if let Some(time) = percentile(&mut times, 99) {
+        outcome.measured("next owner, 99th percentile", format!("{time:.1?}"));
+        outcome.must(time <= NEXT_OWNER, || {
+            format!("one in a hundred next owners took {time:?} or more")
+        });
+    }
+    Ok(outcome)
+}
+
+/// Goes through the operation up to the call, or to its end if it does not come to that. Answers
+/// whether it did, and what it did last.
+fn kill(fixture: &Fixture, point: &Point) -> anyhow::Result<(bool, String)> {
+    let mut subject = fixture.subject(None)?;
+    let holds = point.scenario.operation.finds_it_held();
+    let holder = holds.then(|| fixture.acquire(STUCK)).transpose()?;
+    let injection = point.injection(Event::Kill, false);
+    let strace = subject.trace(Some(&injection), &fixture.log())?;
+    let (answer, holder) = operate(&mut subject, holder, point.scenario)?;
+    let survived = answer?.is_some();
+    subject.kill()?;
+    strace.end()?;
+    subject.end()?;
+    // Broken, or not: it is over.
+    drop(holder);
+    let log = std::fs::read_to_string(fixture.log())?;
+    ensure!(!log.is_empty(), "nothing was traced");
+    Ok((!survived, tail(&log)))
+}

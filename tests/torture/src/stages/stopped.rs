@@ -1,0 +1,147 @@
+//! Processes are stopped for a while, every other time one that holds a lock. A stopped holder keeps
+//! what it holds: the others wait, those with a timeout until that is up, and nobody enters.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::stage::{Context, Outcome};
+use crate::stress::history::{Attempt, Outcome as Answer};
+use crate::stress::journal::{Time, Why, now};
+use crate::stress::plan::Workload;
+use crate::stress::process::Kind;
+use crate::stress::workers::{Finished, WorkerGroup, process_of};
+
+/// How long it goes on.
+const TIME: Duration = Duration::from_secs(35);
+
+/// How long a process is stopped, in milliseconds.
+const STOP: std::ops::Range<u64> = 100..1000;
+
+/// How long the others go on between two stops.
+const BETWEEN: Duration = Duration::from_millis(20);
+
+const PROCESSES: usize = 6;
+const WORKERS: [Kind; 4] = [Kind::Blocking, Kind::Blocking, Kind::Task, Kind::Task];
+
+/// A timeout that comes later than this after its time got lost.
+const LATE: Duration = Duration::from_secs(5);
+
+/// Somebody who was stopped.
+struct Stop {
+    name: String,
+    from: Time,
+    to: Time,
+}
+
+pub(crate) fn run(context: &Context) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let mut chance = context.chance(0);
+    let workload = Workload {
+        shared: 20,
+        limited: 50,
+        abandoned: 5,
+        lasting: 50,
+        longest: Duration::from_millis(50),
+        ..Workload::of_each_protocol()
+    };
+    let mut group = WorkerGroup::new()?;
+    for number in 0..PROCESSES {
+        group.start(&format!("p{number}"), chance.u64(..), &WORKERS, &workload)?;
+    }
+    let mut stops = Vec::new();
+    context.pass(TIME, || {
+        thread::sleep(BETWEEN);
+        let victim = match chance.bool() {
+            true => group.any_holder(&workload.locks, &mut chance, |_| true)?,
+            false => None,
+        };
+        let victim = victim.unwrap_or_else(|| chance.usize(..PROCESSES));
+        group.stop(victim)?;
+        let from = now();
+        thread::sleep(Duration::from_millis(chance.u64(STOP)));
+        let to = now();
+        group.resume(victim)?;
+        let name = group.name(victim).to_owned();
+        stops.push(Stop { name, from, to });
+        Ok(())
+    })?;
+    let finished = group.finish()?;
+    outcome.did("stops", stops.len() as u64);
+    judge(&finished, &stops, &mut outcome);
+    finished.report(&mut outcome);
+    Ok(outcome)
+}
+
+/// What the others did in the meantime. That nobody entered, the history tells.
+fn judge(finished: &Finished, stops: &[Stop], outcome: &mut Outcome) {
+    let attempts = &finished.history.attempts;
+    let (mut holders, mut waiters, mut timeouts) = (0, 0, 0);
+    for stop in stops {
+        let held = attempts
+            .iter()
+            .filter(|attempt| stop.has_in_a_section(attempt));
+        for holder in held {
+            let others = attempts.iter().filter(|attempt| {
+                attempt.lock == holder.lock && !stop.is_of(attempt) && stop.overlaps(attempt)
+            });
+            let timed_out = |attempt: &&Attempt| {
+                let up = matches!(attempt.outcome, Answer::GaveUp(Why::Timeout, _));
+                up && (stop.from..stop.to).contains(&attempt.answered())
+            };
+            holders += 1;
+            waiters += others.clone().count() as u64;
+            timeouts += others.filter(timed_out).count() as u64;
+        }
+    }
+    outcome.did("locks held by stopped processes", holders);
+    outcome.did("waits for them", waiters);
+    outcome.did("timeouts meanwhile", timeouts);
+    outcome.must(holders > 0 && waiters > 0 && timeouts > 0, || {
+        "no stop shows anything".to_owned()
+    });
+    let latest = attempts
+        .iter()
+        .filter(|attempt| {
+            !stops
+                .iter()
+                .any(|stop| stop.is_of(attempt) && stop.overlaps(attempt))
+        })
+        .filter_map(|attempt| Some((overdue(attempt)?, attempt)))
+        .max_by_key(|(overdue, _)| *overdue);
+    if let Some((overdue, attempt)) = latest {
+        outcome.measured(
+            "a timeout was late by at most",
+            format_args!("{overdue:.1?}"),
+        );
+        outcome.must(overdue <= LATE, || {
+            format!("{overdue:?} after its time: {attempt:?}")
+        });
+    }
+}
+
+/// How long after its time an attempt was answered.
+fn overdue(attempt: &Attempt) -> Option<Duration> {
+    let due = attempt.asked + attempt.limit?;
+    Some(Duration::from_nanos(attempt.answered().saturating_sub(due)))
+}
+
+impl Stop {
+    fn is_of(&self, attempt: &Attempt) -> bool {
+        process_of(&attempt.worker) == self.name
+    }
+
+    /// Whether somebody waited in that time.
+    fn overlaps(&self, attempt: &Attempt) -> bool {
+        attempt.asked < self.to && attempt.answered() > self.from
+    }
+
+    /// Whether this is the section of somebody who was stopped in it.
+    fn has_in_a_section(&self, attempt: &Attempt) -> bool {
+        let inside = |section: &crate::stress::history::Section| {
+            section.enter < self.from && section.end.at() > self.to
+        };
+        self.is_of(attempt) && attempt.section().is_some_and(inside)
+    }
+}

@@ -1,0 +1,124 @@
+//! A worker process: several workers, each with a journal and its own way to lock.
+//!
+//! It runs until its input ends, or until its workers are done.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use anyhow::{Result, anyhow};
+use locket::{Engine, LockFile};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::{Handle, Runtime};
+
+use self::worker::Worker;
+use crate::stress::plan::{Layout, Lock, Workload};
+
+mod worker;
+
+/// How a worker locks.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// On its own thread.
+    Blocking,
+    /// As a task.
+    Task,
+    /// By a component instance.
+    #[cfg(feature = "components")]
+    Guest,
+    /// By `flock(1)`.
+    Tool,
+    /// Not at all, to see that it is found out.
+    Reckless,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Blocking => "blocking",
+            Self::Task => "task",
+            #[cfg(feature = "components")]
+            Self::Guest => "guest",
+            Self::Tool => "tool",
+            Self::Reckless => "reckless",
+        })
+    }
+}
+
+/// What one process does.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Role {
+    /// Its name; those of its workers begin with it.
+    pub name: String,
+    /// What its plans follow from.
+    pub seed: u64,
+    /// Its workers.
+    pub workers: Vec<Kind>,
+    /// Where everything is.
+    pub layout: Layout,
+    /// What to do.
+    pub workload: Workload,
+}
+
+impl Role {
+    /// Plays it.
+    ///
+    /// # Errors
+    ///
+    /// Where something else failed than what is put down in a journal.
+    pub fn run(&self) -> Result<()> {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        let runtime = Runtime::new()?;
+        let shared = Arc::new(Shared {
+            role: self.clone(),
+            engine: Engine::new(),
+            runtime: runtime.handle().clone(),
+            stopping: AtomicBool::new(false),
+        });
+        // It ends with this process, if the workers are done before.
+        thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || {
+                let _ = io::copy(&mut io::stdin(), &mut io::sink());
+                shared.stopping.store(true, Ordering::SeqCst);
+            }
+        });
+        let workers = self.workers.iter().enumerate().map(|(number, kind)| {
+            let (shared, kind) = (Arc::clone(&shared), *kind);
+            thread::spawn(move || Worker::new(&shared, kind, number)?.work())
+        });
+        let workers: Vec<_> = workers.collect();
+        for worker in workers {
+            worker.join().map_err(|_| anyhow!("a worker panicked"))??;
+        }
+        // What its tasks still do must not hold it up.
+        runtime.shutdown_background();
+        Ok(())
+    }
+}
+
+/// What the workers of a process share.
+pub(crate) struct Shared {
+    pub(crate) role: Role,
+    pub(crate) engine: Engine,
+    pub(crate) runtime: Handle,
+    stopping: AtomicBool,
+}
+
+impl Shared {
+    /// The locks of the traffic, in the engine of this process.
+    fn open(&self) -> Result<Vec<LockFile>> {
+        let Role {
+            layout, workload, ..
+        } = &self.role;
+        let open = |lock: &Lock| {
+            let options = lock.options(layout);
+            Ok(self.engine.open_with(layout.lock(lock), &options)?)
+        };
+        workload.locks.iter().map(open).collect()
+    }
+}
