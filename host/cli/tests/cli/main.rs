@@ -1,0 +1,6 @@
+//! The command-line tool `locket`, as users and scripts see it.
+
+mod demo;
+mod exec;
+mod run;
+mod status;
