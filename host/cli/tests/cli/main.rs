@@ -4,3 +4,4 @@ mod demo;
 mod exec;
 mod run;
 mod status;
+mod support;
