@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 use crate::lock::Lock;
-use crate::mark::Mark;
+use crate::owner_record::Mark;
 use crate::time;
 
 /// The open locks, and the next unused number.

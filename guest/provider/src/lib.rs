@@ -17,7 +17,7 @@ mod bindings;
 mod error;
 mod instance;
 mod lock;
-mod mark;
+mod owner_record;
 mod path;
 mod stale;
 mod time;

@@ -17,7 +17,7 @@ use wasip2::filesystem::types::{
 };
 
 use crate::bindings::api::{Error, Grant, LostReason, OnRelease, Options, Protocol, State};
-use crate::mark::{LONGEST_RECORD, Mark};
+use crate::owner_record::{LONGEST_RECORD, Mark};
 use crate::path::Place;
 use crate::time;
 
