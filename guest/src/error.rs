@@ -59,12 +59,28 @@ impl Error {
     }
 
     /// Whether the host or the file's permissions refuse access.
-    pub fn is_access_denied(&self) -> bool {
+    pub fn is_denied(&self) -> bool {
         matches!(self.kind, ErrorKind::AccessDenied)
     }
 
+    /// Whether the directory is missing, or the file is missing and may not be
+    /// created.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self.kind, ErrorKind::NoEntry)
+    }
+
+    /// Whether the path cannot be that of a lock.
+    pub fn is_invalid_path(&self) -> bool {
+        matches!(self.kind, ErrorKind::InvalidPath)
+    }
+
+    /// Whether the call exceeds a quota of this guest.
+    pub fn is_limit_exceeded(&self) -> bool {
+        matches!(self.kind, ErrorKind::LimitExceeded)
+    }
+
     /// Whether the protocol, mode or file system does not support the call.
-    pub fn is_not_supported(&self) -> bool {
+    pub fn is_unsupported(&self) -> bool {
         matches!(self.kind, ErrorKind::NotSupported)
     }
 
@@ -73,9 +89,22 @@ impl Error {
         matches!(self.kind, ErrorKind::Lost(_))
     }
 
+    /// Why this guest no longer holds the lock, if the error is that.
+    pub fn lost_reason(&self) -> Option<LostReason> {
+        match self.kind {
+            ErrorKind::Lost(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
     /// Whether the host canceled the wait.
     pub fn is_canceled(&self) -> bool {
         matches!(self.kind, ErrorKind::Canceled)
+    }
+
+    /// Whether input or output failed.
+    pub fn is_io(&self) -> bool {
+        matches!(self.kind, ErrorKind::Io(_))
     }
 }
 
@@ -159,10 +188,11 @@ mod tests {
     }
 
     #[test]
-    fn a_predicate_answers_to_its_own_kind_only() {
+    fn a_predicate_is_true_for_its_own_kind_only() {
         let contended = Error::new(ErrorKind::WouldBlock, "/jobs/a");
         assert!(contended.is_would_block() && !contended.is_timeout());
         let lost = Error::new(ErrorKind::Lost(LostReason::Expired), "/jobs/a");
         assert!(lost.is_lost() && !lost.is_canceled());
+        assert_eq!(lost.lost_reason(), Some(LostReason::Expired));
     }
 }

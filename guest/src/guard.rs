@@ -1,6 +1,6 @@
 #[cfg(any(feature = "async", feature = "poll"))]
 use crate::{Error, bindings::api};
-use crate::{Grant, LockFile, Result};
+use crate::{Grant, LockFile, Mode, Result, State};
 use core::mem;
 
 /// A hold on a lock. Dropping the guard releases the lock.
@@ -11,17 +11,35 @@ use core::mem;
 #[must_use = "the lock is released as soon as its guard is dropped"]
 pub struct Guard<'lock> {
     lock: &'lock LockFile,
+    mode: Mode,
     grant: Grant,
 }
 
 impl<'lock> Guard<'lock> {
-    pub(crate) fn new(lock: &'lock LockFile, grant: Grant) -> Self {
-        Self { lock, grant }
+    pub(crate) fn new(lock: &'lock LockFile, mode: Mode, grant: Grant) -> Self {
+        Self { lock, mode, grant }
+    }
+
+    /// The path with which the lock was opened.
+    pub fn path(&self) -> &str {
+        self.lock.path()
+    }
+
+    /// The mode in which the lock is held.
+    pub fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// The grant of this hold.
     pub fn grant(&self) -> Grant {
         self.grant
+    }
+
+    /// Whether the lock is still held: it has not been lost, and the host is sure
+    /// of that. Performs no I/O. A guest that works for long asks before each step
+    /// that another holder could spoil.
+    pub fn is_held(&self) -> bool {
+        matches!(self.lock.state(), State::Held(_))
     }
 
     /// Releases the lock and reports errors. Dropping the guard releases it and
@@ -55,13 +73,24 @@ impl Drop for Guard<'_> {
 #[must_use = "the lock is released as soon as its guard is dropped"]
 pub struct OwnedGuard {
     raw: api::Guard,
+    mode: Mode,
     path: alloc::sync::Arc<str>,
 }
 
 #[cfg(any(feature = "async", feature = "poll"))]
 impl OwnedGuard {
-    pub(crate) fn new(raw: api::Guard, path: alloc::sync::Arc<str>) -> Self {
-        Self { raw, path }
+    pub(crate) fn new(raw: api::Guard, mode: Mode, path: alloc::sync::Arc<str>) -> Self {
+        Self { raw, mode, path }
+    }
+
+    /// The path with which the lock was opened.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The mode in which the lock is held.
+    pub fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// The grant of this hold.

@@ -7,20 +7,20 @@
 //! file, such as `flock(1)`.
 //!
 //! ```no_run
-//! use locket_guest::LockFile;
+//! use locket_guest::{LockFile, Mode};
 //! use std::time::Duration;
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let lock = LockFile::open("/jobs/app.lock")?;
 //!
 //!     // Wait for at most 30 seconds.
-//!     let guard = lock.acquire_timeout(Duration::from_secs(30))?;
+//!     let guard = lock.acquire(Mode::Exclusive, Duration::from_secs(30))?;
 //!     let jobs: u64 = std::fs::read_to_string("/jobs/count")?.trim().parse()?;
 //!     std::fs::write("/jobs/count", (jobs + 1).to_string())?;
 //!     drop(guard);
 //!
 //!     // Do not wait. Here it is not an error if another owner holds the lock.
-//!     match lock.try_acquire()? {
+//!     match lock.try_acquire(Mode::Exclusive)? {
 //!         Some(_guard) => println!("acquired the lock"),
 //!         None => println!("the lock is held"),
 //!     }
@@ -69,16 +69,20 @@ mod guard;
 mod lock;
 #[cfg(feature = "poll")]
 mod poll;
+#[cfg(feature = "async")]
+mod tasks;
 mod time;
+mod types;
 
 pub use bindings::api::{Holder, IoKind, LostReason, Mode, OnRelease, Options, Protocol, Scope};
 pub use error::{Error, ErrorKind, Result};
 pub use guard::Guard;
 #[cfg(any(feature = "async", feature = "poll"))]
 pub use guard::OwnedGuard;
-pub use lock::{Grant, Guarantee, LockFile, State, with_lock};
+pub use lock::{LockFile, with_lock};
 #[cfg(feature = "poll")]
 pub use poll::Pending;
+pub use types::{Grant, Guarantee, State};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,6 +1,6 @@
 use crate::bindings::api;
-use crate::time::{from_millis, to_millis};
-use crate::{Error, Guard, Holder, LostReason, Mode, OnRelease, Options, Result, Scope};
+use crate::time::to_millis;
+use crate::{Error, Grant, Guarantee, Guard, Holder, Mode, Options, Result, State};
 use alloc::sync::Arc;
 use core::time::Duration;
 
@@ -35,7 +35,8 @@ impl LockFile {
     /// [`Io`]: crate::ErrorKind::Io
     /// [`LimitExceeded`]: crate::ErrorKind::LimitExceeded
     /// [`NoEntry`]: crate::ErrorKind::NoEntry
-    pub fn open(path: &str) -> Result<Self> {
+    pub fn open(path: impl AsRef<str>) -> Result<Self> {
+        let path = path.as_ref();
         Self::opened(path, api::LockFile::open(path))
     }
 
@@ -49,8 +50,9 @@ impl LockFile {
     ///
     /// [`AccessDenied`]: crate::ErrorKind::AccessDenied
     /// [`NotSupported`]: crate::ErrorKind::NotSupported
-    pub fn open_with(path: &str, options: Options) -> Result<Self> {
-        Self::opened(path, api::LockFile::open_with(path, options))
+    pub fn open_with(path: impl AsRef<str>, options: &Options) -> Result<Self> {
+        let path = path.as_ref();
+        Self::opened(path, api::LockFile::open_with(path, *options))
     }
 
     /// The path that was opened.
@@ -58,68 +60,21 @@ impl LockFile {
         &self.path
     }
 
-    /// Acquires the lock exclusively. Waits indefinitely.
+    /// Acquires the lock.
     ///
-    /// # Errors
+    /// Waits for at most `timeout`. `None` waits indefinitely; [`Duration::ZERO`]
+    /// tries once. Nothing else runs in this instance in the meantime.
     ///
-    /// Those of [`lock`](Self::lock).
-    pub fn acquire(&self) -> Result<Guard<'_>> {
-        self.guard(Mode::Exclusive, None)
-    }
-
-    /// Acquires the lock exclusively. Waits for at most `timeout`.
+    /// ```no_run
+    /// use locket_guest::{LockFile, Mode};
+    /// use std::time::Duration;
     ///
-    /// # Errors
-    ///
-    /// Those of [`lock`](Self::lock).
-    pub fn acquire_timeout(&self, timeout: Duration) -> Result<Guard<'_>> {
-        self.guard(Mode::Exclusive, Some(timeout))
-    }
-
-    /// Tries once to acquire the lock exclusively. Returns `None` if the lock is
-    /// held.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`lock`](Self::lock), except `WouldBlock`.
-    pub fn try_acquire(&self) -> Result<Option<Guard<'_>>> {
-        self.try_guard(Mode::Exclusive)
-    }
-
-    /// Acquires the lock in shared mode, with other readers. Waits indefinitely.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`lock`](Self::lock).
-    pub fn acquire_shared(&self) -> Result<Guard<'_>> {
-        self.guard(Mode::Shared, None)
-    }
-
-    /// Acquires the lock in shared mode, with other readers. Waits for at most
-    /// `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`lock`](Self::lock).
-    pub fn acquire_shared_timeout(&self, timeout: Duration) -> Result<Guard<'_>> {
-        self.guard(Mode::Shared, Some(timeout))
-    }
-
-    /// Tries once to acquire the lock in shared mode, with other readers. Returns
-    /// `None` if a writer holds the lock or waits for it.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`lock`](Self::lock), except `WouldBlock`.
-    pub fn try_acquire_shared(&self) -> Result<Option<Guard<'_>>> {
-        self.try_guard(Mode::Shared)
-    }
-
-    /// Acquires the lock without a guard: it stays held until
-    /// [`release`](Self::release) is called or the handle is dropped.
-    ///
-    /// Waits for at most `timeout`. `None` waits indefinitely; zero tries once.
-    /// Nothing else runs in this instance in the meantime.
+    /// # fn main() -> locket_guest::Result<()> {
+    /// let lock = LockFile::open("/jobs/app.lock")?;
+    /// let guard = lock.acquire(Mode::Exclusive, Duration::from_secs(30))?;
+    /// # guard.release()
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -141,8 +96,53 @@ impl LockFile {
     /// [`Timeout`]: crate::ErrorKind::Timeout
     /// [`Unavailable`]: crate::ErrorKind::Unavailable
     /// [`WouldBlock`]: crate::ErrorKind::WouldBlock
-    pub fn lock(&mut self, mode: Mode, timeout: Option<Duration>) -> Result<Grant> {
-        self.acquire_one(mode, timeout)
+    pub fn acquire(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Result<Guard<'_>> {
+        let grant = self.acquire_one(mode, timeout.into())?;
+        Ok(Guard::new(self, mode, grant))
+    }
+
+    /// Tries once to acquire the lock. Returns `None` if the lock is held in a
+    /// way that excludes `mode`, or a writer waits for it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`acquire`](Self::acquire), except `WouldBlock`.
+    pub fn try_acquire(&self, mode: Mode) -> Result<Option<Guard<'_>>> {
+        match self.acquire(mode, Duration::ZERO) {
+            Ok(guard) => Ok(Some(guard)),
+            Err(error) if error.is_would_block() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Runs `body` with the lock held exclusively, and releases the lock on every
+    /// way out of `body`, including panics.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`acquire`](Self::acquire), in which case `body` was not called,
+    /// and those of [`Guard::release`], in which case `body` was called and may
+    /// have run without protection.
+    pub fn with_lock<R>(
+        &self,
+        timeout: impl Into<Option<Duration>>,
+        body: impl FnOnce() -> R,
+    ) -> Result<R> {
+        let guard = self.acquire(Mode::Exclusive, timeout)?;
+        let result = body();
+        guard.release()?;
+        Ok(result)
+    }
+
+    /// Acquires the lock without a guard: it stays held until
+    /// [`release`](Self::release) is called or the handle is dropped. The timeout
+    /// is that of [`acquire`](Self::acquire).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`acquire`](Self::acquire).
+    pub fn lock(&mut self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Result<Grant> {
+        self.acquire_one(mode, timeout.into())
     }
 
     /// Releases one hold of this guest on this file: a hold acquired through this
@@ -218,126 +218,18 @@ impl LockFile {
         self.raw.release().map_err(|kind| self.error(kind))
     }
 
-    fn guard(&self, mode: Mode, timeout: Option<Duration>) -> Result<Guard<'_>> {
-        let grant = self.acquire_one(mode, timeout)?;
-        Ok(Guard::new(self, grant))
+    #[cfg(any(feature = "async", feature = "poll"))]
+    pub(crate) fn shared_path(&self) -> Arc<str> {
+        Arc::clone(&self.path)
     }
 
-    fn try_guard(&self, mode: Mode) -> Result<Option<Guard<'_>>> {
-        match self.guard(mode, Some(Duration::ZERO)) {
-            Ok(guard) => Ok(Some(guard)),
-            Err(error) if error.is_would_block() => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn error(&self, kind: api::Error) -> Error {
+    pub(crate) fn error(&self, kind: api::Error) -> Error {
         Error::new(kind, Arc::clone(&self.path))
     }
 }
 
-/// Acquiring without blocking the guest, in WASI 0.3.
-#[cfg(feature = "async")]
-impl LockFile {
-    /// Acquires the lock while the other tasks of this guest keep running.
-    ///
-    /// ```no_run
-    /// use locket_guest::{LockFile, Mode};
-    /// use std::time::Duration;
-    ///
-    /// # async fn run() -> locket_guest::Result<()> {
-    /// let lock = LockFile::open("/jobs/app.lock")?;
-    /// let timeout = Duration::from_secs(30);
-    /// let guard = lock.acquire_async(Mode::Exclusive, Some(timeout)).await?;
-    /// # guard.release()
-    /// # }
-    /// ```
-    ///
-    /// Await it in a function that is exported as `async`. In any other function,
-    /// the guest traps if it has to wait.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`lock`](Self::lock), but never
-    /// [`Deadlock`](crate::ErrorKind::Deadlock) because this guest itself holds
-    /// the lock: another task can release it.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future abandons the wait and the place in the queue. It
-    /// never leaves the lock held.
-    pub async fn acquire_async(
-        &self,
-        mode: Mode,
-        timeout: Option<Duration>,
-    ) -> Result<crate::OwnedGuard> {
-        let timeout = timeout.map(to_millis);
-        match crate::bindings::api_async::acquire(&self.raw, mode, timeout).await {
-            Ok(guard) => Ok(crate::OwnedGuard::new(guard, Arc::clone(&self.path))),
-            Err(kind) => Err(self.error(kind)),
-        }
-    }
-
-    /// Waits until this guest loses its hold on the lock, and returns the reason.
-    /// Never returns for a lock that cannot be lost (see
-    /// [`guarantee`](Self::guarantee)).
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future has no effect on the lock.
-    pub async fn lost_async(&self) -> LostReason {
-        crate::bindings::api_async::lost(&self.raw).await
-    }
-}
-
-/// Acquiring without blocking the guest, in WASI 0.2.
-#[cfg(feature = "poll")]
-impl LockFile {
-    /// Begins to acquire the lock, and returns immediately.
-    ///
-    /// ```no_run
-    /// use locket_guest::{LockFile, Mode};
-    /// use wasip2::{clocks::monotonic_clock, io::poll};
-    ///
-    /// # fn main() -> locket_guest::Result<()> {
-    /// let [a, b] = [LockFile::open("/a.lock")?, LockFile::open("/b.lock")?];
-    /// let [a, b] = [a.start(Mode::Exclusive, None)?, b.start(Mode::Exclusive, None)?];
-    /// let timer = monotonic_clock::subscribe_duration(1_000_000_000);
-    ///
-    /// // Wait for either lock, for at most one second.
-    /// let _ready = poll::poll(&[&a.subscribe(), &b.subscribe(), &timer]);
-    /// if let Some(guard) = a.finish() {
-    ///     let _guard = guard?;
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`LimitExceeded`](crate::ErrorKind::LimitExceeded), or
-    /// [`AccessDenied`](crate::ErrorKind::AccessDenied) for a mode that is not
-    /// granted. [`Pending::finish`](crate::Pending::finish) returns all others.
-    pub fn start(&self, mode: Mode, timeout: Option<Duration>) -> Result<crate::Pending> {
-        match crate::bindings::poll::start(&self.raw, mode, timeout.map(to_millis)) {
-            Ok(pending) => Ok(crate::Pending::new(pending, Arc::clone(&self.path))),
-            Err(kind) => Err(self.error(kind)),
-        }
-    }
-
-    /// A pollable that is ready when this guest loses its hold on the lock. It is
-    /// never ready for a lock that cannot be lost (see
-    /// [`guarantee`](Self::guarantee)).
-    pub fn lost(&self) -> wasip2::io::poll::Pollable {
-        crate::bindings::poll::lost(&self.raw)
-    }
-}
-
-/// Runs `f` while holding the lock of the file at `path` exclusively, and
-/// releases the lock on every way out of `f`, including panics.
-///
-/// Waits for at most `timeout`. `None` waits indefinitely; [`Duration::ZERO`]
-/// tries once.
+/// Opens the lock of the file at `path` and runs `body` with the lock held
+/// exclusively. See [`LockFile::with_lock`].
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -349,98 +241,11 @@ impl LockFile {
 ///
 /// # Errors
 ///
-/// Those of [`LockFile::open`] and [`LockFile::lock`], in which case `f` was not
-/// called, and those of [`Guard::release`], in which case `f` was called and may
-/// have run without protection.
+/// Those of [`LockFile::open`] and [`LockFile::with_lock`].
 pub fn with_lock<R>(
-    path: &str,
+    path: impl AsRef<str>,
     timeout: impl Into<Option<Duration>>,
-    f: impl FnOnce() -> R,
+    body: impl FnOnce() -> R,
 ) -> Result<R> {
-    let lock = LockFile::open(path)?;
-    let guard = lock.guard(Mode::Exclusive, timeout.into())?;
-    let result = f();
-    guard.release()?;
-    Ok(result)
-}
-
-/// A granted hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Grant {
-    /// The fencing token: strictly increasing over the exclusive grants of one
-    /// lock. `None` if the lock does not provide tokens (see
-    /// [`Guarantee::fencing`]).
-    pub token: Option<u64>,
-    /// How long the hold lasts, counted from the call. `None` if it lasts until
-    /// it is released.
-    pub valid_for: Option<Duration>,
-}
-
-impl From<api::Grant> for Grant {
-    fn from(grant: api::Grant) -> Self {
-        Self {
-            token: grant.token,
-            valid_for: grant.valid_for.map(from_millis),
-        }
-    }
-}
-
-/// The state of this guest's own hold on a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
-    /// This guest does not hold the lock.
-    Unlocked,
-    /// This guest holds the lock.
-    Held(Grant),
-    /// The host cannot determine whether this guest still holds the lock. The
-    /// value is the time left before the lock counts as lost.
-    Uncertain(Duration),
-    /// This guest held the lock, did not release it, and no longer holds it.
-    Lost(LostReason),
-}
-
-impl From<api::State> for State {
-    fn from(state: api::State) -> Self {
-        match state {
-            api::State::Unlocked => Self::Unlocked,
-            api::State::Held(grant) => Self::Held(grant.into()),
-            api::State::Uncertain(left) => Self::Uncertain(from_millis(left)),
-            api::State::Lost(reason) => Self::Lost(reason),
-        }
-    }
-}
-
-/// The guarantees that a lock provides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Guarantee {
-    /// Which other programs the lock can exclude.
-    pub scope: Scope,
-    /// The time after which a hold can be lost without a release. `None` if it
-    /// cannot be lost this way.
-    pub ttl: Option<Duration>,
-    /// Whether grants follow the order of arrival.
-    pub fifo: bool,
-    /// Whether grants carry a fencing token.
-    pub fencing: bool,
-}
-
-impl From<api::Guarantee> for Guarantee {
-    fn from(guarantee: api::Guarantee) -> Self {
-        Self {
-            scope: guarantee.scope,
-            ttl: guarantee.ttl.map(from_millis),
-            fifo: guarantee.fifo,
-            fencing: guarantee.fencing,
-        }
-    }
-}
-
-/// Lets the host choose the protocol, and keeps the file.
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            protocol: None,
-            on_release: OnRelease::Keep,
-        }
-    }
+    LockFile::open(path)?.with_lock(timeout, body)
 }

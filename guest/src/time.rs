@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zero_stays_one_try() {
+    fn zero_stays_zero() {
         assert_eq!(to_millis(Duration::ZERO), 0);
     }
 
@@ -36,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_number_stands_for_all_beyond() {
+    fn longer_durations_become_the_largest_number() {
         let largest = from_millis(u32::MAX);
         assert_eq!(to_millis(largest), u32::MAX);
         assert_eq!(to_millis(largest - Duration::from_millis(1)), u32::MAX - 1);

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 use crate::lock::Lock;
-use crate::mark::Mark;
+use crate::owner_record::OwnerRecord;
 use crate::time;
 
 /// The open locks, and the next unused number.
@@ -31,10 +31,10 @@ pub(crate) fn number() -> u64 {
     next.replace(next.get() + 1)
 }
 
-/// Creates a mark for a new hold.
-pub(crate) fn mark() -> Mark {
+/// Creates the owner record of a new hold.
+pub(crate) fn owner() -> OwnerRecord {
     let wall = time::wall().as_nanos() as u64;
-    Mark::new(wall, time::monotonic(), number())
+    OwnerRecord::new(wall, time::monotonic(), number())
 }
 
 /// Returns the existing lock if a handle already has it open, and otherwise `lock`.
@@ -50,9 +50,9 @@ pub(crate) fn join(lock: Lock) -> Rc<Lock> {
     })
 }
 
-/// Whether a mark belongs to a hold of this instance.
-pub(crate) fn is_ours(mark: &Mark) -> bool {
-    each().any(|lock| lock.mark().as_ref() == Some(mark))
+/// Whether the record is that of a hold of this instance.
+pub(crate) fn is_ours(owner: &OwnerRecord) -> bool {
+    each().any(|lock| lock.owner().as_ref() == Some(owner))
 }
 
 /// Shows a sign of life for all holds of this instance. Each call of the guest does this, because

@@ -15,9 +15,11 @@ extern crate alloc;
 
 mod bindings;
 mod error;
+mod format;
 mod instance;
 mod lock;
-mod mark;
+mod marker;
+mod owner_record;
 mod path;
 mod stale;
 mod time;
@@ -33,7 +35,8 @@ use bindings::api::{
     Error, Grant, Guarantee, Guard, GuestGuard, GuestLockFile, Holder, Milliseconds, Mode,
     OnRelease, Options, Scope, State,
 };
-use lock::{Attempt, Form, Lock};
+use format::MarkerFormat;
+use lock::{Attempt, Lock};
 use time::{Backoff, Deadline};
 use wasip2::filesystem::preopens;
 
@@ -62,11 +65,11 @@ impl GuestLockFile for Handle {
 
     fn open_with(path: String, options: Options) -> Result<bindings::api::LockFile, Error> {
         instance::refresh();
-        let form = Form::of(&options)?;
+        let format = MarkerFormat::from_options(&options)?;
         let (mut roots, names): (Vec<_>, Vec<_>) = preopens::get_directories().into_iter().unzip();
         let place = path::resolve(&path, &names)?;
         let root = roots.swap_remove(place.root);
-        let lock = Lock::new(root, place, form, stale::after()?)?;
+        let lock = Lock::new(root, place, format, stale::after()?)?;
         Ok(bindings::api::LockFile::new(Self {
             lock: instance::join(lock),
             number: instance::number(),
@@ -86,8 +89,8 @@ impl GuestLockFile for Handle {
         let mut backoff = Backoff::new(time::monotonic());
         loop {
             instance::refresh();
-            let mark = instance::mark();
-            match self.lock.attempt(self.number, mark, instance::is_ours)? {
+            let owner = instance::owner();
+            match self.lock.attempt(self.number, owner, instance::is_ours)? {
                 Attempt::Granted => return Ok(self.lock.grant(self.lock.stale_after())),
                 Attempt::HeldByUs if timeout != Some(0) => return Err(Error::Deadlock),
                 Attempt::HeldByUs | Attempt::HeldByAnother => {}
@@ -118,10 +121,10 @@ impl GuestLockFile for Handle {
     fn holder(&self) -> Result<Option<Holder>, Error> {
         instance::refresh();
         let holder = self.lock.holder()?;
-        Ok(holder.map(|mark| Holder {
+        Ok(holder.map(|owner| Holder {
             label: None,
             mode: Some(Mode::Exclusive),
-            is_self: mark.is_some_and(|mark| instance::is_ours(&mark)),
+            is_self: owner.is_some_and(|owner| instance::is_ours(&owner)),
         }))
     }
 
@@ -137,7 +140,7 @@ impl GuestLockFile for Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.lock.release_of(self.number);
+        self.lock.release_if_acquired_by(self.number);
     }
 }
 

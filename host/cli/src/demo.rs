@@ -4,9 +4,11 @@
 //! back. If another participant writes between these steps, counts get lost. Each participant also
 //! appends its name to a journal, which records the order of the turns.
 
-use std::collections::HashMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, IsTerminal, Write};
+mod report;
+mod worker;
+
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -16,15 +18,18 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use locket::sandbox::Rights;
-use locket::{Engine, Mode, Options, Protocol};
+use locket::{Engine, Protocol};
 use locket_wasmtime::LocketCtx;
-use serde::Serialize;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
-use super::guest::{Program, State, plain};
-use super::{exit, human, lock_error, protocol};
+use self::report::{Participant, Report, Turns, Unlocked};
+pub(crate) use self::worker::Worker;
+use self::worker::read_number;
+use crate::args::protocol;
+use crate::exit;
+use crate::guest::{Program, State, into_anyhow};
 
 /// The guest program that counts. It takes the same arguments as [`Worker`].
 const COUNTER: &[u8] = include_bytes!("counter.wasm");
@@ -75,106 +80,6 @@ pub(crate) struct Demo {
     json: bool,
 }
 
-/// A native participant of the demo.
-#[derive(Args, Debug)]
-pub(crate) struct Worker {
-    #[arg(long)]
-    lock: PathBuf,
-    #[arg(long)]
-    counter: PathBuf,
-    #[arg(long)]
-    journal: PathBuf,
-    #[arg(long)]
-    count: u32,
-    #[arg(long)]
-    id: String,
-    #[arg(long)]
-    unlocked: bool,
-    #[arg(long, value_parser = protocol(), default_value = "native")]
-    protocol: Protocol,
-}
-
-impl Worker {
-    pub(crate) fn run(self) -> anyhow::Result<u8> {
-        // The input ends when all participants are ready, so that they start together.
-        io::copy(&mut io::stdin(), &mut io::sink())?;
-        if self.unlocked {
-            (0..self.count).try_for_each(|_| self.increment())?;
-            return Ok(0);
-        }
-        let options = Options::new().protocol(self.protocol);
-        let lock = Engine::new()
-            .open_with(&self.lock, &options)
-            .map_err(|e| lock_error(&e, exit::FAILURE))?;
-        for _ in 0..self.count {
-            let guard = lock
-                .acquire(Mode::Exclusive, None)
-                .map_err(|e| lock_error(&e, exit::FAILURE))?;
-            self.increment()?;
-            guard.release().map_err(|e| lock_error(&e, exit::FAILURE))?;
-        }
-        Ok(0)
-    }
-
-    /// Performs the same steps as the component.
-    fn increment(&self) -> anyhow::Result<()> {
-        let number = read_number(&self.counter)?;
-        fs::write(&self.counter, (number + 1).to_string())?;
-        let mut journal = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&self.journal)?;
-        journal.write_all(format!("{}\n", self.id).as_bytes())?;
-        Ok(())
-    }
-}
-
-/// The number in a file; 0 if the file is missing or empty.
-fn read_number(path: &Path) -> anyhow::Result<u64> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(e) => return Err(e.into()),
-    };
-    match text.as_str() {
-        "" => Ok(0),
-        text => text
-            .parse()
-            .with_context(|| format!("not a number: {text:?}")),
-    }
-}
-
-/// The results as printed.
-#[derive(Debug, Serialize)]
-struct Report {
-    protocol: String,
-    expected: u64,
-    total: u64,
-    exact: bool,
-    seconds: f64,
-    hand_overs: usize,
-    participants: Vec<Participant>,
-    unlocked: Option<Unlocked>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-struct Participant {
-    name: String,
-    kind: &'static str,
-    increments: usize,
-    seconds: f64,
-    longest_wait: usize,
-}
-
-/// The result of counting without the lock.
-#[derive(Debug, Serialize)]
-struct Unlocked {
-    expected: u64,
-    total: u64,
-    lost: i64,
-    runs: u32,
-}
-
 impl Demo {
     pub(crate) fn run(self) -> anyhow::Result<u8> {
         let dir =
@@ -212,7 +117,7 @@ impl Demo {
         bar.tick();
         let program = match self.components {
             0 => None,
-            _ => Some(Arc::new(Program::from_bytes(COUNTER).map_err(plain)?)),
+            _ => Some(Arc::new(Program::from_bytes(COUNTER).map_err(into_anyhow)?)),
         };
 
         bar.set_message("with the lock");
@@ -359,7 +264,7 @@ impl Demo {
             .arg("counter")
             .args(&self.arguments(GUEST_DIR, id, unlocked));
         wasi.preopened_dir(dir, GUEST_DIR, FsPerms::ReadWrite)
-            .map_err(plain)?;
+            .map_err(into_anyhow)?;
         let locks = LocketCtx::builder(engine)
             .label(id)
             .protocol(self.protocol)
@@ -399,7 +304,7 @@ async fn instance_ended(
     state: State,
     start: Instant,
 ) -> anyhow::Result<Duration> {
-    let code = program.run(state).await.map_err(plain)?;
+    let code = program.run(state).await.map_err(into_anyhow)?;
     ensure!(code == 0, "exit code {code}");
     Ok(start.elapsed())
 }
@@ -412,105 +317,5 @@ async fn watch(bar: ProgressBar, counter: PathBuf) {
             bar.set_position(number);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// The positions of each participant's lines in the journal.
-struct Turns<'a>(HashMap<&'a str, Vec<usize>>);
-
-impl<'a> Turns<'a> {
-    fn of(journal: &'a [String]) -> Self {
-        let mut turns: HashMap<&str, Vec<usize>> = HashMap::new();
-        for (i, name) in journal.iter().enumerate() {
-            turns.entry(name).or_default().push(i);
-        }
-        Self(turns)
-    }
-
-    fn count(&self, name: &str) -> usize {
-        self.0.get(name).map_or(0, Vec::len)
-    }
-
-    /// The largest number of increments by others between two of its own.
-    fn longest_wait(&self, name: &str) -> usize {
-        let lines = self.0.get(name).map_or(&[][..], Vec::as_slice);
-        lines
-            .windows(2)
-            .map(|pair| pair[1] - pair[0] - 1)
-            .max()
-            .unwrap_or(0)
-    }
-}
-
-impl Report {
-    fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        let width = self
-            .participants
-            .iter()
-            .map(|p| p.name.len())
-            .max()
-            .unwrap_or(0)
-            .max(11);
-        writeln!(
-            out,
-            "{:width$}  {:6}  {:>10}  {:>7}  {:>12}",
-            "participant", "kind", "increments", "time", "longest wait"
-        )?;
-        for p in &self.participants {
-            let time = format!("{:.2} s", p.seconds);
-            let wait = format!("{} turns", p.longest_wait);
-            writeln!(
-                out,
-                "{:width$}  {:6}  {:>10}  {time:>7}  {wait:>12}",
-                p.name, p.kind, p.increments
-            )?;
-        }
-        let time = human(Duration::from_secs_f64(self.seconds));
-        let verdict = if self.exact { "exact" } else { "WRONG" };
-        writeln!(out)?;
-        writeln!(
-            out,
-            "With the lock ({}):  {} of {}, {}; it changed hands {} times in {time}",
-            self.protocol,
-            self.total,
-            self.expected,
-            paint(verdict, if self.exact { "32" } else { "31" }),
-            self.hand_overs,
-        )?;
-        let Some(unlocked) = &self.unlocked else {
-            return writeln!(
-                out,
-                "Without the lock:  no other participant to collide with; add participants"
-            );
-        };
-        let Unlocked {
-            expected,
-            total,
-            lost,
-            runs,
-        } = unlocked;
-        let verdict = match lost {
-            1.. => paint(&format!("{lost} counts lost"), "31"),
-            0 => "nothing lost, by luck; try more --increments".to_owned(),
-            _ => paint("wrong, because writes overlapped", "31"),
-        };
-        let runs = if *runs > 1 {
-            format!(" (in run {runs})")
-        } else {
-            String::new()
-        };
-        writeln!(
-            out,
-            "Without the lock:        {total} of {expected}, {verdict}{runs}"
-        )
-    }
-}
-
-/// Colors text if standard output is a terminal that supports color.
-fn paint(text: &str, colour: &str) -> String {
-    if io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
-        format!("\x1b[{colour}m{text}\x1b[0m")
-    } else {
-        text.to_owned()
     }
 }

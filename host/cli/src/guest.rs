@@ -7,22 +7,22 @@ use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Cache, Config, Engine, Result, Store, bail};
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView, p2, p3};
 
-use super::{coded, exit};
+use crate::exit::{self, ExitError};
 
 /// Turns a Wasmtime error into one of this tool.
-pub(super) fn plain(error: wasmtime::Error) -> anyhow::Error {
+pub(crate) fn into_anyhow(error: wasmtime::Error) -> anyhow::Error {
     anyhow::Error::from_boxed(error.into())
 }
 
 /// The data of one instance.
-pub(super) struct State {
-    pub(super) wasi: WasiCtx,
-    pub(super) locket: LocketCtx,
+pub(crate) struct State {
+    pub(crate) wasi: WasiCtx,
+    pub(crate) locket: LocketCtx,
     table: ResourceTable,
 }
 
 impl State {
-    pub(super) fn new(wasi: WasiCtx, locket: LocketCtx) -> Self {
+    pub(crate) fn new(wasi: WasiCtx, locket: LocketCtx) -> Self {
         Self {
             wasi,
             locket,
@@ -58,7 +58,7 @@ fn cache() -> Option<Cache> {
 }
 
 /// A component that can be run any number of times, including concurrently.
-pub(super) struct Program {
+pub(crate) struct Program {
     engine: Engine,
     command: Command,
 }
@@ -70,20 +70,21 @@ enum Command {
 
 impl Program {
     /// Reads and compiles a component.
-    pub(super) fn from_file(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn from_file(path: &Path) -> anyhow::Result<Self> {
         let name = path.display();
         let bytes = std::fs::read(path).map_err(|e| {
-            coded(
+            ExitError::new(
                 exit::NO_INPUT,
                 format_args!("cannot read `{name}`: {e}; check the path"),
             )
         })?;
-        Self::from_bytes(&bytes)
-            .map_err(|e| coded(exit::DATA, format_args!("cannot run `{name}`: {e:#}")))
+        Self::from_bytes(&bytes).map_err(|e| {
+            ExitError::new(exit::DATA, format_args!("cannot run `{name}`: {e:#}")).into()
+        })
     }
 
     /// Compiles a component.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self> {
         // Version 1 means a core module, whatever follows.
         if bytes.starts_with(b"\0asm\x01\0\0\0") {
             bail!(
@@ -131,7 +132,7 @@ impl Program {
     }
 
     /// Runs one instance until it ends and returns its exit code. An error is a trap.
-    pub(super) async fn run(&self, state: State) -> Result<i32> {
+    pub(crate) async fn run(&self, state: State) -> Result<i32> {
         let mut store = Store::new(&self.engine, state);
         match self.call(&mut store).await {
             Ok(Ok(())) => Ok(0),

@@ -11,8 +11,17 @@ use locket_wasmtime::LocketCtx;
 use tracing_subscriber::EnvFilter;
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
-use super::guest::{Program, State};
-use super::{coded, exit, protocol, say, seconds};
+use crate::args::{ProtocolArgs, protocol, seconds};
+use crate::exit::{self, ExitError};
+use crate::guest::{Program, State};
+use crate::output::eprint_line;
+
+const PROTOCOL: &str = "\
+Locking mechanism, unless the component chooses one; `locket exec --help` lists them [default: native]";
+
+const DATABASE: &str = "\
+Database for the locks of the protocol `sqlite`, for example /var/lib/app/locks.db. It must not be in \
+a granted directory";
 
 /// Run a WebAssembly component that uses locks.
 ///
@@ -21,7 +30,8 @@ use super::{coded, exit, protocol, say, seconds};
 /// whatever reason, its locks are released. The compiled component is kept in the cache of
 /// `wasmtime run`.
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(
+    after_help = "\
 Examples:
   locket run --dir . plugin.wasm --verbose           grant files and locks in this directory
   locket run --dir jobs::/jobs --instances 4 worker.wasm
@@ -34,7 +44,10 @@ Environment:
 Exit status:
   that of the component, or of the first of several instances that is not 0;
   64 invalid usage, 65 COMPONENT is not a command component or needs an import that is not
-  available, 66 COMPONENT or a directory cannot be read, 134 COMPONENT trapped")]
+  available, 66 COMPONENT or a directory cannot be read, 134 COMPONENT trapped",
+    mut_arg("protocol", |arg| arg.help(PROTOCOL).hide_possible_values(true)),
+    mut_arg("database", |arg| arg.help(DATABASE))
+)]
 pub(crate) struct Run {
     /// Grant access to the files and locks in directory HOST, under its own name or as GUEST, for
     /// example `--dir jobs::/jobs`. The component may use every protocol there, and have empty lock
@@ -58,10 +71,8 @@ pub(crate) struct Run {
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = variable)]
     envs: Vec<(String, String)>,
 
-    /// Locking mechanism, unless the component chooses one; `locket exec --help` lists them
-    /// [default: native]
-    #[arg(long, value_name = "PROTOCOL", value_parser = protocol(), hide_possible_values = true)]
-    protocol: Option<Protocol>,
+    #[command(flatten)]
+    locking: ProtocolArgs,
 
     /// Allow the component to choose this protocol. Can be repeated. Without this option, the
     /// component may choose any protocol. That of `--protocol` is always allowed. In the
@@ -69,11 +80,6 @@ pub(crate) struct Run {
     /// protocol
     #[arg(long = "allow-protocol", value_name = "PROTOCOL", value_parser = protocol(), hide_possible_values = true)]
     allow_protocols: Vec<Protocol>,
-
-    /// Database for the locks of the protocol `sqlite`, for example /var/lib/app/locks.db. It must
-    /// not be in a granted directory
-    #[arg(long, value_name = "FILE")]
-    database: Option<PathBuf>,
 
     /// Run N instances concurrently, for example 4
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -128,13 +134,13 @@ impl Grant {
         })
     }
 
-    fn error(&self, error: impl std::fmt::Display) -> anyhow::Error {
+    fn error(&self, error: impl std::fmt::Display) -> ExitError {
         let host = self.host.display();
         let hint = match self.host.is_dir() {
             true => "",
             false => "; is it a directory?",
         };
-        coded(
+        ExitError::new(
             exit::NO_INPUT,
             format_args!("cannot grant `{host}`: {error}{hint}"),
         )
@@ -174,14 +180,15 @@ impl Run {
                 && !self.lock_dirs.is_empty()
                 && !self.allow_protocols.contains(protocol)
         };
-        match self.protocol.filter(refused) {
-            Some(protocol) => Err(coded(
+        match self.locking.protocol.filter(refused) {
+            Some(protocol) => Err(ExitError::new(
                 exit::USAGE,
                 format_args!(
                     "`--lock-dir` grants only kernel locks, and `{protocol}` is not one; \
                      add `--allow-protocol {protocol}` to grant it as well"
                 ),
-            )),
+            )
+            .into()),
             None => Ok(()),
         }
     }
@@ -214,14 +221,14 @@ impl Run {
         let mut locks = LocketCtx::builder(engine)
             .label(format!("{stem}#{i}"))
             .limits(limits)
-            .protocol(self.protocol.unwrap_or_default());
+            .protocol(self.locking.protocol_or_default());
         if !self.allow_protocols.is_empty() {
             locks = locks.protocols(self.allow_protocols.iter().copied());
         }
-        if let Some(database) = &self.database {
-            locks = locks
-                .database(database)
-                .map_err(|e| coded(exit::NO_INPUT, format_args!("cannot use the database {e}")))?;
+        if let Some(database) = &self.locking.database {
+            locks = locks.database(database).map_err(|e| {
+                ExitError::new(exit::NO_INPUT, format_args!("cannot use the database {e}"))
+            })?;
         }
         for dir in &self.dirs {
             wasi.preopened_dir(&dir.host, &dir.guest, FsPerms::ReadWrite)
@@ -271,7 +278,7 @@ async fn run_all(program: Arc<Program>, states: Vec<State>) -> u8 {
                 } else {
                     format!(" in instance {i}")
                 };
-                say(format_args!("trap{which}: {trap:?}"));
+                eprint_line(format_args!("trap{which}: {trap:?}"));
                 exit::TRAP
             }
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),

@@ -1,4 +1,4 @@
-//! Locks in a component that imports nothing of WASI.
+//! Locks in a component that does not import WASI.
 
 #![no_std]
 
@@ -25,7 +25,7 @@ impl Guest for Bare {
 
     fn hold(path: String) -> String {
         answer(LockFile::open(&path).and_then(|mut lock| {
-            lock.lock(Mode::Exclusive, Some(Duration::ZERO))?;
+            lock.lock(Mode::Exclusive, Duration::ZERO)?;
             mem::forget(lock);
             Ok(())
         }))

@@ -1,4 +1,4 @@
-//! Locks over and over, for measurements.
+//! Acquires and releases many times, for measurements.
 
 #![no_std]
 
@@ -7,7 +7,7 @@ extern crate alloc;
 use alloc::string::String;
 use bench::host::empty::Thing;
 use freestanding as _;
-use locket_guest::LockFile;
+use locket_guest::{LockFile, Mode};
 
 wit_bindgen::generate!();
 
@@ -17,7 +17,7 @@ impl Guest for Bench {
     fn pairs(path: String, n: u32) {
         let lock = LockFile::open(&path).unwrap();
         for _ in 0..n {
-            lock.acquire().unwrap().release().unwrap();
+            pair(&lock);
         }
     }
 
@@ -32,9 +32,15 @@ impl Guest for Bench {
     fn opens(path: String, n: u32) {
         for _ in 0..n {
             let lock = LockFile::open(&path).unwrap();
-            lock.acquire().unwrap().release().unwrap();
+            pair(&lock);
         }
     }
+}
+
+/// Acquires and releases a lock that is free.
+fn pair(lock: &LockFile) {
+    let guard = lock.acquire(Mode::Exclusive, None).unwrap();
+    guard.release().unwrap();
 }
 
 export!(Bench);

@@ -1,13 +1,13 @@
-//! Adds to the number in a file, once a round, while it holds a lock.
+//! Increments the number in a file in each round, while it holds a lock.
 //!
 //! `--lock PATH --counter PATH --journal PATH --count N --id NAME
 //! [--timeout-ms N] [--unlocked]`
 //!
-//! Every round reads the number, writes it back plus one in place, and appends
-//! its name to the journal: three steps that lose counts and mix up lines unless
-//! the lock keeps everybody else away.
+//! Each round reads the number, overwrites it with the number plus one, and appends
+//! the name of this participant to the journal. These three steps lose counts and
+//! mix up lines unless the lock excludes all other participants.
 
-use locket_guest::LockFile;
+use locket_guest::{LockFile, Mode};
 use std::error::Error;
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -76,10 +76,7 @@ fn run() -> Result<()> {
     }
     let lock = LockFile::open(&args.lock)?;
     for _ in 0..args.count {
-        let guard = match args.timeout {
-            Some(timeout) => lock.acquire_timeout(timeout)?,
-            None => lock.acquire()?,
-        };
+        let guard = lock.acquire(Mode::Exclusive, args.timeout)?;
         step(&args)?;
         guard.release()?;
     }
@@ -93,7 +90,8 @@ fn step(args: &Args) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => 0,
         Err(error) => return Err(format!("{}: {error}", args.counter).into()),
     };
-    // Over the old number, which is never longer: whoever is killed here leaves a number.
+    // Overwrite the old number, which is never longer: if this guest is killed here, the file
+    // still contains a number.
     OpenOptions::new()
         .create(true)
         .truncate(false)

@@ -1,6 +1,6 @@
-//! What a component needs in place of the standard library, which imports WASI:
-//! an allocator, a panic handler and the allocation function of the canonical
-//! ABI. Used by `use freestanding as _;`.
+//! Replaces the standard library, which imports WASI, in a component: an
+//! allocator, a panic handler and the allocation function of the canonical ABI.
+//! To use it, write `use freestanding as _;`.
 
 #![no_std]
 
@@ -19,11 +19,11 @@ fn panic(_: &PanicInfo<'_>) -> ! {
     core::arch::wasm32::unreachable()
 }
 
-/// Where the runtime puts what it hands to the component.
+/// Allocates memory for the values that the runtime passes to the component.
 ///
 /// # Safety
 ///
-/// As for [`realloc`], but for `old_len` 0, which allocates.
+/// As for [`realloc`], except that it allocates if `old_len` is 0.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cabi_realloc(
     old: *mut u8,
@@ -35,7 +35,7 @@ unsafe extern "C" fn cabi_realloc(
         return ptr::without_provenance_mut(align);
     }
     // SAFETY: the canonical ABI passes an alignment that is a power of two,
-    // lengths that fit the memory, and what it got from here.
+    // lengths that fit the memory, and pointers that this function returned.
     let new = unsafe {
         match old_len {
             0 => alloc(Layout::from_size_align_unchecked(new_len, align)),
@@ -50,6 +50,6 @@ unsafe extern "C" fn cabi_realloc(
     new
 }
 
-// `memcmp` and its like, to which the compiler resorts on its own.
+// Functions such as `memcmp`, to which the compiler generates calls.
 #[link(name = "c")]
 unsafe extern "C" {}

@@ -1,6 +1,6 @@
-//! Waits for several locks and a timer in one poll of WASI 0.2, as the standard
-//! input says: one command a line, each answered with one line, `ok` and a result
-//! or `err` and a reason.
+//! Waits for several locks and a timer in one poll of WASI 0.2. Reads one command a
+//! line from standard input, and answers each with one line: `ok` and a result, or
+//! `err` and a reason.
 //!
 //! | command | result |
 //! |---|---|
@@ -15,10 +15,10 @@
 //! | `drop N` | |
 //!
 //! `start` opens a lock and begins to acquire it under the name N. `wait` polls
-//! all that was started and not finished. `abandon` drops the pending acquire,
-//! and `close` the handle of the lock, but neither what `wait` polls. `finish`
-//! keeps the guard, and `release` gives it back. `lost` has `wait` poll for the
-//! loss of a hold too, and `drop` drops all that there is under a name.
+//! every acquire that was started and not finished. `abandon` drops the pending
+//! acquire, and `close` drops the handle of the lock; both keep the pollable of
+//! `wait`. `finish` keeps the guard, and `release` releases it. `lost` makes `wait`
+//! also poll for the loss of a hold. `drop` drops everything under a name.
 
 use locket_guest::{LockFile, OwnedGuard, Pending};
 use std::collections::BTreeMap;
@@ -94,7 +94,7 @@ impl Session {
         Ok(String::new())
     }
 
-    /// The names of what is ready within the timeout, `timer` last.
+    /// The names that are ready within the timeout, `timer` last.
     fn wait(&self, timeout: Option<Duration>) -> Result<String, Failure> {
         let timer = timeout.map(|time| {
             let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);

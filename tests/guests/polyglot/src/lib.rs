@@ -1,6 +1,6 @@
 //! The test guest in Rust.
 
-use locket_guest::{LockFile, OnRelease, Options};
+use locket_guest::{LockFile, Mode, OnRelease, Options};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use support::{Failure, parse_mode, parse_protocol, parse_timeout};
@@ -32,11 +32,11 @@ impl Guest for Component {
 
 export!(Component);
 
-/// What a command can fail with.
+/// Why a command fails.
 enum Error {
     /// There is no lock of that name.
     Closed,
-    /// What `scoped` fails with on purpose.
+    /// The deliberate failure of `scoped`.
     Inside,
     Failure(Failure),
 }
@@ -78,7 +78,7 @@ fn open(words: &str) -> locket_guest::Result<LockFile> {
             protocol: Some(protocol),
             on_release: OnRelease::Keep,
         };
-        return LockFile::open_with(path, options);
+        return LockFile::open_with(path, &options);
     }
     LockFile::open(words)
 }
@@ -93,7 +93,7 @@ fn on(lock: &mut LockFile, verb: &str, rest: &str) -> Result<String, Error> {
         "is-locked" => return Ok(lock.is_locked()?.to_string()),
         "state" => {
             let state = support::state(lock.state());
-            // Without the grant.
+            // Leave out the grant.
             let is_held = state.starts_with("held");
             return Ok(if is_held { "held".into() } else { state });
         }
@@ -105,7 +105,7 @@ fn on(lock: &mut LockFile, verb: &str, rest: &str) -> Result<String, Error> {
         }
         "count" => {
             for _ in 0..rest.parse().map_err(|_| Failure::usage("number"))? {
-                let _guard = lock.acquire()?;
+                let _guard = lock.acquire(Mode::Exclusive, None)?;
                 counter::write(counter::read() + 1);
             }
         }
@@ -116,6 +116,6 @@ fn on(lock: &mut LockFile, verb: &str, rest: &str) -> Result<String, Error> {
 
 fn scoped(lock: &LockFile, timeout: &str) -> Result<(), Error> {
     let timeout = parse_timeout(timeout)?.ok_or(Failure::usage("milliseconds"))?;
-    let _guard = lock.acquire_timeout(timeout)?;
+    let _guard = lock.acquire(Mode::Exclusive, timeout)?;
     Err(Error::Inside)
 }

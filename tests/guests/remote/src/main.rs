@@ -1,5 +1,5 @@
-//! Does with locks what the standard input says, one command a line, and answers
-//! each with one line: `ok` and a result, or `err` and a reason.
+//! Reads one command for a lock a line from standard input, and answers each with
+//! one line: `ok` and a result, or `err` and a reason.
 //!
 //! | command | result |
 //! |---|---|
@@ -7,18 +7,18 @@
 //! | `acquire H exclusive\|shared none\|MS` | the grant |
 //! | `release H` | |
 //! | `guard G H exclusive\|shared none\|MS` | the grant |
-//! | `unguard G` (a `drop` that says how it went) | |
+//! | `unguard G` (a `drop` that reports errors) | |
 //! | `drop H\|G`, `leak H\|G` | |
 //! | `is-locked H` | `true` or `false` |
-//! | `state H`, `holder H`, `guarantee H`, `path H` | as they are named |
+//! | `state H`, `holder H`, `guarantee H`, `path H` | the answer of that method |
 //! | `with PATH none\|MS`, `with-panic PATH none\|MS` | |
 //! | `read PATH`, `write PATH TEXT` | the text |
-//! | `elapsed` | the milliseconds that the command before took |
+//! | `elapsed` | the milliseconds that the previous command took |
 //! | `trap`, `spin`, `exit N` | none |
 //!
-//! H and G are names of the test's choosing; paths, texts and labels are
-//! percent-encoded. While a guard of a handle lives, `acquire` and `release` of
-//! that handle are refused, as the compiler would, and `drop` waits for it.
+//! The test chooses the names H and G. Paths, texts and labels are percent-encoded.
+//! While a handle has a guard, its `acquire` and `release` are refused, as the
+//! compiler would refuse them, and its `drop` takes effect after that of the guard.
 
 use locket_guest::{Guard, Holder, LockFile, Options, Scope, with_lock};
 use std::collections::BTreeMap;
@@ -69,7 +69,7 @@ impl Session {
                             protocol: protocol.transpose()?,
                             on_release: parse_on_release(on_release)?,
                         };
-                        LockFile::open_with(&path, options)?
+                        LockFile::open_with(&path, &options)?
                     }
                 };
                 self.locks.insert(name.to_string(), Rc::new(lock));
@@ -103,14 +103,14 @@ impl Session {
             ["state", name] => return Ok(state(self.lock(name)?.state())),
             ["holder", name] => return Ok(holder(self.lock(name)?.holder()?)),
             ["guarantee", name] => return Ok(guarantee(self.lock(name)?)),
-            // The host's answer, not the crate's.
+            // Ask the host, not the crate.
             ["path", name] => return Ok(encode(self.lock(name)?.as_raw().path().as_bytes())),
             ["with", path, timeout] => {
                 with_lock(&decode(path)?, parse_timeout(timeout)?, || ())?;
             }
             ["with-panic", path, timeout] => {
                 with_lock(&decode(path)?, parse_timeout(timeout)?, || {
-                    panic!("as told")
+                    panic!("on request")
                 })?;
             }
             ["read", path] => return Ok(encode(&fs::read(decode(path)?)?)),
@@ -137,16 +137,9 @@ impl Session {
 
 impl Held {
     fn new(lock: Rc<LockFile>, mode: &str, timeout: &str) -> Result<Self, Failure> {
-        use locket_guest::Mode::{Exclusive, Shared};
-
         // SAFETY: the lock is kept alive beside the guard, which is dropped first.
         let borrowed: &'static LockFile = unsafe { &*Rc::as_ptr(&lock) };
-        let guard = match (parse_mode(mode)?, parse_timeout(timeout)?) {
-            (Exclusive, None) => borrowed.acquire()?,
-            (Exclusive, Some(timeout)) => borrowed.acquire_timeout(timeout)?,
-            (Shared, None) => borrowed.acquire_shared()?,
-            (Shared, Some(timeout)) => borrowed.acquire_shared_timeout(timeout)?,
-        };
+        let guard = borrowed.acquire(parse_mode(mode)?, parse_timeout(timeout)?)?;
         Ok(Self { guard, _lock: lock })
     }
 }

@@ -1,5 +1,6 @@
-//! How the guests read commands and write replies: the names of the interface,
-//! and text in which any byte can be written as `%` and two hexadecimal digits.
+//! Parses the commands of the test guests and formats their replies. They use the
+//! names of the interface. In texts, a byte can be written as `%` and two
+//! hexadecimal digits.
 
 #![no_std]
 
@@ -19,11 +20,11 @@ mod stdio;
 #[cfg(feature = "stdio")]
 pub use stdio::serve;
 
-/// Why a command was not carried out; the rest of a reply that begins with `err`.
+/// Why a command failed: the part of the reply after `err`.
 pub struct Failure(String);
 
 impl Failure {
-    /// A command that makes no sense: a mistake of the test.
+    /// The command is invalid, which is a mistake in the test.
     pub fn usage(what: &str) -> Self {
         Self(format!("usage {what}"))
     }
@@ -44,7 +45,7 @@ pub fn reply(result: Result<String, Failure>) -> String {
     }
 }
 
-/// The kind of an error by its name in the interface, its payload behind it.
+/// The kind of an error, by its name in the interface, followed by its payload.
 pub fn kind(kind: &ErrorKind) -> String {
     let name = match kind {
         ErrorKind::WouldBlock => "would-block",
@@ -100,7 +101,7 @@ pub fn mode(mode: Mode) -> &'static str {
     }
 }
 
-/// `exclusive` or `shared`.
+/// Parses `exclusive` or `shared`.
 pub fn parse_mode(text: &str) -> Result<Mode, Failure> {
     [Mode::Exclusive, Mode::Shared]
         .into_iter()
@@ -108,7 +109,7 @@ pub fn parse_mode(text: &str) -> Result<Mode, Failure> {
         .ok_or_else(|| Failure::usage("mode"))
 }
 
-/// Milliseconds, or `none`.
+/// Parses a number of milliseconds, or `none`.
 pub fn parse_timeout(text: &str) -> Result<Option<Duration>, Failure> {
     match text {
         "none" => Ok(None),
@@ -119,7 +120,7 @@ pub fn parse_timeout(text: &str) -> Result<Option<Duration>, Failure> {
     }
 }
 
-/// A protocol by its name in the interface.
+/// Parses a protocol, by its name in the interface.
 pub fn parse_protocol(text: &str) -> Result<Protocol, Failure> {
     Ok(match text {
         "native" => Protocol::Native,
@@ -135,7 +136,7 @@ pub fn parse_protocol(text: &str) -> Result<Protocol, Failure> {
     })
 }
 
-/// `keep` or `remove`.
+/// Parses `keep` or `remove`.
 pub fn parse_on_release(text: &str) -> Result<OnRelease, Failure> {
     match text {
         "keep" => Ok(OnRelease::Keep),
@@ -144,7 +145,7 @@ pub fn parse_on_release(text: &str) -> Result<OnRelease, Failure> {
     }
 }
 
-/// What is written, its percent signs decoded.
+/// Decodes percent-encoded text.
 pub fn decode(text: &str) -> Result<String, Failure> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -162,8 +163,8 @@ pub fn decode(text: &str) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|_| Failure::usage("text that is not UTF-8"))
 }
 
-/// The bytes with everything but printable ASCII percent-encoded, so that they
-/// fit in one word of one line.
+/// Percent-encodes every byte except printable ASCII, so that the result is one
+/// word on one line.
 pub fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for &byte in bytes {

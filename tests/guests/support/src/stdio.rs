@@ -10,8 +10,8 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Answers every line of the standard input with one line on the standard
-/// output. `run` gets the words of the line.
+/// Answers each line of standard input with one line on standard output. `run`
+/// gets the words of the line.
 pub fn serve(mut run: impl FnMut(&[&str]) -> Result<String, Failure>) -> io::Result<()> {
     for line in io::stdin().lines() {
         let line = line?;

@@ -1,14 +1,14 @@
 //! Waits for locks in concurrent tasks of WASI 0.3.
 //!
-//! The first argument names what is done. Prints one line: `ok` and what came of
-//! it, or `err` and the kind of the error, after which it fails.
+//! The first argument selects a scenario. Prints one line: `ok` and a result, or
+//! `err` and the kind of the error. In the second case, the guest fails.
 //!
 //! | arguments | does | prints |
 //! |---|---|---|
 //! | `join A B` | awaits two locks at once | `held=true,true` |
-//! | `race PATH MS` | awaits a lock or the end of a time, and drops the loser | `lock held=true` or `timer held=false` |
-//! | `handover PATH` | one task acquires, another waits for it to release | the events in their order |
-//! | `cancel PATH` | begins to acquire and drops that at once | `pending` or `ready`, `locked=BOOL held=BOOL` |
+//! | `race PATH MS` | awaits a lock or a timer, and drops the other | `lock held=true` or `timer held=false` |
+//! | `handover PATH` | one task acquires the lock, another waits until it is released | the events in order |
+//! | `cancel PATH` | begins to acquire a lock and immediately drops the future | `pending` or `ready`, `locked=BOOL held=BOOL` |
 
 use exports::wasi::cli::run::Guest;
 use futures_util::future::{Either, poll_fn, select, try_join};
@@ -55,8 +55,8 @@ async fn race(path: &str, millis: &str) -> Result<String, Failure> {
     let millis: u64 = millis.parse().map_err(|_| Failure::usage("milliseconds"))?;
     let lock = LockFile::open(path)?;
     let acquired = Box::pin(lock.acquire_async(Mode::Exclusive, None));
-    let rang = Box::pin(monotonic_clock::wait_for(millis * MILLISECOND));
-    match select(acquired, rang).await {
+    let timer = Box::pin(monotonic_clock::wait_for(millis * MILLISECOND));
+    match select(acquired, timer).await {
         Either::Left((guard, _)) => {
             let _guard = guard?;
             Ok(format!("lock held={}", is_held(&lock)))
@@ -91,14 +91,15 @@ async fn handover(path: &str) -> Result<String, Failure> {
 async fn cancel(path: &str) -> Result<String, Failure> {
     let lock = LockFile::open(path)?;
     let mut acquired = Box::pin(lock.acquire_async(Mode::Exclusive, None));
-    let begun = poll_fn(|context| Poll::Ready(acquired.as_mut().poll(context).map_ok(drop))).await;
+    let first_poll =
+        poll_fn(|context| Poll::Ready(acquired.as_mut().poll(context).map_ok(drop))).await;
     drop(acquired);
-    let begun = match begun {
+    let first_poll = match first_poll {
         Poll::Pending => "pending",
         Poll::Ready(acquired) => acquired.map(|()| "ready")?,
     };
     Ok(format!(
-        "{begun} locked={} held={}",
+        "{first_poll} locked={} held={}",
         lock.is_locked()?,
         is_held(&lock)
     ))

@@ -1,4 +1,4 @@
-//! The mark of a hold: a unique name of its holder.
+//! The record of a hold: a unique name of its holder.
 //!
 //! A guest has no process identifier and does not know the name of its host. So it calls itself
 //! process 1 of a host whose name no real host has. That name contains the time of the hold. The
@@ -18,12 +18,12 @@ const PROCESS: &str = ".1-1";
 /// The longest content of a lock file that any program writes.
 pub(crate) const LONGEST_RECORD: u64 = 1024;
 
-/// The mark of one hold.
+/// Names the holder of one hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mark(String);
+pub(crate) struct OwnerRecord(String);
 
-impl Mark {
-    /// Creates a mark. The two clocks distinguish instances, and the number distinguishes the holds
+impl OwnerRecord {
+    /// Creates a record. The two clocks distinguish instances, and the number distinguishes the holds
     /// of one instance.
     pub(crate) fn new(wall_nanos: u64, monotonic_nanos: u64, number: u64) -> Self {
         Self(format!(
@@ -37,23 +37,23 @@ impl Mark {
     }
 
     /// Parses the result of [`name`](Self::name).
-    pub(crate) fn of_name(name: &str) -> Option<Self> {
-        Self::of_host(name.strip_suffix(PROCESS)?)
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::from_host(name.strip_suffix(PROCESS)?)
     }
 
     /// The content of a lock file: the record of Python's `SoftFileLock`, which treats a record
     /// that it cannot read as garbage.
-    pub(crate) fn record(&self) -> String {
+    pub(crate) fn content(&self) -> String {
         format!("1\n{}\n", self.0)
     }
 
-    /// Parses the result of [`record`](Self::record).
-    pub(crate) fn of_record(record: &[u8]) -> Option<Self> {
-        let record = core::str::from_utf8(record).ok()?;
-        Self::of_host(record.strip_prefix("1\n")?.strip_suffix('\n')?)
+    /// Parses the result of [`content`](Self::content).
+    pub(crate) fn from_content(content: &[u8]) -> Option<Self> {
+        let content = core::str::from_utf8(content).ok()?;
+        Self::from_host(content.strip_prefix("1\n")?.strip_suffix('\n')?)
     }
 
-    fn of_host(host: &str) -> Option<Self> {
+    fn from_host(host: &str) -> Option<Self> {
         let digits = host.strip_prefix(HOST)?;
         let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_hexdigit());
         plain.then(|| Self(host.to_owned()))
@@ -65,25 +65,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
-        let mark = Mark::new(1_795_271_062_000_000_001, 7, 0);
-        assert_eq!(Mark::of_name(&mark.name()).as_ref(), Some(&mark));
+    fn a_written_record_can_be_read() {
+        let owner = OwnerRecord::new(1_795_271_062_000_000_001, 7, 0);
+        assert_eq!(OwnerRecord::from_name(&owner.name()).as_ref(), Some(&owner));
         assert_eq!(
-            Mark::of_record(mark.record().as_bytes()).as_ref(),
-            Some(&mark)
+            OwnerRecord::from_content(owner.content().as_bytes()).as_ref(),
+            Some(&owner)
         );
     }
 
     #[test]
-    fn no_two_are_the_same() {
-        let mark = Mark::new(1, 2, 3);
-        for other in [Mark::new(0, 2, 3), Mark::new(1, 1, 3), Mark::new(1, 2, 4)] {
-            assert_ne!(mark, other);
+    fn two_holds_have_different_records() {
+        let owner = OwnerRecord::new(1, 2, 3);
+        for other in [
+            OwnerRecord::new(0, 2, 3),
+            OwnerRecord::new(1, 1, 3),
+            OwnerRecord::new(1, 2, 4),
+        ] {
+            assert_ne!(owner, other);
         }
     }
 
     #[test]
-    fn the_marks_of_others_are_none() {
+    fn the_records_of_other_programs_are_not_ours() {
         for name in [
             "vm.1-1",
             "wasm+.1-1",
@@ -92,9 +96,9 @@ mod tests {
             "wasm+1f",
             "",
         ] {
-            assert_eq!(Mark::of_name(name), None, "{name}");
+            assert_eq!(OwnerRecord::from_name(name), None, "{name}");
         }
-        let records: [&[u8]; 6] = [
+        let contents: [&[u8]; 6] = [
             b"",
             b"1\nwasm+1f",
             b"1\nvm\n",
@@ -102,8 +106,8 @@ mod tests {
             b"1\nwasm+1f\n2\n",
             b"\xff\n",
         ];
-        for record in records {
-            assert_eq!(Mark::of_record(record), None, "{record:?}");
+        for content in contents {
+            assert_eq!(OwnerRecord::from_content(content), None, "{content:?}");
         }
     }
 }

@@ -1,36 +1,15 @@
-//! `locket status`, asked about all kinds of holders.
+//! `locket status`, for all kinds of holders.
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-struct Dir(tempfile::TempDir);
+use crate::support::{Dir, Holder, STUCK, locket, output};
 
-impl Dir {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-}
-
-fn locket(args: &[&str]) -> Command {
-    let mut locket = Command::new(env!("CARGO_BIN_EXE_locket"));
-    locket.args(args).stdin(Stdio::null());
-    locket
-}
-
-fn output(mut command: Command) -> Output {
-    command.output().unwrap()
-}
-
-/// What `locket status` says about a path, in words.
+/// The output of `locket status` for a path, without the path.
 fn words(path: &Path) -> String {
     let output = output(locket(&["status", path.to_str().unwrap()]));
     assert!(output.status.success(), "{output:?}");
@@ -45,7 +24,7 @@ fn status(path: &Path) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Asks until the answer is as it should be, since not everything that others do is announced.
+/// Repeats the command until its answer is right, because other programs do not report every step.
 fn status_when(path: &Path, is_right: impl Fn(&Value) -> bool) -> Value {
     let start = Instant::now();
     loop {
@@ -53,72 +32,12 @@ fn status_when(path: &Path, is_right: impl Fn(&Value) -> bool) -> Value {
         if is_right(&status) {
             return status;
         }
-        assert!(start.elapsed() < Duration::from_secs(120), "{status}");
+        assert!(start.elapsed() < STUCK, "{status}");
         std::thread::yield_now();
     }
 }
 
-/// A command that has said that it is ready, and ends when its standard input does.
-struct Held {
-    child: Child,
-    _stdout: BufReader<ChildStdout>,
-}
-
-impl Held {
-    fn start(mut command: Command) -> Self {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n");
-        Self {
-            child,
-            _stdout: stdout,
-        }
-    }
-
-    fn exec(options: &[&str], path: &Path) -> Self {
-        let mut exec = locket(&["exec"]);
-        exec.args(options)
-            .arg(path)
-            .args(["--", "sh", "-c", "echo ready; cat"]);
-        Self::start(exec)
-    }
-
-    fn flock(path: &Path) -> Self {
-        let mut flock = Command::new("flock");
-        flock.arg(path).args(["sh", "-c", "echo ready; cat"]);
-        Self::start(flock)
-    }
-
-    fn python(lock: &str, path: &Path) -> Self {
-        let script = format!(
-            "import fcntl, struct, sys\n\
-             f = open(sys.argv[1], 'a+')\n\
-             {lock}\n\
-             print('ready', flush=True)\n\
-             sys.stdin.read()"
-        );
-        let mut python = Command::new("python3");
-        python.arg("-c").arg(script).arg(path);
-        Self::start(python)
-    }
-
-    fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    fn end(mut self) {
-        drop(self.child.stdin.take());
-        self.child.wait().unwrap();
-    }
-}
-
-/// The one holder, who must be as expected in mode, protocol and process.
+/// Checks that the lock has one holder, with this mode, protocol and process.
 fn assert_holder(status: &Value, mode: &str, protocol: &str, pid: u32) {
     assert_eq!(status["held"], json!(true), "{status}");
     assert_eq!(status["mode"], json!(mode), "{status}");
@@ -158,30 +77,30 @@ fn an_unlocked_file_is_free() {
 fn a_native_holder_is_named_with_command_and_start() {
     let dir = Dir::new();
     let lock = dir.path("lock");
-    let held = Held::exec(&[], &lock);
+    let holder = Holder::exec(&[], &lock);
     let status = status(&lock);
-    assert_holder(&status, "exclusive", "native", held.pid());
-    let holder = &status["holders"][0];
+    assert_holder(&status, "exclusive", "native", holder.pid());
+    let row = &status["holders"][0];
     assert!(
-        holder["command"]
+        row["command"]
             .as_str()
             .unwrap()
             .ends_with("-- sh -c echo ready; cat"),
         "{status}"
     );
-    let since = Duration::from_secs(holder["since"].as_u64().unwrap());
+    let since = Duration::from_secs(row["since"].as_u64().unwrap());
     let age = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap()
         .abs_diff(since);
     assert!(age < Duration::from_secs(600), "{status}");
     let words = words(&lock);
-    let start = format!("held exclusively by process {}, ", held.pid());
+    let start = format!("held exclusively by process {}, ", holder.pid());
     assert!(
         words.starts_with(&start) && words.contains("(native, started "),
         "{words}"
     );
-    held.end();
+    holder.end();
     assert_eq!(
         status_when(&lock, |status| status["held"] == json!(false))["holders"],
         json!([])
@@ -189,37 +108,37 @@ fn a_native_holder_is_named_with_command_and_start() {
 }
 
 #[test]
-fn foreign_holders_are_named_with_their_family() {
+fn foreign_holders_are_named_with_their_protocol() {
     let dir = Dir::new();
     let lock = dir.path("flock");
-    let held = Held::flock(&lock);
-    assert_holder(&status(&lock), "exclusive", "flock", held.pid());
-    held.end();
+    let holder = Holder::flock(&lock);
+    assert_holder(&status(&lock), "exclusive", "flock", holder.pid());
+    holder.end();
 
     let lock = dir.path("posix");
-    let held = Held::python("fcntl.lockf(f, fcntl.LOCK_SH)", &lock);
-    assert_holder(&status(&lock), "shared", "fcntl", held.pid());
-    held.end();
+    let holder = Holder::python("fcntl.lockf(f, fcntl.LOCK_SH)", &lock);
+    assert_holder(&status(&lock), "shared", "fcntl", holder.pid());
+    holder.end();
 
-    // It belongs to nobody, so it is found by who has the file open.
+    // It belongs to no process, so the processes that have the file open are searched.
     let lock = dir.path("ofd");
     let call =
         "fcntl.fcntl(f, fcntl.F_OFD_SETLK, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0, 0, 0))";
-    let held = Held::python(call, &lock);
-    assert_holder(&status(&lock), "exclusive", "fcntl", held.pid());
-    held.end();
+    let holder = Holder::python(call, &lock);
+    assert_holder(&status(&lock), "exclusive", "fcntl", holder.pid());
+    holder.end();
 
     let lock = dir.path("only-flock");
-    let held = Held::exec(&["--protocol", "flock"], &lock);
-    assert_holder(&status(&lock), "exclusive", "flock", held.pid());
-    held.end();
+    let holder = Holder::exec(&["--protocol", "flock"], &lock);
+    assert_holder(&status(&lock), "exclusive", "flock", holder.pid());
+    holder.end();
 }
 
 #[test]
-fn all_who_share_are_named() {
+fn all_shared_holders_are_named() {
     let dir = Dir::new();
     let lock = dir.path("lock");
-    let (first, second) = (Held::exec(&["-s"], &lock), Held::exec(&["-s"], &lock));
+    let (first, second) = (Holder::exec(&["-s"], &lock), Holder::exec(&["-s"], &lock));
     let status = status(&lock);
     assert_eq!(status["mode"], json!("shared"));
     let holders = status["holders"].as_array().unwrap();
@@ -243,15 +162,13 @@ fn all_who_share_are_named() {
 }
 
 #[test]
-fn an_heir_is_named_where_the_holder_was_killed() {
+fn a_process_that_inherited_the_lock_is_named_if_the_holder_was_killed() {
     let dir = Dir::new();
     let lock = dir.path("lock");
-    let mut held = Held::exec(&[], &lock);
-    let killed = held.pid();
-    // To wait for a child would close it.
-    let input = held.child.stdin.take();
-    kill_process(Pid::from_child(&held.child), Signal::KILL).unwrap();
-    held.child.wait().unwrap();
+    let holder = Holder::exec(&[], &lock);
+    let killed = holder.pid();
+    holder.signal(Signal::KILL);
+    let (_, input) = holder.ended();
     let status = status(&lock);
     assert_eq!(status["mode"], json!("exclusive"));
     let holders = status["holders"].as_array().unwrap();
@@ -269,35 +186,40 @@ fn an_heir_is_named_where_the_holder_was_killed() {
 }
 
 #[test]
-fn those_who_wait_are_counted_and_do_not_hold() {
+fn waiters_are_counted_and_are_not_holders() {
     let dir = Dir::new();
     let lock = dir.path("lock");
-    let held = Held::exec(&[], &lock);
+    let holder = Holder::exec(&[], &lock);
     let mut waiter = locket(&["exec", lock.to_str().unwrap(), "--", "true"])
         .spawn()
         .unwrap();
     let status = status_when(&lock, |status| status["waiting"] == json!(1));
-    assert_holder(&status, "exclusive", "native", held.pid());
+    assert_holder(&status, "exclusive", "native", holder.pid());
     assert!(words(&lock).ends_with("; 1 waiter"));
-    held.end();
+    holder.end();
     assert!(waiter.wait().unwrap().success());
 }
 
 #[test]
-fn another_name_of_the_file_is_the_same_lock() {
+fn another_path_of_the_file_is_the_same_lock() {
     let dir = Dir::new();
     let lock = dir.path("lock");
-    let held = Held::exec(&[], &lock);
+    let holder = Holder::exec(&[], &lock);
     std::os::unix::fs::symlink("lock", dir.path("symlink")).unwrap();
     std::fs::hard_link(&lock, dir.path("hardlink")).unwrap();
     for name in ["symlink", "hardlink"] {
-        assert_holder(&status(&dir.path(name)), "exclusive", "native", held.pid());
+        assert_holder(
+            &status(&dir.path(name)),
+            "exclusive",
+            "native",
+            holder.pid(),
+        );
     }
-    held.end();
+    holder.end();
 }
 
 #[test]
-fn asking_takes_no_lock() {
+fn status_acquires_no_lock() {
     let dir = Dir::new();
     let lock = dir.path("lock");
     std::fs::write(&lock, "").unwrap();
@@ -317,21 +239,24 @@ fn asking_takes_no_lock() {
                 !trace.contains("flock(") && !trace.contains("SETLK"),
                 "{trace}"
             );
-            // Not even opened, since closing drops the record locks of a process.
+            // The file is not even opened, because closing it drops the record locks of a process.
             assert!(!trace.contains(lock.to_str().unwrap()), "{trace}");
         }
         Err(e) => {
-            assert!(std::env::var_os("CI").is_none(), "CI must have strace: {e}");
-            eprintln!("NOT RUN, for want of strace: {e}");
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "strace must be installed in CI: {e}"
+            );
+            eprintln!("NOT RUN: strace is missing: {e}");
         }
     }
 }
 
 #[test]
-fn several_paths_are_a_line_each_or_an_array() {
+fn several_paths_become_a_line_each_or_an_array() {
     let dir = Dir::new();
     let (a, b) = (dir.path("a"), dir.path("b"));
-    let held = Held::exec(&[], &a);
+    let holder = Holder::exec(&[], &a);
     let args = [a.to_str().unwrap(), b.to_str().unwrap()];
     let lines = output(locket(&[&["status"][..], &args].concat()));
     let lines = String::from_utf8(lines.stdout).unwrap();
@@ -345,11 +270,11 @@ fn several_paths_are_a_line_each_or_an_array() {
         .map(|one| &one["held"])
         .collect();
     assert_eq!(held_of, [&json!(true), &json!(false)]);
-    held.end();
+    holder.end();
 }
 
 #[test]
-fn a_path_that_cannot_be_examined_is_66_and_the_others_are_told() {
+fn a_path_that_cannot_be_examined_exits_with_66_and_the_others_are_reported() {
     let dir = Dir::new();
     let file = dir.path("file");
     std::fs::write(&file, "").unwrap();

@@ -1,15 +1,16 @@
-//! `locket demo`: nothing is lost while everybody asks for the lock.
+//! `locket demo`: no count is lost while all participants use the lock.
 
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Instant;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::support::{Dir, STUCK, kill, locket, output};
+
 fn demo(args: &[&str]) -> Output {
-    let mut demo = Command::new(env!("CARGO_BIN_EXE_locket"));
-    demo.arg("demo").args(args).stdin(Stdio::null());
-    demo.output().unwrap()
+    output(locket(&[&["demo"], args].concat()))
 }
 
 fn report(args: &[&str]) -> Value {
@@ -45,7 +46,7 @@ fn processes_and_components_count_exactly() {
                 4
             );
         }
-        // Eight who all come to their turn.
+        // All eight participants get a turn.
         assert!(report["hand_overs"].as_u64().unwrap() >= 7, "{report}");
     }
 }
@@ -58,7 +59,7 @@ fn without_the_lock_counts_are_lost() {
 }
 
 #[test]
-fn either_kind_can_be_alone() {
+fn each_kind_can_run_alone() {
     let report_of = |processes, components| {
         report(&[
             "--processes",
@@ -77,7 +78,7 @@ fn either_kind_can_be_alone() {
 }
 
 #[test]
-fn the_table_tells_the_same() {
+fn the_table_shows_the_same() {
     let output = demo(&["--increments", "10"]);
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8_lossy(&output.stdout);
@@ -89,7 +90,7 @@ fn the_table_tells_the_same() {
     for name in ["process 1", "process 4", "component 1", "component 4"] {
         assert!(text.lines().any(|line| line.starts_with(name)), "{text}");
     }
-    // Colour and progress are for terminals.
+    // Color and progress are for terminals.
     assert!(
         !text.contains('\x1b') && output.stderr.is_empty(),
         "{output:?}"
@@ -97,7 +98,7 @@ fn the_table_tells_the_same() {
 }
 
 #[test]
-fn nonsense_is_64() {
+fn usage_errors_exit_with_64() {
     for args in [
         &["--processes", "-1"][..],
         &["--increments", "many"],
@@ -109,35 +110,34 @@ fn nonsense_is_64() {
 
 #[test]
 fn an_interrupted_demo_leaves_nothing_behind() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut demo = Command::new(env!("CARGO_BIN_EXE_locket"));
-    demo.args(["demo", "--increments", "1000000"])
-        .env("TMPDIR", dir.path());
+    let dir = Dir::new();
+    let root = dir.path("");
+    let mut demo = locket(&["demo", "--increments", "1000000"]);
     let mut demo = demo
-        .stdin(Stdio::null())
+        .env("TMPDIR", &root)
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
     let start = Instant::now();
-    // Everybody counts: both kinds are in the journal.
+    // Both kinds are in the journal, so they are counting.
     let counts = |kind: &str| {
-        let entries = walk(dir.path());
+        let entries = walk(&root);
         let journal = entries.iter().find(|path| path.ends_with("journal"));
         journal
             .and_then(|path| std::fs::read_to_string(path).ok())
             .is_some_and(|text| text.contains(kind))
     };
     while !counts("process") || !counts("component") {
-        assert!(start.elapsed() < Duration::from_secs(120));
+        assert!(start.elapsed() < STUCK);
         std::thread::yield_now();
     }
-    kill_process(Pid::from_child(&demo), Signal::INT).unwrap();
+    kill(&demo, Signal::INT);
     assert_eq!(demo.wait().unwrap().code(), Some(130));
-    assert_eq!(walk(dir.path()), Vec::<std::path::PathBuf>::new());
+    assert_eq!(walk(&root), Vec::<PathBuf>::new());
 }
 
 /// All files below a directory.
-fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+fn walk(dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();

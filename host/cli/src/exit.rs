@@ -1,0 +1,85 @@
+//! Exit codes, and errors that determine one.
+//!
+//! The codes are those of `sysexits.h` and of shells.
+
+use std::fmt;
+
+pub(crate) const FAILURE: u8 = 1;
+pub(crate) const USAGE: u8 = 64;
+pub(crate) const DATA: u8 = 65;
+pub(crate) const NO_INPUT: u8 = 66;
+pub(crate) const UNAVAILABLE: u8 = 69;
+pub(crate) const CANNOT_EXECUTE: u8 = 126;
+pub(crate) const NOT_FOUND: u8 = 127;
+/// The code of a process killed by `SIGABRT`, which is the closest equivalent of a trap.
+pub(crate) const TRAP: u8 = 134;
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// An error that makes the tool exit with a code of its own.
+#[derive(Debug)]
+pub(crate) struct ExitError {
+    code: u8,
+    message: String,
+}
+
+impl ExitError {
+    pub(crate) fn new(code: u8, message: impl fmt::Display) -> Self {
+        Self {
+            code,
+            message: message.to_string(),
+        }
+    }
+
+    /// Adds a hint on how to fix it to an error of the lock engine. If the path is not the cause,
+    /// the tool exits with `otherwise`.
+    pub(crate) fn from_lock(error: &locket::Error, otherwise: u8) -> Self {
+        let code = if error.is_unsupported() {
+            UNAVAILABLE
+        } else if error.is_denied() || error.is_not_found() || error.is_invalid_path() {
+            NO_INPUT
+        } else {
+            otherwise
+        };
+        Self::new(code, format_args!("{error}{}", hint(error)))
+    }
+}
+
+impl fmt::Display for ExitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ExitError {}
+
+/// What the user can do about the error.
+fn hint(error: &locket::Error) -> &'static str {
+    if error.is_unsupported() {
+        "; try another `--protocol`, or a path on a local file system"
+    } else if error.is_denied() {
+        "; check the permissions: an exclusive lock needs write access to the file, \
+         `--shared` and `--protocol flock` need only read access"
+    } else if error.is_not_found() {
+        "; create the directory first"
+    } else if error.is_invalid_path() {
+        "; choose the path of a regular file, or a path that does not exist yet"
+    } else {
+        ""
+    }
+}
+
+/// The exit code for an error of any kind.
+pub(crate) fn code(error: &anyhow::Error) -> u8 {
+    error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<ExitError>())
+        .map_or(FAILURE, |error| error.code)
+}
+
+/// Whether the error is that the reader of our output has gone away. It needs no message.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}

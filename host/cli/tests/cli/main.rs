@@ -1,0 +1,7 @@
+//! The command-line tool `locket`, as users and scripts see it.
+
+mod demo;
+mod exec;
+mod run;
+mod status;
+mod support;
