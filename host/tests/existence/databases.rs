@@ -1,10 +1,12 @@
-//! Databases that are none, and rows that name nobody.
+//! Databases that cannot be read, and rows that name no process.
+
+use std::os::unix::fs::symlink;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 
-use super::anything::{Dice, is_dead};
-use super::records::*;
+use super::foreign_data::Make;
+use super::random_bytes::{Dice, is_dead};
 use super::*;
 
 fn connect(dir: &Dir) -> Connection {
@@ -40,12 +42,12 @@ fn rows(dir: &Dir) -> Vec<(String, Value)> {
     rows.unwrap().map(Result::unwrap).collect()
 }
 
-/// Makes a database with a row in it, and of that what `spoil` says.
-fn spoilt(path: &Path, spoil: impl Fn(&mut Vec<u8>)) {
+/// Makes a database with a row in it, and changes its bytes.
+fn corrupted(path: &Path, corrupt: impl Fn(&mut Vec<u8>)) {
     let other = Dir::new();
-    insert(&other, "somebody");
+    insert(&other, "holder");
     let mut content = fs::read(other.path("locks.db")).unwrap();
-    spoil(&mut content);
+    corrupt(&mut content);
     fs::write(path, content).unwrap();
 }
 
@@ -56,18 +58,18 @@ const NO_DATABASES: &[(&str, Make)] = &[
     ("a few bytes", |path| fs::write(path, "xy").unwrap()),
     ("zeroes", |path| fs::write(path, [0; 8192]).unwrap()),
     ("the first half of one", |path| {
-        spoilt(path, |content| content.truncate(content.len() / 2));
+        corrupted(path, |content| content.truncate(content.len() / 2));
     }),
     ("no more than the head of one", |path| {
-        spoilt(path, |content| content.truncate(100));
+        corrupted(path, |content| content.truncate(100));
     }),
     ("one of another format", |path| {
-        spoilt(path, |content| {
+        corrupted(path, |content| {
             content[..16].copy_from_slice(b"SQLite format 9\0");
         });
     }),
     ("one with a broken schema", |path| {
-        spoilt(path, |content| content[100..].fill(0xff));
+        corrupted(path, |content| content[100..].fill(0xff));
     }),
     ("one with a table of other columns", |path| {
         let database = Connection::open(path).unwrap();
@@ -106,9 +108,9 @@ fn is_clear(error: &locket::Error, dir: &Dir) {
     assert_eq!(error.path(), dir.path("lock"));
     assert!(text.contains(dir.path("lock").to_str().unwrap()), "{text}");
     assert!(error.os_error().is_some(), "{text}");
-    // Nothing is wrong with the path of the lock.
+    // The path of the lock is valid.
     assert!(error.is_io(), "{text}");
-    // Which file is the culprit.
+    // The error names the database.
     assert!(
         text.contains(dir.path("locks.db").to_str().unwrap()),
         "{text}"
@@ -142,7 +144,7 @@ fn what_is_no_database_is_an_error_and_stays_as_it_is() {
             }
             assert_eq!(lock.state(), State::Unlocked);
         }
-        assert_eq!(snapshot(dir.0.path()), before, "it was touched");
+        assert_eq!(snapshot(dir.0.path()), before, "a file was touched");
     }
 }
 
@@ -173,22 +175,22 @@ fn an_empty_file_becomes_a_database() {
     assert!(!dir.path("none").exists());
 }
 
-/// The lock is lost with a database that is gone, which is not made anew. What became of the row in
-/// one that cannot be read, nobody can tell.
+/// The lock is lost if its database is gone, and the database is not made anew. If it cannot be read, it
+/// is unknown what became of the row.
 #[test]
-fn a_database_that_is_spoilt_or_gone_while_a_lock_is_held() {
-    let spoil: [(Make, bool); 2] = [
+fn a_database_that_is_corrupted_or_gone_while_a_lock_is_held() {
+    let corruptions: [(Make, bool); 2] = [
         (|path| fs::remove_file(path).unwrap(), true),
         (
             |path| fs::write(path, "garbage".repeat(1000)).unwrap(),
             false,
         ),
     ];
-    for (spoil, lost) in spoil {
+    for (corrupt, lost) in corruptions {
         let dir = Dir::new();
         let lock = open(&dir, Protocol::Sqlite);
         let guard = lock.acquire(EX, Duration::ZERO).unwrap();
-        spoil(&dir.path("locks.db"));
+        corrupt(&dir.path("locks.db"));
         let before = snapshot(dir.0.path());
         let error = guard.release().unwrap_err();
         if lost {
@@ -199,7 +201,7 @@ fn a_database_that_is_spoilt_or_gone_while_a_lock_is_held() {
         }
         assert_eq!(lock.state(), State::Unlocked);
         assert_eq!(snapshot(dir.0.path()), before);
-        // With a new database it goes on.
+        // With a new database the lock works again.
         remove(&dir.path("locks.db"));
         let lock = open(&dir, Protocol::Sqlite);
         is_taken_over(&dir, &lock, rest(Protocol::Sqlite));
@@ -207,7 +209,7 @@ fn a_database_that_is_spoilt_or_gone_while_a_lock_is_held() {
 }
 
 #[test]
-fn rows_that_name_nobody_are_held_or_an_error() {
+fn rows_that_name_no_process_are_held_or_an_error() {
     let text = |text: &str| Value::Text(text.into());
     let holders = [
         text(""),
@@ -227,7 +229,7 @@ fn rows_that_name_nobody_are_held_or_an_error() {
     for holder in holders {
         println!("{holder:.40?}");
         let dir = Dir::new();
-        add(&dir, "other.lock", &text("somebody"));
+        add(&dir, "other.lock", &text("holder"));
         add(&dir, "lock.lock", &holder);
         let before = rows(&dir);
         let lock = open(&dir, Protocol::Sqlite);
@@ -237,7 +239,7 @@ fn rows_that_name_nobody_are_held_or_an_error() {
                 assert!(lock.is_locked().unwrap());
                 assert!(lock.release().unwrap_err().is_not_owner());
             }
-            Ok(Some(_)) => panic!("somebody else's lock"),
+            Ok(Some(_)) => panic!("another holder's lock was acquired"),
             Err(e) => {
                 is_clear(&e, &dir);
                 is_clear(&lock.is_locked().unwrap_err(), &dir);
@@ -245,14 +247,14 @@ fn rows_that_name_nobody_are_held_or_an_error() {
             }
         }
         assert_eq!(rows(&dir), before);
-        // By hand: this row and no other.
+        // A break removes this row and no other.
         lock.break_lock().unwrap();
         assert_eq!(rows(&dir), before[1..2]);
         is_taken_over(&dir, &lock, rest(Protocol::Sqlite));
     }
 }
 
-/// So it is after a race of two users of pylockfile, which it does not notice.
+/// A race of two users of pylockfile, which it does not notice, leaves this behind.
 #[test]
 fn two_rows_for_one_lock() {
     let mine = Record::mine();
@@ -285,11 +287,11 @@ fn random_rows_are_held_unless_they_prove_a_death() {
     let dir = Dir::new();
     let lock = open(&dir, Protocol::Sqlite);
     let database = connect(&dir);
-    // What the disk is told, and when, is not of interest here.
+    // Whether the data reach the disk does not matter here.
     database.pragma_update(None, "synchronous", "off").unwrap();
     for i in 0..300 {
         let record = if i % 2 == 0 { &mine } else { &gone };
-        let name = dice.spoil(record.name().as_bytes());
+        let name = dice.corrupt(record.name().as_bytes());
         let Ok(name) = String::from_utf8(name) else {
             continue;
         };

@@ -1,17 +1,11 @@
 //! Holders that really die.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use locket::{Engine, LockFile, Options, Protocol};
-
-use super::common::*;
-use super::records::{rest, sees_everybody, telling};
 use super::*;
 
-/// The process that other tests start, and kill: it holds the lock that its environment names.
+/// Other tests start this process and kill it. It holds the lock that its environment names.
 #[test]
 #[ignore = "started by other tests"]
 fn holder() {
@@ -45,7 +39,7 @@ impl Holder {
         let held = lines
             .map_while(Result::ok)
             .any(|line| line.contains("HELD"));
-        assert!(held, "the child holds it");
+        assert!(held, "the child does not hold the lock");
         Self(child)
     }
 
@@ -53,7 +47,7 @@ impl Holder {
         self.0.kill().unwrap();
     }
 
-    fn bury(&mut self) {
+    fn reap(&mut self) {
         self.0.wait().unwrap();
     }
 }
@@ -65,11 +59,11 @@ impl Drop for Holder {
     }
 }
 
-/// Runs a test for every protocol in which a child holds the lock, and can be told to be dead.
+/// Runs a test for every protocol in which a child can hold the lock and be proven dead.
 fn each_holder(test: impl Fn(&Dir, &LockFile, Holder)) {
     let kernel = KERNEL.into_iter();
-    for protocol in kernel.chain(telling()).chain([Protocol::PidFile]) {
-        if protocol == Protocol::PidFile && !sees_everybody() {
+    for protocol in kernel.chain(with_full_records()).chain([Protocol::PidFile]) {
+        if protocol == Protocol::PidFile && !sees_all_processes() {
             continue;
         }
         println!("protocol {protocol}");
@@ -96,7 +90,7 @@ fn each_holder(test: impl Fn(&Dir, &LockFile, Holder)) {
 fn a_killed_holder_is_displaced_at_once() {
     each_holder(|_, lock, mut holder| {
         holder.kill();
-        holder.bury();
+        holder.reap();
         assert!(!lock.is_locked().unwrap());
         assert!(lock.release().unwrap_err().is_not_locked());
         lock.acquire(EX, Duration::ZERO).unwrap().release().unwrap();
@@ -104,14 +98,14 @@ fn a_killed_holder_is_displaced_at_once() {
 }
 
 #[test]
-fn a_killed_holder_is_found_out_by_those_who_wait() {
+fn waiters_notice_that_the_holder_was_killed() {
     each_holder(|_, lock, mut holder| {
         let task = pending(lock, EX);
         let waiter = {
             let lock = lock.clone();
             std::thread::spawn(move || lock.acquire(EX, STUCK).unwrap().release().unwrap())
         };
-        // Nobody is told of its end, and for as long as nobody buries it, it has its number.
+        // Its end makes no notice, and it keeps its number until its parent waits for it.
         holder.kill();
         block_on(task).unwrap().release().unwrap();
         waiter.join().unwrap();
@@ -122,13 +116,12 @@ fn a_killed_holder_is_found_out_by_those_who_wait() {
 fn the_lock_of_a_killed_holder_can_be_broken() {
     each_holder(|dir, lock, mut holder| {
         holder.kill();
-        holder.bury();
+        holder.reap();
         let protocol = lock.protocol();
         if !protocol.is_existence_lock() {
             assert!(lock.break_lock().unwrap_err().is_not_locked());
         } else if let Protocol::Sqlite | Protocol::PidFile = protocol {
-            // Which database it is in is told by nothing; and a file with a number in it may be
-            // anything.
+            // Nothing shows which database it is in, and a file with a number in it may be anything.
             lock.break_lock().unwrap();
         } else {
             let broken = Engine::new().break_lock(dir.path("lock")).unwrap();
@@ -145,7 +138,7 @@ fn a_stopped_holder_keeps_its_lock() {
         assert!(lock.acquire(EX, QUIESCENT).unwrap_err().is_timeout());
         assert!(lock.is_locked().unwrap());
         holder.kill();
-        holder.bury();
+        holder.reap();
         lock.acquire(EX, Duration::ZERO).unwrap().release().unwrap();
     });
 }

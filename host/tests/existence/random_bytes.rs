@@ -1,14 +1,8 @@
-//! Anything at all: random bytes, and records with a few of them changed.
+//! Random bytes, and records with a few bytes changed.
 
-use std::os::unix::ffi::OsStrExt;
-
-use locket::Protocol;
-
-use super::common::*;
-use super::records::*;
 use super::*;
 
-/// Numbers that are the same each time.
+/// Random numbers that are the same in each run.
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
@@ -31,8 +25,8 @@ impl Dice {
             .collect()
     }
 
-    /// `text` with a few bytes of it changed, removed, doubled or cut off.
-    pub(crate) fn spoil(&mut self, text: &[u8]) -> Vec<u8> {
+    /// `text` with a few of its bytes changed, removed, doubled or cut off.
+    pub(crate) fn corrupt(&mut self, text: &[u8]) -> Vec<u8> {
         let mut text = text.to_vec();
         for _ in 0..self.roll(4) {
             if text.is_empty() {
@@ -52,10 +46,10 @@ impl Dice {
     }
 }
 
-/// What the rules say of a record, as it is read here. None where it may be dead and may not, since
-/// processes come and go.
+/// What the rules say of a record, as it is read here: whether its holder is dead. None if that is not
+/// certain, since processes come and go.
 pub(crate) fn is_dead(protocol: Protocol, text: &[u8]) -> Option<bool> {
-    // Its holder's own word.
+    // The holder itself says so.
     if protocol == Protocol::Soft && text == b"filelock/released\n" {
         return Some(true);
     }
@@ -77,7 +71,7 @@ pub(crate) fn is_dead(protocol: Protocol, text: &[u8]) -> Option<bool> {
         return Some(false);
     }
     let start = start(record.pid);
-    // A thread has no such folder in the list, but has a number.
+    // A thread has a number, but no folder in `/proc`.
     match start {
         None => None,
         Some(ticks) if record.ticks == 0 || ticks == record.ticks => Some(false),
@@ -86,7 +80,7 @@ pub(crate) fn is_dead(protocol: Protocol, text: &[u8]) -> Option<bool> {
     }
 }
 
-/// Whether somebody has a number in a namespace below, and may have written it there.
+/// Whether a process in an inner namespace has the number, and may have written it there.
 fn has_inner(pid: u32) -> bool {
     let processes = fs::read_dir("/proc").unwrap().map(Result::unwrap);
     let statuses = processes.filter_map(|of| fs::read_to_string(of.path().join("status")).ok());
@@ -99,8 +93,8 @@ fn has_inner(pid: u32) -> bool {
     all.any(|numbers| numbers.len() > 1 && numbers.last() == Some(&pid))
 }
 
-/// Whether a record may be of another boot of this host, which proves a death in any namespace, and
-/// says so in another way than this process would.
+/// Whether a record may be of another boot of this host, which proves a death in any namespace, but
+/// says so in another form than this process would.
 fn is_unclear(text: &[u8], mine: &Record) -> bool {
     let lines: Vec<_> = text.split(|byte| *byte == b'\n').collect();
     let [_, host, start, b""] = lines.as_slice() else {
@@ -134,7 +128,7 @@ pub(crate) fn read(protocol: Protocol, text: &[u8]) -> Option<(Record, bool)> {
         Protocol::Soft => {
             let lines: Vec<_> = text.strip_suffix('\n')?.split('\n').collect();
             let (number, host) = (pid(lines.first()?)?, *lines.get(1)?);
-            // A host that is written in any other way is another.
+            // A host name in any other form is another host.
             let mut record = plain(host, number);
             let ours = mine.text();
             if ours.lines().nth(1) == Some(host) {
@@ -145,16 +139,16 @@ pub(crate) fn read(protocol: Protocol, text: &[u8]) -> Option<(Record, bool)> {
                 2 => {}
                 3 if !lines[2].is_empty() && lines[2].bytes().all(|b| b.is_ascii_digit()) => {
                     let digits = lines[2].trim_start_matches('0');
-                    // More than 192 bits are none.
+                    // A number of more than 192 bits is invalid.
                     let most = decimal(u128::MAX, u64::MAX);
                     if (digits.len(), digits) > (most.len(), &most) {
                         return None;
                     }
-                    // The one number that proves nothing is that of the process.
+                    // Any number proves a death, except the start of this process.
                     record.boot = mine.boot;
                     let alive = start(number).filter(|ticks| digits == decimal(mine.boot, *ticks));
                     record.ticks = alive.unwrap_or(u64::MAX);
-                    // Without a boot, the ticks are all that it says.
+                    // Without a boot, the number is just the ticks.
                     if let Ok(ticks @ 1..) = digits.parse() {
                         (record.boot, record.ticks) = (0, ticks);
                     }
@@ -197,7 +191,7 @@ pub(crate) fn read(protocol: Protocol, text: &[u8]) -> Option<(Record, bool)> {
     }
 }
 
-/// Tries every text as that of a lock; how many of them were taken over.
+/// Tries every text as the record of a lock. Returns how many were taken over.
 pub(crate) fn try_all(protocol: Protocol, texts: impl Iterator<Item = Vec<u8>>) -> usize {
     let dir = Dir::new();
     let lock = open(&dir, protocol);
@@ -206,14 +200,14 @@ pub(crate) fn try_all(protocol: Protocol, texts: impl Iterator<Item = Vec<u8>>) 
         .count()
 }
 
-/// A directory for a lock, in which nothing is.
+/// An empty directory for a lock.
 pub(crate) struct Place {
     pub(crate) dir: Dir,
     pub(crate) lock: LockFile,
 }
 
 impl Place {
-    /// One in each protocol whose lock is a name.
+    /// One for each existence lock that is an entry of a directory.
     pub(crate) fn all() -> Vec<Self> {
         let one = |protocol| {
             let dir = Dir::new();
@@ -224,8 +218,8 @@ impl Place {
     }
 }
 
-/// Tries a text as that of the lock of a directory with nothing in it. Whether it was taken over; none
-/// if it cannot be the text of one.
+/// Tries a text as the record of a lock in an empty directory. Returns whether the lock was taken over;
+/// none if the text cannot be a record.
 pub(crate) fn try_one(dir: &Dir, lock: &LockFile, text: &[u8]) -> Option<bool> {
     let protocol = lock.protocol();
     let content = matches!(protocol, Protocol::PidFile | Protocol::Soft);
@@ -241,7 +235,7 @@ pub(crate) fn try_one(dir: &Dir, lock: &LockFile, text: &[u8]) -> Option<bool> {
     let shown = text.escape_ascii();
     match lock.try_acquire(EX).unwrap() {
         Some(guard) => {
-            // It may have lived until just now: numbers and ticks that are made up can be somebody's.
+            // It may have lived until just now: made-up numbers and ticks can be those of a process.
             let alive = dead == Some(false) && is_dead(protocol, text) == Some(false);
             assert!(!alive, "{protocol}: taken from {shown}");
             guard.release().unwrap();
@@ -263,7 +257,7 @@ pub(crate) fn try_one(dir: &Dir, lock: &LockFile, text: &[u8]) -> Option<bool> {
     }
 }
 
-/// What the fuzzer has found, and where it begins: the first byte chooses the protocol.
+/// What the fuzzer has found, and its seeds. The first byte chooses the protocol.
 #[test]
 fn the_corpus_is_held_unless_it_proves_a_death() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/records");
@@ -294,7 +288,7 @@ fn random_bytes_are_held() {
 }
 
 #[test]
-fn spoilt_records_are_held_unless_they_prove_a_death() {
+fn corrupted_records_are_held_unless_they_prove_a_death() {
     let mine = Record::mine();
     let gone = mine.but(|record| record.pid = GONE);
     for protocol in NAMES {
@@ -306,7 +300,7 @@ fn spoilt_records_are_held_unless_they_prove_a_death() {
                 Protocol::Soft => record.text(),
                 _ => record.name(),
             };
-            dice.spoil(text.as_bytes())
+            dice.corrupt(text.as_bytes())
         });
         let taken = try_all(protocol, texts);
         println!("{protocol}: {taken} of 1000 taken over");
