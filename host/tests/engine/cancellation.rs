@@ -40,7 +40,7 @@ fn a_timeout_that_is_over_before_the_wait_begins_ends_it() {
         let open = || Engine::new().open_with(dir.path("lock"), options).unwrap();
         let _guard = open().acquire(EX, STUCK).unwrap();
         let lock = open();
-        let (done, told) = mpsc::channel();
+        let (done, ended) = mpsc::channel();
         thread::spawn(move || {
             for _ in 0..100 {
                 let result = lock.acquire(EX, Duration::from_nanos(1));
@@ -48,7 +48,7 @@ fn a_timeout_that_is_over_before_the_wait_begins_ends_it() {
             }
         });
         for _ in 0..100 {
-            assert!(told.recv_timeout(STUCK).expect("the wait ends"));
+            assert!(ended.recv_timeout(STUCK).expect("the wait ends"));
         }
     });
 }

@@ -24,7 +24,7 @@ pub(crate) fn held(record: &Record, protocol: Protocol) {
     if protocol != Protocol::PidFile {
         assert_eq!(holder.host.as_deref(), Some(&*record.host));
     }
-    // It can be broken, whoever holds it.
+    // It can be broken although its holder may live.
     lock.break_lock().unwrap();
     is_taken_over(&dir, &lock, rest(protocol));
     // The record names its holder, so the caller need not name the protocol. Only the caller knows the

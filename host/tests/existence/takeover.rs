@@ -204,19 +204,19 @@ fn who_has_the_number_in_a_namespace_below_may_be_the_holder() {
     let mut inner = Command::new("unshare");
     inner.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
     inner.args(["sh", "-c", script, &pid.to_string()]);
-    inner.arg(dir.path("told")).stdin(Stdio::null());
+    inner.arg(dir.path("number")).stdin(Stdio::null());
     let Ok(inner) = inner.spawn() else {
         return not_tested(format_args!("no namespaces here"));
     };
     let mut inner = Killed(inner);
-    let told = || fs::read_to_string(dir.path("told")).unwrap_or_default();
+    let written = || fs::read_to_string(dir.path("number")).unwrap_or_default();
     eventually("the inner process runs", || {
-        told().ends_with('\n') || inner.0.try_wait().unwrap().is_some()
+        written().ends_with('\n') || inner.0.try_wait().unwrap().is_some()
     });
-    if told().trim() != pid.to_string() {
+    if written().trim() != pid.to_string() {
         return not_tested(format_args!(
             "process numbers cannot be chosen here: {:?}",
-            told()
+            written()
         ));
     }
     fs::write(dir.path("lock"), format!("{pid}\n")).unwrap();
