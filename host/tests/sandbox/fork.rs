@@ -1,7 +1,6 @@
 //! Guests in a process that forks.
 #![expect(unsafe_code, reason = "fork has no safe binding")]
 
-use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use super::*;
 
 const FORKS: usize = 300;
 
-/// Ends the threads of the test, also if it panics.
+/// Ends the threads of the test, even if it panics.
 struct End<'a>(&'a AtomicBool);
 
 impl Drop for End<'_> {
@@ -58,7 +57,7 @@ impl Forked {
     }
 }
 
-/// An existence lock for this process, in an engine.
+/// An existence lock of this process, in an engine.
 fn soft(engine: &Engine, dir: &Dir, name: &str) -> LockFile {
     let options = Options::new().protocol(Protocol::Soft);
     engine.open_with(dir.path(name), &options).unwrap()
@@ -93,7 +92,7 @@ fn a_forked_child_drops_what_it_inherited_and_its_parent_does_not_notice() {
                 let guest = guest(engine, dir.0.path(), limits);
                 while !done.load(Ordering::Relaxed) {
                     let [kernel, name] = [Protocol::Native, Protocol::Soft].map(|protocol| {
-                        let lock = open(&guest, &format!("{name}-{protocol}"), protocol);
+                        let lock = open_as(&guest, &format!("{name}-{protocol}"), protocol);
                         let loss = lock.lost().unwrap();
                         (lock.acquire(EX, STUCK).unwrap(), loss, lock)
                     });
@@ -103,9 +102,9 @@ fn a_forked_child_drops_what_it_inherited_and_its_parent_does_not_notice() {
         }
         for _ in 0..FORKS {
             let guest = guest(&engine, dir.0.path(), limits.clone());
-            let one = open(&guest, "one", Protocol::Native);
-            let two = open(&guest, "two", Protocol::Mkdir);
-            let three = open(&guest, "busy", Protocol::Soft);
+            let one = open_as(&guest, "one", Protocol::Native);
+            let two = open_as(&guest, "two", Protocol::Mkdir);
+            let three = open_as(&guest, "busy", Protocol::Soft);
             let holds = [one.acquire(EX, STUCK), two.acquire(EX, STUCK)].map(Result::unwrap);
             let mut wait = three.acquire_async(EX, STUCK).unwrap();
             assert!(poll(&mut wait).is_pending());
@@ -125,24 +124,24 @@ fn a_forked_child_drops_what_it_inherited_and_its_parent_does_not_notice() {
         drop(end);
         parents
     });
-    // The parent's watches still work: only by one does it learn of this loss.
+    // The parent's watches still work: it learns of this loss only through one.
     assert_eq!(kept.state(), State::Held);
     fs::rename(dir.path("kept"), dir.path("elsewhere")).unwrap();
     fs::write(dir.path("kept"), "another").unwrap();
-    eventually("the loss is told", || kept.state() != State::Held);
+    eventually("the loss is reported", || kept.state() != State::Held);
     assert!(kept_guard.release().unwrap_err().is_lost());
     busy.release().unwrap();
     block_on(waits).unwrap().release().unwrap();
     is_woken_at_once(&engine, &foreign, &dir);
 }
 
-/// Checks that a waiter for an existence lock is woken by a release elsewhere, and not by the clock.
+/// Checks that a release elsewhere wakes a waiter for an existence lock, and not the timer.
 fn is_woken_at_once(engine: &Engine, foreign: &Engine, dir: &Dir) {
-    /// The time from the begin of a wait to the first try by the clock.
-    const BACKSTOP: Duration = Duration::from_millis(200);
+    /// The time from the start of a wait to the first try by the timer.
+    const RECHECK_INTERVAL: Duration = Duration::from_millis(200);
     let (ours, theirs) = (soft(engine, dir, "busy"), soft(foreign, dir, "busy"));
     let mut times = Vec::new();
-    while times.iter().all(|time| *time >= BACKSTOP) {
+    while times.iter().all(|time| *time >= RECHECK_INTERVAL) {
         assert!(times.len() < 20, "{times:?}");
         let held = theirs.acquire(EX, STUCK).unwrap();
         let start = Instant::now();

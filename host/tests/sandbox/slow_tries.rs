@@ -1,7 +1,8 @@
 //! A try for an existence lock can take long: the directory may be full, or the file system slow. Only
 //! waiters for that lock are delayed.
 
-use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,8 +15,50 @@ const SLOW: Duration = Duration::from_secs(8);
 /// The timeout of the waiters for other locks.
 const BRIEF: Duration = Duration::from_millis(300);
 
-/// The most that a wait may last beyond its timeout, on a busy machine. Far less than the try.
+/// The most that a wait may exceed its timeout on a busy machine. Far less than the try takes.
 const MORE: Duration = Duration::from_secs(2);
+
+/// Runs this program under `strace` in one of its roles and returns its exit code. Returns none if there is
+/// no `strace`, which CI must have.
+fn traced(options: &[&str], role: &str, dir: &Path) -> Option<i32> {
+    let mut strace = Command::new("strace");
+    strace
+        .arg("-f")
+        .args(options)
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "slow_tries::as_another_process",
+            "--exact",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env("ROLE", role)
+        .env("FOLDER", dir)
+        .stdin(Stdio::null());
+    match strace.status() {
+        Ok(status) => status.code(),
+        Err(e) => {
+            assert!(std::env::var_os("CI").is_none(), "CI must have strace: {e}");
+            not_tested(format_args!("no strace here: {e}"));
+            None
+        }
+    }
+}
+
+#[test]
+#[ignore = "started by other tests"]
+fn as_another_process() {
+    let Ok(role) = std::env::var("ROLE") else {
+        return;
+    };
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
+    let dir = PathBuf::from(std::env::var("FOLDER").unwrap());
+    match role.as_str() {
+        "wait beside a slow try" => wait_beside_a_slow_try(&dir),
+        "look" => look(&dir),
+        other => panic!("no such role: {other}"),
+    }
+}
 
 #[test]
 fn a_slow_try_delays_no_waiter_for_another_lock() {
@@ -37,7 +80,7 @@ fn a_slow_try_delays_no_waiter_for_another_lock() {
 /// The exit code if the try ended before the other waits did, which shows nothing.
 const TOO_QUICK: i32 = 2;
 
-pub(crate) fn wait_beside_a_slow_try(dir: &Path) {
+fn wait_beside_a_slow_try(dir: &Path) {
     let engine = Engine::new();
     let limits = Limits::new().longest_hold(Some(BRIEF));
     let [attacker, victim, third] = [(); 3].map(|()| guest(&engine, dir, Limits::new()));
@@ -45,44 +88,44 @@ pub(crate) fn wait_beside_a_slow_try(dir: &Path) {
     fs::write(dir.join("slow.lock"), "").unwrap();
     let fourth = engine.open(dir.join("other")).unwrap();
     let _fourth = fourth.acquire(EX, STUCK).unwrap();
-    let wanted = open(&attacker, "wanted", Protocol::Native);
+    let wanted = open_as(&attacker, "wanted", Protocol::Native);
     let _wanted = wanted.acquire(EX, STUCK).unwrap();
-    let more = open(&victim, "more", Protocol::Native);
+    let more = open_as(&victim, "more", Protocol::Native);
     let _more = more.acquire(EX, STUCK).unwrap();
 
     // The attacker waits for the slow lock, and a try is made for it now and then. Once the lock file
     // has a second name, each try reads the directory to find the holder.
-    let slow = open(&attacker, "slow", Protocol::Link);
+    let slow = open_as(&attacker, "slow", Protocol::Link);
     let mut waits = slow.acquire_suspended(EX, None).unwrap();
     assert!(poll(&mut waits).is_pending());
     fs::hard_link(dir.join("slow.lock"), dir.join("x.1-1")).unwrap();
     let options = locket::Options::new().protocol(Protocol::Link);
     let looks = engine.open_with(dir.join("slow"), &options).unwrap();
     let is_busy = || {
-        let (tell, told) = mpsc::channel();
+        let (done, looked) = mpsc::channel();
         let looks = looks.clone();
-        thread::spawn(move || tell.send(format!("{looks:?}")));
-        told.recv_timeout(BRIEF).is_err()
+        thread::spawn(move || done.send(format!("{looks:?}")));
+        looked.recv_timeout(BRIEF).is_err()
     };
     eventually("a try is under way", is_busy);
 
-    // The victim holds a lock and wants the attacker's, so the engine looks for a deadlock, and on the
-    // way at what the attacker waits for.
-    let wants = open(&victim, "wanted", Protocol::Native);
+    // The victim holds a lock and wants the attacker's. So the engine looks for a deadlock, and for that
+    // at the lock that the attacker waits for.
+    let wants = open_as(&victim, "wanted", Protocol::Native);
     thread::spawn(move || wants.acquire(EX, BRIEF).map(drop));
     let wanted = engine.open(dir.join("wanted")).unwrap();
     eventually("the victim waits, or has waited", || {
         !format!("{wanted:?}").contains("waiting: 0")
     });
 
-    // All other waits are on time: that of a thread, that of a task, and the end of a hold.
+    // All others are on time: the wait of a thread, the wait of a task, and the end of a hold.
     let on_time = |what: &str, start: Instant| {
         let time = start.elapsed();
         println!("{what}: {time:?}");
         assert!(time < BRIEF + MORE, "{what}: {time:?}");
     };
-    let other = open(&third, "other", Protocol::Native);
-    let held = open(&hasty, "held", Protocol::Soft);
+    let other = open_as(&third, "other", Protocol::Native);
+    let held = open_as(&hasty, "held", Protocol::Soft);
     let start = Instant::now();
     assert!(other.acquire(EX, BRIEF).unwrap_err().is_timeout());
     on_time("a thread", start);
@@ -100,7 +143,8 @@ pub(crate) fn wait_beside_a_slow_try(dir: &Path) {
     std::process::exit(if is_busy() { 0 } else { TOO_QUICK });
 }
 
-/// To find the holder of a hard link, the engine does not look at every name that could be a holder's.
+/// To find the holder of a hard link, the engine does not look at every name that could be that of a
+/// holder.
 #[test]
 fn a_directory_full_of_names_costs_no_system_call_for_each() {
     const NAMES: usize = 10_000;
@@ -121,15 +165,15 @@ fn a_directory_full_of_names_costs_no_system_call_for_each() {
     assert_eq!(looked, 0);
     let trace = fs::read_to_string(trace).unwrap();
     assert!(trace.contains("getdents64"), "the directory was not read");
-    // Including those with which a program starts.
+    // This includes the system calls at the start of a program.
     let calls = trace.lines().count();
     println!("{calls} system calls");
     assert!(calls < NAMES / 5, "{calls}");
 }
 
-pub(crate) fn look(dir: &Path) {
+fn look(dir: &Path) {
     let guest = guest(&Engine::new(), dir, Limits::new());
-    let lock = open(&guest, "k", Protocol::Link);
+    let lock = open_as(&guest, "k", Protocol::Link);
     assert!(lock.is_locked().unwrap());
     assert!(
         lock.acquire(EX, Duration::ZERO)
