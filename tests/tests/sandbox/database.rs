@@ -2,17 +2,14 @@
 //! it delays a call or leads elsewhere.
 
 use std::os::unix::fs::symlink;
-use std::process::Command;
-use std::time::Duration;
 
-use locket::sandbox::Sandbox;
 use locket::{Options, Protocol};
 use locket_tests::process::Process;
 use wasmtime_wasi::{FsPerms, WasiView};
 
 use super::*;
 
-/// What a call may take beyond its timeout.
+/// The most that a call may exceed its timeout.
 const MORE: Duration = Duration::from_millis(100);
 
 #[test]
@@ -47,7 +44,7 @@ fn a_database_beneath_a_granted_directory_is_refused() {
         engine.open_with(host.path("k"), &options).unwrap_err();
         refused(guest.database(database).map(drop), database);
         engine.open_with(host.path("k"), &options).unwrap();
-        // From now on the engine knows it.
+        // From now on the engine knows the database.
         let grant = builder(&engine).grant_dir(&host.dir, "/locks", Rights::READ_ONLY);
         refused(grant.map(drop), database);
 
@@ -200,7 +197,7 @@ const SCHEMAS: [(&str, &str); 8] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_in_a_database_holds_up_a_call() {
+async fn nothing_in_a_database_delays_a_call() {
     let mut hostile = Hostile::new().await;
     let database = hostile.host.path("locks.db");
     for (what, sql) in SCHEMAS {
@@ -222,7 +219,7 @@ async fn nothing_in_a_database_holds_up_a_call() {
 
 /// Another process has an exclusive transaction, and does not end it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_locked_holds_up_no_try() {
+async fn a_locked_database_delays_no_try() {
     let mut hostile = Hostile::new().await;
     hostile.make(TABLE);
     let program = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
@@ -233,8 +230,8 @@ async fn a_database_that_is_locked_holds_up_no_try() {
     assert!(locker.finish());
 }
 
-/// A link in place of the database or of a file of SQLite's beside it: nothing is created or changed at
-/// its target.
+/// A link takes the place of the database, or of a file that SQLite keeps beside it. Nothing is created
+/// or changed at its target.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_link_in_place_of_a_database_is_followed() {
     let mut hostile = Hostile::new().await;

@@ -1,16 +1,12 @@
-//! No living holder loses an existence lock to a guest, and taking one over from a dead holder removes
-//! nothing else.
+//! No living holder loses its lock to a guest, and taking over the lock of a dead holder removes nothing
+//! else.
 
-use std::process::Command;
-
-use locket::Protocol;
 use locket_tests::process::{Process, peer};
 
 use super::*;
 
-/// Tries whatever a guest with kernel locks and the right to remove files can do to the entries of the
-/// directory and to names that are missing. It knows all names, as a guest does that may read the
-/// directory.
+/// Tries everything that a guest with kernel locks and the right to remove files can do to the entries of
+/// the directory and to missing names. It knows all names, as a guest does that may read the directory.
 async fn attack(guest: &mut Guest, host: &Host) {
     let hostname = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     // The number of no process.
@@ -105,7 +101,7 @@ async fn no_kernel_lock_is_split_by_a_removal_under_the_other_family() {
     }
 }
 
-/// What a process that is killed leaves behind as the lock of `k`.
+/// Leaves a lock of `k` behind whose holder was killed.
 fn leave_behind(host: &Host, protocol: &str) {
     let mut holder = Process::spawn(
         Command::new(peer())
@@ -127,7 +123,7 @@ fn record(host: &Host, protocol: &str) -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_the_lock_of_a_dead_holder_goes_nothing_else() {
+async fn taking_over_removes_only_the_lock_of_the_dead_holder() {
     for protocol in ["link", "mkdir", "pid-file", "soft"] {
         for more in ["nothing", "content", "another file"] {
             let host = Host::new();
@@ -160,27 +156,6 @@ async fn with_the_lock_of_a_dead_holder_goes_nothing_else() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_guest_chooses_among_the_protocols_that_are_granted() {
-    let host = Host::new();
-    let ctx = LocketCtx::builder(&host.locks)
-        .protocol(Protocol::Flock)
-        .protocols([Protocol::Native, Protocol::Mkdir]);
-    let ctx = ctx.grant_dir(&host.dir, "/locks", Rights::ALL).unwrap();
-    let mut guest = host.guest("remote", ctx.build()).await;
-    for protocol in ["fcntl", "link", "symlink", "pid-file", "soft", "sqlite"] {
-        let open = format!("open a /locks/a keep {protocol}");
-        assert_eq!(guest.err(&open).await, "access-denied", "{protocol}");
-    }
-    assert_eq!(names(&host), [""; 0]);
-    // The default protocol of the guest is always among them.
-    for protocol in ["", " keep flock", " keep native", " keep mkdir"] {
-        guest.ok(&format!("open a /locks/a{protocol}")).await;
-        guest.ok("acquire a exclusive 0").await;
-        guest.ok("drop a").await;
-    }
-}
-
 /// The holder of a lock that is a directory cannot create files in it, which would stay after the
 /// release.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -191,8 +166,8 @@ async fn nothing_is_created_within_a_lock() {
         holder.ok("open q /locks/q keep mkdir").await;
         holder.ok("acquire q exclusive 0").await;
         let before = snapshot(host.dir.path());
-        let mut stranger = guest(&host, &host.locks, rights).await;
-        for guest in [&mut holder, &mut stranger] {
+        let mut other = guest(&host, &host.locks, rights).await;
+        for guest in [&mut holder, &mut other] {
             for path in ["q.lock/inner", "q.lock/../q.lock/inner", "./q.lock//inner"] {
                 let open = format!("open i /locks/{path}");
                 assert_eq!(guest.err(&open).await, "access-denied", "{path}");

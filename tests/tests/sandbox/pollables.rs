@@ -1,4 +1,4 @@
-//! The limit on handles bounds whatever a guest keeps open.
+//! The limit on handles bounds everything that a guest keeps open.
 
 use locket_tests::harness::descriptors;
 
