@@ -1,4 +1,4 @@
-//! What waiting and not waiting cost, between processes: order, wake-ups, system calls.
+//! What locks cost between processes, with waiting and without: order, wake-ups, system calls.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use locket_tests::process::{Dir, Process, QUIESCENT, can_trace, eventually, kernel_waiters, peer};
 
-/// Each thread of a process: whether it sleeps, and how often it went to sleep, and so was woken
-/// since.
+/// For each thread of a process, whether it sleeps and how often it went to sleep. A higher count means
+/// that it was woken meanwhile.
 fn threads(process: &Process) -> BTreeMap<PathBuf, (bool, u64)> {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", process.id())).unwrap();
     let threads = tasks.filter_map(|task| {
         let task = task.unwrap().path();
-        // None where it has ended in the meantime.
+        // None if it has ended in the meantime.
         let status = std::fs::read_to_string(task.join("status")).ok()?;
         let value = |name| {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -25,8 +25,7 @@ fn threads(process: &Process) -> BTreeMap<PathBuf, (bool, u64)> {
     threads.collect()
 }
 
-/// Fifty processes wait, in every manner. Each release wakes the one that came first, and no
-/// other so much as stirs.
+/// Fifty processes wait in every way. Each release wakes the one that came first, and no other.
 #[test]
 fn fifty_processes_are_served_in_the_order_of_arrival_with_one_wakeup_each() {
     let dir = Dir::new();
@@ -43,13 +42,12 @@ fn fifty_processes_are_served_in_the_order_of_arrival_with_one_wakeup_each() {
         // Started, and reading its input.
         assert_eq!(peer.ask("state"), "ok Unlocked");
         peer.send(manners[i % manners.len()]);
-        eventually("it is in the queue", || {
+        eventually("the peer is in the queue", || {
             kernel_waiters(&dir.lock()) == i + 1
         });
     }
-    // Until the threads behind the waiting ones have gone to sleep as well: all are found asleep
-    // twice and none was woken in between, so there was a moment in which none was left to wake
-    // another.
+    // Wait until the other threads of the waiting processes sleep as well: if all are found asleep twice
+    // and none was woken in between, none is left that could wake another.
     let mut before: Vec<_> = queue.iter().map(threads).collect();
     eventually("all sleep", || {
         let now: Vec<_> = queue.iter().map(threads).collect();
@@ -67,7 +65,7 @@ fn fifty_processes_are_served_in_the_order_of_arrival_with_one_wakeup_each() {
     }
 }
 
-/// Nothing is polled: from the moment in which it waits, a process makes no system call at all.
+/// Waiting does not poll: once it waits, a process makes no system call at all.
 #[test]
 fn waiting_makes_no_system_call() {
     if !can_trace() {
@@ -84,9 +82,9 @@ fn waiting_makes_no_system_call() {
         waiter.send(acquire);
         eventually("it waits", || kernel_waiters(&dir.lock()) == 1);
         let calls = || std::fs::read_to_string(&trace).unwrap().lines().count();
-        // Until its other threads have gone to sleep as well.
+        // Wait until its other threads sleep as well.
         let mut before = calls();
-        eventually("it is quiet", || {
+        eventually("the waiter makes no system calls", || {
             let quiet = waiter.answer_within(QUIESCENT).is_none() && calls() == before;
             before = calls();
             quiet
@@ -104,11 +102,11 @@ fn waiting_makes_no_system_call() {
     }
 }
 
-/// For a lock that is a name somebody has to look now and then, since nobody tells of a holder on
-/// another host. That is seldom, however the holder is doing.
+/// A waiter for an existence lock has to check now and then, since the system does not report what
+/// happens on another host. It does so rarely, whatever the state of the holder.
 #[test]
-fn waiting_for_a_name_is_to_look_a_few_times_a_second() {
-    /// The shortest time from one look to the next.
+fn waiting_for_an_existence_lock_checks_a_few_times_a_second() {
+    /// The shortest time from one check to the next.
     const PAUSE: Duration = Duration::from_millis(200);
     if !can_trace() {
         return;
@@ -125,26 +123,26 @@ fn waiting_for_a_name_is_to_look_a_few_times_a_second() {
         waiter.send("acquire exclusive none");
         let trace = || std::fs::read_to_string(&trace).unwrap_or_default();
         eventually("it waits", || trace().contains("pidfd_open"));
-        // To make a try, and to find out who holds it.
-        let looks = || {
+        // Each check opens the entry twice: for a try, and to find the holder.
+        let checks = || {
             trace()
                 .lines()
                 .filter(|line| line.contains("O_PATH"))
                 .count()
                 / 2
         };
-        let (start, before) = (Instant::now(), looks());
+        let (start, before) = (Instant::now(), checks());
         assert_eq!(waiter.answer_within(10 * PAUSE), None);
-        let (looks, most) = (
-            looks() - before,
+        let (checks, most) = (
+            checks() - before,
             start.elapsed().div_duration_f64(PAUSE) + 1.0,
         );
         assert!(
-            (looks as f64) <= most,
-            "{protocol}: {looks} times\n{}",
+            (checks as f64) <= most,
+            "{protocol}: {checks} times\n{}",
             trace()
         );
-        assert!(looks > 0, "{protocol}: never");
+        assert!(checks > 0, "{protocol}: never");
         assert_eq!(holder.ask("release"), "ok");
         assert_eq!(waiter.answer(), "ok");
         assert!(waiter.finish());
@@ -165,11 +163,11 @@ fn calls(dir: &Dir, args: &[&str], round: &[&str]) -> BTreeMap<String, usize> {
     }
     assert!(peer.finish());
     let trace = std::fs::read_to_string(&trace).unwrap();
-    // In a build with debug assertions the standard library asks whether what it closes is open.
+    // With debug assertions the standard library checks that the descriptors it closes are open.
     let lines = trace.lines().filter(|line| !line.contains("F_GETFD"));
     let names = lines.filter_map(|line| line.split_once('('));
     let names: Vec<_> = names.map(|(name, _)| name).collect();
-    // A command ends with its answer, and the next is read.
+    // Each command ends with writing its answer; then the next one is read.
     let mut commands = names.split(|name| *name == "write").rev().skip(1);
     let mut last: Vec<_> = commands.by_ref().take(round.len()).collect();
     last.reverse();
@@ -180,7 +178,7 @@ fn calls(dir: &Dir, args: &[&str], round: &[&str]) -> BTreeMap<String, usize> {
     count
 }
 
-/// Uncontended, nothing is called but what the guarantee needs.
+/// Without contention there are no system calls but those that the guarantee needs.
 #[test]
 fn uncontended_calls_are_those_that_the_guarantee_needs() {
     if !can_trace() {
@@ -188,7 +186,7 @@ fn uncontended_calls_are_those_that_the_guarantee_needs() {
     }
     let dir = Dir::new();
     let handle = &["acquire exclusive none", "let-go"][..];
-    let told = &["acquire exclusive none", "release"][..];
+    let checked = &["acquire exclusive none", "release"][..];
     let tasks = &["acquire-async exclusive none", "let-go"][..];
     let path = &["by-path"][..];
     let (open, lock, check, named) = (3, [2, 4], 1, 1);
@@ -202,9 +200,9 @@ fn uncontended_calls_are_those_that_the_guarantee_needs() {
         ),
         ("on a handle", "", handle, check),
         (
-            "on a handle, and told how the release went",
+            "on a handle, with a checked release",
             "",
-            told,
+            checked,
             check + named,
         ),
         ("by path, without identity check", "--pinned", path, open),
@@ -225,8 +223,8 @@ fn uncontended_calls_are_those_that_the_guarantee_needs() {
     }
 }
 
-/// Once there are two open files for the lock, one that holds and one that waits, they take turns:
-/// a contended acquire opens nothing.
+/// Once the lock has two open files, one that holds and one that waits, they take turns. A contended
+/// acquire opens nothing.
 #[test]
 fn a_contended_acquire_opens_no_file() {
     if !can_trace() {
@@ -257,7 +255,7 @@ fn a_contended_acquire_opens_no_file() {
         .map(|(name, _)| name)
         .collect();
     println!("{calls:?}");
-    // The signal that would cancel the wait, and the file to which the path leads.
+    // These prepare the signal that would cancel the wait, and check the file that the path leads to.
     let known = [
         "flock",
         "rt_sigaction",
