@@ -23,7 +23,7 @@ fn alone() -> MutexGuard<'static, ()> {
     alone
 }
 
-/// Everybody is in everybody's way: engines, threads, tasks, modes, timeouts, cancellations.
+/// Engines, threads, tasks, modes, timeouts and cancellations all contend for one lock.
 #[test]
 fn exclusion_holds_and_nothing_is_left_under_stress() {
     let _alone = alone();
@@ -57,7 +57,7 @@ fn exclusion_holds_and_nothing_is_left_under_stress() {
                     let acquired = match random(3) {
                         0 => lock.acquire(mode, timeout),
                         1 => block_on(lock.acquire_async(mode, timeout)),
-                        // Polled a few times, then dropped, at whatever point it is.
+                        // Polled a few times, then dropped at any point.
                         _ => {
                             let mut acquire = lock.acquire_async(mode, timeout);
                             let mut polls = random(6);
@@ -102,7 +102,7 @@ fn exclusion_holds_and_nothing_is_left_under_stress() {
         .into_iter()
         .for_each(|thread| thread.join().unwrap());
     println!("{} grants", grants.load(Ordering::Relaxed));
-    // Under Wine a call of the system is a conversation of two processes.
+    // Under Wine each system call is a round trip between two processes.
     let enough = if cfg!(windows) { 100 } else { 1000 };
     assert!(grants.load(Ordering::Relaxed) > enough);
     dir.lock(&Engine::new())
@@ -114,7 +114,7 @@ fn exclusion_holds_and_nothing_is_left_under_stress() {
     #[cfg(target_os = "linux")]
     {
         eventually("the threads end", || engine_threads() == 0);
-        // The file to which interrupted waiters are led stays.
+        // The file that interrupted waiters are led to stays open.
         assert!(
             descriptors() <= fds + 1,
             "{} descriptors, {fds} before",
@@ -123,7 +123,7 @@ fn exclusion_holds_and_nothing_is_left_under_stress() {
     }
 }
 
-/// A small generator of numbers that look random.
+/// A small pseudorandom number generator.
 fn numbers(mut seed: u64) -> impl FnMut(u64) -> u64 {
     move |limit| {
         seed = seed
@@ -133,7 +133,8 @@ fn numbers(mut seed: u64) -> impl FnMut(u64) -> u64 {
     }
 }
 
-/// From before the helper runs to after it waits; every tenth in the moment of its grant.
+/// Waits are abandoned at any point from before the helper thread runs to after it waits, every tenth
+/// just as it is granted.
 #[test]
 fn of_100_000_canceled_waits_none_is_lost_and_none_granted_to_nobody() {
     let _alone = alone();
@@ -156,7 +157,7 @@ fn of_100_000_canceled_waits_none_is_lost_and_none_granted_to_nobody() {
             guard = Some(
                 holder
                     .acquire(EX, STUCK)
-                    .expect("a cancelled wait kept the lock"),
+                    .expect("a canceled wait does not keep the lock"),
             );
             slowest = slowest.max(start.elapsed());
         }
@@ -166,13 +167,13 @@ fn of_100_000_canceled_waits_none_is_lost_and_none_granted_to_nobody() {
     lock.acquire(EX, STUCK).unwrap().release().unwrap();
     #[cfg(target_os = "linux")]
     {
-        // Those that were on their way back when the next wait began.
+        // Threads that were still returning when the next wait began.
         println!("{} threads", engine_threads());
         assert!(engine_threads() <= 32);
     }
 }
 
-/// The same for callers that wait on their own threads, called back from another.
+/// The same for callers that wait on their own threads and are canceled from another one.
 #[test]
 fn of_20_000_canceled_threads_none_is_lost_and_none_granted_to_nobody() {
     let _alone = alone();
@@ -187,16 +188,16 @@ fn of_20_000_canceled_threads_none_is_lost_and_none_granted_to_nobody() {
             while ends.load(Ordering::SeqCst) < WAITS {
                 let guard = holder
                     .acquire(EX, STUCK)
-                    .expect("a cancelled wait kept the lock");
+                    .expect("a canceled wait does not keep the lock");
                 let wait = ends.load(Ordering::SeqCst);
                 let begun = || waits.load(Ordering::SeqCst) > wait || wait == WAITS;
                 eventually("the next wait begins", begun);
                 for _ in 0..random(6000) {
                     std::hint::spin_loop();
                 }
-                // Nobody else ends it, while the lock is held; sometimes its grant does.
+                // While the lock is held, nothing else ends the wait; sometimes its grant does.
                 let guard = Some(guard).filter(|_| random(10) > 0);
-                eventually("it is called back", || {
+                eventually("the wait is canceled", || {
                     lock.cancel_waits();
                     ends.load(Ordering::SeqCst) > wait || wait == WAITS
                 });
@@ -229,7 +230,7 @@ fn a_thousand_contended_files_are_served_by_the_threads_there_are() {
     let open = |path| holder.open(path).unwrap().acquire(EX, None).unwrap();
     let guards: Vec<_> = paths.iter().map(open).collect();
     let waiters: Vec<_> = locks.iter().map(|lock| pending(lock, EX)).collect();
-    // And the clock.
+    // One more is the timer.
     #[cfg(target_os = "linux")]
     assert!(engine_threads() <= 101, "{} threads", engine_threads());
     drop(guards);
@@ -240,7 +241,7 @@ fn a_thousand_contended_files_are_served_by_the_threads_there_are() {
     eventually("the threads end", || engine_threads() == 0);
 }
 
-/// However fast they come and go, no wait stays behind.
+/// However fast waits come and go, none stays behind.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_storm_of_waits_that_are_given_up_leaves_no_descriptors() {
@@ -254,14 +255,14 @@ fn a_storm_of_waits_that_are_given_up_leaves_no_descriptors() {
         drop(pending(&lock, EX));
         most = most.max(descriptors() - before);
     }
-    // One or two for each thread that is on its way back, and the one to which they are led.
+    // One or two for each thread that is still returning, and the one that they are led to.
     println!("{most} descriptors, {} threads", engine_threads());
     assert!(most <= 2 * engine_threads() + 3, "{most} descriptors");
-    // By their threads, since the system's list of locks can lack one while others change.
-    eventually("nobody waits", || engine_threads() == 0);
+    // Count the threads, since the kernel's list of locks can lack one while others change.
+    eventually("no thread waits", || engine_threads() == 0);
 }
 
-/// A wait inside one engine needs no tries, even where nobody could wait in the kernel.
+/// A wait inside one engine needs no tries, even if no thread can wait in the kernel.
 #[test]
 fn nothing_is_tried_while_the_lock_is_held_here() {
     let _alone = alone();
@@ -273,7 +274,7 @@ fn nothing_is_tried_while_the_lock_is_held_here() {
     thread::sleep(2 * QUIESCENT);
     drop(pending(&lock, EX));
     #[cfg(target_os = "linux")]
-    assert_eq!(engine_threads(), 0, "the clock runs");
+    assert_eq!(engine_threads(), 0, "the timer runs");
     guard.release().unwrap();
     block_on(waiting).unwrap().release().unwrap();
 }
@@ -312,7 +313,7 @@ fn the_threads_of_the_engine_take_no_signal_but_the_one_that_wakes_them() {
     }
 }
 
-/// The clock stops when it has nothing to do, and starts again.
+/// The timer thread stops when it has nothing to do, and starts again.
 #[test]
 fn a_timeout_after_a_long_rest_ends_the_wait() {
     let _alone = alone();
@@ -346,7 +347,7 @@ fn thousands_of_waiters_take_one_thread() {
         block_on(waiter).unwrap().release().unwrap();
     }
     #[cfg(target_os = "linux")]
-    // The others, where the next wait began while one was still waking somebody.
+    // More than one, if the next wait began while a thread was still waking a task.
     assert!(engine_threads() <= 8);
 }
 
@@ -362,5 +363,5 @@ fn without_helper_threads_tasks_are_still_served() {
     drop(dropped);
     block_on(acquire).unwrap().release().unwrap();
     #[cfg(target_os = "linux")]
-    eventually("the clock stops", || engine_threads() == 0);
+    eventually("the timer stops", || engine_threads() == 0);
 }

@@ -1,4 +1,6 @@
-//! The wall clock is set, by an hour, while somebody waits. Timeouts do not notice.
+//! The wall clock is set by an hour during a wait. Timeouts do not notice.
+//!
+//! A binary of its own: it replaces the clock of the whole process.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -11,10 +13,10 @@ use std::time::{Duration, Instant, SystemTime};
 use common::*;
 use locket::Engine;
 
-/// By how many seconds the wall clock of this process goes wrong.
+/// By how many seconds the wall clock of this process is wrong.
 static WRONG: AtomicI64 = AtomicI64::new(0);
 
-/// Takes the place of the C library's, of which the standard library's clocks are made.
+/// Replaces the function of the C library that the clocks of the standard library use.
 #[unsafe(no_mangle)]
 #[expect(
     unsafe_code,
@@ -40,16 +42,16 @@ fn a_clock_that_is_set_ends_no_wait_and_prolongs_none() {
         let dir = Dir::new();
         let guard = dir.lock(&Engine::new()).acquire(EX, STUCK).unwrap();
         let lock = dir.lock(&Engine::new());
-        let (done, told) = mpsc::channel();
+        let (done, ended) = mpsc::channel();
         let waiter = lock.clone();
         thread::spawn(move || {
             let start = Instant::now();
             let result = waiter.acquire(EX, TIMEOUT);
             done.send((result.map(drop), start.elapsed())).unwrap();
         });
-        eventually("the wait", || format!("{lock:?}").contains("waiting: 1"));
+        eventually("the thread waits", || format!("{lock:?}").contains("waiting: 1"));
         WRONG.store(set, Ordering::SeqCst);
-        let (result, waited) = told.recv_timeout(STUCK).expect("the end of the wait");
+        let (result, waited) = ended.recv_timeout(STUCK).expect("the wait ends");
         assert!(result.unwrap_err().is_timeout());
         assert!(waited >= TIMEOUT, "{waited:?}");
         if set < 0 {

@@ -1,4 +1,4 @@
-// Java's FileChannel.lock, in the language of matrix.rs. Prints its version first. It has no
+// Java's FileChannel.lock, in the language of tests/tests/interop. Prints its version first. It has no
 // timeout: it tries, or waits for ever.
 
 import static java.nio.file.StandardOpenOption.CREATE;

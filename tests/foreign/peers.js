@@ -1,4 +1,4 @@
-// A locking library of Node, in the language of matrix.rs: peers.js LIBRARY.
+// A locking library of Node, in the language of tests/tests/interop: peers.js LIBRARY.
 //
 // Prints its version first, and fails if it is not installed. It has no timeout; told to wait, it
 // tries again every 50 ms, so many times.

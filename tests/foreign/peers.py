@@ -1,4 +1,4 @@
-"""A locking library of Python, in the language of matrix.rs: peers.py LIBRARY.
+"""A locking library of Python, in the language of tests/tests/interop: peers.py LIBRARY.
 
 Prints its version first, and exits with 3 if it is not installed.
 """

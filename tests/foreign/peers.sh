@@ -1,5 +1,5 @@
 #!/bin/sh
-# A tool that locks, in the language of matrix.rs: peers.sh 'flock [OPTION]'|git|sqlite3.
+# A tool that locks, in the language of tests/tests/interop: peers.sh 'flock [OPTION]'|git|sqlite3.
 #
 # Prints its version first, and exits with 3 if it is not there, or lacks what is asked of it. Each
 # runs a command that says `got` once it holds the lock, and then holds it until its input ends.

@@ -38,6 +38,15 @@ pub struct State {
 }
 
 impl State {
+    /// The data of a guest with WASI and locks.
+    pub fn new(wasi: WasiCtx, locket: LocketCtx) -> Self {
+        Self {
+            wasi,
+            locket,
+            table: ResourceTable::new(),
+        }
+    }
+
     /// Replaces what the guest may lock.
     pub fn set_locket(&mut self, locket: LocketCtx) {
         self.locket = locket;
@@ -107,12 +116,7 @@ pub fn linker() -> &'static Linker<State> {
 pub fn store_in(dir: &Path, locket: LocketCtx, wasi: &mut WasiCtxBuilder) -> Store<State> {
     wasi.preopened_dir(dir, "/locks", FsPerms::ReadWrite)
         .expect("a directory");
-    let state = State {
-        wasi: wasi.build(),
-        locket,
-        table: ResourceTable::new(),
-    };
-    let mut store = Store::new(runtime(), state);
+    let mut store = Store::new(runtime(), State::new(wasi.build(), locket));
     store.set_epoch_deadline(1 << 60);
     store
 }

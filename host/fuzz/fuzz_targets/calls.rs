@@ -1,13 +1,12 @@
-//! Sequences of calls on handles, each answer held against the model of `host/tests/model`.
+//! Sequences of calls on handles, each answer compared with the model of `host/tests/model`.
 #![no_main]
 
-#[path = "../../tests/model/history.rs"]
-mod history;
-#[path = "../../tests/model/reference.rs"]
-mod reference;
-#[path = "../../tests/model/system.rs"]
-mod system;
+#[allow(dead_code, unused_imports, reason = "the tests in it are not built")]
+#[path = "../../tests/model/main.rs"]
+mod model;
 
 use libfuzzer_sys::fuzz_target;
+use model::history::History;
+use model::system;
 
-fuzz_target!(|history: history::History| system::run(&history));
+fuzz_target!(|history: History| system::run(&history));

@@ -1,8 +1,8 @@
-//! Any string for the path of a guest, in a folder with ways that seem to lead out of it.
+//! Any string as the path of a guest, in a folder with links that seem to lead out of it.
 #![no_main]
 
-#[path = "../../tests/guest_paths/maze.rs"]
-mod maze;
+#[path = "../../tests/sandbox/path_tree.rs"]
+mod path_tree;
 
 use libfuzzer_sys::fuzz_target;
 use locket::Protocol;
@@ -11,11 +11,11 @@ const PROTOCOLS: [Protocol; 3] = [Protocol::Native, Protocol::Soft, Protocol::Li
 
 fuzz_target!(|path: &str| {
     thread_local! {
-        static MAZE: maze::Maze = maze::Maze::new();
+        static TREE: path_tree::PathTree = path_tree::PathTree::new();
     }
-    MAZE.with(|maze| {
+    TREE.with(|tree| {
         for protocol in PROTOCOLS {
-            maze.go(path, protocol);
+            tree.go(path, protocol);
         }
     });
 });

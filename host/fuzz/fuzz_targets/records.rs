@@ -1,5 +1,5 @@
-//! Any bytes for what a lock that is a name says of its holder: never taken from one who is not proven
-//! dead, by the rules as the tests have them.
+//! Any bytes as the owner record of an existence lock. The lock is never taken from a holder that is not
+//! proven dead, by the rules as the tests have them.
 #![no_main]
 
 #[allow(
@@ -8,10 +8,10 @@
     unused_macros,
     reason = "the tests in it are not built"
 )]
-#[path = "../../tests/bad_records/main.rs"]
-mod bad_records;
+#[path = "../../tests/existence/main.rs"]
+mod existence;
 
-use bad_records::anything::{Place, try_one};
+use existence::random_bytes::{Place, try_one};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: (u8, &[u8])| {

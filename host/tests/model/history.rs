@@ -1,4 +1,5 @@
-//! What a history consists of: calls, with numbers for operands that are taken modulo what there is.
+//! A history consists of calls. Their operands are numbers, taken modulo the number of things to choose
+//! from.
 
 #[cfg(fuzzing)]
 use arbitrary::Arbitrary as Fuzzed;
@@ -8,8 +9,8 @@ use proptest_derive::Arbitrary;
 #[derive(Clone, Debug, Arbitrary)]
 #[cfg_attr(fuzzing, derive(Fuzzed))]
 pub(crate) struct History {
-    /// Chooses the protocol of the file that has one which is a name.
-    pub(crate) name: u8,
+    /// Chooses the protocol of the existence lock.
+    pub(crate) existence_lock: u8,
     #[proptest(strategy = "proptest::collection::vec(proptest::prelude::any::<Call>(), 1..48)")]
     pub(crate) calls: Vec<Call>,
 }
@@ -18,11 +19,11 @@ pub(crate) struct History {
 #[derive(Clone, Copy, Debug, Arbitrary)]
 #[cfg_attr(fuzzing, derive(Fuzzed))]
 pub(crate) enum Patience {
-    /// It does not.
+    /// It does not wait.
     Try,
-    /// The thread does, for a time.
+    /// The thread waits, for a time.
     Thread,
-    /// A task does, for a time.
+    /// A task waits, for a time.
     Task,
 }
 
@@ -45,15 +46,15 @@ pub(crate) enum Call {
         shared: bool,
         patience: Patience,
     },
-    /// Begins an acquire that waits for as long as it takes.
+    /// Starts an acquire that waits indefinitely.
     #[proptest(weight = 4)]
     Start { handle: u8, shared: bool },
-    /// Asks a wait how it stands.
+    /// Polls a wait.
     Poll { wait: u8 },
     /// Drops a wait.
     #[proptest(weight = 2)]
     Abandon { wait: u8 },
-    /// Withdraws the waits of a handle.
+    /// Cancels the waits of a handle.
     Cancel { handle: u8 },
     /// Releases by the guard.
     #[proptest(weight = 4)]
@@ -61,7 +62,7 @@ pub(crate) enum Call {
     /// Drops the guard.
     #[proptest(weight = 2)]
     Drop { hold: u8 },
-    /// Releases, and drops a wait that may have been granted by that.
+    /// Releases, and drops a wait that may just have been granted.
     #[proptest(weight = 2)]
     ReleaseAndAbandon { hold: u8, wait: u8 },
     /// Releases through a handle, perhaps another one.
@@ -69,12 +70,12 @@ pub(crate) enum Call {
     ReleaseThrough { handle: u8 },
     /// Drops a handle.
     Close { handle: u8 },
-    /// Takes the lock away from whoever holds it.
+    /// Breaks the lock.
     Break { handle: u8 },
-    /// Who holds it, and how one stands oneself.
+    /// Queries the holder and the state of the handle.
     #[proptest(weight = 4)]
     Ask { handle: u8 },
-    /// Removes what has the name of the lock.
+    /// Removes the lock file, or the entry of the existence lock.
     Delete { file: u8 },
     /// Puts another file in its place.
     Replace { file: u8 },

@@ -1,12 +1,16 @@
-//! Histories by chance, each against a model of what a lock must answer.
+//! Random histories of calls, each compared with a model of what a lock must answer.
 //!
-//! `PROPTEST_CASES` says how many, and `PROPTEST_RNG_SEED` what chance follows from. One that fails is
-//! made as short as it can be, and printed.
+//! `PROPTEST_CASES` sets their number and `PROPTEST_RNG_SEED` the seed. A history that fails is shortened
+//! as far as possible and printed.
 #![cfg(target_os = "linux")]
 
-mod history;
+mod calls;
+mod grants;
+pub(crate) mod history;
 mod reference;
-mod system;
+pub(crate) mod system;
+mod vocabulary;
+mod waits;
 
 use std::cell::Cell;
 use std::fs::File;
@@ -16,8 +20,8 @@ use proptest::prelude::any;
 use proptest::test_runner::{Config, TestError, TestRunner};
 
 #[test]
-fn every_answer_is_the_models() {
-    // How long one takes is up to the machine, and a failure that is one in a thousand stays one.
+fn every_answer_is_that_of_the_model() {
+    // A failure may depend on the timing of the machine, so shrinking has a limit in time.
     let config = Config {
         failure_persistence: None,
         max_shrink_time: 20_000,
@@ -66,15 +70,24 @@ fn a_history_by_hand() {
     calls.push(Call::Release { hold: 0 });
     calls.push(Call::Ask { handle: 0 });
     calls.push(Call::ReleaseThrough { handle: 1 });
-    system::run(&History { name: 0, calls });
+    system::run(&History {
+        existence_lock: 0,
+        calls,
+    });
 }
 
 #[test]
 #[should_panic(expected = "acquired exclusive")]
-fn an_answer_that_is_not_the_models_is_noticed() {
+fn an_answer_that_differs_from_the_model_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
-    let stranger = File::create(dir.path().join("file0")).unwrap();
-    stranger.lock().unwrap();
+    let foreign = File::create(dir.path().join("file0")).unwrap();
+    foreign.lock().unwrap();
     let calls = opening();
-    system::run_in(dir.path(), &History { name: 0, calls });
+    system::run_in(
+        dir.path(),
+        &History {
+            existence_lock: 0,
+            calls,
+        },
+    );
 }

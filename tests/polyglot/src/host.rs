@@ -1,13 +1,13 @@
 //! Hosts a test guest.
 
-use locket_tests::harness::Host;
+use locket_tests::harness::{self, Host};
 use locket_wasmtime::{LocketCtx, LocketCtxView, LocketView};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
-use wasmtime::component::{Component, Linker, ResourceTable, TypedFunc};
+use wasmtime::component::{Component, Linker, TypedFunc};
 use wasmtime::{Cache, CacheConfig, Config, Engine, Result, Store};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView, p2, p3};
 
@@ -15,35 +15,27 @@ use crate::folder;
 use crate::peer::{self, Peer};
 
 struct State {
-    wasi: WasiCtx,
-    locket: LocketCtx,
-    table: ResourceTable,
+    guest: harness::State,
     counter: Counter,
     peer: Peer,
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
+        self.guest.ctx()
     }
 }
 
 impl LocketView for State {
     fn locket(&mut self) -> LocketCtxView<'_> {
-        LocketCtxView {
-            ctx: &mut self.locket,
-            table: &mut self.table,
-        }
+        self.guest.locket()
     }
 }
 
 /// The number that the guests count on, in the file `counter` of the host's directory.
 struct Counter {
     path: PathBuf,
-    /// When the guest last had done with it, or began.
+    /// When the guest last finished with it, or started.
     idle_since: Instant,
     longest_wait: Duration,
 }
@@ -78,16 +70,16 @@ fn runtime() -> &'static Engine {
 ///
 /// # Errors
 ///
-/// Where it is none.
+/// If it is no component.
 pub fn component(path: &Path) -> Result<Component> {
     Component::from_file(runtime(), path)
 }
 
-/// As [`component`], of one that is not in a file.
+/// Like [`component`], for one that is not in a file.
 ///
 /// # Errors
 ///
-/// Where it is none.
+/// If it is no component.
 pub fn component_of(bytes: &[u8]) -> Result<Component> {
     Component::new(runtime(), bytes)
 }
@@ -127,8 +119,8 @@ fn linker() -> &'static Linker<State> {
     })
 }
 
-/// A guest that does what it is told. The directory of the host is `/locks`, and has the counter in
-/// the file `counter`.
+/// A guest that carries out commands. The directory of the host is `/locks`, with the counter in the file
+/// `counter`.
 pub struct Guest {
     store: Store<State>,
     run: TypedFunc<(String,), (String,)>,
@@ -139,7 +131,7 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// Where it imports what it should not, or does not export `run`.
+    /// If it imports something else, or does not export `run`.
     pub async fn start(component: &Component, host: &Host) -> Result<Self> {
         Self::start_with(component, host, host.ctx().build()).await
     }
@@ -148,7 +140,7 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start).
+    /// As for [`start`](Self::start).
     pub async fn start_with(component: &Component, host: &Host, locket: LocketCtx) -> Result<Self> {
         Self::instantiate(component, host, linker(), locket, &[]).await
     }
@@ -157,7 +149,7 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start).
+    /// As for [`start`](Self::start).
     pub async fn start_without_locks(
         component: &Component,
         host: &Host,
@@ -185,9 +177,7 @@ impl Guest {
             longest_wait: Duration::ZERO,
         };
         let state = State {
-            wasi,
-            locket,
-            table: ResourceTable::new(),
+            guest: harness::State::new(wasi, locket),
             counter,
             peer: Peer::new(host),
         };
@@ -201,7 +191,7 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// Where the guest traps.
+    /// If the guest traps.
     pub async fn run(&mut self, command: &str) -> Result<String> {
         self.store.data_mut().counter.idle_since = Instant::now();
         let (reply,) = self
@@ -215,11 +205,11 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// Where the guest traps.
+    /// If the guest traps.
     ///
     /// # Panics
     ///
-    /// Where a reply is another one, or late.
+    /// If a reply differs, or is late.
     #[track_caller]
     pub fn dialogue<'a, E: From<wasmtime::Error>>(
         &'a mut self,
@@ -239,7 +229,7 @@ impl Guest {
 
     /// How many resources of the host the guest has.
     pub fn resources(&mut self) -> usize {
-        self.store.data_mut().table.iter_mut().count()
+        self.store.data_mut().guest.resources()
     }
 
     /// The longest time from a command, or from a write of the counter, to the next read of it.

@@ -1,4 +1,4 @@
-//! What Rust programs lock files with, in the language of `matrix.rs`: `rust_peers std|fs4|fd-lock`.
+//! What Rust programs lock files with, in the language of the suite `interop`: `rust_peers std|fs4|fd-lock`.
 //! None of them has a timeout: they try, or wait for ever.
 
 use std::any::Any;

@@ -1,0 +1,195 @@
+//! Other processes get their turn, however many waiters an engine has of its own.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(target_os = "linux")]
+use std::sync::mpsc;
+use std::time::Instant;
+
+use locket::State;
+
+use super::*;
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_bounded_hand_off_lets_other_engines_in() {
+    let dir = Dir::new();
+    let mine = dir.lock(
+        &Engine::builder()
+            .hand_off(4, Duration::from_secs(60))
+            .build(),
+    );
+    let other = dir.lock(&Engine::new());
+    let first = mine.acquire(EX, None).unwrap();
+    let foreign = {
+        let other = other.clone();
+        thread::spawn(move || other.acquire(EX, None).unwrap())
+    };
+    eventually("the other engine waits in the kernel", || {
+        kernel_waiters(mine.path()) == 1
+    });
+    let mut waiters: Vec<_> = (0..20).map(|_| pending(&mine, EX)).collect();
+    first.release().unwrap();
+    // They are granted in a row, until the lock goes back to the kernel.
+    let handed = waiters
+        .iter_mut()
+        .map_while(|waiter| match poll(waiter) {
+            Poll::Ready(guard) => guard.unwrap().release().ok(),
+            Poll::Pending => None,
+        })
+        .count();
+    assert_eq!(handed, 4);
+    let rest = thread::spawn(move || {
+        for waiter in waiters.drain(handed..) {
+            block_on(waiter).unwrap().release().unwrap();
+        }
+    });
+    foreign.join().unwrap().release().unwrap();
+    rest.join().unwrap();
+}
+
+/// Two engines with many waiters each give the lock back at every release. They alternate, because
+/// each has its next waiter in the kernel's queue before it releases.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_next_waiter_has_its_place_before_the_lock_goes_back() {
+    let dir = Dir::new();
+    let engine = || Engine::builder().hand_off(0, Duration::ZERO).build();
+    let locks = [dir.lock(&engine()), dir.lock(&engine())];
+    let first = dir.lock(&Engine::new()).acquire(EX, None).unwrap();
+    let (order, turns) = mpsc::channel();
+    let mut threads = Vec::new();
+    for i in 0..10 {
+        for (name, lock) in locks.iter().enumerate() {
+            let waiting = format!("{lock:?}");
+            let (waiter, order) = (lock.clone(), order.clone());
+            threads.push(thread::spawn(move || {
+                // Half of them wait through a helper thread.
+                let guard = match i % 2 {
+                    0 => waiter.acquire(EX, None),
+                    _ => block_on(waiter.acquire_async(EX, None)),
+                };
+                let guard = guard.unwrap();
+                order.send(name).unwrap();
+                // As long as waiters are left, each of the two engines has one in the kernel's queue.
+                let left = 19 - 2 * i - name;
+                eventually("the next waits", || {
+                    kernel_waiters(waiter.path()) == left.min(2)
+                });
+                guard.release().unwrap();
+            }));
+            eventually("it is in the queue", || format!("{lock:?}") != waiting);
+            eventually("it waits", || {
+                kernel_waiters(lock.path()) == name.max(i.min(1)) + 1
+            });
+        }
+    }
+    first.release().unwrap();
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
+    drop(order);
+    assert!(turns.iter().eq((0..20).map(|i| i % 2)));
+}
+
+/// The bound on time ends the hand-off; the bound on the number of hand-offs is far away.
+#[cfg(target_os = "linux")]
+#[test]
+fn long_holds_let_other_engines_in() {
+    let dir = Dir::new();
+    let time = Duration::from_millis(1);
+    let mine = dir.lock(&Engine::builder().hand_off(1000, time).build());
+    let other = dir.lock(&Engine::new());
+    let mut guard = mine.acquire(EX, None).unwrap();
+    let mut foreign = pending(&other, EX);
+    eventually("it waits in the kernel", || {
+        kernel_waiters(mine.path()) == 1
+    });
+    let mut next = pending(&mine, EX);
+    // The first waiter is granted within the bound, which ends during its hold.
+    let mut handed = 0;
+    while poll(&mut foreign).is_pending() {
+        thread::sleep(2 * time);
+        guard.release().unwrap();
+        if let Poll::Ready(granted) = poll(&mut next) {
+            guard = granted.unwrap();
+            handed += 1;
+            next = pending(&mine, EX);
+        } else {
+            break;
+        }
+    }
+    assert!(handed <= 2, "handed on {handed} times");
+    block_on(foreign).unwrap().release().unwrap();
+    block_on(next).unwrap().release().unwrap();
+}
+
+#[test]
+fn a_polling_process_gets_the_lock_in_the_fairness_pause() {
+    let dir = Dir::new();
+    let (after, length) = (Duration::from_millis(20), Duration::from_secs(1));
+    let busy = dir.lock(&Engine::builder().fairness_pause(after, length).build());
+    let polls = dir.lock(&Engine::new());
+    let mut guard = busy.acquire(EX, None).unwrap();
+    let start = Instant::now();
+    // The lock passes from waiter to waiter of this engine, sometimes through the kernel, until the
+    // engine has held it for long enough. Then no waiter gets it.
+    let waiting = loop {
+        let mut next = pending(&busy, EX);
+        guard.release().unwrap();
+        let released = Instant::now();
+        guard = match std::iter::repeat_with(|| poll(&mut next))
+            .find(|polled| polled.is_ready() || released.elapsed() > length / 3)
+        {
+            Some(Poll::Ready(guard)) => guard.unwrap(),
+            _ => break next,
+        };
+        assert!(start.elapsed() < STUCK, "there is no pause");
+    };
+    for _ in 0..2 {
+        let polled = polls.try_acquire(EX).unwrap();
+        polled
+            .expect("the lock is free during the pause")
+            .release()
+            .unwrap();
+        thread::sleep(QUIESCENT);
+    }
+    drop(waiting);
+    // A single try takes the free lock; a waiter waits for the end of the pause.
+    drop(busy.try_acquire(EX).unwrap().unwrap());
+    assert!(busy.acquire(EX, QUIESCENT).unwrap_err().is_timeout());
+    drop(busy.acquire(EX, STUCK).unwrap());
+}
+
+#[test]
+fn a_writer_of_another_engine_gets_its_turn_among_overlapping_readers() {
+    let dir = Dir::new();
+    let (after, length) = (Duration::from_millis(20), Duration::from_millis(5));
+    let readers = dir.lock(&Engine::builder().fairness_pause(after, length).build());
+    let writer = dir.lock(&Engine::new());
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut reading = readers.acquire(SH, None).unwrap();
+            while !done.load(Ordering::Relaxed) {
+                // If possible, the next reader joins before the previous one leaves.
+                let mut next = readers.acquire_async(SH, None);
+                let joined = poll(&mut next);
+                drop(reading);
+                reading = match joined {
+                    Poll::Ready(guard) => guard.unwrap(),
+                    Poll::Pending => block_on(next).unwrap(),
+                };
+            }
+        });
+        eventually("there is a reader", || readers.state() == State::Held);
+        for _ in 0..3 {
+            let written = writer.acquire(EX, STUCK);
+            done.store(written.is_err(), Ordering::Relaxed);
+            written
+                .expect("the writer gets its turn")
+                .release()
+                .unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}

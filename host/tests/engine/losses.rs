@@ -1,0 +1,114 @@
+//! Holds that end before their release, and releases that fail.
+
+use locket::{LostReason, State};
+
+use super::*;
+
+#[test]
+fn a_hold_past_its_time_is_taken_away_and_its_holder_learns_it() {
+    let dir = Dir::new();
+    let options = Options::new().max_hold(Some(Duration::from_millis(50)));
+    let lock = Engine::new().open_with(dir.path("lock"), &options).unwrap();
+    assert_eq!(lock.guarantee().ttl, Some(Duration::from_millis(50)));
+    let guard = lock.acquire(EX, None).unwrap();
+    let next = dir.lock(&Engine::new()).acquire(EX, STUCK).unwrap();
+    assert_eq!(block_on(lock.lost()), LostReason::Expired);
+    assert!(!guard.is_held());
+    assert_eq!(lock.state(), State::Lost(LostReason::Expired));
+    assert_eq!(
+        guard.release().unwrap_err().lost_reason(),
+        Some(LostReason::Expired)
+    );
+    assert_eq!(lock.state(), State::Unlocked);
+    next.release().unwrap();
+    // Released in time, it is not lost afterwards.
+    lock.acquire(EX, None).unwrap().release().unwrap();
+    let quick = lock.acquire(EX, None).unwrap();
+    assert_eq!(lock.state(), State::Held);
+    assert!(quick.is_held());
+    quick.release().unwrap();
+    assert_eq!(lock.state(), State::Unlocked);
+}
+
+/// For example by a child that inherited the descriptor.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hold_that_another_process_unlocked_is_lost_to_the_next_waiter() {
+    let dir = Dir::new();
+    let options = Options::new().protocol(Protocol::Flock);
+    let engine = Engine::new();
+    let lock = engine.open_with(dir.path("lock"), &options).unwrap();
+    for mode in [EX, SH] {
+        let guard = lock.acquire(EX, None).unwrap();
+        // It is in the kernel's queue beside the hold: it wants another mode, or is too late for a
+        // hand-off.
+        let first = pending(&lock, SH);
+        eventually("it waits in the kernel", || {
+            kernel_waiters(lock.path()) == 1
+        });
+        flock(std::os::fd::AsFd::as_fd(&guard), FlockOperation::Unlock).unwrap();
+        let first = block_on(first).unwrap();
+        assert!(guard.release().unwrap_err().is_lost());
+        // It is the only holder.
+        let mut other = lock.acquire_async(mode, None);
+        match poll(&mut other) {
+            Poll::Ready(guard) => assert!(guard.is_ok() && mode == SH),
+            Poll::Pending => assert_eq!(mode, EX),
+        }
+        first.release().unwrap();
+    }
+    // The engine still works, with other files too.
+    let (a, b) = (engine.open(dir.path("b")).unwrap(), Engine::new());
+    let held = b.open(dir.path("b")).unwrap().acquire(EX, None).unwrap();
+    let waiting = pending(&a, EX);
+    eventually("it waits in the kernel", || kernel_waiters(a.path()) == 1);
+    held.release().unwrap();
+    block_on(waiting).unwrap().release().unwrap();
+}
+
+#[test]
+fn a_break_does_not_end_a_wait_that_was_just_granted() {
+    let dir = Dir::new();
+    let engine = Engine::new();
+    let lock = dir.lock(&engine);
+    let guard = lock.acquire(EX, None).unwrap();
+    let mut next = pending(&lock, EX);
+    drop(guard);
+    assert_eq!(lock.state(), State::Held, "it is granted");
+    lock.break_lock().unwrap();
+    ready(&mut next).release().unwrap();
+    assert!(lock.release().unwrap_err().is_not_locked());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "no other code swaps descriptors meanwhile")]
+fn promise_12_a_release_that_fails_leaves_the_lock_free() {
+    use std::os::fd::{AsFd, AsRawFd};
+    for waiters in 0..2 {
+        let dir = Dir::new();
+        let lock = dir.lock(&Engine::new());
+        let guard = lock.acquire(EX, None).unwrap();
+        let waiting: Vec<_> = (0..waiters).map(|_| pending(&lock, SH)).collect();
+        let flags = rustix::fs::OFlags::PATH;
+        let path = rustix::fs::open(lock.path(), flags, rustix::fs::Mode::empty()).unwrap();
+        // Keeps the lock from becoming free before the release.
+        let kept = guard.as_fd().try_clone_to_owned().unwrap();
+        // SAFETY: both descriptors are open; the engine's stays open and leads to another file.
+        unsafe { libc::dup2(path.as_raw_fd(), guard.as_fd().as_raw_fd()) };
+        let error = guard.release().unwrap_err();
+        drop(kept);
+        assert!(error.is_io(), "{error}");
+        assert!(error.to_string().contains(lock.path().to_str().unwrap()));
+        for waiter in waiting {
+            block_on(waiter).unwrap().release().unwrap();
+        }
+        assert_eq!(lock.state(), State::Unlocked);
+        dir.lock(&Engine::new())
+            .acquire(EX, Duration::ZERO)
+            .unwrap()
+            .release()
+            .unwrap();
+        lock.acquire(EX, Duration::ZERO).unwrap().release().unwrap();
+    }
+}

@@ -1,0 +1,32 @@
+//! What the engine adds to the promises. Each file is one subject.
+
+mod cancellation;
+#[path = "../common/mod.rs"]
+mod common;
+mod fairness;
+#[cfg(unix)]
+mod fork;
+mod losses;
+mod protocols;
+mod removal;
+mod replacement;
+mod sharing;
+#[cfg(target_os = "linux")]
+mod signals;
+mod wakers;
+
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
+
+use common::*;
+use locket::{Engine, Options, Protocol};
+#[cfg(target_os = "linux")]
+use rustix::fs::{FlockOperation, fcntl_lock, flock};
+
+fn ready<F: Future<Output = locket::Result<T>> + Unpin, T>(future: &mut F) -> T {
+    match poll(future) {
+        Poll::Ready(result) => result.unwrap(),
+        Poll::Pending => panic!("the wait is not over"),
+    }
+}

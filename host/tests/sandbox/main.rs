@@ -1,0 +1,36 @@
+//! Guests of a sandbox, without a runtime: where their paths lead, what they may use, and what they
+//! cannot do to their host. `tests/tests/sandbox` has the tests with components.
+#![cfg(all(target_os = "linux", feature = "sandbox"))]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod deadlock;
+mod fork;
+mod limits;
+mod path_tree;
+mod paths;
+mod rights;
+mod slow_tries;
+
+use std::fs;
+use std::path::Path;
+
+use common::*;
+use locket::sandbox::{GuestLock, Limits, Rights, Sandbox};
+use locket::{Engine, OnRelease, Protocol, Result};
+
+/// A guest that knows `dir` as `/jobs`.
+fn guest(engine: &Engine, dir: &Path, limits: Limits) -> Sandbox {
+    let guest = Sandbox::builder(engine).label("guest").limits(limits);
+    let guest = guest.grant_dir(dir, "/jobs", Rights::READ_WRITE);
+    guest.unwrap().build()
+}
+
+fn open(guest: &Sandbox, path: &str) -> Result<GuestLock> {
+    guest.open(path, None, OnRelease::Keep)
+}
+
+fn open_as(guest: &Sandbox, name: &str, protocol: Protocol) -> GuestLock {
+    let path = format!("/jobs/{name}");
+    guest.open(&path, Some(protocol), OnRelease::Keep).unwrap()
+}

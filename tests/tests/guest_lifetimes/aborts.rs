@@ -1,0 +1,94 @@
+//! The host drops a call, its task or its store while the guest waits or holds.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_dropped_in_the_wait_leaves_the_queue_at_once() {
+    let host = Host::new();
+    let lock = host.lock("a");
+    let guard = lock.acquire(EX, None).unwrap();
+    let mut store = host.store();
+    let instance = bare(&mut store).await;
+    let waited = timeout(QUIESCENT, run(&mut store, &instance, None)).await;
+    assert!(waited.is_err(), "the guest does not wait");
+    assert_eq!(waiters(&lock), 0);
+    let error = run(&mut store, &instance, Some(0)).await.unwrap_err();
+    assert!(
+        format!("{error:?}").contains("cannot enter component instance"),
+        "{error:?}"
+    );
+    guard.release().unwrap();
+    assert!(host.is_free("a"), "the lock was stolen");
+    drop((lock, store));
+    nothing_is_left(&host);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_aborted_in_the_wait_leaves_the_queue() {
+    let host = Host::new();
+    let lock = host.lock("a");
+    for foreign in [false, true] {
+        let guard = if foreign {
+            host.foreign("a")
+        } else {
+            lock.clone()
+        };
+        let guard = guard.acquire(EX, STUCK).unwrap();
+        let mut guest = host.remote().await;
+        guest.ok("open a /locks/a").await;
+        guest.wait("acquire a exclusive none").await;
+        assert_eq!(waiters(&lock), 1);
+        guest.kill().await;
+        assert_eq!(waiters(&lock), 0);
+        guard.release().unwrap();
+        assert!(host.is_free("a"), "the lock was stolen");
+    }
+    drop(lock);
+    nothing_is_left(&host);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_aborted_while_holding_releases() {
+    let host = Host::new();
+    let guest = holder(&host).await;
+    assert!(!host.is_free("a"));
+    guest.kill().await;
+    nothing_is_left(&host);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_concurrent_dropped_in_the_wait_ends_it_with_the_store() {
+    let host = Host::new();
+    let lock = host.lock("a");
+    let guard = lock.acquire(EX, None).unwrap();
+    let (mut store, command, _) = tasks(&host, &["race", "/locks/a", "60000"]).await;
+    assert!(
+        timeout(QUIESCENT, call(&mut store, &command))
+            .await
+            .is_err()
+    );
+    // Wasmtime keeps the future of the import, and with it the place in the queue.
+    assert_eq!(waiters(&lock), 1);
+    drop(store);
+    assert_eq!(waiters(&lock), 0);
+    guard.release().unwrap();
+    drop(lock);
+    nothing_is_left(&host);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_granted_to_a_store_that_is_not_run_is_free_when_it_is_dropped() {
+    let host = Host::new();
+    let lock = host.lock("a");
+    let guard = lock.acquire(EX, None).unwrap();
+    let (mut store, command, _) = tasks(&host, &["race", "/locks/a", "60000"]).await;
+    assert!(
+        timeout(QUIESCENT, call(&mut store, &command))
+            .await
+            .is_err()
+    );
+    guard.release().unwrap();
+    drop(store);
+    drop(lock);
+    nothing_is_left(&host);
+}
