@@ -4,16 +4,26 @@
 //! - [`files`]: directories that are removed again, and what a file system can do.
 //! - [`proc_locks`]: what `/proc` shows of locks, threads and descriptors.
 //! - [`process`]: programs that answer line by line, ours and those of others.
+//! - [`dialogue`]: the language in which a test commands a holder of locks.
+//! - [`subject`] and [`stands`]: the holders, which are threads, processes or guests.
+//! - [`promises`]: what every holder must be able to rely on, and the tests of that.
 //! - [`protocols`]: the protocols that exist on this system, in this build.
 
+pub mod dialogue;
 pub mod files;
 pub mod proc_locks;
 pub mod process;
+pub mod promises;
 pub mod protocols;
+pub mod stands;
+pub mod subject;
 pub mod waits;
 
 use std::fmt::Arguments;
 use std::io::Write as _;
+
+#[doc(hidden)]
+pub use locket::Protocol;
 
 /// Reports what this system cannot show. It writes to standard error itself, because the test
 /// runner hides what a passing test prints.
