@@ -1,11 +1,10 @@
 //! Guests under the command of a test: a host with a directory of lock files, stores, and
 //! components that do what they are told line by line.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command as Process, Stdio};
 use std::sync::{LazyLock, Mutex, OnceLock};
-use std::time::{Duration, Instant};
-use std::{collections::HashMap, fs, io::Write as _, thread};
+use std::time::Duration;
 
 use locket::sandbox::Rights;
 use locket::{Engine, LockFile};
@@ -20,15 +19,9 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p2,
 
 use crate::guests;
 
-/// Long enough that something which has not happened is stuck.
-pub const STUCK: Duration = Duration::from_secs(20);
-
-/// Long enough to see that a waiter really waits.
-pub const QUIESCENT: Duration = Duration::from_millis(50);
-
-/// What an answer may take that does not wait for anybody. It takes microseconds; the rest is for
-/// a busy machine.
-pub const AT_ONCE: Duration = Duration::from_secs(2);
+pub use locket_test_support::proc_locks::{descriptors_below as descriptors, engine_threads};
+pub use locket_test_support::process::Foreign;
+pub use locket_test_support::waits::{AT_ONCE, QUIESCENT, STUCK, eventually, waiters};
 
 /// The data of a store.
 pub struct State {
@@ -340,101 +333,5 @@ impl Guest {
         self.task.abort();
         let end = timeout(STUCK, self.task).await.expect("the task ends");
         assert!(end.is_err_and(|e| e.is_cancelled()));
-    }
-}
-
-/// Waits until `condition` holds.
-///
-/// # Panics
-///
-/// Where it does not within [`STUCK`].
-#[track_caller]
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < STUCK, "not in {STUCK:?}: {what}");
-        thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// How many wait for the lock of a file in its engine.
-pub fn waiters(lock: &LockFile) -> usize {
-    let text = format!("{lock:?}");
-    let count = text
-        .split("waiting: ")
-        .nth(1)
-        .and_then(|rest| rest.split([' ', ',']).next());
-    count
-        .and_then(|count| count.parse().ok())
-        .expect("a lock says how many wait for it")
-}
-
-/// How many threads of this process the engines have started.
-pub fn engine_threads() -> usize {
-    let tasks = fs::read_dir("/proc/self/task").expect("the system tells");
-    let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
-    tasks
-        .flatten()
-        .filter_map(name)
-        .filter(|name| name.starts_with("locket-"))
-        .count()
-}
-
-/// The open descriptors of this process that lead to files below `dir`.
-pub fn descriptors(dir: &Path) -> usize {
-    let dir = dir.canonicalize().expect("the directory is there");
-    let all = fs::read_dir("/proc/self/fd").expect("the system tells");
-    let target = |fd: fs::DirEntry| fs::read_link(fd.path()).ok();
-    all.flatten()
-        .filter_map(target)
-        .filter(|path| path != &dir && path.starts_with(&dir))
-        .count()
-}
-
-/// Another program that holds a lock, in Python.
-pub struct Foreign(Child);
-
-impl Foreign {
-    /// Holds the lock of `path` by `fcntl.flock` or `fcntl.lockf` once this returns.
-    pub fn hold(path: &Path, function: &str) -> Self {
-        let program = format!(
-            "import fcntl, sys\nf = open(sys.argv[1], 'a+')\nfcntl.{function}(f, fcntl.LOCK_EX)\n\
-             print('held', flush=True)\nsys.stdin.readline()\n"
-        );
-        let mut child = Process::new("python3")
-            .arg("-c")
-            .arg(program)
-            .arg(path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("Python 3 is installed");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("it is piped");
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line)
-            .expect("Python talks");
-        assert_eq!(line.trim(), "held");
-        Self(child)
-    }
-
-    /// Lets it release the lock and end.
-    pub fn release(mut self) {
-        let mut stdin = self.0.stdin.take().expect("it is piped");
-        stdin.write_all(b"\n").expect("Python listens");
-        self.0.wait().expect("Python ends");
-    }
-
-    /// Kills it.
-    pub fn kill(mut self) {
-        self.0.kill().expect("it is alive");
-        self.0.wait().expect("it ends");
-    }
-}
-
-impl Drop for Foreign {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }

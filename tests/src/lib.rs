@@ -1,7 +1,12 @@
 //! What the end-to-end tests share: guests in Wasmtime, native processes, foreign programs.
 
 pub mod harness;
-pub mod process;
+/// Native processes, and waiting for them.
+pub mod process {
+    pub use locket_test_support::proc_locks::kernel_waiters;
+    pub use locket_test_support::process::{PeerDir as Dir, Process, can_trace, peer, tool};
+    pub use locket_test_support::waits::{QUIESCENT, STUCK, eventually};
+}
 
 pub use build_guests as guests;
 

@@ -1,24 +1,21 @@
-//! A native process with one lock, driven line by line: each command on standard input gets one
-//! line of answer. `peer PATH [--protocol P] [--database PATH] [--remove] [--pinned] [--threaded]`
+//! A native process that holds locks as its standard input tells it: the program of
+//! [`locket_test_support::dialogue`].
 //!
-//! A lock that cannot be opened is told as `err KIND MESSAGE` at once.
-//!
-//! `acquire MODE none|MS`, `acquire-async MODE none|MS`, `with`, `release`, `let-go` (drops the guards),
-//! `state`, `is-locked`, `holder` (its process, or `unknown`, and whether it is this one; or `none`),
-//! `break`, and `by-path`, which opens the lock anew, acquires it and lets go of everything
+//! `peer PATH [--protocol P] [--database PATH] [--remove] [--pinned] [--threaded]` has one lock,
+//! which its commands do not name. If it cannot be opened, the program says `err KIND MESSAGE`
+//! and ends. Without PATH, its commands open locks.
 
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
 use clap::Parser;
-use locket::{Engine, Guard, LockFile, Mode, OnRelease, Options, Protocol};
+use locket::{Engine, OnRelease, Options, Protocol};
+use locket_test_support::dialogue::{Session, kind};
 
-/// Holds and releases one lock as it is told.
+/// Holds and releases locks as each line of its input says.
 #[derive(Parser)]
 struct Args {
-    path: PathBuf,
+    path: Option<PathBuf>,
     #[arg(long, default_value = "native")]
     protocol: Protocol,
     #[arg(long)]
@@ -31,140 +28,40 @@ struct Args {
     database: Option<PathBuf>,
 }
 
-struct Peer {
-    engine: Engine,
-    options: Options,
-    lock: LockFile,
-    runtime: tokio::runtime::Runtime,
-    held: Vec<Guard>,
+impl Args {
+    fn options(&self) -> Options {
+        let on_release = match self.remove {
+            true => OnRelease::Remove,
+            false => OnRelease::Keep,
+        };
+        let options = Options::new()
+            .protocol(self.protocol)
+            .on_release(on_release)
+            .pinned(self.pinned)
+            .threaded(self.threaded);
+        match &self.database {
+            Some(database) => options.database(database),
+            None => options,
+        }
+    }
 }
 
-fn main() -> Result<()> {
+fn main() -> std::io::Result<()> {
     let args = Args::parse();
-    let on_release = if args.remove {
-        OnRelease::Remove
-    } else {
-        OnRelease::Keep
-    };
-    let mut options = Options::new()
-        .protocol(args.protocol)
-        .on_release(on_release)
-        .pinned(args.pinned)
-        .threaded(args.threaded);
-    if let Some(database) = args.database {
-        options = options.database(database);
-    }
-    let engine = Engine::new();
-    let lock = match engine.open_with(&args.path, &options) {
-        Ok(lock) => lock,
-        Err(e) => {
-            println!("err {} {e}", name(&e));
-            return Ok(());
-        }
-    };
-    let mut peer = Peer {
-        engine,
-        options,
-        lock,
-        runtime: tokio::runtime::Builder::new_current_thread().build()?,
-        held: Vec::new(),
+    let (engine, options) = (Engine::new(), args.options());
+    let mut session = match args.path {
+        None => Session::new(engine, options),
+        Some(path) => match engine.open_with(&path, &options) {
+            Ok(lock) => Session::with_lock(engine, options, lock),
+            Err(e) => {
+                println!("err {} {e}", kind(&e));
+                return Ok(());
+            }
+        },
     };
     for command in std::io::stdin().lock().lines() {
-        let answer = match peer.obey(&command?) {
-            Ok(answer) => answer,
-            Err(e) => match e.downcast_ref::<locket::Error>() {
-                Some(e) => format!("err {}", name(e)),
-                None => return Err(e),
-            },
-        };
-        println!("{answer}");
+        println!("{}", session.obey(&command?));
         std::io::stdout().flush()?;
     }
     Ok(())
-}
-
-impl Peer {
-    fn obey(&mut self, command: &str) -> Result<String> {
-        let lock = &self.lock;
-        let words: Vec<_> = command.split(' ').collect();
-        Ok(match words[..] {
-            ["acquire", mode, timeout] => {
-                let guard = lock.acquire(parse_mode(mode)?, parse_timeout(timeout)?)?;
-                self.held.push(guard);
-                "ok".into()
-            }
-            ["acquire-async", mode, timeout] => {
-                let acquire = lock.acquire_async(parse_mode(mode)?, parse_timeout(timeout)?);
-                self.held.push(self.runtime.block_on(acquire)?);
-                "ok".into()
-            }
-            ["with"] => format!("ok {}", lock.with_lock(None, || 4 + 3)?),
-            ["by-path"] => {
-                let lock = self.engine.open_with(lock.path(), &self.options)?;
-                drop(lock.acquire(Mode::Exclusive, None)?);
-                "ok".into()
-            }
-            ["release"] => {
-                lock.release()?;
-                self.held.clear();
-                "ok".into()
-            }
-            ["let-go"] => {
-                self.held.clear();
-                "ok".into()
-            }
-            ["state"] => format!("ok {:?}", lock.state()),
-            ["is-locked"] => format!("ok {}", lock.is_locked()?),
-            ["holder"] => match lock.holder()? {
-                None => "ok none".into(),
-                Some(holder) => {
-                    let pid = holder.pid.map(|pid| pid.to_string());
-                    let pid = pid.as_deref().unwrap_or("unknown");
-                    format!("ok {pid} {}", holder.is_self)
-                }
-            },
-            ["break"] => {
-                lock.break_lock()?;
-                "ok".into()
-            }
-            _ => bail!("unknown command: {command}"),
-        })
-    }
-}
-
-fn parse_mode(mode: &str) -> Result<Mode> {
-    match mode {
-        "exclusive" => Ok(Mode::Exclusive),
-        "shared" => Ok(Mode::Shared),
-        _ => bail!("unknown mode: {mode}"),
-    }
-}
-
-fn parse_timeout(timeout: &str) -> Result<Option<Duration>> {
-    if timeout == "none" {
-        return Ok(None);
-    }
-    Ok(Some(Duration::from_millis(
-        timeout.parse().context("the timeout")?,
-    )))
-}
-
-fn name(error: &locket::Error) -> &'static str {
-    let names = [
-        (error.is_would_block(), "would-block"),
-        (error.is_timeout(), "timeout"),
-        (error.is_not_locked(), "not-locked"),
-        (error.is_not_owner(), "not-owner"),
-        (error.is_lost(), "lost"),
-        (error.is_denied(), "denied"),
-        (error.is_not_found(), "not-found"),
-        (error.is_invalid_path(), "invalid-path"),
-        (error.is_unsupported(), "unsupported"),
-        (error.is_canceled(), "canceled"),
-        (error.is_io(), "io"),
-    ];
-    names
-        .into_iter()
-        .find_map(|(is, name)| is.then_some(name))
-        .unwrap_or("other")
 }

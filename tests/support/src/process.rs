@@ -1,4 +1,4 @@
-//! Native processes that lock: our own, and programs that know nothing of us.
+//! Native processes that lock: our own, and programs that do not know Locket.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
@@ -6,13 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Long enough that something which has not happened is stuck.
-pub const STUCK: Duration = Duration::from_secs(20);
-
-/// Long enough to see that a waiter really waits.
-pub const QUIESCENT: Duration = Duration::from_millis(50);
+use crate::files::Dir;
+use crate::not_tested;
+use crate::waits::STUCK;
 
 /// A child process that answers each line with a line. Killed when dropped.
 #[derive(Debug)]
@@ -24,14 +22,18 @@ pub struct Process {
 
 impl Process {
     /// Starts `command` with its standard input and output connected to this.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
     pub fn spawn(command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("start a process");
+            .expect("the program can be started");
         let (sender, output) = mpsc::channel();
-        let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let lines = BufReader::new(child.stdout.take().expect("its output is piped")).lines();
         thread::spawn(move || {
             lines
                 .map_while(Result::ok)
@@ -52,18 +54,23 @@ impl Process {
     /// Python's `fcntl.flock` or `fcntl.lockf`: locks, says `ok`, and unlocks at the next line.
     pub fn python_lock(function: &str, path: &Path) -> Self {
         let body = format!(
-            "import fcntl, sys\nf = open(sys.argv[1], 'r+')\n\
+            "import fcntl, sys\nf = open(sys.argv[1], 'a+')\n\
              fcntl.{function}(f, fcntl.LOCK_EX)\nprint('ok', flush=True)\nsys.stdin.readline()\n\
              fcntl.{function}(f, fcntl.LOCK_UN)\nprint('ok', flush=True)\nsys.stdin.read()"
         );
         Self::python(&body, path)
     }
 
-    /// Sends a line, all of it at once: it is read in one system call, and some count those.
+    /// Sends a line, all of it at once: the process reads it in one system call, and some tests
+    /// count those.
+    ///
+    /// # Panics
+    ///
+    /// If the process has ended.
     pub fn send(&mut self, line: &str) {
-        let input = self.input.as_mut().expect("its input");
+        let input = self.input.as_mut().expect("its input is open");
         let line = format!("{line}\n");
-        input.write_all(line.as_bytes()).expect("send a line");
+        input.write_all(line.as_bytes()).expect("the process reads");
     }
 
     /// The next line of output, if it comes within `limit`.
@@ -72,12 +79,20 @@ impl Process {
     }
 
     /// The next line of output.
+    ///
+    /// # Panics
+    ///
+    /// If there is none within [`STUCK`].
     #[track_caller]
     pub fn answer(&mut self) -> String {
-        self.answer_within(STUCK).expect("an answer")
+        self.answer_within(STUCK).expect("the process answers")
     }
 
     /// Sends a line and returns the answer.
+    ///
+    /// # Panics
+    ///
+    /// If there is none within [`STUCK`].
     #[track_caller]
     pub fn ask(&mut self, line: &str) -> String {
         self.send(line);
@@ -96,9 +111,14 @@ impl Process {
     }
 
     /// Closes its input and waits for its end; whether it succeeded.
+    ///
+    /// # Panics
+    ///
+    /// If the system loses track of it.
     pub fn finish(mut self) -> bool {
         self.input = None;
-        self.child.wait().expect("its end").success()
+        let status = self.child.wait();
+        status.expect("the child can be waited for").success()
     }
 }
 
@@ -108,32 +128,69 @@ impl Drop for Process {
     }
 }
 
-/// A directory of its own, with an empty lock file in it. Removed when dropped.
+/// Another program that holds a lock, in Python. Killed when dropped.
 #[derive(Debug)]
-pub struct Dir(tempfile::TempDir);
+pub struct Foreign(Process);
 
-impl Default for Dir {
+impl Foreign {
+    /// Returns once the program holds the lock of `path` by `fcntl.flock` or `fcntl.lockf`.
+    ///
+    /// # Panics
+    ///
+    /// If it does not get it.
+    pub fn hold(path: &Path, function: &str) -> Self {
+        let mut process = Process::python_lock(function, path);
+        assert_eq!(process.answer(), "ok", "Python locks {}", path.display());
+        Self(process)
+    }
+
+    /// Has it release the lock and end.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub fn release(mut self) {
+        assert_eq!(self.0.ask("unlock"), "ok", "Python unlocks");
+        assert!(self.0.finish(), "Python ends");
+    }
+
+    /// Kills it.
+    pub fn kill(mut self) {
+        self.0.kill();
+    }
+}
+
+/// A directory with an empty lock file in it, and processes of ours that lock it. Removed when
+/// dropped.
+#[derive(Debug)]
+pub struct PeerDir(Dir);
+
+impl Default for PeerDir {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Dir {
-    /// Makes one.
+impl PeerDir {
+    /// Creates one.
+    ///
+    /// # Panics
+    ///
+    /// If the system cannot.
     pub fn new() -> Self {
-        let dir = Self(tempfile::tempdir().expect("a directory"));
-        std::fs::write(dir.lock(), "").expect("a lock file");
+        let dir = Self(Dir::new());
+        std::fs::write(dir.lock(), "").expect("the lock file can be created");
         dir
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        self.0.path()
+        self.0.0.path()
     }
 
     /// The lock file.
     pub fn lock(&self) -> PathBuf {
-        self.path().join("lock")
+        self.0.path("lock")
     }
 
     /// A process of ours that locks the file.
@@ -147,57 +204,32 @@ impl Dir {
     }
 }
 
-/// How many wait in the kernel for a lock of the file.
-pub fn kernel_waiters(path: &Path) -> usize {
-    use std::os::unix::fs::MetadataExt;
-    let inode = format!(
-        ":{} ",
-        std::fs::metadata(path).expect("the lock file").ino()
-    );
-    let count = || {
-        let locks = std::fs::read_to_string("/proc/locks").expect("the kernel's locks");
-        let mine = |line: &&str| line.contains("->") && line.contains(&inode);
-        locks.lines().filter(mine).count()
-    };
-    // The list comes in pieces; if it changes in between, something can be in it twice.
-    let mut before = count();
-    loop {
-        let now = count();
-        if now == std::mem::replace(&mut before, now) {
-            return now;
-        }
-    }
-}
-
-/// Whether `strace` is there. In CI it must be.
+/// Whether `strace` is installed. In CI it must be.
+///
+/// # Panics
+///
+/// If it is missing in CI.
 pub fn can_trace() -> bool {
     match Command::new("strace").arg("--version").output() {
         Ok(_) => true,
         Err(e) => {
             assert!(std::env::var_os("CI").is_none(), "CI must have strace: {e}");
-            println!("NOT RUN, for want of strace: {e}");
+            not_tested(format_args!("strace is not installed: {e}"));
             false
         }
     }
 }
 
-/// Waits until `condition` holds.
-#[track_caller]
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < STUCK, "not in {STUCK:?}: {what}");
-        thread::yield_now();
-    }
-}
-
-/// The `locket` tool, built beside the tests. `cargo test --workspace` and nextest build it;
-/// where it is missing or older than its sources, says so instead of testing something else.
+/// The `locket` tool, built beside the tests. `cargo test --workspace` and nextest build it.
+///
+/// # Panics
+///
+/// If it is missing or older than its sources, so that nothing else is tested instead.
 pub fn tool() -> PathBuf {
     let path = beside_the_tests("locket");
     let built = path.metadata().and_then(|m| m.modified());
     let built = built.unwrap_or_else(|e| panic!("{}: {e}; {BUILD}", path.display()));
-    let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host");
+    let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../host");
     let sources = ["src", "wasmtime/src", "cli/src"].map(|sources| newest(&host.join(sources)));
     assert!(
         sources.iter().all(|changed| *changed <= built),
@@ -206,15 +238,17 @@ pub fn tool() -> PathBuf {
     path
 }
 
-/// The program `peer` of this package, which Cargo builds before it runs a test: it locks a file
-/// as it is told to, line by line.
+/// The program `peer` of the package `locket-tests`, which locks files as each line tells it.
 pub fn peer() -> PathBuf {
     beside_the_tests("peer")
 }
 
 fn beside_the_tests(program: &str) -> PathBuf {
-    let tests = std::env::current_exe().expect("the path of this test");
-    let folder = tests.ancestors().nth(2).expect("a target folder");
+    let tests = std::env::current_exe().expect("this test has a path");
+    let folder = tests
+        .ancestors()
+        .nth(2)
+        .expect("this test is in the target folder");
     folder.join(program)
 }
 
@@ -223,8 +257,8 @@ const BUILD: &str = "run `cargo build --bin locket` first, or the tests of the w
 fn newest(folder: &Path) -> std::time::SystemTime {
     let entries = folder
         .read_dir()
-        .expect("the sources")
-        .map(|entry| entry.expect("a source"));
+        .expect("the sources can be listed")
+        .map(|entry| entry.expect("the source can be looked at"));
     let sources = entries.filter_map(|entry| {
         let path = entry.path();
         let source = path.extension() == Some(OsStr::new("rs"));

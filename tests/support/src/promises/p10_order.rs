@@ -1,0 +1,37 @@
+//! 10. First come, first served: within a process in its queue, between processes in that of the
+//! kernel. A waiter that gives up leaves the order of the others.
+
+use std::time::Duration;
+
+use crate::not_tested;
+use crate::subject::Stand;
+use crate::waits::eventually;
+
+/// The promise.
+pub fn is_kept(stand: &dyn Stand) {
+    let mut holder = stand.subject();
+    holder.ok("acquire a exclusive none");
+    if stand.waiting().is_none() {
+        not_tested(format_args!("the system does not show who waits"));
+        return;
+    }
+    let mut queue = Vec::new();
+    for i in 0..stand.crowd() {
+        let mut subject = stand.subject();
+        let acquire = stand.acquires()[i % stand.acquires().len()];
+        subject.send(&format!("{acquire} a exclusive none"));
+        eventually("it waits", || stand.waiting() == Some(i + 1));
+        queue.push(subject);
+    }
+    queue.remove(2).kill();
+    holder.ok("release a");
+    while !queue.is_empty() {
+        let mut next = queue.remove(0);
+        next.granted();
+        for later in &mut queue {
+            let answer = later.answer_within(Duration::from_millis(1));
+            assert_eq!(answer, None, "out of order");
+        }
+        next.ok("release a");
+    }
+}
