@@ -1,6 +1,7 @@
 //! What a guest may do with the locks in a granted directory.
 
-use std::ops::BitOr;
+use std::fmt;
+use std::ops::{BitOr, BitOrAssign};
 
 use crate::protocol::Protocol;
 use crate::types::{Mode, OnRelease};
@@ -20,6 +21,8 @@ use crate::types::{Mode, OnRelease};
 ///
 /// let rights = Rights::CREATE | Rights::SHARED;
 /// assert!(rights.contains(Rights::SHARED) && !rights.contains(Rights::EXCLUSIVE));
+/// assert_eq!(rights.to_string(), "shared|create");
+/// assert_eq!(Rights::NONE.to_string(), "none");
 /// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Rights(u8);
@@ -94,5 +97,31 @@ impl BitOr for Rights {
 
     fn bitor(self, rights: Self) -> Self {
         Self(self.0 | rights.0)
+    }
+}
+
+impl BitOrAssign for Rights {
+    fn bitor_assign(&mut self, rights: Self) {
+        *self = *self | rights;
+    }
+}
+
+/// The names of the rights, with `|` in between.
+impl fmt::Display for Rights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = [
+            (Self::SHARED, "shared"),
+            (Self::EXCLUSIVE, "exclusive"),
+            (Self::CREATE, "create"),
+            (Self::REMOVE, "remove"),
+            (Self::EXISTENCE, "existence"),
+            (Self::BREAK, "break"),
+        ];
+        let names: Vec<_> = named
+            .into_iter()
+            .filter_map(|(right, name)| self.contains(right).then_some(name))
+            .collect();
+        f.write_str(if names.is_empty() { "none" } else { "" })?;
+        f.write_str(&names.join("|"))
     }
 }

@@ -1,9 +1,14 @@
 //! What must not be in the code, and what must be in the packages.
 
+mod files;
+mod layers;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-fn root() -> PathBuf {
+use files::rust_files;
+
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
@@ -38,25 +43,17 @@ fn the_engine_and_the_sandbox_do_not_know_wasmtime() {
 
 #[test]
 fn unsafe_code_is_in_one_folder() {
-    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
-        for entry in folder.read_dir().unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                walk(&path, found);
-            } else if path.extension().is_some_and(|extension| extension == "rs")
-                && std::fs::read_to_string(&path)
-                    .unwrap()
-                    .lines()
-                    .any(|line| line.contains("unsafe {") && !line.trim_start().starts_with("//"))
-            {
-                found.push(path.strip_prefix(root()).unwrap().to_owned());
-            }
-        }
-    }
-    let mut found = Vec::new();
-    for crates in ["host/src", "host/wasmtime/src", "host/cli/src"] {
-        walk(&root().join(crates), &mut found);
-    }
+    let is_unsafe = |path: &PathBuf| {
+        let mut lines = files::source(path)
+            .lines()
+            .map(str::to_owned)
+            .collect::<Vec<_>>();
+        lines.retain(|line| !line.trim_start().starts_with("//"));
+        lines.iter().any(|line| line.contains("unsafe {"))
+    };
+    let folders = ["host/src", "host/wasmtime/src", "host/cli/src"];
+    let mut found: Vec<_> = folders.into_iter().flat_map(rust_files).collect();
+    found.retain(is_unsafe);
     assert!(!found.is_empty());
     assert!(
         found.iter().all(|path| path.starts_with("host/src/sys")),
