@@ -36,7 +36,8 @@ pub(crate) enum Suspends {
     Owner { may_block_others: bool },
 }
 
-/// An acquire in progress: the future of [`LockFile::acquire_async`].
+/// An acquire in progress: the future of
+/// [`LockFile::acquire_async`](crate::LockFile::acquire_async).
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct Acquire {

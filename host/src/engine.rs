@@ -140,9 +140,9 @@ impl Engine {
 
     /// The lock of a file that is open already, whatever leads to it by now. It is the same lock as
     /// that of each path that leads to the file. On Unix the engine uses the open file description
-    /// of `file` for it, unless the engine has the file open already; the description must not carry
-    /// a lock. A wait takes a description of its own, so a file that may not be opened again is
-    /// polled.
+    /// of `file` for it, unless the engine has the file open already; the description must not
+    /// carry a lock. A wait takes a description of its own, so a file that may not be opened again
+    /// is polled.
     ///
     /// The file is never created, checked for replacement, or removed: of the options, only
     /// [`protocol`](Options::protocol), [`max_hold`](Options::max_hold) and
@@ -164,8 +164,8 @@ impl Engine {
     /// # Errors
     ///
     /// [Invalid path](Error::is_invalid_path) if it is not a regular file;
-    /// [unsupported](Error::is_unsupported) for an [existence lock](Protocol::is_existence_lock) and
-    /// for [`OnRelease::Remove`]; or [another error](Error::is_io) of the system.
+    /// [unsupported](Error::is_unsupported) for an [existence lock](Protocol::is_existence_lock)
+    /// and for [`OnRelease::Remove`]; or [another error](Error::is_io) of the system.
     pub fn from_file_with(&self, file: File, options: &Options) -> Result<LockFile> {
         let (lock_path, open_lock) =
             LockPath::adopt(file).map_err(|e| Error::os(e, Path::new("an open file")))?;

@@ -56,8 +56,9 @@ impl Guard {
         self.mode
     }
 
-    /// Whether the lock is still held: neither lost nor released through a [`LockFile`]. A holder
-    /// that works for long asks before each step that another holder could spoil. Performs no I/O.
+    /// Whether the lock is still held: neither lost nor released through a
+    /// [`LockFile`](crate::LockFile). A holder that works for long asks before each step that
+    /// another holder could spoil. Performs no I/O.
     ///
     /// ```
     /// use locket::{Engine, Mode, Options};
@@ -81,8 +82,8 @@ impl Guard {
         !self.handle.context.forked() && self.queue.holds(self.ticket)
     }
 
-    /// Completes when this hold is lost (see [`State::Lost`](crate::State::Lost)), whatever else this
-    /// process holds. Never completes for a lock that cannot be lost, nor after the release.
+    /// Completes when this hold is lost (see [`State::Lost`](crate::State::Lost)), whatever else
+    /// this process holds. Never completes for a lock that cannot be lost, nor after the release.
     ///
     /// ```
     /// use locket::{Engine, LostReason, Mode, Options};
@@ -106,7 +107,8 @@ impl Guard {
         self.handle.lost(queue, Losses::OfHold(self.ticket))
     }
 
-    /// When the hold expires (see [`Options::max_hold`]), unless it does not, or has been lost.
+    /// When the hold expires (see [`Options::max_hold`](crate::Options::max_hold)), unless it does
+    /// not, or has been lost.
     pub fn expires(&self) -> Option<Instant> {
         if self.handle.context.forked() {
             return None;
@@ -118,11 +120,12 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// [Lost](Error::is_lost) if the hold was lost before, or the lock file was removed during the
-    /// hold; [not locked](Error::is_not_locked) if it was released through a [`LockFile`]; or an
-    /// error of the system. A kernel lock is free in any case. An [existence
-    /// lock](Protocol::is_existence_lock) may remain if its entry could not be removed. This engine
-    /// can then still acquire it; others see a stale lock once this process ends.
+    /// [Lost](crate::Error::is_lost) if the hold was lost before, or the lock file was removed
+    /// during the hold; [not locked](crate::Error::is_not_locked) if it was released through a
+    /// [`LockFile`](crate::LockFile); or an error of the system. A kernel lock is free in any case.
+    /// An [existence lock](crate::Protocol::is_existence_lock) may remain if its entry could not be
+    /// removed. This engine can then still acquire it; others see a stale lock once this process
+    /// ends.
     pub fn release(mut self) -> Result<()> {
         self.released = true;
         self.handle.release(&self.queue, self.ticket)

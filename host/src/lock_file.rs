@@ -16,9 +16,9 @@ use crate::types::{Guarantee, Holder, LostReason, Mode, Scope, State};
 
 /// A handle on the lock of one file.
 ///
-/// All handles that a process opens on one file through one [`Engine`] are one lock: any of them
-/// may [`release`](Self::release) what another acquired, from any thread. Clones are the same
-/// handle. Dropping a handle releases nothing; dropping a [`Guard`] does.
+/// All handles that a process opens on one file through one [`Engine`](crate::Engine) are one lock:
+/// any of them may [`release`](Self::release) what another acquired, from any thread. Clones are
+/// the same handle. Dropping a handle releases nothing; dropping a [`Guard`] does.
 #[derive(Clone)]
 pub struct LockFile {
     pub(crate) handle: Arc<Handle>,
@@ -59,10 +59,11 @@ impl LockFile {
     ///
     /// # Errors
     ///
-    /// [Would block](Error::is_would_block) with a timeout of zero, otherwise
-    /// [timeout](Error::is_timeout); [canceled](Error::is_canceled); [denied](Error::is_denied) for
-    /// an exclusive lock of a file that may only be read; and the errors of [`Engine::open`] if the
-    /// file has been removed in the meantime.
+    /// [Would block](crate::Error::is_would_block) with a timeout of zero, otherwise
+    /// [timeout](crate::Error::is_timeout); [canceled](crate::Error::is_canceled);
+    /// [denied](crate::Error::is_denied) for an exclusive lock of a file that may only be read; and
+    /// the errors of [`Engine::open`](crate::Engine::open) if the file has been removed in the
+    /// meantime.
     pub fn acquire(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Result<Guard> {
         self.acquire_as(mode, timeout.into(), Suspends::Nothing)
     }
@@ -181,9 +182,10 @@ impl LockFile {
     ///
     /// # Errors
     ///
-    /// [Not locked](Error::is_not_locked) if the lock is free, [not owner](Error::is_not_owner) if
-    /// another process or guest holds it, [lost](Error::is_lost) if the hold was lost before, or
-    /// the lock file was removed during the hold.
+    /// [Not locked](crate::Error::is_not_locked) if the lock is free, [not
+    /// owner](crate::Error::is_not_owner) if another process or guest holds it,
+    /// [lost](crate::Error::is_lost) if the hold was lost before, or the lock file was removed
+    /// during the hold.
     pub fn release(&self) -> Result<()> {
         let handle = &self.handle;
         handle.refuse_forked()?;
@@ -201,8 +203,8 @@ impl LockFile {
     ///
     /// # Errors
     ///
-    /// Those of the system, with [`is_io`](Error::is_io); and [invalid
-    /// path](Error::is_invalid_path) if something other than a lock has the lock's name.
+    /// Those of the system, with [`is_io`](crate::Error::is_io); and [invalid
+    /// path](crate::Error::is_invalid_path) if something other than a lock has the lock's name.
     pub fn is_locked(&self) -> Result<bool> {
         Ok(self.holder()?.is_some())
     }
@@ -293,7 +295,7 @@ impl LockFile {
     }
 
     /// Cancels every wait through this handle, in any thread or task: each fails with
-    /// [canceled](Error::is_canceled). Later acquires are not affected.
+    /// [canceled](crate::Error::is_canceled). Later acquires are not affected.
     ///
     /// ```
     /// use locket::{Engine, Mode};
@@ -335,10 +337,11 @@ impl LockFile {
     ///
     /// # Errors
     ///
-    /// [Not locked](Error::is_not_locked) if the lock is free; [unsupported](Error::is_unsupported)
-    /// if another process holds a kernel lock, which never becomes stale, since the kernel frees it
-    /// when that process ends; [invalid path](Error::is_invalid_path) for something that is not a
-    /// lock of this protocol, or contains more than a lock does. Nothing is removed in that case.
+    /// [Not locked](crate::Error::is_not_locked) if the lock is free;
+    /// [unsupported](crate::Error::is_unsupported) if another process holds a kernel lock, which
+    /// never becomes stale, since the kernel frees it when that process ends; [invalid
+    /// path](crate::Error::is_invalid_path) for something that is not a lock of this protocol, or
+    /// contains more than a lock does. Nothing is removed in that case.
     pub fn break_lock(&self) -> Result<()> {
         if self.break_if(false)? {
             Ok(())

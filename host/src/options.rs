@@ -38,8 +38,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The options of [`Engine::open`]: the native protocol; the file is created if it is missing,
-    /// and stays.
+    /// The options of [`Engine::open`](crate::Engine::open): the native protocol; the file is
+    /// created if it is missing, and stays.
     pub fn new() -> Self {
         Self::default()
     }
@@ -88,15 +88,15 @@ impl Options {
     }
 
     /// Takes the lock away after this time if it has not been released; the holder then sees
-    /// [`State::Lost`]. Unlimited by default.
+    /// [`State::Lost`](crate::State::Lost). Unlimited by default.
     pub fn max_hold(mut self, max_hold: Option<Duration>) -> Self {
         self.max_hold = max_hold;
         self
     }
 
     /// Makes each thread an owner of its own, as pylockfile's `threaded` does: another thread can
-    /// release a lock by its [`Guard`], but not by [`LockFile::release`]. Off by default: the
-    /// process is the owner.
+    /// release a lock by its [`Guard`](crate::Guard), but not by
+    /// [`LockFile::release`](crate::LockFile::release). Off by default: the process is the owner.
     pub fn threaded(mut self, threaded: bool) -> Self {
         self.threaded = threaded;
         self
@@ -129,8 +129,8 @@ impl Options {
 
     /// The database for [`Protocol::Sqlite`], which has none by default. The database and its table
     /// are created if they are missing. Nothing in this process may open it through another copy of
-    /// the SQLite library than this crate's. A table `locks` that is not pylockfile's, or has another
-    /// program's index, is refused with an [I/O error](Error::is_io).
+    /// the SQLite library than this crate's. A table `locks` that is not pylockfile's, or has
+    /// another program's index, is refused with an [I/O error](crate::Error::is_io).
     pub fn database(mut self, path: impl Into<PathBuf>) -> Self {
         self.database = Some(path.into());
         self

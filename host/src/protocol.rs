@@ -1,7 +1,7 @@
 //! The protocols: how a lock can be kept, and thus which programs it excludes.
 //!
-//! To add one, add a line here, a line to the table in [`backend`](crate::backend), and a file below
-//! that module.
+//! To add one, add a line here, a line to the table in [`backend`](crate::backend), and a file
+//! below that module.
 
 use std::fmt;
 use std::str::FromStr;

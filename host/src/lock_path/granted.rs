@@ -20,8 +20,8 @@ pub(crate) struct Granted {
 
 /// Limits the files that a guest creates.
 pub(crate) trait Quota: fmt::Debug + Send + Sync {
-    /// Counts a file that is about to be created. Answers `false` if it counts already, and fails if
-    /// it would be one too many.
+    /// Counts a file that is about to be created. Answers `false` if it counts already, and fails
+    /// if it would be one too many.
     fn count(&self, dir: &Arc<Dir>, path: &Path) -> io::Result<bool>;
 
     /// Takes the count back: the file was not created.

@@ -17,7 +17,7 @@ pub(crate) enum Event {
     Poll,
     /// The entry of the existence lock changed.
     Notice,
-    /// The entry has been another one for [`LOSS_GRACE`].
+    /// The entry has been another one for `LOSS_GRACE`.
     Doubt,
     /// The fairness pause is over.
     Resume,

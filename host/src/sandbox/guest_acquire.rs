@@ -107,7 +107,8 @@ impl Admission {
     }
 }
 
-/// An acquire of a guest in progress: the future of [`GuestLock::acquire_async`].
+/// An acquire of a guest in progress: the future of
+/// [`GuestLock::acquire_async`](crate::sandbox::GuestLock::acquire_async).
 ///
 /// # Cancel safety
 ///

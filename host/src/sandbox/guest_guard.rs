@@ -35,8 +35,9 @@ impl GuestGuard {
     ///
     /// # Errors
     ///
-    /// [Not locked](Error::is_not_locked) if it was released through the [`GuestLock`], otherwise
-    /// as [`Guard::release`].
+    /// [Not locked](crate::Error::is_not_locked) if it was released through the
+    /// [`GuestLock`](crate::sandbox::GuestLock), otherwise as
+    /// [`Guard::release`](crate::Guard::release).
     pub fn release(self) -> Result<()> {
         self.open.refuse_forked()?;
         let entry = self.open.guest.usage().take(self.id);
@@ -47,8 +48,8 @@ impl GuestGuard {
     }
 
     /// Hands the hold to the lock that it was acquired through. It lasts until it is
-    /// [released](GuestLock::release) through that lock, or that lock is dropped. Holds that were
-    /// kept before and have been lost since are forgotten.
+    /// [released](crate::sandbox::GuestLock::release) through that lock, or that lock is dropped.
+    /// Holds that were kept before and have been lost since are forgotten.
     pub fn keep(self) {
         if self.open.guest.is_forked() {
             return;

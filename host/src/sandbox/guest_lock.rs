@@ -66,10 +66,11 @@ impl GuestLock {
     ///
     /// # Errors
     ///
-    /// As [`LockFile::acquire`]; [denied](Error::is_denied) for a mode that is not granted; [limit
-    /// exceeded](Error::is_limit_exceeded); [deadlock](Error::is_deadlock) if the wait could not
-    /// end before the guest resumes, or closes a cycle of guests that wait for one another;
-    /// [canceled](Error::is_canceled) if the longest wait ends before the timeout.
+    /// As [`LockFile::acquire`]; [denied](crate::Error::is_denied) for a mode that is not granted;
+    /// [limit exceeded](crate::Error::is_limit_exceeded); [deadlock](crate::Error::is_deadlock) if
+    /// the wait could not end before the guest resumes, or closes a cycle of guests that wait for
+    /// one another; [canceled](crate::Error::is_canceled) if the longest wait ends before the
+    /// timeout.
     pub fn acquire(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Result<GuestGuard> {
         let admission = Admission::new(&self.open, mode, timeout.into())?;
         let meanwhile = admission.suspended();
@@ -84,8 +85,8 @@ impl GuestLock {
     ///
     /// # Errors
     ///
-    /// The call fails with [denied](Error::is_denied) and [limit
-    /// exceeded](Error::is_limit_exceeded) if that is known beforehand. The future fails as
+    /// The call fails with [denied](crate::Error::is_denied) and [limit
+    /// exceeded](crate::Error::is_limit_exceeded) if that is known beforehand. The future fails as
     /// [`acquire`](Self::acquire).
     pub fn acquire_suspended(
         &self,
@@ -139,7 +140,7 @@ impl GuestLock {
     ///
     /// # Errors
     ///
-    /// Those of the system, with [`Error::is_io`].
+    /// Those of the system, with [`Error::is_io`](crate::Error::is_io).
     pub fn is_locked(&self) -> Result<bool> {
         self.open.file.is_locked()
     }
@@ -148,7 +149,7 @@ impl GuestLock {
     ///
     /// # Errors
     ///
-    /// Those of the system, with [`Error::is_io`].
+    /// Those of the system, with [`Error::is_io`](crate::Error::is_io).
     pub fn holder(&self) -> Result<Option<Holder>> {
         self.open.file.holder()
     }
@@ -185,11 +186,11 @@ impl GuestLock {
 
     /// Reports when a hold of the guest on this file is lost. It counts as a handle until it is
     /// dropped. Since the guest's call for it cannot fail, these may go up to twice
-    /// [`Limits::handles`].
+    /// [`Limits::handles`](crate::sandbox::Limits::handles).
     ///
     /// # Errors
     ///
-    /// [Limit exceeded](Error::is_limit_exceeded).
+    /// [Limit exceeded](crate::Error::is_limit_exceeded).
     pub fn lost(&self) -> Result<Loss> {
         Ok(Loss {
             open: Arc::downgrade(&self.open),
@@ -201,7 +202,7 @@ impl GuestLock {
     ///
     /// # Errors
     ///
-    /// [Limit exceeded](Error::is_limit_exceeded).
+    /// [Limit exceeded](crate::Error::is_limit_exceeded).
     pub fn handle(&self) -> Result<HandlePermit> {
         self.open.guest.handle(self.open.file.path())
     }

@@ -14,9 +14,9 @@ use std::time::Duration;
 /// | [`longest_wait`](Self::longest_wait) | none | the time of one acquire | [canceled](crate::Error::is_canceled) |
 /// | [`longest_hold`](Self::longest_hold) | none | the time of one hold | the guest has [lost](crate::State::Lost) the lock |
 ///
-/// They bound what the guest costs its host. A handle has one descriptor, and one more once its lock
-/// was held exclusively in `native` or `fcntl`; a hold of an existence lock has one; a wait has at most
-/// two and, unless other waiters of this engine are ahead of it, one thread.
+/// They bound what the guest costs its host. A handle has one descriptor, and one more once its
+/// lock was held exclusively in `native` or `fcntl`; a hold of an existence lock has one; a wait
+/// has at most two and, unless other waiters of this engine are ahead of it, one thread.
 #[derive(Clone, Debug)]
 pub struct Limits {
     pub(super) handles: usize,

@@ -100,7 +100,8 @@ fn check_journals(database: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens the database for one call, which waits for other transactions at most for as long as a try.
+/// Opens the database for one call, which waits for other transactions at most for as long as a
+/// try.
 pub(super) fn connect(database: &Path, create: bool) -> io::Result<Connection> {
     check_journals(database)?;
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -144,9 +145,9 @@ pub(super) fn connect(database: &Path, create: bool) -> io::Result<Connection> {
     Ok(connection)
 }
 
-/// Whether the table exists, which the first acquire creates. Fails if something else has its name, or
-/// if more belongs to it than the two columns and the index: an expression in a default, a check, a
-/// generated column or an index can take any time, in a single step that nothing cuts off.
+/// Whether the table exists, which the first acquire creates. Fails if something else has its name,
+/// or if more belongs to it than the two columns and the index: an expression in a default, a
+/// check, a generated column or an index can take any time, in a single step that nothing cuts off.
 pub(super) fn is_table(connection: &Connection) -> rusqlite::Result<bool> {
     const MOST: usize = 3;
     let select = "select type, sql from sqlite_schema where tbl_name = 'locks' collate nocase \
