@@ -1,8 +1,8 @@
 //! The holder is killed: how long until the next owner runs.
 //!
-//! From just before `kill(2)` with `SIGKILL` to the reading of the clock by the waiter that then
-//! has the lock. Most of it is the kernel taking the process down; nobody looks after anybody,
-//! so the limit is a waiter in a blocking `flock(2)`.
+//! The time runs from just before `kill(2)` with `SIGKILL` until the waiter that then holds the lock
+//! reads the clock. The kernel spends most of it on taking the process down. No process watches
+//! another, so the limit is a waiter in a blocking `flock(2)`.
 
 use crate::Plan;
 use crate::handoff::{ASYNC, BLOCKING, FLOCK, TIMEOUT, contender};
@@ -20,9 +20,9 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) {
             holder.hold();
             waiter.wait(Some(inode));
             let killed = holder.kill();
-            let had: u64 = waiter.answer();
+            let granted: u64 = waiter.answer();
             waiter.ask::<u64>("release");
-            samples.push(had.saturating_sub(killed) as f64);
+            samples.push(granted.saturating_sub(killed) as f64);
         })
         .target((name != FLOCK).then_some(Target::MedianAtMost(1e6)))
     });

@@ -1,15 +1,16 @@
-//! Somebody waits: how long it takes from a release to the moment at which the next owner runs.
+//! With a waiter: how long it takes from a release until the next holder runs.
 //!
-//! Between processes: one holds, the other waits, both in the same manner; the time is that from
-//! just before the release in one to just after the acquire in the other. The limit is a blocking
-//! `flock(2)`: the kernel wakes the waiter itself. A task cannot wait in the kernel, so a thread
-//! does for it, and wakes it: two wake-ups instead of one. The release comes only once the waiter
-//! is in the kernel's queue and all its threads sleep, out of work that the holder is at. So the
-//! holder has one processor, and the waiter another, which idles: to wake that is most of the
-//! time on many machines, virtual ones above all. (Where there are two in all, the thread that
-//! waits for a task and the task share one, and the second wake-up is cheap.) Where the waiter has to make do with the
-//! holder's processor, no idle one must be woken, and everything that is done besides shows. That
-//! the other libraries, which make the same system call, come to 1.0 says how far to trust it.
+//! Between processes, one holds and the other waits, both by the same method. The time runs from just
+//! before the release in one to just after the acquire in the other. The limit is a blocking
+//! `flock(2)`, whose waiter the kernel wakes itself. A task cannot wait in the kernel, so a thread
+//! does so for it and then wakes it: two wake-ups instead of one. The release comes only once the
+//! waiter is in the kernel's queue and all its threads sleep, while the holder is working. So the
+//! holder has one processor, and the waiter another one, which is idle. On many machines, virtual ones
+//! above all, waking that processor takes most of the time. (With two processors in all, the thread
+//! that waits for a task shares one with the task, and the second wake-up is cheap.) If the waiter has
+//! to share the holder's processor, no idle one has to wake, and everything else shows. The other
+//! libraries make the same system call as the limit, so how close they come to 1.0 says how far to
+//! trust the figures.
 //!
 //! Inside a process: from thread to thread, against a flag under a mutex with a condition
 //! variable; and from task to task, in processor time of the whole process, the kernel's turn after
@@ -28,8 +29,8 @@ use locket::{Engine, LockFile, Options, Protocol};
 use tokio::task::LocalSet;
 
 use crate::Plan;
-use crate::manners::{Api, EX, Manner, Turn, asked, runtime};
 use crate::measure::{Contestant, compare, now, processor_time, spin};
+use crate::methods::{Api, EX, Method, Turn, asked, runtime};
 use crate::process::{Place, Process, WORK, asleep, contend, hand_off, inode};
 use crate::report::{Report, Section, Target};
 
@@ -47,32 +48,32 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) {
 pub(crate) const BETWEEN_PROCESSES: &str =
     "Hand-off between processes: release in one, running in the other, on another processor";
 
-/// Everybody by name, the limit first.
-const MANNERS: [(&str, Manner, Option<Target>); 10] = [
-    (FLOCK, Manner::FLOCK, None),
-    ("fs4", Manner::Fs4, None),
-    ("fd-lock", Manner::FdLock, None),
-    ("std::fs::File::lock", Manner::Std, None),
-    (BLOCKING, Manner::locket(Api::Blocking), LIKE_FLOCK),
+/// All contestants by name, the limit first.
+const MANNERS: [(&str, Method, Option<Target>); 10] = [
+    (FLOCK, Method::FLOCK, None),
+    ("fs4", Method::Fs4, None),
+    ("fd-lock", Method::FdLock, None),
+    ("std::fs::File::lock", Method::Std, None),
+    (BLOCKING, Method::locket(Api::Blocking), LIKE_FLOCK),
     (
         "locket, blocking, without identity check",
-        Manner::Locket {
+        Method::Locket {
             api: Api::Blocking,
             protocol: Protocol::Flock,
             pinned: true,
         },
         LIKE_FLOCK,
     ),
-    (TIMEOUT, Manner::locket(Api::Timeout), LIKE_FLOCK),
-    (ASYNC, Manner::locket(Api::Async), TWO_WAKES),
+    (TIMEOUT, Method::locket(Api::Timeout), LIKE_FLOCK),
+    (ASYNC, Method::locket(Api::Async), TWO_WAKES),
     (
         "locket, async, in tokio",
-        Manner::locket(Api::Tokio),
+        Method::locket(Api::Tokio),
         TWO_WAKES,
     ),
     (
         NATIVE,
-        Manner::Locket {
+        Method::Locket {
             api: Api::Timeout,
             protocol: Protocol::Native,
             pinned: false,
@@ -90,7 +91,7 @@ pub(crate) const NATIVE: &str = "locket, with a timeout, native protocol";
 const LIKE_FLOCK: Option<Target> = Some(Target::RatioAtMost(1.2));
 const TWO_WAKES: Option<Target> = Some(Target::RatioAtMost(2.8));
 
-/// Another process, to lock in the manner of that name.
+/// Another process, which locks by the method of that name.
 pub(crate) fn contender(place: Place, manner: &str, path: &Path) -> Process {
     let place = place.to_possible_value().expect("none is hidden");
     let words = [place.get_name(), manner].map(OsStr::new);
@@ -104,7 +105,7 @@ pub(crate) fn contend_as(place: Place, manner: &str, path: &Path) {
     let protocol = |protocol: &&Protocol| protocol_name(**protocol) == manner;
     let manner = match named {
         Some((_, manner, _)) => *manner,
-        None => Manner::Locket {
+        None => Method::Locket {
             api: Api::Blocking,
             protocol: *Protocol::ALL.iter().find(protocol).expect("one of them"),
             pinned: false,
@@ -135,17 +136,17 @@ fn between_processes(plan: &Plan, title: &str, place: Place) -> Section {
     compare(title, plan.rounds(120), contestants.into())
 }
 
-/// A thread that takes a turn when told, and then tells when it had it.
+/// A thread that takes a turn on request, and reports when it was granted.
 struct Peer {
     start: Sender<()>,
-    had: Receiver<u64>,
+    granted: Receiver<u64>,
     id: i32,
     asking: Arc<AtomicBool>,
 }
 
 impl Peer {
     fn new(turn: impl FnOnce() -> Turn<'static> + Send + 'static) -> Self {
-        let ((start, starts), (tells, had)) = (channel(), channel());
+        let ((start, starts), (tells, granted)) = (channel(), channel());
         let (tells_id, id) = channel();
         let asking = Arc::new(AtomicBool::new(false));
         let asks = Arc::clone(&asking);
@@ -164,14 +165,14 @@ impl Peer {
         });
         Self {
             start,
-            had,
+            granted,
             id: id.recv().unwrap(),
             asking,
         }
     }
 
     /// Holds in this thread, by means of `turn`, until the peer sleeps; the time from the release
-    /// to the moment at which the peer had it.
+    /// until the peer holds the lock.
     fn hand_off(&self, turn: &mut Turn<'_>) -> f64 {
         let mut released = 0;
         turn(&mut || {
@@ -184,7 +185,7 @@ impl Peer {
             spin(WORK);
             released = now();
         });
-        self.had.recv().unwrap().saturating_sub(released) as f64
+        self.granted.recv().unwrap().saturating_sub(released) as f64
     }
 }
 

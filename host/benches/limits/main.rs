@@ -6,10 +6,10 @@
 //! `cargo bench -p locket-wasmtime`.
 
 mod crash;
+mod existence;
 mod handoff;
-mod manners;
 mod measure;
-mod names;
+mod methods;
 mod peers;
 mod picture;
 mod process;
@@ -63,7 +63,7 @@ enum Which {
     Throughput,
     Waiters,
     Crash,
-    Names,
+    Existence,
 }
 
 /// How much to measure, and where.
@@ -119,7 +119,7 @@ fn main() {
             Which::Throughput => throughput::run(&plan, &mut report),
             Which::Waiters => waiters::run(&plan, &mut report),
             Which::Crash => crash::run(&plan, &mut report),
-            Which::Names => names::run(&plan, &mut report),
+            Which::Existence => existence::run(&plan, &mut report),
         }
     }
     if let Some(path) = args.svg {

@@ -15,7 +15,7 @@ use crate::samples::Samples;
 /// Appends samples.
 type Go<'a> = Box<dyn FnMut(&mut Vec<f64>) + 'a>;
 
-/// Somebody to compare: the first of several is the baseline.
+/// A contestant; the first of several is the baseline.
 pub(crate) struct Contestant<'a> {
     name: String,
     target: Option<Target>,
@@ -55,7 +55,7 @@ impl<'a> Contestant<'a> {
 /// How many rounds there are before those that count.
 const WARM_UP: usize = 2;
 
-/// Gives everybody a go in each round, and tells the results.
+/// Gives each contestant a go in every round, and returns the results.
 pub(crate) fn compare(title: &str, rounds: usize, mut contestants: Vec<Contestant<'_>>) -> Section {
     let count = contestants.len();
     let mut results: Vec<Samples> = contestants.iter().map(|_| Samples::default()).collect();

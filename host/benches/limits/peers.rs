@@ -1,7 +1,7 @@
 //! What programs in other languages use: Python's `filelock`, `fasteners`, `portalocker` and
 //! `locket` (locket.py, which is another), Node's `proper-lockfile`, against ours.
 //!
-//! Everybody makes a lock object once and takes turns with it, ours in the native protocol with
+//! Each contestant creates a lock object once and takes turns with it, ours in the native protocol with
 //! all checks and a timeout. Uncontended, the time is taken inside the interpreter, over a batch.
 //! Handed from one process to another of the same library, it is that from just before the
 //! release to just after the acquire. All of them but ours look again from time to time, so the
@@ -18,8 +18,8 @@ use locket::Protocol;
 
 use crate::Plan;
 use crate::handoff::{NATIVE, contender};
-use crate::manners::{Api, Manner};
 use crate::measure::{Contestant, compare};
+use crate::methods::{Api, Method};
 use crate::process::{Place, Process, hand_off};
 use crate::report::{Report, Target};
 
@@ -115,7 +115,7 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) {
 
     let path = &plan.file("ours");
     let [mut by_path, mut on_a_handle] = {
-        let ours = Manner::Locket {
+        let ours = Method::Locket {
             api: Api::Timeout,
             protocol: Protocol::Native,
             pinned: false,

@@ -1,4 +1,4 @@
-//! The distributions of the hand-off between processes, as a picture: a curve for each manner of
+//! The distributions of the hand-off between processes, as a picture: a curve for each method of
 //! locking, on a logarithmic axis of time, with its median beside it.
 //!
 //! It has no background, and colours that stand out from a light page as from a dark one.

@@ -1,9 +1,9 @@
-//! Other processes, that do line by line what they are told.
+//! Other processes, driven line by line.
 //!
-//! Those that lock all speak one language, whether they are this program in another role or an
+//! All that lock speak one language, whether they are this program in another role or an
 //! interpreter:
 //!
-//! - `acquire`: answers `asking`, acquires, and answers the time at which it had the lock;
+//! - `acquire`: answers `asking`, acquires, and answers the time of the grant;
 //! - `release`: notes the time, releases, and answers the time;
 //! - `batch N`, for interpreters: takes so many turns, and answers how many nanoseconds they took.
 //!
@@ -23,8 +23,8 @@ use clap::ValueEnum;
 use rustix::process::getpid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::manners::Turn;
 use crate::measure::{now, spin};
+use crate::methods::Turn;
 
 pub(crate) struct Process {
     child: Child,
@@ -64,7 +64,7 @@ impl Process {
     }
 
     pub(crate) fn answer<T: FromStr>(&mut self) -> T {
-        let line = self.line().expect("it goes on for as long as it is asked");
+        let line = self.line().expect("the process answers each command");
         line.parse()
             .unwrap_or_else(|_| panic!("an answer, and not {line}"))
     }
@@ -81,7 +81,7 @@ impl Process {
     }
 
     /// Has it ask for a lock that is held, and returns when it sleeps: in the kernel's queue for
-    /// the file of that inode, or, without one, in whatever manner of its own.
+    /// the file of that inode, or, without one, in its own way.
     pub(crate) fn wait(&mut self, inode: Option<u64>) {
         assert_eq!(self.ask::<String>("acquire"), "asking");
         if let Some(inode) = inode {
@@ -130,10 +130,10 @@ pub(crate) fn hand_off(
     waiter.wait(inode);
     thread::sleep(pause);
     holder.tell("release");
-    let had: u64 = waiter.answer();
+    let granted: u64 = waiter.answer();
     let released: u64 = holder.answer();
     waiter.ask::<u64>("release");
-    had.saturating_sub(released) as f64
+    granted.saturating_sub(released) as f64
 }
 
 pub(crate) fn inode(path: &Path) -> u64 {
@@ -171,13 +171,13 @@ pub(crate) fn told() -> Option<String> {
     line.map(Result::unwrap)
 }
 
-/// For how long a holder still works once the waiter sleeps: who releases a lock does so in the
-/// midst of what it does.
+/// For how long a holder keeps working once the waiter sleeps: programs release a lock in the midst
+/// of their work.
 pub(crate) const WORK: Duration = Duration::from_micros(50);
 
 /// Where a process or thread may run: on one processor, or on all others, where there are several.
 /// Left to the scheduler, some waiters would wake on the holder's processor and others on one
-/// that is idle, which differs more than the manners of locking do.
+/// that is idle, which differs more than the methods of locking do.
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Place {
     First,

@@ -1,5 +1,4 @@
-//! Two processes with sixteen tasks each want one lock all the time: how often it is had, and by
-//! whom.
+//! Two processes with sixteen tasks each want one lock all the time: how often each gets it.
 //!
 //! A lock that goes back to the kernel at every release moves from process to process each time,
 //! which is fair and costs two wake-ups. So the engine hands it on among its own waiters, up to a
@@ -21,8 +20,8 @@ use locket::{Engine, Options, Protocol};
 use tokio::task::LocalSet;
 
 use crate::Plan;
-use crate::manners::{EX, Manner, runtime};
 use crate::measure::{now, processor_time, spin};
+use crate::methods::{EX, Method, runtime};
 use crate::process::{Process, say, told};
 use crate::report::{Report, Row, Section, Target, Unit};
 use crate::samples::Samples;
@@ -210,7 +209,7 @@ fn tasks(engine: &Engine, path: &Path, held: Duration, ends: u64) -> (u64, Durat
 }
 
 fn alone(path: &Path, held: Duration, ends: u64) -> (u64, Duration) {
-    let mut turn = Manner::FLOCK.on_a_handle(path);
+    let mut turn = Method::FLOCK.on_a_handle(path);
     let (mut turns, mut longest) = (0, Duration::ZERO);
     while now() < ends {
         let start = Instant::now();
@@ -219,7 +218,7 @@ fn alone(path: &Path, held: Duration, ends: u64) -> (u64, Duration) {
             spin(held);
         });
         turns += 1;
-        // Who asks again at once gets ahead of everybody who sleeps.
+        // A task that asks again at once would overtake all that sleep.
         std::thread::sleep(Duration::from_micros(1));
     }
     (turns, longest)

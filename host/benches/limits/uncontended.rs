@@ -1,7 +1,7 @@
-//! Nobody else is there: what a lock and unlock cost.
+//! Without contention: what a lock and unlock cost.
 //!
 //! By path, the limit is to open the file, lock it, and compare the descriptor with the path,
-//! since a lock on a file that was replaced excludes nobody. `fs4`, `fd-lock` and the standard
+//! since a lock on a file that was replaced excludes no program. `fs4`, `fd-lock` and the standard
 //! library leave that comparison out. On an open handle whose file is promised to stay, the limit
 //! is the system calls that lock and unlock. Each with `flock(2)` alone, and with both families
 //! of the native protocol. A sample is the mean over a batch.
@@ -11,8 +11,8 @@ use std::path::Path;
 use locket::{Engine, Options, Protocol};
 
 use crate::Plan;
-use crate::manners::{Api, EX, Manner, Turn};
 use crate::measure::{Contestant, compare};
+use crate::methods::{Api, EX, Method, Turn};
 use crate::report::{Report, Section, Target};
 
 pub(crate) fn run(plan: &Plan, report: &mut Report) {
@@ -33,25 +33,25 @@ fn contestant<'a>(name: &str, batch: u32, mut turn: Turn<'a>) -> Contestant<'a> 
 }
 
 /// Other libraries, which know `flock(2)` only.
-fn others(protocol: Protocol) -> Vec<(&'static str, Manner)> {
+fn others(protocol: Protocol) -> Vec<(&'static str, Method)> {
     match protocol {
         Protocol::Flock => vec![
-            ("fs4", Manner::Fs4),
-            ("fd-lock", Manner::FdLock),
-            ("std::fs::File::lock", Manner::Std),
+            ("fs4", Method::Fs4),
+            ("fd-lock", Method::FdLock),
+            ("std::fs::File::lock", Method::Std),
         ],
         _ => Vec::new(),
     }
 }
 
-fn ours(protocol: Protocol, pinned: bool) -> [(&'static str, Manner); 3] {
+fn ours(protocol: Protocol, pinned: bool) -> [(&'static str, Method); 3] {
     [
         ("locket, blocking", Api::Blocking),
         ("locket, blocking, with a timeout", Api::Timeout),
         ("locket, async", Api::Async),
     ]
     .map(|(name, api)| {
-        let manner = Manner::Locket {
+        let manner = Method::Locket {
             api,
             protocol,
             pinned,
@@ -67,7 +67,7 @@ fn by_path(plan: &Plan, path: &Path, protocol: Protocol) -> Section {
         _ => "raw open + flock + record lock + fstat + stat + close",
     };
     let checked = true;
-    let limit = Manner::Raw { protocol, checked }.by_path(path);
+    let limit = Method::Raw { protocol, checked }.by_path(path);
     let mut contestants = vec![contestant(raw, BATCH, limit)];
     for (name, manner) in others(protocol) {
         let name = format!("{name}, without the check");
@@ -88,7 +88,7 @@ fn pinned(plan: &Plan, path: &Path, protocol: Protocol) -> Section {
         _ => "raw flock + record lock + both unlocked",
     };
     let checked = false;
-    let limit = Manner::Raw { protocol, checked }.on_a_handle(path);
+    let limit = Method::Raw { protocol, checked }.on_a_handle(path);
     let mut contestants = vec![contestant(raw, BATCH, limit)];
     for (name, manner) in others(protocol) {
         contestants.push(contestant(name, BATCH, manner.on_a_handle(path)));
@@ -103,7 +103,7 @@ fn pinned(plan: &Plan, path: &Path, protocol: Protocol) -> Section {
 
 fn checked(plan: &Plan, path: &Path) -> Section {
     const BATCH: u32 = 500;
-    let limit = Manner::Raw {
+    let limit = Method::Raw {
         protocol: Protocol::Flock,
         checked: true,
     };

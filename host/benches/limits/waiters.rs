@@ -21,8 +21,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::LocalSet;
 
 use crate::Plan;
-use crate::manners::{EX, Manner, asked, runtime};
 use crate::measure::processor_time;
+use crate::methods::{EX, Method, asked, runtime};
 use crate::process::{Process, say, told};
 use crate::report::{Report, Row, Section, Target, Unit};
 use crate::samples::Samples;
@@ -144,7 +144,7 @@ fn tell(figures: &[f64]) {
     say(figures.join(" "));
 }
 
-/// Somebody else, as far as an engine knows, holds a file.
+/// A holder of a file that the engine takes for another process.
 fn hold(path: &Path) -> File {
     let file = File::create(path).unwrap();
     flock(&file, FlockOperation::LockExclusive).unwrap();
@@ -186,7 +186,7 @@ fn threads(path: &Path) {
     let threads: Vec<_> = (0..FILES)
         .map(|_| {
             let path = path.to_owned();
-            let wait = move || Manner::FLOCK.on_a_handle(&path)(&mut || {});
+            let wait = move || Method::FLOCK.on_a_handle(&path)(&mut || {});
             let small = thread::Builder::new().stack_size(256 << 10);
             small.spawn(wait).unwrap()
         })

@@ -1,4 +1,4 @@
-//! The manners of locking a file that are compared, each as a function that takes a turn: lock,
+//! The methods of locking a file that are compared, each as a function that takes a turn: lock,
 //! do something, unlock. The raw system calls are the limit; `fs4`, `fd-lock` and the standard
 //! library are what a Rust program would use otherwise.
 
@@ -38,7 +38,7 @@ pub(crate) enum Api {
 }
 
 #[derive(Clone, Copy)]
-pub(crate) enum Manner {
+pub(crate) enum Method {
     /// System calls. Where `checked`, with those that compare the descriptor with the path.
     Raw {
         protocol: Protocol,
@@ -54,7 +54,7 @@ pub(crate) enum Manner {
     },
 }
 
-impl Manner {
+impl Method {
     pub(crate) const FLOCK: Self = Self::Raw {
         protocol: Protocol::Flock,
         checked: false,

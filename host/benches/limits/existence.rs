@@ -1,10 +1,10 @@
-//! Locks that are a name: what they cost, and how soon the next one has them.
+//! Existence locks: what they cost, and how soon the next holder has them.
 //!
-//! Uncontended, the limit is to make the name and to remove it, by the same system calls and without
-//! any check. Ours finds out before the release whether the name still is its own, and makes sure that
-//! nobody breaks the lock in between. Handed from one process to another, and where the holder is
-//! killed, ours is compared with the libraries whose protocols they are, which look again from time
-//! to time; so the release comes at a moment that has nothing to do with theirs.
+//! Uncontended, the limit is to create the entry and to remove it, by the same system calls and
+//! without any check. Locket checks before the release that the entry is still its own, and keeps
+//! other programs from breaking the lock in between. For hand-offs and killed holders, the baseline
+//! is the library that defines the protocol. Those libraries poll, so the release comes at a moment
+//! that is independent of their polling.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -16,8 +16,8 @@ use locket::Protocol;
 
 use crate::Plan;
 use crate::handoff::{contender, protocol_name};
-use crate::manners::{Api, Manner, Turn};
 use crate::measure::{Contestant, compare, now};
+use crate::methods::{Api, Method, Turn};
 use crate::peers::{Library, handed};
 use crate::process::{Place, Process};
 use crate::report::{Report, Section};
@@ -30,7 +30,7 @@ const NAMES: [Protocol; 5] = [
     Protocol::Soft,
 ];
 
-/// Those who speak the protocols, and how they are called.
+/// The libraries that define the protocols, and how to call them.
 const LIBRARIES: [(Protocol, Library); 5] = [
     (Protocol::Link, Library::python("LinkLockFile", 50, NONE)),
     (
@@ -56,8 +56,8 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) {
     report.add(crash(plan));
 }
 
-fn ours(protocol: Protocol) -> Manner {
-    Manner::Locket {
+fn ours(protocol: Protocol) -> Method {
+    Method::Locket {
         api: Api::Blocking,
         protocol,
         pinned: false,
@@ -148,9 +148,9 @@ fn crash(plan: &Plan) -> Section {
             let killed = now();
             // Also waited for: until then it is not gone.
             drop(holder);
-            let had: u64 = waiter.answer();
+            let granted: u64 = waiter.answer();
             waiter.ask::<u64>("release");
-            samples.push(had.saturating_sub(killed) as f64);
+            samples.push(granted.saturating_sub(killed) as f64);
         })
     });
     let title = "Crash: SIGKILL of the holder of a name, until the next owner runs";
