@@ -1,4 +1,4 @@
-//! Says who holds the locks of some files, as far as the system tells.
+//! Shows the holders of the locks of some files, as far as the system reports them.
 //!
 //! `cargo run -p locket-host --example status -- a.lock b.lock`
 

@@ -3,7 +3,7 @@
 //! A process that waits in the kernel gets its turn, however contended the lock is. A program that
 //! polls (filelock every 50 ms, say) finds the lock taken each time if other processes hand it to
 //! each other without a pause. An engine can be told to leave the lock alone for a moment once it
-//! has had it for long.
+//! has held it for long.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ pub(crate) struct Pause {
     pub(crate) length: Duration,
 }
 
-/// How long this engine has had a lock without leaving it alone for the length of a pause.
+/// How long this engine has held a lock without leaving it alone for the length of a pause.
 #[derive(Debug, Default)]
 pub(crate) struct Streak {
     since: Option<Instant>,
@@ -30,7 +30,7 @@ impl Streak {
         }
     }
 
-    /// Whether this engine has had the lock for so long that a pause is due.
+    /// Whether this engine has held the lock for so long that a pause is due.
     pub(crate) fn is_due(&self, pause: Pause, now: Instant) -> bool {
         self.since.is_some_and(|since| now - since >= pause.after)
     }

@@ -8,7 +8,7 @@
 //! as many as `SHUTTLE_SCHEDULES` says, by chance, with more threads too, and says by which seed. The
 //! locks are real; what waits for one in the kernel tries it in a loop instead, since all threads of
 //! the model share one of the system's. Time does not pass: a timeout may run out at any moment. A
-//! lost wake-up is a deadlock, which the checker finds; a double grant is a writer who is not alone.
+//! lost wake-up is a deadlock, which the checker finds; a double grant is a writer that is not alone.
 #![cfg(any(loom, shuttle))]
 
 use std::pin::pin;
@@ -73,7 +73,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Checks `run` in every interleaving, or in many. Afterwards the lock can be had.
+/// Checks `run` in every interleaving, or in many. Afterwards the lock is free.
 fn model(preemptions: impl Into<Option<usize>>, run: impl Fn(&Arc<World>) + Send + Sync + 'static) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lock");

@@ -1,5 +1,5 @@
 // Java's FileChannel.lock, in the language of tests/tests/interop. Prints its version first. It has no
-// timeout: it tries, or waits for ever.
+// timeout: it tries once, or waits indefinitely.
 
 import static java.nio.file.StandardOpenOption.CREATE;
 import static java.nio.file.StandardOpenOption.WRITE;

@@ -9,7 +9,7 @@ import os
 import sys
 
 # Each of these takes the lock of a path within so many seconds, 0 for a single try, and returns
-# what releases it; none if others had it.
+# what releases it; none if another program held it.
 
 
 def locket(path, seconds):
@@ -71,7 +71,7 @@ def oslo_concurrency(path, seconds):
 
 def lockfile(path, seconds):
     lock = getattr(importlib.import_module(f"lockfile.{name.lower()}lockfile"), f"{name}LockFile")
-    # Without this each process has a database of its own, and excludes nobody.
+    # Without this each process has a database of its own, and excludes no other.
     lock.testdb = os.path.join(os.path.dirname(path), "locks.db")
     lock = lock(path)
     try:

@@ -13,9 +13,9 @@ fn chmod(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// A peer without the privileges of root, whom permissions do not concern.
+/// A peer without the privileges of root, which override permissions.
 fn unprivileged(path: &Path, args: &[&str]) -> Process {
-    // Where it can be executed from, whoever may read the folder of the build.
+    // Where it can be executed from, whatever the permissions of the build folder.
     let copy = path.parent().unwrap().join("peer");
     if !copy.exists() {
         std::fs::copy(PEER, &copy).unwrap();

@@ -1,4 +1,4 @@
-//! Everybody counts on one unprotected file: `locket exec`, Python with either lock family, and
+//! All kinds of participants count in one unprotected file: `locket exec`, Python with either lock family, and
 //! component instances. Each round reads the number, writes it back plus one, and adds a line to
 //! a journal. Without exclusion counts get lost. The number is written over the old one, which
 //! is never longer, so that a kill in the middle leaves a number.
@@ -61,7 +61,7 @@ impl Table {
     }
 
     /// The two lock families do not see each other, so the two Pythons need a lock of their own
-    /// among themselves. What keeps either away from everybody else is Locket.
+    /// among themselves. Locket keeps either away from all others.
     fn python(&self, name: &str, function: &str) -> Child {
         let script = format!(
             "import fcntl\n\

@@ -24,7 +24,7 @@ static FARPROC real(const char *name) {
   return GetProcAddress(GetModuleHandleA("kernel32.dll"), name);
 }
 
-/* One wait; in a list as long as it goes on. */
+/* One wait; in a list while it lasts. */
 struct wait {
   struct wait *next;
   HANDLE file;

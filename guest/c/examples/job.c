@@ -1,4 +1,4 @@
-/* Adds one to the number in a file, and never loses one to another who does. */
+/* Adds one to the number in a file, and never loses one to another that does the same. */
 #include <stdio.h>
 
 #include "locket.h"

@@ -9,7 +9,7 @@ export const run = {
       withLock("/jobs/app.lock", { timeout: 0 }, work);
     } catch (error) {
       if (!(error instanceof LockTimeoutError)) throw error;
-      print("somebody else is at it\n");
+      print("another job is running\n");
     }
   },
 };

@@ -10,7 +10,7 @@ export const run = {
       work();
     } catch (error) {
       if (!(error instanceof LockTimeoutError)) throw error;
-      print("somebody else is at it\n");
+      print("another job is running\n");
     }
   },
 };

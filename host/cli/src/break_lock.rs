@@ -16,7 +16,7 @@ is, all except `pid-file` and `sqlite`]";
 /// Break an existence lock: take it away from its holder.
 ///
 /// Existence locks stay when their holder dies. If the holder has provably died, the next waiter
-/// takes the lock over, and no command is needed. Use this command if you know that nobody relies
+/// takes the lock over, and no command is needed. Use this command if you know that no program relies
 /// on the lock any more but Locket cannot prove it. If a holder still exists and uses Locket, it
 /// learns that it has lost the lock. Kernel locks (native, flock, fcntl) are never left behind and
 /// cannot be broken.

@@ -254,7 +254,7 @@ impl<F: MarkerFormat> Backend for F {
             dir,
             name,
             &seen,
-            Takeover::Anybody,
+            Takeover::AnyHolder,
             &OwnerRecord::mine(),
         )? {
             TakeoverResult::Mine(created) => {

@@ -59,7 +59,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Leaves a lock alone for `length` each time this engine has had it for `after` without such a
+    /// Leaves a lock alone for `length` each time this engine has held it for `after` without such a
     /// pause. This helps those that a fair queue does not: programs that poll for the lock, and a
     /// writer elsewhere that overlapping readers in this engine would keep out. Acquires wait for
     /// the end of the pause, except those with a timeout of zero, which try at once. Off by

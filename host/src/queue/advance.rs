@@ -22,7 +22,7 @@ const RECHECK_INTERVAL: Duration = Duration::from_millis(200);
 const RECHECK_INTERVAL_UNWATCHED: Duration = Duration::from_millis(40);
 
 impl State {
-    /// Whether this engine has had the lock for so long that a fairness pause is due.
+    /// Whether this engine has held the lock for so long that a fairness pause is due.
     pub(super) fn is_due(&self, queue: &LockQueue) -> bool {
         let pause = queue.services.pause;
         pause.is_some_and(|pause| self.streak.is_due(pause, Instant::now()))
@@ -183,7 +183,7 @@ impl State {
         lock_path: &LockPath,
     ) -> (&'static dyn Backend, io::Result<()>) {
         let exclusive = request.exclusive();
-        let everybody = Request {
+        let both_families = Request {
             protocol: Protocol::Native,
             ..exclusive
         };
@@ -192,7 +192,7 @@ impl State {
         let by = if one || !self.object.writable && !lock_path.is_guests() {
             exclusive
         } else {
-            everybody
+            both_families
         };
         let backend = by.protocol.backend();
         let alone = by == request || backend.try_lock(&self.object, by).unwrap_or(false);

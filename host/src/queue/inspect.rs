@@ -1,4 +1,5 @@
-//! What others ask of a queue: its holders, its waiters, and who blocks whom. Changes nothing.
+//! What others ask of a queue: its holders, its waiters, and the owners that a wait depends on.
+//! Nothing here changes its state.
 
 use std::io;
 use std::sync::atomic::Ordering;

@@ -91,7 +91,7 @@ impl Language {
                 env::var_os("CI").is_none(),
                 "CI must have {name}: {missing:#}"
             );
-            println!("NOT RUN, for want of {name}: {missing:#}");
+            println!("NOT RUN without {name}: {missing:#}");
             return false;
         }
         true

@@ -1,4 +1,4 @@
-//! Somebody else, whom the host plays for the guest `python-contract`.
+//! Another holder, which the host plays for the guest `python-contract`.
 
 use locket::{Guard, Mode, Options, Protocol};
 use locket_tests::harness::Host;
@@ -9,7 +9,7 @@ use wasmtime::Result;
 use wasmtime::component::Linker;
 use wasmtime::error::Context as _;
 
-/// Somebody who holds one lock at a time.
+/// A holder of one lock at a time.
 pub(crate) struct Peer {
     locks: locket::Engine,
     directory: PathBuf,

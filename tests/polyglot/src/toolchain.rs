@@ -47,7 +47,7 @@ impl Toolchain {
 ///
 /// # Errors
 ///
-/// Where there is no Python, or the packages are not to be had.
+/// If there is no Python, or the packages cannot be installed.
 pub fn pip(packages: &[&str], folder: &Path) -> Result<()> {
     run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
     let mut pip = Command::new(folder.join("bin/pip"));
@@ -60,7 +60,7 @@ pub fn pip(packages: &[&str], folder: &Path) -> Result<()> {
 ///
 /// # Errors
 ///
-/// Where there is no npm, or the packages are not to be had.
+/// If there is no npm, or the packages cannot be installed.
 pub fn npm(packages: &[&str], folder: &Path) -> Result<()> {
     run(Command::new("npm")
         .args([

@@ -56,8 +56,8 @@ impl Case {
         Ok(said??)
     }
 
-    /// Checks that nobody has or awaits a lock although the guest is still there, and that its loop
-    /// has let go of all that it had of the host.
+    /// Checks that no lock is held or awaited although the guest is still there, and that its loop
+    /// has dropped every resource of the host.
     fn assert_left_alone(&mut self, name: &str) {
         assert_eq!(waiters(&self.host.lock(name)), 0, "waits for {name}");
         assert!(self.host.is_free(name), "holds {name}");

@@ -1,5 +1,5 @@
 //! What Rust programs lock files with, in the language of the suite `interop`: `rust_peers std|fs4|fd-lock`.
-//! None of them has a timeout: they try, or wait for ever.
+//! None of them has a timeout: they try once, or wait indefinitely.
 
 use std::any::Any;
 use std::fs::{File, TryLockError};
@@ -64,7 +64,7 @@ fn fs4_lock(file: File, wait: bool) -> Result<Held> {
 }
 
 fn fd_lock(file: File, wait: bool) -> Result<Held> {
-    // The guard borrows the lock, for as long as somebody likes.
+    // The guard borrows the lock, for as long as the program runs.
     let lock = Box::leak(Box::new(fd_lock::RwLock::new(file)));
     let tried = if wait { lock.write() } else { lock.try_write() };
     match tried {

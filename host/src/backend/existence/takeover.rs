@@ -29,7 +29,7 @@ pub(super) enum Takeover {
     /// One that is proven dead, or whose lock is at least that old.
     Stale(Option<Duration>),
     /// Any holder.
-    Anybody,
+    AnyHolder,
 }
 
 /// Whether an entry is nothing more than a lock, so that nothing else is removed with it.
@@ -87,7 +87,7 @@ pub(super) fn take_over<F: MarkerFormat>(
             Ok(None) => return Ok(TakeoverResult::Busy),
             Err(_) => return Ok(TakeoverResult::Held),
         },
-        Takeover::Anybody => match DirLock::of(dir, MUCH_PATIENCE) {
+        Takeover::AnyHolder => match DirLock::of(dir, MUCH_PATIENCE) {
             Ok(None) => return Ok(TakeoverResult::Busy),
             // If directories cannot be locked there, locks are only broken by hand.
             guard => guard.ok().flatten(),
@@ -117,7 +117,7 @@ pub(super) fn take_over<F: MarkerFormat>(
             undo()?;
             return match victim {
                 Takeover::Stale(_) => Ok(TakeoverResult::Held),
-                Takeover::Anybody => {
+                Takeover::AnyHolder => {
                     remove(form, dir, name, seen)?;
                     Ok(TakeoverResult::Gone)
                 }

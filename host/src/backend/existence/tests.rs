@@ -67,7 +67,7 @@ fn a_takeover_that_comes_too_late_leaves_the_entry() {
     );
     let name = object.as_marker().expect("it is a marker");
     let mine = OwnerRecord::mine();
-    let seized = take_over(&PidFile, &dir, name, &seen, Takeover::Anybody, &mine);
+    let seized = take_over(&PidFile, &dir, name, &seen, Takeover::AnyHolder, &mine);
     assert!(matches!(seized, Ok(TakeoverResult::Gone)));
     assert!(is_there(&dir, &second));
 }

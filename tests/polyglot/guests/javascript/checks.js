@@ -95,7 +95,7 @@ const checks = {
     throws(LockTimeoutError, () => withLock(PATH, { timeout: 0 }, () => equal("run", "not run")));
   },
 
-  "withLock notices what goes on after it"() {
+  "withLock notices what runs on after it"() {
     throws(TypeError, () => withLock(PATH, {}, async () => 7));
     free();
   },

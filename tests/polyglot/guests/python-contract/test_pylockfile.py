@@ -179,7 +179,7 @@ class Mkdir(LockFile):
 class Symlink(LockFile):
     lock_file = SymlinkLockFile
 
-    # The library waits for the directory for ever.
+    # The library waits for the directory indefinitely.
     test_a_missing_directory_fails = None
 
 

@@ -1,4 +1,4 @@
-"""Somebody else, whom the host plays."""
+"""Another holder, played by the host."""
 
 from wit_world.imports import peer
 

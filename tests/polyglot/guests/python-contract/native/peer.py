@@ -1,4 +1,4 @@
-"""Somebody else: another process."""
+"""Another holder: another process."""
 
 import subprocess
 import sys
