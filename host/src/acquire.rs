@@ -18,7 +18,7 @@ use crate::guard::Guard;
 use crate::handle::Handle;
 use crate::lock_path::{LockPath, TRIES};
 use crate::owner::{Requester, Ticket};
-use crate::queue::{Enqueued, Event, Failure, LockQueue, WaitStatus};
+use crate::queue::{Enqueued, Event, Failure, LockQueue, Name, WaitStatus};
 use crate::sync::Parker;
 use crate::timer::TimerEntry;
 use crate::types::Mode;
@@ -230,7 +230,7 @@ impl AcquireState {
                 .map_err(|e| handle.os(e))?;
         if !current {
             guard.released = true;
-            let _ = guard.queue.release(guard.ticket, None, false);
+            let _ = guard.queue.release(guard.ticket, None, Name::Kept);
             if self.deadline.passed() {
                 return Err(handle.error(ErrorKind::Timeout));
             }

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::handle::Handle;
 use crate::object::LockObject;
 use crate::owner::Ticket;
-use crate::queue::{LockQueue, Losses};
+use crate::queue::{LockQueue, Losses, Name};
 use crate::types::{LostReason, Mode};
 
 /// A hold on a lock. Dropping it releases the lock, in any thread.
@@ -120,12 +120,12 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// [Lost](crate::Error::is_lost) if the hold was lost before, or the lock file was removed
-    /// during the hold; [not locked](crate::Error::is_not_locked) if it was released through a
-    /// [`LockFile`](crate::LockFile); or an error of the system. A kernel lock is free in any case.
-    /// An [existence lock](crate::Protocol::is_existence_lock) may remain if its entry could not be
-    /// removed. This engine can then still acquire it; others see a stale lock once this process
-    /// ends.
+    /// [Lost](crate::Error::is_lost) if the hold was lost before, or the lock file was removed,
+    /// moved or replaced during the hold; [not locked](crate::Error::is_not_locked) if it was
+    /// released through a [`LockFile`](crate::LockFile); or an error of the system. A kernel lock
+    /// is free in any case. An [existence lock](crate::Protocol::is_existence_lock) may remain if
+    /// its entry could not be removed. This engine can then still acquire it; others see a stale
+    /// lock once this process ends.
     pub fn release(mut self) -> Result<()> {
         self.released = true;
         self.handle.release(&self.queue, self.ticket)
@@ -135,7 +135,9 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if !self.released && !self.handle.context.forked() {
-            let _ = self.queue.release(self.ticket, self.handle.remove(), false);
+            let _ = self
+                .queue
+                .release(self.ticket, self.handle.remove(), Name::Kept);
         }
     }
 }

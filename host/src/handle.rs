@@ -12,7 +12,7 @@ use crate::lock_path::LockPath;
 use crate::object::OpenLock;
 use crate::options::Options;
 use crate::owner::{OwnerId, Requester, Ticket};
-use crate::queue::{LockQueue, Losses};
+use crate::queue::{LockQueue, Losses, Name};
 use crate::registry::Registry;
 use crate::services::Services;
 use crate::sync::{Mutex, lock};
@@ -183,12 +183,26 @@ impl Handle {
     pub(crate) fn release(&self, queue: &Arc<LockQueue>, ticket: Ticket) -> Result<()> {
         self.refuse_forked()?;
         match queue
-            .release(ticket, self.remove(), !self.options.pinned)
+            .release(ticket, self.remove(), self.name(queue))
             .map_err(|e| self.os(e))?
         {
             Some(Ok(())) => Ok(()),
             Some(Err(reason)) => Err(self.error(ErrorKind::Lost(reason))),
             None => Err(self.error(ErrorKind::NotLocked)),
+        }
+    }
+
+    /// Whether the path still leads to what `queue` locks. Another program may have removed, moved or
+    /// replaced it, and then others have been let in. If that cannot be found out, it counts as kept.
+    fn name(&self, queue: &LockQueue) -> Name {
+        if self.options.pinned {
+            Name::Kept
+        } else if self.options.protocol.is_existence_lock() {
+            Name::IsTheLock
+        } else if self.lock_path.is(queue.identity).unwrap_or(true) {
+            Name::Kept
+        } else {
+            Name::Gone
         }
     }
 

@@ -184,8 +184,8 @@ impl LockFile {
     ///
     /// [Not locked](crate::Error::is_not_locked) if the lock is free, [not
     /// owner](crate::Error::is_not_owner) if another process or guest holds it,
-    /// [lost](crate::Error::is_lost) if the hold was lost before, or the lock file was removed
-    /// during the hold.
+    /// [lost](crate::Error::is_lost) if the hold was lost before, or the lock file was removed,
+    /// moved or replaced during the hold.
     pub fn release(&self) -> Result<()> {
         let handle = &self.handle;
         handle.refuse_forked()?;

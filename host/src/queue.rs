@@ -86,6 +86,15 @@ pub(crate) enum Failure {
     Io(io::Error),
 }
 
+/// Whether the path still leads to what is locked, when it is released.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Name {
+    Kept,
+    Gone,
+    /// An existence lock: the backend knows its entry.
+    IsTheLock,
+}
+
 /// The result of entering the queue.
 #[derive(Debug)]
 pub(crate) enum Enqueued {
@@ -330,19 +339,23 @@ impl LockQueue {
     }
 
     /// Releases the hold `ticket`. Returns `None` if there is no such hold any more, and the reason
-    /// if it was lost: earlier, or, if `check`, because the file no longer has its name. If the
+    /// if it was lost: earlier, or because the path does not lead to the file any more. If the
     /// release fails, the hold is released all the same. `remove` names the lock file to remove
     /// once no waiter here wants it.
     pub(crate) fn release(
         self: &Arc<Self>,
         ticket: Ticket,
         remove: Option<&Arc<LockPath>>,
-        check: bool,
+        name: Name,
     ) -> io::Result<Option<Result<(), LostReason>>> {
         let (released, advanced) = self.change(|state| {
             if let Ok(index) = state.hold(ticket) {
                 let released = state.holds.remove(index)?;
-                let named = !check || state.is_held();
+                let named = match name {
+                    Name::Kept => true,
+                    Name::Gone => false,
+                    Name::IsTheLock => state.is_held(),
+                };
                 if let Some(lock_path) = remove {
                     state.remove = Some(Arc::clone(lock_path));
                 }

@@ -46,7 +46,7 @@ pub enum OnRelease {
 pub enum LostReason {
     /// The time limit of the hold ran out.
     Expired,
-    /// It was broken or revoked, or the lock file was removed.
+    /// It was broken or revoked, or the lock file was removed, moved or replaced.
     Broken,
 }
 

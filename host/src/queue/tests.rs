@@ -5,7 +5,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::state::Contender;
-use super::{Enqueued, Failure, LockQueue, WaitStatus};
+use super::{Enqueued, Failure, LockQueue, Name, WaitStatus};
 use crate::backend::Request;
 use crate::lock_path::LockPath;
 use crate::owner::{OwnerId, Requester};
@@ -69,6 +69,6 @@ fn a_helpers_error_reaches_the_waiter_it_stands_in_for() {
     };
     assert_eq!(error.raw_os_error(), Some(libc::ENOLCK));
     // The real helper keeps waiting, on behalf of no waiter, and gives back the lock it gets.
-    let released = holder.release(held, None, false);
+    let released = holder.release(held, None, Name::Kept);
     assert!(matches!(released, Ok(Some(Ok(())))));
 }

@@ -12,7 +12,7 @@ fn removal_spares_files_that_are_not_its_own() {
     let guard = lock.acquire(EX, None).unwrap();
     std::fs::rename(dir.path("lock"), dir.path("away")).unwrap();
     std::fs::write(dir.path("lock"), "another program's").unwrap();
-    guard.release().unwrap();
+    assert!(guard.release().unwrap_err().is_lost());
     assert_eq!(
         std::fs::read_to_string(dir.path("lock")).unwrap(),
         "another program's"
