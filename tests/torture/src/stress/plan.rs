@@ -68,7 +68,13 @@ impl Layout {
     /// Those of the file system.
     pub fn create(dir: &Path) -> std::io::Result<Self> {
         let layout = Self(dir.to_owned());
-        for dir in [layout.locks(), layout.objects(), layout.journals()] {
+        let dirs = [
+            layout.locks(),
+            layout.objects(),
+            layout.journals(),
+            layout.databases(),
+        ];
+        for dir in dirs {
             std::fs::create_dir(dir)?;
         }
         Ok(layout)
@@ -96,7 +102,12 @@ impl Layout {
 
     /// The database of the `sqlite` locks.
     pub fn database(&self) -> PathBuf {
-        self.locks().join("database")
+        self.databases().join("database")
+    }
+
+    /// Its directory. Guests lock in the directory of lock files, where the host refuses a database.
+    fn databases(&self) -> PathBuf {
+        self.0.join("databases")
     }
 }
 
