@@ -26,7 +26,8 @@ fn workload(protocol: Protocol, sections: Option<u64>) -> Workload {
 }
 
 fn group() -> WorkerGroup {
-    WorkerGroup::of(PathBuf::from(env!("CARGO_BIN_EXE_torture"))).expect("an empty group can be created")
+    WorkerGroup::of(PathBuf::from(env!("CARGO_BIN_EXE_torture")))
+        .expect("an empty group can be created")
 }
 
 /// What is left of two processes with these workers.
