@@ -5,13 +5,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use locket::Protocol;
+use locket_test_support::waits::STUCK;
 use torture::stress::history::{Breach, Violation};
 use torture::stress::plan::{Lock, Workload};
 use torture::stress::process::Kind;
 use torture::stress::workers::{Finished, Foreign, WorkerGroup};
-
-/// What takes longer than this is stuck.
-const STUCK: Duration = Duration::from_secs(20);
 
 fn workload(protocol: Protocol, sections: Option<u64>) -> Workload {
     Workload {

@@ -19,11 +19,10 @@ use serde::de::DeserializeOwned;
 
 use crate::faults::answer::Done;
 use crate::faults::operation::{Operation, options};
+pub use locket_test_support::waits::STUCK;
+
 use crate::faults::strace::{Injection, Strace};
 use crate::faults::subject::Fault;
-
-/// What takes longer than this is stuck.
-pub const STUCK: Duration = Duration::from_secs(15);
 
 /// What is in the lock file of a kernel lock.
 pub const CONTENT: &str = "precious";

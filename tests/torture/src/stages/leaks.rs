@@ -70,7 +70,7 @@ struct Fixture {
     host: Host,
     near: LockFile,
     far: LockFile,
-    /// A guest that lives on and only gives up what it has.
+    /// A guest that lives on and releases what it has.
     resident: Attacker,
     resources: usize,
 }

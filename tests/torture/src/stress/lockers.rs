@@ -1,7 +1,7 @@
 //! The ways in which workers lock.
 //!
-//! Guests and foreign programs are told when to acquire and when to release; in between their worker
-//! touches the object. So every kind of worker does the same and is checked by the same rules.
+//! For guests and foreign programs, the worker says when to acquire and when to release, and uses the
+//! object in between. So all kinds of workers do the same and are checked by the same rules.
 
 use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;

@@ -26,7 +26,7 @@ mod finished;
 mod stuck;
 
 /// If no worker makes progress for this long, something is stuck.
-const STUCK: Duration = Duration::from_secs(30);
+const NO_PROGRESS: Duration = Duration::from_secs(30);
 
 /// A group of worker processes.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl WorkerGroup {
             members: Vec::new(),
             kills: HashMap::new(),
             failures: Vec::new(),
-            stuck_after: STUCK,
+            stuck_after: NO_PROGRESS,
         })
     }
 

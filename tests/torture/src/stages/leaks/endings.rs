@@ -86,10 +86,10 @@ impl Fixture {
             | Ending::Close
             | Ending::AbandonGranted
             | Ending::DropGuard
-            | Ending::Remove => self.give_up(ending).await,
+            | Ending::Remove => self.release_all(ending).await,
             Ending::Abandon | Ending::Cancel => {
                 let held = self.held(chance)?;
-                self.give_up(ending).await?;
+                self.release_all(ending).await?;
                 Ok(held.release()?)
             }
             Ending::DropWaiting | Ending::AbortWaiting | Ending::DropPending => {
@@ -108,8 +108,8 @@ impl Fixture {
         Ok(lock.acquire(Mode::Exclusive, STUCK)?)
     }
 
-    /// The resident guest gives up what it has.
-    async fn give_up(&mut self, ending: Ending) -> Result<()> {
+    /// The resident guest releases what it has.
+    async fn release_all(&mut self, ending: Ending) -> Result<()> {
         let guest = &mut self.resident;
         let removing = u32::from(ending == Ending::Remove);
         let path = if ending == Ending::Remove {
