@@ -288,7 +288,7 @@ async fn cycle(
     Ok(granted.and(closed))
 }
 
-/// Holds a lock by an engine, which to the guests of others is another process.
+/// Acquires a lock through an engine; to the guests of other engines, that is another process.
 fn hold(engine: &Engine, path: &Path, protocol: Protocol, mode: Mode) -> Result<Guard> {
     let lock = engine.open_with(path, &Options::new().protocol(protocol))?;
     Ok(lock.acquire(mode, Duration::ZERO)?)

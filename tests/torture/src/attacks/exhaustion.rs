@@ -98,7 +98,7 @@ impl<'a> Attack<'a> {
             .await
     }
 
-    /// Waits for a lock of another process, which take up a thread for each file.
+    /// Waits for locks of another process, which take a thread for each file.
     async fn waits(&mut self) -> Result<()> {
         let busy = self.busy()?;
         for call in [Call::Start, Call::AcquireAsync] {
@@ -125,8 +125,7 @@ impl<'a> Attack<'a> {
         Ok(())
     }
 
-    /// What cannot fail counts as well, and traps where there would be twice as many handles as a guest
-    /// may have.
+    /// Calls that cannot fail count as well, and trap at twice the limit on handles.
     async fn pollables(&mut self) -> Result<()> {
         let busy = self.busy()?;
         for call in [Call::Lost, Call::LostAsync, Call::Subscribe] {
@@ -161,7 +160,7 @@ impl<'a> Attack<'a> {
         (0..WAITS).map(hold).collect()
     }
 
-    /// Does something over and over, which may succeed so many times; then the guest is gone.
+    /// Repeats a call, which may succeed only so many times; then drops the guest.
     async fn storm(
         &mut self,
         what: &str,
@@ -185,7 +184,7 @@ impl<'a> Attack<'a> {
         Ok(())
     }
 
-    /// Looks at what the guest uses, now that it has got all that it can get.
+    /// Checks what the guest uses once it has all that it can get.
     fn account(&mut self, call: Call, memory_before: u64) -> Result<()> {
         let now = Usage {
             descriptors: descriptors(self.host.dir.path()),

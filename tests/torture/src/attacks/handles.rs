@@ -133,7 +133,7 @@ impl Counts {
     }
 }
 
-/// A few handles to begin with, of the lock that others hold and of another one.
+/// A few handles to begin with: of the lock that others hold, and of another lock.
 async fn own_handles(guest: &mut Attacker, chance: &mut fastrand::Rng) -> Result<Vec<(Kind, u32)>> {
     let mut known = Vec::new();
     for path in ["/locks/held", "/locks/own"] {

@@ -30,7 +30,7 @@ const STAY: [&str; 9] = [
     "link-to-empty",
 ];
 
-/// Lock files, empty and with one name: the path of the guest, and where the file is.
+/// Lock files, empty and with one name: the path that the guest uses, and the file.
 const MAY_GO: [[&str; 2]; 4] = [
     ["empty", "empty"],
     ["empty-read-only", "empty-read-only"],

@@ -1,4 +1,4 @@
-//! The calls that the hostile guest can be told to make.
+//! The calls that the hostile guest can make.
 
 /// A call that the guest can make, with its arguments, of which there are up to four. A timeout takes two
 /// of them: whether there is one, and its milliseconds. After a semicolon: the handle that it returns.

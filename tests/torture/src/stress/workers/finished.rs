@@ -16,7 +16,7 @@ pub struct Finished {
     pub history: History,
     /// What their locks protected.
     pub remains: HashMap<String, Remains>,
-    /// What went wrong with the processes themselves: those that failed, and those that got stuck.
+    /// The processes that failed, and those that got stuck.
     pub failures: Vec<String>,
     /// When the last process ended, and if they were made to end, how long that took.
     pub(super) over: Instant,
