@@ -1,4 +1,4 @@
-//! Guests that mean harm: a part for each threat.
+//! Hostile guests: a part for each threat.
 
 use std::ops::Range;
 use std::path::Path;
@@ -37,7 +37,7 @@ mod swaps;
 mod takeover;
 mod tenants;
 
-/// Takes long and is not measured, so that others can go on beside it.
+/// Takes long and is not measured, so that others can run beside it.
 static SWAPS: Stage = Stage {
     name: "swaps",
     what: "a path is exchanged for links that lead out while guests open it",
@@ -45,7 +45,7 @@ static SWAPS: Stage = Stage {
     run: swaps::run,
 };
 
-/// What is not disturbed by that.
+/// The parts that run beside it.
 const PARTS: &[Stage] = &[
     Stage {
         name: "paths",
@@ -73,7 +73,7 @@ const PARTS: &[Stage] = &[
     },
     Stage {
         name: "probing",
-        what: "queries through an open lock whose path has come to lead outside",
+        what: "queries through an open lock whose path leads outside by now",
         promise: "answers do not depend on what is outside, and nothing there is opened",
         run: probing::run,
     },
@@ -109,7 +109,7 @@ const PARTS: &[Stage] = &[
     },
 ];
 
-/// What is measured, and so has the machine for itself.
+/// The parts that measure times, and so have the machine to themselves.
 const MEASURED: &[Stage] = &[
     Stage {
         name: "exhaustion",
@@ -161,7 +161,7 @@ const MEASURED: &[Stage] = &[
     },
 ];
 
-/// What the guests of all the others got to see.
+/// Looks through what the guests of all other parts saw.
 static SECRETS: Stage = Stage {
     name: "secrets",
     what: "all bytes that the guests of the other attacks saw",
@@ -207,7 +207,7 @@ pub(super) fn in_runtime<T>(threads: usize, guests: impl Future<Output = Result<
     runtime.block_on(guests)
 }
 
-/// In milliseconds.
+/// A time in milliseconds.
 fn millis(time: Option<Duration>) -> String {
     time.map_or_else(
         || "none".to_owned(),
@@ -215,18 +215,18 @@ fn millis(time: Option<Duration>) -> String {
     )
 }
 
-/// One of these.
+/// A random one of these.
 pub(super) fn one_of<T: Copy>(chance: &mut fastrand::Rng, of: &[T]) -> T {
     of[chance.usize(..of.len())]
 }
 
-/// A guest that has trapped is of no use any more: another one in its place.
+/// Replaces a guest that has trapped, which cannot be called any more.
 async fn renew(host: &Host, guest: &mut Attacker) -> Result<()> {
     *guest = Attacker::new(host).await?;
     Ok(())
 }
 
-/// Comes back once somebody is in line for a lock.
+/// Returns once a waiter is in line for a lock.
 async fn is_awaited(lock: &LockFile) -> Result<()> {
     let in_line = async {
         while waiters(lock) == 0 {
@@ -236,7 +236,7 @@ async fn is_awaited(lock: &LockFile) -> Result<()> {
     Ok(timeout(STUCK, in_line).await?)
 }
 
-/// Asks all there is to know about a lock.
+/// Makes all queries about a lock.
 async fn ask(guest: &mut Attacker, lock: u32) -> Result<()> {
     for question in [
         Call::Holder,
@@ -245,31 +245,31 @@ async fn ask(guest: &mut Attacker, lock: u32) -> Result<()> {
         Call::Guarantee,
         Call::Path,
     ] {
-        // What is seen counts, not what is answered.
+        // What the guest sees counts, not whether a query succeeds.
         let _ = guest.call(question, [lock, 0, 0, 0]).await?;
     }
     Ok(guest.keep_what_it_saw().await?)
 }
 
-/// The protocols of the kernel, whose lock is the file, by their number in the interface.
+/// The protocols of kernel locks, by their number in the interface.
 const KERNEL: Range<u32> = 0..3;
 
-/// `link`, `symlink`, `mkdir`, `pid-file`, `soft` and `sqlite`, whose lock is a name or a row.
+/// Those of existence locks: `link`, `symlink`, `mkdir`, `pid-file`, `soft` and `sqlite`.
 const EXISTENCE: Range<u32> = 3..9;
 
 /// The number of a protocol in the interface.
 fn number(protocol: Protocol) -> u32 {
     let mut all = (0..).zip(Protocol::ALL);
     let found = all.find_map(|(number, other)| (*other == protocol).then_some(number));
-    found.expect("it is one of all")
+    found.expect("each protocol is in the list of all")
 }
 
-/// What becomes of a lock file on release.
+/// What happens to a lock file on release.
 const KEEP: u32 = 0;
 const REMOVE: u32 = 1;
 
-/// Opens a lock in a protocol, tries to acquire it, releases it and closes it; what came of the open,
-/// or else of the acquire.
+/// Opens a lock in a protocol, tries to acquire it, releases it and closes it; returns the answer to the
+/// open if that failed, and otherwise to the acquire.
 async fn cycle(
     guest: &mut Attacker,
     path: &str,
@@ -282,13 +282,13 @@ async fn cycle(
     let Ok(lock) = opened else { return Ok(opened) };
     let terms = [lock, mode, ONE_TRY[0], ONE_TRY[1]];
     let granted = guest.call(Call::Acquire, terms).await?;
-    // What was not acquired cannot be released, and what was acquired may be lost by now.
+    // Fails if the lock was not acquired, or is lost by now.
     let _ = guest.call(Call::Release, [lock, 0, 0, 0]).await?;
     let closed = guest.call(Call::Close, [lock, 0, 0, 0]).await?;
     Ok(granted.and(closed))
 }
 
-/// Holds a lock by an engine, which to the guests of others is another process.
+/// Acquires a lock through an engine; to the guests of other engines, that is another process.
 fn hold(engine: &Engine, path: &Path, protocol: Protocol, mode: Mode) -> Result<Guard> {
     let lock = engine.open_with(path, &Options::new().protocol(protocol))?;
     Ok(lock.acquire(mode, Duration::ZERO)?)
@@ -306,14 +306,14 @@ async fn guest_in(engine: &Engine, dir: &Path, rights: Rights) -> Result<Attacke
     Attacker::in_dir(dir, ctx.build()).await
 }
 
-/// Opens a path and closes what comes of it: the error, if it was one of the interface.
+/// Opens a path and closes the lock; returns the error, if there was one.
 async fn touch(guest: &mut Attacker, path: impl AsRef<[u8]>) -> Result<Option<&'static str>> {
     guest.name(path).await?;
     Ok(guest.call(Call::OpenAndClose, DEFAULT).await?.err())
 }
 
-/// What 99 % of the waits of a guest may take: they take microseconds, but a wait ends with a wake-up,
-/// and that takes as long as the machine is busy.
+/// How long 99 % of the waits of a guest may take. They take microseconds, but each ends with a wake-up,
+/// which can take long on a busy machine.
 const UNDISTURBED: Duration = Duration::from_millis(250);
 
 /// For how long the control guest is measured while nothing attacks.
@@ -332,7 +332,7 @@ fn attack_beside(
     Ok(outcome)
 }
 
-/// How long a guest had to wait normally, and while others attacked.
+/// Compares how long a guest waited before an attack and during it.
 fn compare(outcome: &mut Outcome, mut normal: Waits, mut attacked: Waits) {
     let acquires = normal.acquires.len() + attacked.acquires.len();
     outcome.did("acquires by another guest", acquires as u64);
@@ -344,7 +344,7 @@ fn compare(outcome: &mut Outcome, mut normal: Waits, mut attacked: Waits) {
     outcome.measured("and of the delays of a clock under attack", millis(late));
     let most = normal.max(late).map(|normal| UNDISTURBED.max(normal * 2));
     outcome.must(disturbed.is_some() && disturbed <= most, || {
-        format!("another waited {disturbed:?} under attack, and {normal:?} normally")
+        format!("another guest waited {disturbed:?} under attack, and {normal:?} before")
     });
 }
 
@@ -353,7 +353,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_held_up_is_noticed() {
+    fn a_delay_of_another_guest_is_noticed() {
         let waits = |times: &[Duration]| Waits {
             acquires: times.to_vec(),
             late: times.iter().map(|_| Duration::from_micros(10)).collect(),

@@ -1,4 +1,4 @@
-//! Runs parts of the suite that are tests of their own.
+//! Runs cargo and other commands, and reads what they print.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -9,31 +9,33 @@ use anyhow::Context as _;
 /// The folder of the workspace.
 pub fn workspace() -> &'static Path {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    tests.and_then(Path::parent).expect("two levels above")
+    tests
+        .and_then(Path::parent)
+        .expect("the workspace is two levels above this package")
 }
 
-/// Where what is built goes.
+/// The target folder.
 pub fn target_dir() -> PathBuf {
     let dir = std::env::var_os("CARGO_TARGET_DIR");
     workspace().join(dir.map_or_else(|| "target".into(), PathBuf::from))
 }
 
-/// What a command came to.
+/// How a command ended.
 #[derive(Debug)]
 pub struct Ran {
-    /// Its exit code; none where a signal ended it.
+    /// Its exit code; none if a signal ended it.
     pub code: Option<i32>,
-    /// All that it printed.
+    /// Everything that it printed.
     pub output: String,
 }
 
 impl Ran {
-    /// Whether it ended well.
+    /// Whether it succeeded.
     pub fn success(&self) -> bool {
         self.code == Some(0)
     }
 
-    /// The numbers before a word, of all lines.
+    /// The numbers that stand before a word, in all lines.
     pub fn numbers(&self, word: &str) -> Vec<u64> {
         let words: Vec<_> = self.output.split_whitespace().collect();
         let before = words
@@ -42,7 +44,7 @@ impl Ran {
         before.filter_map(|pair| pair[0].parse().ok()).collect()
     }
 
-    /// What it printed from the first panic on, and last; without what is of no use.
+    /// The start of what it printed after the first panic, and the end.
     pub fn failure(&self) -> String {
         const MOST: usize = 2000;
         let end = |text: &str| text.floor_char_boundary(text.len().min(MOST));
@@ -58,7 +60,7 @@ impl Ran {
 pub fn cargo(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(args).current_dir(workspace());
-    // What failed says more than where.
+    // The message says more than the backtrace.
     cargo.env("RUST_BACKTRACE", "0");
     cargo
 }
@@ -83,16 +85,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_printed_is_read() {
+    fn numbers_and_panics_are_found_in_the_output() {
         let printed = "2 histories, 30 calls\nthread panicked at here: why\n5 histories, 1 calls";
-        let ran = complete(Command::new("echo").arg(printed)).expect("an end");
+        let ran = complete(Command::new("echo").arg(printed)).expect("the command can be run");
         assert!(ran.success());
         assert_eq!(ran.numbers("histories"), [2, 5]);
         assert_eq!(ran.numbers("calls"), [30, 1]);
         assert!(ran.failure().starts_with("panicked at here"));
         assert!(
             !complete(&mut Command::new("false"))
-                .expect("an end")
+                .expect("the command can be run")
                 .success()
         );
     }

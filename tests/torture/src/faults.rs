@@ -23,7 +23,7 @@ use crate::faults::strace::{Injection, When};
 use crate::faults::subject::Fault;
 use crate::stage::{Context, Outcome};
 
-/// A system call of an operation: the n-th of its kind, at most, in one thread.
+/// A system call of an operation: the n-th of its name in one thread.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Point {
     /// The operation.
@@ -34,14 +34,14 @@ pub struct Point {
     pub n: u32,
 }
 
-/// How many calls of one kind are tried in every run. Those that go through all processes of the
-/// system, of which there may be any number, have their turn by chance.
+/// How many calls of one name are tried in every run. An operation that goes through all processes of
+/// the system can make any number; the rest are tried at random.
 pub const EVERY: u32 = 12;
 
-/// Calls by which a subject and its fixture take turns.
+/// Calls by which a subject talks to its fixture.
 const OURS: [&str; 2] = ["recvfrom", "sendto"];
 
-/// Every call that every operation makes, by a run of each without faults.
+/// All calls of all operations, found by running each without faults.
 pub fn points(program: &Path, context: &Context) -> anyhow::Result<Vec<Point>> {
     let found = Mutex::new(Vec::new());
     let find = |trial: Trial| -> anyhow::Result<()> {
@@ -62,7 +62,7 @@ pub fn points(program: &Path, context: &Context) -> anyhow::Result<Vec<Point>> {
         }
         delayed.rest().try_for_each(&find)
     })?;
-    let mut points = found.into_inner().expect("nobody panicked");
+    let mut points = found.into_inner().expect("no thread panicked");
     points.sort();
     Ok(points)
 }
@@ -80,7 +80,7 @@ fn points_of(scenario: Scenario, log: &str) -> Vec<Point> {
     points.collect()
 }
 
-/// An operation that met its fault, and a process that goes on without.
+/// A run of an operation with a fault, after which its process continues without faults.
 #[derive(Debug)]
 pub struct Trial {
     fixture: Fixture,
@@ -94,7 +94,7 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Goes through the operation.
+    /// Runs the operation.
     pub fn begin(
         program: &Path,
         scenario: Scenario,
@@ -128,13 +128,13 @@ impl Trial {
         if trial.answer.is_ok() {
             let held = trial.fixture.is_held();
             trial.held = Some(held.map_err(|e| e.to_string()));
-            // It may take as long as its threads stay.
+            // Its answer may take as long as idle threads stay.
             trial.subject.proceed()?;
         }
         Ok(trial)
     }
 
-    /// What is done in it.
+    /// The operation and the protocol.
     pub fn scenario(&self) -> Scenario {
         self.fixture.scenario
     }
@@ -144,7 +144,7 @@ impl Trial {
         self.log.contains("(INJECTED)")
     }
 
-    /// Sees how it ends.
+    /// Waits for its end.
     pub fn finish(mut self) -> anyhow::Result<Observation> {
         let after = self.answer.is_ok().then(|| {
             let after = self.subject.receive(STUCK);
@@ -167,8 +167,8 @@ impl Trial {
     }
 }
 
-/// Has the subject go through its operation, while `holder` holds the lock: until it waits, if it
-/// is to be granted, and else to the end.
+/// Lets the subject run its operation. `holder` keeps the lock until the end, or if the operation is to
+/// be granted, until it waits.
 pub fn operate(
     subject: &mut SubjectProcess,
     mut holder: Option<Guard>,
@@ -184,7 +184,7 @@ pub fn operate(
     Ok((subject.receive(STUCK), holder))
 }
 
-/// Hands out work to as many threads as there are processors, until it is done or one fails.
+/// Distributes work among as many threads as there are processors, until it is done or one fails.
 pub fn in_parallel<T: Send>(
     context: &Context,
     work: Vec<T>,
@@ -204,12 +204,12 @@ pub fn in_parallel<T: Send>(
     })
 }
 
-/// Locks what cannot be poisoned unless a test fails anyway.
+/// Locks a mutex that is poisoned only if a thread panicked.
 pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().expect("nobody panicked")
+    mutex.lock().expect("no thread panicked")
 }
 
-/// Does something with all that is put in, a while later, in the order in which it was.
+/// Returns what is put in after a while, in order.
 #[derive(Debug)]
 pub struct Delayed<T> {
     waiting: VecDeque<T>,
@@ -224,10 +224,10 @@ impl<T> Default for Delayed<T> {
 }
 
 impl<T> Delayed<T> {
-    /// How many may wait: as many as begin in the second for which idle threads stay.
+    /// How many may wait: as many as begin in the second for which idle threads of an engine stay.
     const MOST: usize = 80;
 
-    /// Puts it in; answers what is due.
+    /// Puts something in; returns what is due.
     pub fn push(&mut self, thing: T) -> Option<T> {
         self.waiting.push_back(thing);
         (self.waiting.len() > Self::MOST).then(|| self.waiting.pop_front())?
@@ -239,14 +239,14 @@ impl<T> Delayed<T> {
     }
 }
 
-/// The program that has the subjects in it: this one.
+/// The program that runs subjects: this one.
 pub fn program() -> anyhow::Result<PathBuf> {
     Ok(std::env::current_exe()?)
 }
 
-/// Says that `strace` is missing. In CI it must not be.
+/// Reports that `strace` is missing. In CI it must be there.
 pub fn without_strace() -> anyhow::Result<Outcome> {
-    let missing = "strace is not installed, which makes system calls fail";
+    let missing = "strace is not installed, which is needed to make system calls fail";
     anyhow::ensure!(std::env::var_os("CI").is_none(), "{missing}");
     Ok(Outcome {
         omitted: vec![missing.to_owned()],
@@ -255,7 +255,7 @@ pub fn without_strace() -> anyhow::Result<Outcome> {
 }
 
 impl Point {
-    /// Something that happens at this call, or from there on.
+    /// An injection at this call, or from this call on.
     pub fn injection(&self, event: strace::Event, persistent: bool) -> Injection {
         Injection {
             call: self.call.clone(),

@@ -1,10 +1,9 @@
-//! Bugs on purpose: each of the patches beside this crate breaks one promise, and the suite must
-//! notice.
+//! Mutation tests: each patch in `mutations` breaks one promise, and the suite must notice.
 //!
-//! A patch begins with what it does and which tests notice (`binary::test`, `lib` for those within
-//! the crate). The sources are copied once, beneath the target folder, and patched there. First those
-//! tests must pass without any; then each patch must apply, compile, and make at least one of its
-//! tests fail, or hang for so long that the runner stops it and says which it was.
+//! A patch begins with its bug and the tests that notice it (`binary::test`, or `lib::test` for unit
+//! tests of the engine). The sources are copied once, beneath the target folder, and patched there.
+//! First those tests must pass without any patch. Then each patch must apply, compile, and make at
+//! least one of its tests fail, or hang until the runner stops it by name.
 
 use std::fs;
 use std::io;
@@ -18,7 +17,7 @@ pub use self::tree::Verdict;
 
 mod tree;
 
-/// A bug, and who must notice.
+/// A bug, and the tests that must notice it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Mutation {
     /// The name of its patch.
@@ -30,11 +29,11 @@ pub struct Mutation {
     patch: PathBuf,
 }
 
-/// All there are, in the order of their names.
+/// All mutations, sorted by name.
 ///
 /// # Errors
 ///
-/// One that does not say what it is.
+/// A patch without its bug or tests; those of files.
 pub fn all() -> anyhow::Result<Vec<Mutation>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("mutations");
     let files = fs::read_dir(&folder)?.collect::<io::Result<Vec<_>>>()?;
@@ -47,12 +46,12 @@ pub fn all() -> anyhow::Result<Vec<Mutation>> {
     Ok(all)
 }
 
-/// Tries out all bugs, or those that are named, and says what came of each; whether every one was
-/// noticed.
+/// Tries all mutations, or those that are named, and prints the verdict on each; returns whether each
+/// was noticed.
 ///
 /// # Errors
 ///
-/// That it could not be tried, or that the suite fails without any bug on purpose.
+/// A name without a patch; a failure of the suite without any patch.
 pub fn gate(names: &[String], json: bool) -> anyhow::Result<bool> {
     let mut all = all()?;
     for name in names {
@@ -64,7 +63,7 @@ pub fn gate(names: &[String], json: bool) -> anyhow::Result<bool> {
     let passed = tree.passes(&all)?;
     if !json {
         println!(
-            "their tests pass without any, in {:.0} s",
+            "the tests pass without any patch, in {:.0} s",
             passed.as_secs_f64()
         );
         println!("| name | bug | caught by | time |\n|---|---|---|---|");
@@ -79,7 +78,7 @@ pub fn gate(names: &[String], json: bool) -> anyhow::Result<bool> {
         }
         let (name, bug, seconds) = (&verdict.name, &verdict.bug, verdict.seconds);
         let by = match &verdict.trouble {
-            Some(trouble) => format!("NOBODY: {trouble}"),
+            Some(trouble) => format!("NOT CAUGHT: {trouble}"),
             None => verdict.caught_by.join(", "),
         };
         println!("| {name} | {bug} | {by} | {seconds:.0} s |");
@@ -100,7 +99,10 @@ impl Mutation {
             values.map(str::to_owned).collect::<Vec<_>>()
         };
         let tests = header("Test");
-        ensure!(!tests.is_empty(), "{name} does not say which test notices");
+        ensure!(
+            !tests.is_empty(),
+            "{name} does not say which test must fail"
+        );
         Ok(Self {
             bug: header("Bug").join(" "),
             name: name.into_owned(),
@@ -115,8 +117,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_patch_says_what_it_is() {
-        let all = all().expect("patches");
+    fn each_patch_has_a_bug_and_tests() {
+        let all = all().expect("all patches can be read");
         assert!(all.len() >= 16);
         for mutation in all {
             assert!(!mutation.bug.is_empty(), "{}", mutation.name);

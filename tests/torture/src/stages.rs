@@ -73,8 +73,8 @@ pub const STAGES: &[Stage] = &[
     #[cfg(feature = "components")]
     Stage {
         name: "attackers",
-        what: "hostile guests, see below",
-        promise: "see below",
+        what: "hostile guests attack the sandbox, in many ways",
+        promise: "see [Attackers](#attackers)",
         run: crate::attacks::run,
     },
     #[cfg(feature = "components")]

@@ -1,9 +1,9 @@
 //! Locks under load.
 //!
-//! A [crew](crew::Crew) of processes, whose workers follow a [plan](plan::Plan) and keep a
-//! [journal](journal::Event) each. What each lock protects is an [object](object::Object) that two at
-//! once would spoil. In the end it is all put together into a [history](history::History), which tells
-//! exactly whether any two held a lock at once.
+//! A [group](workers::WorkerGroup) of processes runs workers. Each worker follows a [plan](plan::Plan)
+//! and keeps a [journal](journal::Event). Each lock protects an [object](object::Object) that two
+//! holders at once would spoil. In the end the journals make up a [history](history::History), which
+//! shows whether any two workers held a lock at once.
 
 pub mod history;
 pub mod journal;

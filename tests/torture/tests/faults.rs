@@ -1,4 +1,5 @@
-//! Victims that break a promise are found out, and what such subjects have found stays mended.
+//! Tests of the fault tests: subjects that break a promise are noticed. And faults that once broke a
+//! promise do not any more.
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use torture::faults::subject::Fault;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_torture");
 
-/// Whether these tests can be had here. In CI they must.
+/// Whether these tests can run here. In CI they must.
 fn can_trace() -> bool {
     let there = Strace::is_there();
     assert!(
@@ -20,7 +21,7 @@ fn can_trace() -> bool {
         "CI must have strace"
     );
     if !there {
-        println!("NOT RUN, for want of strace");
+        println!("NOT RUN, because strace is missing");
     }
     there
 }
@@ -36,15 +37,15 @@ fn broken(
         operation,
     };
     let begin = || Trial::begin(Path::new(PROGRAM), scenario, injection, fault).unwrap();
-    // A thread that is late makes other calls.
+    // A thread that is late makes different calls, so the fault may not occur.
     let mut trials = std::iter::repeat_with(begin).take(20);
     let trial = trials.find(|trial| trial.is_struck() == injection.is_some());
-    let trial = trial.expect("a fault that occurs");
+    let trial = trial.expect("the fault occurs in one of the trials");
     check(scenario, &trial.finish().unwrap())
 }
 
 #[test]
-fn who_breaks_no_promise_is_not_accused() {
+fn a_correct_subject_is_not_blamed() {
     if can_trace() {
         let none = broken(Operation::Acquire, Protocol::Native, None, None);
         assert_eq!(none, [""; 0]);
@@ -52,14 +53,14 @@ fn who_breaks_no_promise_is_not_accused() {
 }
 
 #[test]
-fn who_breaks_a_promise_is_found_out() {
+fn a_subject_that_breaks_a_promise_is_noticed() {
     let faults = [
         (Fault::Hold, "to others it is held"),
         (Fault::Pretend, "to others it is free"),
         (Fault::Descriptor, "/dev/null"),
         (Fault::Thread, "thread"),
         (Fault::Hang, "nothing was heard"),
-        (Fault::Panic, "as it was told to"),
+        (Fault::Panic, "the panic that was asked for"),
     ];
     if !can_trace() {
         return;
@@ -76,7 +77,7 @@ fn who_breaks_a_promise_is_found_out() {
 }
 
 #[test]
-fn a_wait_ends_where_the_system_refuses_to_call_it_back() {
+fn a_wait_ends_even_if_interrupting_it_fails() {
     for call in ["dup3", "tgkill"] {
         if can_trace() {
             let injection = Injection {

@@ -1,4 +1,4 @@
-//! A child process has none of the descriptors of a lock, and does not keep it.
+//! A child process inherits no descriptor of a lock, and so does not keep it.
 
 use std::fs;
 use std::path::Path;
@@ -30,8 +30,8 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// A child that is started while a lock is held, and while another waits for it who gets it although
-/// the child lives.
+/// A child is started while a lock is held and awaited. The waiter gets the lock although the child
+/// lives.
 fn child(outcome: &mut Outcome, protocol: Protocol) -> Result<()> {
     let host = Host::new();
     let path = host.path("lock");
@@ -41,14 +41,14 @@ fn child(outcome: &mut Outcome, protocol: Protocol) -> Result<()> {
     let next = Engine::new().open_with(&path, &options)?;
     thread::scope(|scope| {
         let waiting = scope.spawn(|| next.acquire(Mode::Exclusive, STUCK).map(drop));
-        eventually("another waits", || waiters(&next) == 1);
+        eventually("the waiter is in line", || waiters(&next) == 1);
         let child = Sleeper::spawn()?;
         let inherited = child.descriptors(host.dir.path())?;
         outcome.must(inherited == 0, || {
             format!("{protocol:?}: a child inherited {inherited}")
         });
         held.release()?;
-        let granted = waiting.join().expect("it does not panic");
+        let granted = waiting.join().expect("the waiter does not panic");
         outcome.must(granted.is_ok(), || format!("{protocol:?}: {granted:?}"));
         outcome.did("children", 1);
         Ok(())
@@ -65,7 +65,7 @@ impl Sleeper {
         Ok(Self(child))
     }
 
-    /// How many descriptors it has that lead into a directory.
+    /// The number of its descriptors of files in a directory.
     fn descriptors(&self, dir: &Path) -> Result<usize> {
         let all = fs::read_dir(format!("/proc/{}/fd", self.0.id()))?;
         let targets = all.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());

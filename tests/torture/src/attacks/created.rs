@@ -1,4 +1,4 @@
-//! Guests that create names without end, and names that say whose an existence lock is.
+//! Guests that create files without end, or files with reserved names.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -19,14 +19,14 @@ mod reserved;
 /// How many files guests may create: none, a few, and the default.
 const LIMITS: [usize; 3] = [0, 5, 1024];
 
-/// How many more names a guest tries.
+/// How many more files a guest tries to create.
 const BEYOND: usize = 50;
 
 /// What the guest chooses for its files.
 const PROTOCOLS: [u32; 3] = [KERNEL.start, KERNEL.start + 1, KERNEL.start + 2];
 const ON_RELEASE: [u32; 2] = [KEEP, REMOVE];
 
-/// Files of the host, in the directory before the guest.
+/// Files that are in the directory before the guest starts.
 const THERE: [&str; 40] = {
     const NAMES: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN";
     let mut names = [""; 40];
@@ -56,10 +56,10 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
     })
 }
 
-/// The limits that come to so many files.
+/// The limits for so many files.
 fn allowance(limit: usize) -> Limits {
     let limits = Limits::new();
-    // The last one is the default, and is left to be it.
+    // The last one is the default.
     if limit == LIMITS[2] {
         limits
     } else {
@@ -67,7 +67,7 @@ fn allowance(limit: usize) -> Limits {
     }
 }
 
-/// Whether an answer is the one where there is room for a file, or where there is none.
+/// Whether this is the right answer, depending on whether there is room for a file.
 fn is_as_it_must_be(answer: Answer, room: bool) -> bool {
     match room {
         true => answer.is_ok(),
@@ -80,7 +80,7 @@ struct Fixture {
     host: Host,
     guest: Attacker,
     limit: usize,
-    /// How many names it has tried.
+    /// How many files it has tried to create.
     tried: usize,
 }
 
@@ -104,13 +104,13 @@ impl Fixture {
         })
     }
 
-    /// Creates as many files as it may, and tries more; so many it must be.
+    /// Creates as many files as there is room for, and tries more.
     async fn create(&mut self, room: usize, what: &str, outcome: &mut Outcome) -> Result<()> {
         let what = format!("{what}, limit {}", self.limit);
         let before = self.created()?;
         let mut wrong = None;
         for turn in 0..room + BEYOND {
-            // In every way to spell a path, and to open it.
+            // Combines the spellings of a path with the ways to open it.
             let spelling = ["/locks/", "/locks/dir/", "/locks/link/", "/locks/dir/../"][turn % 4];
             let path = format!("{spelling}new-{}", self.tried);
             self.tried += 1;
@@ -129,7 +129,7 @@ impl Fixture {
         Ok(())
     }
 
-    /// How many files there are that were not there before.
+    /// The number of files that were not there before.
     fn created(&self) -> Result<usize> {
         let mut files = 0;
         for dir in [self.host.dir.path(), &self.host.path("dir")] {
@@ -147,7 +147,7 @@ impl Fixture {
         self.create(self.limit, "at first", outcome).await
     }
 
-    /// At the limit, a guest can still have the lock of every file that exists.
+    /// At the limit, a guest can still acquire the lock of each existing file.
     async fn lock_what_is_there(&mut self, outcome: &mut Outcome) -> Result<()> {
         let own = (self.limit > 0).then_some("new-0");
         for name in THERE.into_iter().chain(own) {
@@ -155,7 +155,7 @@ impl Fixture {
             for protocol in KERNEL {
                 let answer = cycle(&mut self.guest, &path, protocol, KEEP, EXCLUSIVE).await?;
                 outcome.must(answer.is_ok(), || {
-                    format!("at the limit {path} came to {answer:?}")
+                    format!("at the limit, {path}: {answer:?}")
                 });
                 outcome.did("locks of existing files", 1);
             }
@@ -163,7 +163,7 @@ impl Fixture {
         Ok(())
     }
 
-    /// What is removed makes room for as much again, whether the host removes it or the guest.
+    /// Removed files make room for as many others, whether the host or the guest removes them.
     async fn fill_what_is_freed(&mut self, outcome: &mut Outcome) -> Result<()> {
         let mut own = Vec::new();
         for name in names(self.host.dir.path())? {
@@ -186,16 +186,18 @@ impl Fixture {
         }
         self.create(own.len() - half, "after its own removals", outcome)
             .await?;
-        // A name that existence locks take stays for no longer than a hold.
+        // The entry of an existence lock exists no longer than the hold.
         for protocol in EXISTENCE.start..EXISTENCE.end - 1 {
             let answer = cycle(&mut self.guest, "/locks/name", protocol, KEEP, EXCLUSIVE).await?;
-            outcome.must(answer.is_ok(), || format!("{protocol} came to {answer:?}"));
+            outcome.must(answer.is_ok(), || {
+                format!("protocol {protocol}: {answer:?}")
+            });
         }
         self.create(0, "after existence locks", outcome).await
     }
 
-    /// The files of the host are removed while the guest has their locks open, and created anew by
-    /// its acquires: with no more than there is room for.
+    /// The files of the host are removed while the guest has their locks open. Its acquires create them
+    /// again, but no more than there is room for.
     async fn create_anew(&mut self, outcome: &mut Outcome) -> Result<()> {
         let mut open = Vec::new();
         for (turn, name) in THERE.into_iter().enumerate() {
@@ -219,7 +221,7 @@ impl Fixture {
             if !is_as_it_must_be(answer, turn < freed) {
                 wrong = wrong.or(Some((turn, answer)));
             }
-            // What was not acquired cannot be released.
+            // Fails if the lock was not acquired.
             let _ = self.guest.call(Call::Release, [lock, 0, 0, 0]).await?;
             let _ = self.guest.call(Call::Close, [lock, 0, 0, 0]).await?;
         }
@@ -230,10 +232,10 @@ impl Fixture {
         let anew = THERE.iter().filter(|name| self.host.path(name).exists());
         let anew = anew.count();
         outcome.must(anew == freed, || {
-            format!("{anew} files are created anew with room for {freed}")
+            format!("{anew} files are created again with room for {freed}")
         });
         outcome.did("files created again", anew as u64);
-        self.create(0, "after files that were created anew", outcome)
+        self.create(0, "after files that were created again", outcome)
             .await
     }
 }
@@ -248,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guest_with_too_little_or_too_much_room_is_noticed() {
+    fn a_wrong_limit_is_noticed() {
         for (limit, violates) in [(3, false), (2, true), (4, true)] {
             let mut outcome = Outcome::default();
             let filled = async {
@@ -263,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn another_answer_than_that_of_the_limit_is_noticed() {
+    fn a_wrong_answer_at_the_limit_is_noticed() {
         assert!(is_as_it_must_be(Ok(1), true));
         assert!(is_as_it_must_be(Err("limit-exceeded"), false));
         assert!(!is_as_it_must_be(Err("limit-exceeded"), true));

@@ -1,5 +1,5 @@
-//! Databases of the host that another program has made or replaced, and guests that lock in them: no
-//! call takes longer than it may, nothing is made elsewhere, and no other tenant notices.
+//! Databases of the host that another program has made or replaced, and guests that lock in them. No
+//! call takes too long, nothing is created elsewhere, and no other tenant is disturbed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,13 +26,13 @@ use crate::stage::{Context, Outcome};
 mod guest;
 mod territory;
 
-/// What a call may take beyond its timeout. One that has none may take no more than this.
+/// How long a call may take beyond its timeout, or at all if it has none.
 const LATE: Duration = Duration::from_millis(100);
 
-/// How often a database is tried with which something was wrong.
+/// How often a database is tried if there are violations.
 const TRIES: usize = 3;
 
-/// If calls are not back by then, they are not waited for.
+/// Calls that take longer than this are no longer awaited.
 const ENDLESS: Duration = Duration::from_secs(60);
 
 /// By how much the memory may grow for one database.
@@ -41,7 +41,7 @@ const MEMORY: u64 = 64 << 20;
 /// The timeouts of waits, in milliseconds.
 const WAIT: u32 = 150;
 
-/// For how long the other tenant is looked at while nothing attacks.
+/// For how long the other tenant is measured while nothing attacks.
 const USUALLY: Duration = Duration::from_secs(2);
 
 pub(super) fn run(_: &Context) -> Result<Outcome> {
@@ -53,7 +53,7 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
     let (usual, ()) = second.watch(|| thread::sleep(USUALLY))?;
     let usual = usual.check(&mut outcome, "usually", None);
     let plain = tempfile::tempdir()?;
-    // An engine knows directories by their numbers, which are given to others once they are gone.
+    // Kept, because an engine knows directories by their numbers, which the system uses again.
     let mut fixtures = Vec::new();
     let mut latest = Duration::ZERO;
     for kind in KINDS {
@@ -71,12 +71,12 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// A database of a kind, a directory of guests, and what lies elsewhere.
+/// A database of a kind, a directory of guests, and a directory elsewhere.
 struct Fixture {
     kind: &'static str,
     engine: Engine,
     root: TempDir,
-    /// One that means no harm.
+    /// A harmless one.
     plain: PathBuf,
     elsewhere: Canary,
 }
@@ -109,7 +109,7 @@ impl Fixture {
         self.root.path().join(name)
     }
 
-    /// Puts a copy of what was made in the place of the database of the host.
+    /// Replaces the database of the host by a copy of what was made.
     fn put(&self, made: &Path) -> Result<()> {
         for old in fs::read_dir(self.path("kept"))? {
             let old = old?.path();
@@ -118,7 +118,7 @@ impl Fixture {
                 false => fs::remove_file(&old)?,
             }
         }
-        // With its journal, and if it is a link or a pipe, as such.
+        // Copies the journal as well, and links and pipes as such.
         let copied = Command::new("cp")
             .args(["-R", "--no-dereference", "--"])
             .args([made.join("."), self.path("kept")])
@@ -127,8 +127,8 @@ impl Fixture {
         Ok(())
     }
 
-    /// Looks at guests and at the other tenant, again if something was wrong, which can be the fault of
-    /// the machine: by how much a call was late at most, and what came of the best attempt.
+    /// Runs the guests and measures the other tenant. Violations may be the fault of the machine, so it
+    /// tries again; returns how late a call was at most, and the outcome of the best attempt.
     fn attempts(
         self: &Arc<Self>,
         second: &SecondTenant,
@@ -142,7 +142,7 @@ impl Fixture {
             let (observed, calls) = second.watch(|| within(ENDLESS, move || fixture.calls()))?;
             let calls = calls.with_context(|| self.kind)?;
             observed.check(&mut attempt, self.kind, usual);
-            self.judge(&mut attempt, &calls, memory)?;
+            self.check(&mut attempt, &calls, memory)?;
             let latest = calls.iter().map(|call| call.late).max();
             let latest = latest.unwrap_or_default();
             let broken = attempt.violations.len();
@@ -159,8 +159,8 @@ impl Fixture {
         best.context("no attempt")
     }
 
-    /// `memory` is how much there was before.
-    fn judge(&self, outcome: &mut Outcome, calls: &[Timed], memory: u64) -> Result<()> {
+    /// Checks the calls; `memory` is what was used before.
+    fn check(&self, outcome: &mut Outcome, calls: &[Timed], memory: u64) -> Result<()> {
         outcome.did("calls", calls.len() as u64);
         let late: Vec<_> = calls.iter().filter(|call| call.late > LATE).collect();
         outcome.must(late.is_empty(), || {
@@ -170,7 +170,7 @@ impl Fixture {
             let told = told.collect::<Vec<_>>().join(", ");
             format!("{}: calls were late: {told}", self.kind)
         });
-        // With one that means no harm it all works.
+        // Everything works with a harmless one.
         if self.kind == KINDS[0] {
             let works = |call: &&Timed| ["open", "acquire", "wait"].contains(&call.what);
             let failed = calls.iter().filter(works).find(|call| call.answer.is_err());
@@ -192,7 +192,7 @@ impl Fixture {
         Guest::new(&self.engine, &self.path("granted"), &self.path("kept/db")).await
     }
 
-    /// All calls of guests, before and after the database is replaced.
+    /// Makes all calls of guests, before and after the database is replaced.
     fn calls(&self) -> Result<Vec<Timed>> {
         in_runtime(1, async {
             self.put(&self.path("hostile"))?;
@@ -208,7 +208,7 @@ impl Fixture {
             }
             guest.call("break", Call::Break).await?;
             let mut calls = guest.calls;
-            // Held, and awaited, when it is replaced.
+            // The lock is held and awaited when the database is replaced.
             self.put(&self.plain)?;
             let mut guest = self.guest().await?;
             ensure!(guest.open().await?, "{:?}", guest.calls);
@@ -232,7 +232,7 @@ impl Fixture {
     }
 }
 
-/// Does something on a thread of its own, which is left alone if it does not end.
+/// Does something on a thread of its own, which is abandoned if it does not end.
 fn within<T: Send + 'static>(
     limit: Duration,
     act: impl FnOnce() -> Result<T> + Send + 'static,
@@ -240,7 +240,7 @@ fn within<T: Send + 'static>(
     let (sender, done) = mpsc::channel();
     thread::spawn(move || sender.send(act()));
     let done = done.recv_timeout(limit);
-    done.map_err(|_| anyhow!("calls are not back after {limit:?}"))?
+    done.map_err(|_| anyhow!("the calls have not returned after {limit:?}"))?
 }
 
 #[cfg(test)]
@@ -256,7 +256,7 @@ mod tests {
             let what = "acquire";
             let call = Timed { what, answer, late };
             let memory = Usage::now().unwrap().memory;
-            fixture.judge(&mut outcome, &[call], memory).unwrap();
+            fixture.check(&mut outcome, &[call], memory).unwrap();
             outcome.violations.len()
         };
         assert_eq!(noticed(LATE, Ok(0)), 0);

@@ -1,4 +1,4 @@
-//! Guests that hold a lock each and want that of the next: one of them is told, and lets go.
+//! Guests that each hold a lock and want that of the next: one of them gets the error `deadlock`.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::stage::{Context, Outcome, percentile};
 /// Circles of each size.
 const ROUNDS: usize = 100;
 
-/// Who is told later than that had to wait.
+/// An error that is later than this was not immediate.
 const LATE: Duration = Duration::from_secs(1);
 
 pub(super) fn run(_: &Context) -> Result<Outcome> {
@@ -35,11 +35,13 @@ async fn circles() -> Result<Outcome> {
         millis(percentile(&mut times, 99)),
     );
     let longest = times.last().copied().unwrap_or_default();
-    outcome.must(longest < LATE, || format!("one was told after {longest:?}"));
+    outcome.must(longest < LATE, || {
+        format!("an error came after {longest:?}")
+    });
     Ok(outcome)
 }
 
-/// How long it takes until one is told, from when the last one asks.
+/// How long it takes from the last acquire to the error.
 async fn circle(outcome: &mut Outcome, size: usize) -> Result<Duration> {
     let host = Host::new();
     let mut guests = Vec::new();
@@ -57,7 +59,7 @@ async fn circle(outcome: &mut Outcome, size: usize) -> Result<Duration> {
         start = Instant::now();
         asking.spawn(async move {
             let answer = guest.acquire(next, INDEFINITELY).await?;
-            // Dropping its store frees what the one before it waits for.
+            // Dropping its store frees the lock that the guest before it waits for.
             let told = Instant::now();
             guest.keep_what_it_saw().await?;
             Ok::<_, Ended>((answer, told))
@@ -75,7 +77,7 @@ async fn circle(outcome: &mut Outcome, size: usize) -> Result<Duration> {
         }
     }
     outcome.must(told.len() == 1, || {
-        format!("{size} in a circle: {} were told", told.len())
+        format!("{size} in a circle: {} got the error", told.len())
     });
     let told = told.first().map(|at| at.saturating_duration_since(start));
     Ok(told.unwrap_or_default())

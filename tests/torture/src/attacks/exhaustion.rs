@@ -1,4 +1,4 @@
-//! One guest takes all it can get of everything, while another goes on.
+//! One guest takes all that it can get, while another keeps working.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,20 +17,20 @@ use crate::attacks::support::attacker::{
 use crate::attacks::support::usage::{Usage, bytes};
 use crate::stage::{Context, Outcome};
 
-/// What a guest may have by default beside its handles: holds, waits.
+/// How many holds and waits a guest may have by default.
 const HOLDS: u32 = 16;
 const WAITS: u32 = 16;
 
-/// For how long the other guest is looked at while nobody attacks, and while many wait.
+/// For how long the crowd waits.
 const WHILE: Duration = Duration::from_secs(2);
 
 /// By how much the memory of the host may grow for one guest.
 const MEMORY: u64 = 128 << 20;
 
-/// How often a guest tries that gets no answer but that.
+/// How often a guest repeats a call that is refused.
 const OFTEN: u32 = 1_000_000;
 
-/// How often one tries otherwise.
+/// How often it repeats other calls.
 const SELDOM: u32 = 100_000;
 
 /// How many guests wait for one lock.
@@ -41,7 +41,7 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
     attack_beside(&host, 1, attack(&host))
 }
 
-/// What attacks have come to so far.
+/// What the attacks have used so far.
 struct Attack<'a> {
     host: &'a Host,
     outcome: Outcome,
@@ -98,7 +98,7 @@ impl<'a> Attack<'a> {
             .await
     }
 
-    /// Waits for a lock of another process, which take up a thread for each file.
+    /// Waits for locks of another process, which take a thread for each file.
     async fn waits(&mut self) -> Result<()> {
         let busy = self.busy()?;
         for call in [Call::Start, Call::AcquireAsync] {
@@ -125,8 +125,7 @@ impl<'a> Attack<'a> {
         Ok(())
     }
 
-    /// What cannot fail counts as well, and traps where there would be twice as many handles as a guest
-    /// may have.
+    /// Calls that cannot fail count as well, and trap at twice the limit on handles.
     async fn pollables(&mut self) -> Result<()> {
         let busy = self.busy()?;
         for call in [Call::Lost, Call::LostAsync, Call::Subscribe] {
@@ -151,7 +150,7 @@ impl<'a> Attack<'a> {
         Ok(())
     }
 
-    /// Locks of somebody whom the engine does not know.
+    /// Locks that another engine holds.
     fn busy(&self) -> Result<Vec<Guard>> {
         let another = Engine::new();
         let hold = |number| {
@@ -161,7 +160,7 @@ impl<'a> Attack<'a> {
         (0..WAITS).map(hold).collect()
     }
 
-    /// Does something over and over, which may succeed so many times; then the guest is gone.
+    /// Repeats a call, which may succeed only so many times; then drops the guest.
     async fn storm(
         &mut self,
         what: &str,
@@ -185,14 +184,14 @@ impl<'a> Attack<'a> {
         Ok(())
     }
 
-    /// Looks at what the guest uses, now that it has got all that it can get.
+    /// Checks what the guest uses once it has all that it can get.
     fn account(&mut self, call: Call, memory_before: u64) -> Result<()> {
         let now = Usage {
             descriptors: descriptors(self.host.dir.path()),
             threads: engine_threads(),
             memory: Usage::now()?.memory.saturating_sub(memory_before),
         };
-        // Those of the other guest, and of the locks of somebody else, are among them.
+        // Those of the control guest, and of the locks of the other engine, are among them.
         let descriptors = (HANDLES + 2 * WAITS + 2) as usize;
         let kept =
             now.descriptors <= descriptors && now.threads <= WAITS as usize && now.memory <= MEMORY;
@@ -205,8 +204,8 @@ impl<'a> Attack<'a> {
     }
 }
 
-/// A thousand guests wait for one lock of another process: that takes one thread, and no other guest
-/// notices.
+/// A thousand guests wait for one lock of another process. That takes one thread, and no other guest is
+/// disturbed.
 pub(super) fn crowd(_: &Context) -> Result<Outcome> {
     let host = Host::new();
     attack_beside(&host, 2, wait_in_line(&host))
@@ -223,7 +222,7 @@ async fn wait_in_line(host: &Host) -> Result<Outcome> {
     for _ in 0..CROWD {
         let mut guest = Attacker::new(host).await?;
         let one = guest.open("/locks/one").await?;
-        // Whoever has got it is gone, and the next one has it.
+        // A guest that gets the lock is dropped at once, so that the next one gets it.
         guests.spawn(async move { guest.acquire(one, INDEFINITELY).await });
     }
     let waiting = tokio::task::block_in_place(|| {

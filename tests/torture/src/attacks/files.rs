@@ -1,4 +1,4 @@
-//! Files that are no lock files, under the names of some: their own, links to them, hard links.
+//! Foreign files under the names of lock files: files with content, links to them, hard links.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -64,7 +64,7 @@ async fn files() -> Result<Outcome> {
     }
     guest.keep_what_it_saw().await?;
     outcome.measured("files locked", locked);
-    // Of what was there before, only an empty lock file may be gone.
+    // Only empty lock files may be gone.
     let now = Canary::of(host.dir.path(), &[])?;
     outcome.violations.extend(now.harm(&inside.with_content()));
     outcome
@@ -73,7 +73,7 @@ async fn files() -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Acquires the lock, asks about it, and releases it; how often it was had.
+/// Acquires the lock, queries it and releases it; returns 1 if it was acquired.
 async fn use_lock(
     guest: &mut Attacker,
     outcome: &mut Outcome,
@@ -87,11 +87,11 @@ async fn use_lock(
         return Ok(0);
     };
     let terms = [lock, EXCLUSIVE, ONE_TRY[0], ONE_TRY[1]];
-    let had = guest.call(Call::Acquire, terms).await?.is_ok();
+    let acquired = guest.call(Call::Acquire, terms).await?.is_ok();
     ask(guest, lock).await?;
-    // Not every lock was had.
+    // Fails if the lock was not acquired.
     let _ = guest.call(Call::Release, [lock, 0, 0, 0]).await?;
     let closed = guest.call(Call::Close, [lock, 0, 0, 0]).await?;
     outcome.must(closed.is_ok(), || format!("{name} cannot be closed"));
-    Ok(had.into())
+    Ok(acquired.into())
 }

@@ -1,7 +1,7 @@
-//! Numbers that are no handles of the guest, or not any more, or of another kind.
+//! Numbers that are no handles of the guest, were dropped, or are handles of another kind.
 //!
-//! The numbers of other guests are small too, so whatever a guest makes up is one of theirs. Each
-//! case must trap, fail with an error, or concern what is the guest's own.
+//! All guests have small numbers as handles, so a forged handle is often one of another guest. Each call
+//! must trap, fail with an error, or affect only the guest's own objects.
 
 use anyhow::Result;
 use locket_tests::harness::{Host, STUCK};
@@ -16,10 +16,10 @@ use crate::stage::{Context, Outcome};
 /// How many calls.
 const CASES: u64 = 100_000;
 
-/// After so many it is seen whether everybody still has what he holds.
+/// After so many calls it is checked that the other guests still have what they hold.
 const BATCH: u64 = 1_000;
 
-/// Calls of one instance that do not trap.
+/// The most calls of one instance.
 const SPREE: usize = 20;
 
 pub(super) fn run(context: &Context) -> Result<Outcome> {
@@ -54,7 +54,7 @@ impl Others {
         })
     }
 
-    /// Comes back once the waiter has the lock.
+    /// Returns once the waiter has the lock.
     async fn granted(&mut self) -> Result<()> {
         let finish = [self.pending, 0, 0, 0];
         while self.waiter.call(Call::Finish, finish).await? == Ok(0) {
@@ -63,7 +63,7 @@ impl Others {
         Ok(())
     }
 
-    /// What others have lost by the attack, if anything.
+    /// What the others have lost by the attack, if anything.
     async fn lost(&mut self) -> Result<Option<String>> {
         let held = self.holder.call(Call::State, [self.lock, 0, 0, 0]).await?;
         let answer = self
@@ -105,7 +105,7 @@ async fn handles(context: &Context) -> Result<Outcome> {
     outcome.must(lost.is_none(), || format!("{lost:?} in the end"));
     outcome.must(
         count.trapped > 0 && count.failed > 0 && count.succeeded > 0,
-        || format!("too much of the same: {count:?}"),
+        || format!("the calls did not have all kinds of results: {count:?}"),
     );
     outcome.did("calls", cases);
     outcome.did("traps", count.trapped);
@@ -133,7 +133,7 @@ impl Counts {
     }
 }
 
-/// A few handles to begin with, of the lock that others hold and of another one.
+/// A few handles to begin with: of the lock that others hold, and of another lock.
 async fn own_handles(guest: &mut Attacker, chance: &mut fastrand::Rng) -> Result<Vec<(Kind, u32)>> {
     let mut known = Vec::new();
     for path in ["/locks/held", "/locks/own"] {
@@ -144,8 +144,8 @@ async fn own_handles(guest: &mut Attacker, chance: &mut fastrand::Rng) -> Result
     Ok(known)
 }
 
-/// A call, with a handle that is the guest's (half of them, of whatever kind, and perhaps dropped by
-/// now), near one, or anything.
+/// A random call. Half of them have a handle of the guest, of any kind, which may have been dropped; the
+/// others a small number or a random one.
 fn case(chance: &mut fastrand::Rng, known: &[(Kind, u32)]) -> (Call, u32) {
     let call = one_of(chance, &Call::WITH_HANDLE);
     match chance.u8(..16) {
@@ -162,7 +162,7 @@ fn case(chance: &mut fastrand::Rng, known: &[(Kind, u32)]) -> (Call, u32) {
     }
 }
 
-/// Every call, with a handle that was dropped.
+/// Makes each call with a handle that was dropped.
 async fn used_after_drop(host: &Host, outcome: &mut Outcome) -> Result<()> {
     let mut guest = Attacker::new(host).await?;
     for call in Call::WITH_HANDLE {
@@ -171,7 +171,7 @@ async fn used_after_drop(host: &Host, outcome: &mut Outcome) -> Result<()> {
         outcome.must(closed.is_ok(), || format!("{closed:?}"));
         let result = guest.call(call, [own, 0, ONE_TRY[0], ONE_TRY[1]]).await;
         outcome.must(result.is_err(), || {
-            format!("{call:?} of what was dropped: {result:?}")
+            format!("{call:?} with a dropped handle: {result:?}")
         });
         outcome.did("uses of dropped handles", 1);
         renew(host, &mut guest).await?;
@@ -179,7 +179,7 @@ async fn used_after_drop(host: &Host, outcome: &mut Outcome) -> Result<()> {
     Ok(())
 }
 
-/// A handle of one's own on the lock that another holds is not enough to release it.
+/// A guest's own handle on a lock that another holds does not let it release the lock.
 async fn wrong_holder(others: &mut Others, outcome: &mut Outcome) -> Result<()> {
     let mut guest = Attacker::new(&others.host).await?;
     let lock = guest.open("/locks/held").await?;
@@ -200,7 +200,7 @@ async fn wrong_holder(others: &mut Others, outcome: &mut Outcome) -> Result<()> 
     outcome.must(lost.is_none(), || {
         format!("{lost:?} after a stranger's releases")
     });
-    // The holder can, and then who waited has it.
+    // The holder can, and then the waiter has it.
     let released = others
         .holder
         .call(Call::Release, [others.lock, 0, 0, 0])
@@ -209,7 +209,9 @@ async fn wrong_holder(others: &mut Others, outcome: &mut Outcome) -> Result<()> 
         format!("the holder's release: {released:?}")
     });
     let granted = timeout(STUCK, others.granted()).await;
-    outcome.must(granted.is_ok(), || "who waited has nothing".to_owned());
+    outcome.must(granted.is_ok(), || {
+        "the waiter did not get the lock".to_owned()
+    });
     guest.keep_what_it_saw().await?;
     Ok(())
 }
@@ -219,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hold_that_was_released_is_missed() {
+    fn a_lost_hold_is_noticed() {
         let missed = async {
             let mut others = Others::new().await?;
             anyhow::ensure!(others.lost().await?.is_none());

@@ -1,4 +1,4 @@
-//! Guests that never let go, and those that trap: how soon the next one has the lock.
+//! Guests that never release a lock, and guests that trap: how soon the next owner has the lock.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::stage::{Context, Outcome, percentile};
 /// For how long the host lets a guest hold a lock.
 const LONGEST_HOLD: Duration = Duration::from_millis(200);
 
-/// What may pass beyond that, or after a trap, before the next one has the lock.
+/// How long after that, or after a trap, the next owner must have the lock.
 const LATE: Duration = Duration::from_secs(1);
 
 /// How often each way to hold a lock is tried.
@@ -26,14 +26,14 @@ const ROUNDS: usize = 5;
 /// How many guests trap.
 const TRAPS: usize = 500;
 
-/// Ways to have a lock and not to let go.
+/// Ways to hold a lock without releasing it.
 #[derive(Clone, Copy, Debug)]
 enum Method {
     /// By a plain acquire.
     Plain,
-    /// By a pending acquire whose answer was taken.
+    /// By a pending acquire that was finished.
     Finished,
-    /// By a pending acquire that is never looked at.
+    /// By a pending acquire that is never polled.
     NeverPolled,
     /// By an acquire of WASI 0.3.
     Async,
@@ -72,12 +72,12 @@ async fn holding() -> Result<Outcome> {
     );
     let longest = times.last().copied().unwrap_or_default();
     outcome.must(longest < LATE, || {
-        format!("the lock of a trap was free after {longest:?}")
+        format!("the lock was free {longest:?} after a trap")
     });
     Ok(outcome)
 }
 
-/// Another guest that acquires the lock `a`; when it had it, and what it was told.
+/// Another guest that acquires the lock `a`; returns when, and the answer.
 async fn next(host: &Host) -> Result<JoinHandle<Result<(Instant, Answer)>>> {
     let mut guest = Attacker::new(host).await?;
     let lock = guest.open("/locks/a").await?;
@@ -87,7 +87,7 @@ async fn next(host: &Host) -> Result<JoinHandle<Result<(Instant, Answer)>>> {
     }))
 }
 
-/// How long a guest held the lock that would hold it for ever.
+/// How long a guest held a lock that it never releases.
 async fn endless(outcome: &mut Outcome, method: Method, spins: bool) -> Result<Duration> {
     let host = Host::new();
     let limits = Limits::new().longest_hold(Some(LONGEST_HOLD));
@@ -106,7 +106,7 @@ async fn endless(outcome: &mut Outcome, method: Method, spins: bool) -> Result<D
     let (had, answer) = timeout(STUCK, next(&host).await?).await???;
     let time = had - start;
     outcome.must(answer.is_ok(), || {
-        format!("{method:?}: the next one got {answer:?}")
+        format!("{method:?}: the next owner got {answer:?}")
     });
     outcome.must(time >= LONGEST_HOLD, || {
         format!("{method:?}: held for {time:?} only")
@@ -115,13 +115,15 @@ async fn endless(outcome: &mut Outcome, method: Method, spins: bool) -> Result<D
         format!("{method:?}: held for {time:?}")
     });
     if let Some(thread) = spinning {
-        outcome.must(!thread.is_finished(), || "it does not spin".to_owned());
+        outcome.must(!thread.is_finished(), || {
+            "the guest does not loop".to_owned()
+        });
         runtime().increment_epoch();
-        let (_, spun) = thread.join().expect("it does not panic");
+        let (_, spun) = thread.join().expect("the thread does not panic");
         let end = spun?;
         let trap = end.as_ref().err().and_then(Ended::trap);
         let interrupted = trap == Some(Trap::Interrupt);
-        outcome.must(interrupted, || format!("the loop ended by {end:?}"));
+        outcome.must(interrupted, || format!("the loop ended with {end:?}"));
     }
     Ok(time)
 }
@@ -142,7 +144,7 @@ async fn take(guest: &mut Attacker, lock: u32, method: Method) -> Result<()> {
     Ok(())
 }
 
-/// How long it takes from the trap of a holder until the next one has the lock.
+/// How long it takes from the trap of a holder until the next owner has the lock.
 async fn trap(outcome: &mut Outcome) -> Result<Duration> {
     let host = Host::new();
     let mut guest = Attacker::new(&host).await?;
@@ -151,11 +153,11 @@ async fn trap(outcome: &mut Outcome) -> Result<Duration> {
     is_awaited(&host.lock("a")).await?;
     let start = Instant::now();
     let result = guest.call(Call::Trap, [0; 4]).await;
-    outcome.must(result.is_err(), || format!("a trap was {result:?}"));
+    outcome.must(result.is_err(), || format!("a trap ended with {result:?}"));
     drop(guest);
     let (had, answer) = timeout(STUCK, next).await???;
     outcome.must(answer.is_ok(), || {
-        format!("after a trap the next one got {answer:?}")
+        format!("after a trap the next owner got {answer:?}")
     });
     Ok(had - start)
 }

@@ -1,4 +1,4 @@
-//! Paths that lead out of the grant, look as if they did, or are nonsense.
+//! Paths that lead out of the grant, look as if they did, or make no sense.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -16,13 +16,13 @@ use crate::stage::{Context, Outcome};
 
 mod corpus;
 
-/// What can have come of a path that a guest made up.
+/// The errors that a path may cause.
 const TYPED: [&str; 3] = ["invalid-path", "access-denied", "no-entry"];
 
-/// How many strings each guest makes up.
+/// How many random strings each guest tries.
 const RANDOM: u64 = 50_000;
 
-/// How many byte strings that are no text.
+/// How many random byte strings are tried that are not UTF-8.
 const NO_TEXT: u64 = 1_000;
 
 fn path_tree() -> Result<Enclosure> {
@@ -65,13 +65,13 @@ async fn paths(context: &Context) -> Result<Outcome> {
     for path in outside {
         let error = touch(&mut guest, path).await?;
         let refused = error.is_some_and(|error| TYPED[..2].contains(&error));
-        outcome.must(refused, || format!("{path:.80?} came to {error:?}"));
+        outcome.must(refused, || format!("{path:.80?}: {error:?}"));
         outcome.did("chosen paths", 1);
     }
     for path in INSIDE {
         let error = touch(&mut guest, path).await?;
         let typed = error.is_none_or(|error| TYPED.contains(&error));
-        outcome.must(typed, || format!("{path:?} came to {error:?}"));
+        outcome.must(typed, || format!("{path:?}: {error:?}"));
         outcome.did("chosen paths", 1);
     }
     let mut chance = context.chance(0);
@@ -80,11 +80,11 @@ async fn paths(context: &Context) -> Result<Outcome> {
     let mut led = random(&mut outcome, &mut chance, host, Rights::LOCKS).await?;
     outcome.violations.extend(inside()?.harm(&untouched));
     led += random(&mut outcome, &mut chance, host, Rights::READ_WRITE).await?;
-    // An empty file is a lock file, which these may remove.
+    // An empty file is a lock file, which these guests may remove.
     let untouched = untouched.with_content();
     outcome.violations.extend(inside()?.harm(&untouched));
     guest.keep_what_it_saw().await?;
-    // Strings of a component are text, so this is a fault of the guest.
+    // Strings of a component are UTF-8, so anything else is a fault of the guest.
     for _ in 0..NO_TEXT {
         let bytes: Vec<u8> = (0..chance.usize(1..64)).map(|_| chance.u8(128..)).collect();
         if String::from_utf8(bytes.clone()).is_ok() {
@@ -92,7 +92,7 @@ async fn paths(context: &Context) -> Result<Outcome> {
         }
         let path = [b"/locks/", &*bytes].concat();
         let result = touch(&mut guest, &path).await;
-        outcome.must(result.is_err(), || format!("{path:?} came to {result:?}"));
+        outcome.must(result.is_err(), || format!("{path:?}: {result:?}"));
         renew(host, &mut guest).await?;
         outcome.did("strings that are not UTF-8", 1);
     }
@@ -103,8 +103,8 @@ async fn paths(context: &Context) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Acquires the locks of random strings, in any protocol, to keep or to remove the file; how many
-/// were had.
+/// Acquires the locks of random strings, in any protocol, to keep or to remove the file; returns how many
+/// were acquired.
 async fn random(
     outcome: &mut Outcome,
     chance: &mut fastrand::Rng,
@@ -115,7 +115,7 @@ async fn random(
     let mut had = 0;
     for _ in 0..RANDOM {
         let path = made_up(chance);
-        // Mostly those of the kernel, since the rest is not granted to everyone.
+        // Mostly kernel locks, because not all guests have the right to the others.
         let protocol = if chance.u8(..4) == 0 {
             chance.u32(..8)
         } else {
@@ -125,11 +125,11 @@ async fn random(
         let error = cycle(&mut guest, &path, protocol, on_release, EXCLUSIVE).await?;
         let error = error.err();
         had += u64::from(error.is_none());
-        // To `pid-file` and `soft`, whatever has the name is the lock of another.
+        // To `pid-file` and `soft`, any file of that name is the lock of another holder.
         let named = protocol >= 6 && error == Some("would-block");
         let typed = error.is_none_or(|error| TYPED.contains(&error));
         outcome.must(typed || named, || {
-            format!("{path:?}, {protocol}, came to {error:?}")
+            format!("{path:?}, protocol {protocol}: {error:?}")
         });
     }
     outcome.did("random strings", RANDOM);

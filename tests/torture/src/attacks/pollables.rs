@@ -1,4 +1,4 @@
-//! Guests that keep a pollable of every lock that they open, and close the lock: what such a pollable
+//! Guests that keep a pollable of each lock that they open, and close the lock: what such a pollable
 //! keeps open must count.
 
 use anyhow::{Result, anyhow};
@@ -9,17 +9,17 @@ use crate::attacks::support::attacker::{Attacker, Call, DEFAULT, EXCLUSIVE, INDE
 use crate::attacks::support::usage::{Usage, bytes};
 use crate::stage::{Context, Outcome};
 
-/// Handles that a guest may have by default. What cannot fail may go up to twice that.
+/// How many handles a guest may have by default. Calls that cannot fail may go up to twice that.
 pub(super) const HANDLES: u32 = 64;
 const TWICE: u32 = 2 * HANDLES;
 
-/// How many guests do it in each way.
+/// How many guests do this with each kind of object.
 const ROUNDS: usize = 20;
 
-/// How often a guest asks for something and gives it back.
+/// How often a guest gets a handle and gives it back.
 const GIVEN_BACK: u32 = 2_000;
 
-/// The descriptors of the other guest.
+/// The descriptors of the control guest.
 const OTHERS: usize = 2;
 
 /// By how much the memory of the host may grow for all of them.
@@ -32,12 +32,12 @@ enum Kept {
     Lost,
     /// `pending.subscribe` of an acquire that is abandoned.
     Subscribe,
-    /// A call of `api-async.lost` that goes on. The lock stays open too, since the call borrows it.
+    /// A running call of `api-async.lost`. The lock stays open too, because the call borrows it.
     LostAsync,
 }
 
 impl Kept {
-    /// The handles that it takes for each lock.
+    /// How many handles it takes for each lock.
     fn handles(self) -> u32 {
         match self {
             Self::Lost | Self::Subscribe => 1,
@@ -45,13 +45,13 @@ impl Kept {
         }
     }
 
-    /// For how many locks a guest can do it that has one open.
+    /// For how many locks a guest can do it that has one lock open.
     fn most(self) -> u32 {
         match self {
             Self::Lost => HANDLES - 1,
-            // To begin an acquire takes a handle more.
+            // Beginning an acquire takes one more handle.
             Self::Subscribe => HANDLES - 2,
-            // The last of them is one of those that go beyond the limit.
+            // The last one is beyond the limit, which is allowed for this call.
             Self::LostAsync => HANDLES / 2,
         }
     }
@@ -78,7 +78,7 @@ async fn storms(host: &Host) -> Result<Outcome> {
         for _ in 0..ROUNDS {
             let guest = Attacker::new(host).await?;
             let storm = Storm::run(host, guest, what).await?;
-            storm.judge(&mut outcome);
+            storm.check(&mut outcome);
             pollables += u64::from(storm.kept + storm.more.unwrap_or_default());
             most = most.max(storm.descriptors);
         }
@@ -102,10 +102,10 @@ async fn storms(host: &Host) -> Result<Outcome> {
 #[derive(Debug)]
 struct Storm {
     what: Kept,
-    /// The locks that it opened and closed, with something kept of each, and why it got no further.
+    /// How many locks it opened and closed, with something kept of each, and why it got no further.
     kept: u32,
     end: &'static str,
-    /// How much more it got of a lock that is open, until it trapped, if it did.
+    /// How many more it got of an open lock before it trapped, if it did.
     more: Option<u32>,
     descriptors: usize,
 }
@@ -124,7 +124,7 @@ impl Storm {
                 Err(error) => break error,
             }
         };
-        // The handles are not all of one way.
+        // Another kind of handle, except for `LostAsync`.
         let call = match what {
             Kept::LostAsync => Call::LostAsync,
             Kept::Lost | Kept::Subscribe => Call::Lost,
@@ -138,7 +138,7 @@ impl Storm {
         })
     }
 
-    fn judge(&self, outcome: &mut Outcome) {
+    fn check(&self, outcome: &mut Outcome) {
         let limited = self.end == "limit-exceeded" && self.kept == self.what.most();
         let handles = 1 + self.kept * self.what.handles();
         let trapped = self.more == Some(TWICE - handles);
@@ -147,8 +147,7 @@ impl Storm {
     }
 }
 
-/// Opens the lock of the path that was named, and closes it if that is possible while something is kept of
-/// it.
+/// Opens the lock of the path that was named, keeps something of it, and closes it if that is possible.
 async fn keep_of_a_new_lock(guest: &mut Attacker, what: Kept) -> Result<Result<(), &'static str>> {
     let lock = match guest.call(Call::Open, DEFAULT).await? {
         Ok(lock) => lock,
@@ -175,8 +174,7 @@ async fn keep_of_a_new_lock(guest: &mut Attacker, what: Kept) -> Result<Result<(
     Ok(kept.map(drop))
 }
 
-/// How often a guest succeeds with a call that gives it a handle each time, before it traps; none if it
-/// goes on.
+/// How often a call succeeds that returns a handle each time, before it traps; none if it does not trap.
 pub(super) async fn before_the_trap(
     guest: &mut Attacker,
     call: Call,
@@ -185,14 +183,14 @@ pub(super) async fn before_the_trap(
     for times in 0..=2 * TWICE {
         match guest.call(call, [of, 0, 0, 0]).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(anyhow!("{call:?} came to {error}")),
+            Ok(Err(error)) => return Err(anyhow!("{call:?}: {error}")),
             Err(_) => return Ok(Some(times)),
         }
     }
     Ok(None)
 }
 
-/// What is dropped counts no more: a guest gets any number of them one after the other.
+/// A dropped handle no longer counts, so a guest can get any number of them in turn.
 async fn give_back(host: &Host, outcome: &mut Outcome) -> Result<()> {
     let mut guest = Attacker::new(host).await?;
     let lock = guest.open("/locks/open").await?;
@@ -227,7 +225,7 @@ mod tests {
                 Storm::run(&host, guest, Kept::Lost).await
             };
             let storm = in_runtime(1, storm).unwrap();
-            storm.judge(&mut outcome);
+            storm.check(&mut outcome);
             assert_eq!(outcome.violations.len(), noticed, "{outcome:?}");
         }
     }
@@ -243,7 +241,7 @@ mod tests {
         };
         for (descriptors, noticed) in [(3, 0), (HANDLES as usize, 1)] {
             let mut outcome = Outcome::default();
-            storm(descriptors).judge(&mut outcome);
+            storm(descriptors).check(&mut outcome);
             assert_eq!(outcome.violations.len(), noticed, "{outcome:?}");
         }
     }

@@ -1,8 +1,8 @@
-//! Asks what is outside of the grant, through locks whose path leads there by now.
+//! Queries through an open lock whose path leads out of the grant by now.
 //!
-//! While a guest has the lock `/locks/c/…` open, its directory `c` is replaced by links that lead out:
-//! to places where there are such files, and to others where there is nothing. No answer may say
-//! which it is, and nothing outside may be opened, made or changed.
+//! While a guest has the lock `/locks/c/…` open, its directory `c` is replaced by links that lead out: to
+//! places with such files, and to places without. No answer may depend on that, and nothing outside may
+//! be opened, created or changed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -26,7 +26,7 @@ use crate::stage::{Context, Outcome};
 
 mod outside;
 
-/// For how long the directory is exchanged while the guest asks, for each place.
+/// For how long the directory is exchanged during queries, for each place.
 const TIME: Duration = Duration::from_millis(350);
 
 /// The calls of a guest, each with what follows the lock.
@@ -43,10 +43,10 @@ const CALLS: [(Call, [u32; 3]); 10] = [
     (Call::Path, [0, 0, 0]),
 ];
 
-/// Which of them opens another one.
+/// The index of the call that opens another lock.
 const OPEN: usize = 8;
 
-/// The holder of the lock at the time that the directory is replaced.
+/// The holder of the lock when the directory is replaced.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Held {
     Free,
@@ -63,7 +63,7 @@ const HELD: [Held; 5] = [
 ];
 
 impl Held {
-    /// Those that there are in a protocol: existence locks have no shared mode.
+    /// Those that exist in a protocol: existence locks have no shared mode.
     fn all_in(protocol: u32) -> impl Iterator<Item = Self> {
         let shared = [Self::ByGuest(SHARED), Self::ByAnother(Mode::Shared)];
         let kernel = KERNEL.contains(&protocol);
@@ -72,8 +72,7 @@ impl Held {
     }
 }
 
-/// What the guest has open: in a protocol of the kernel a file that is there, and in others one that
-/// is not, so that its lock can be made.
+/// What the guest has open: for a kernel lock an existing file, otherwise a free name.
 fn file(protocol: u32) -> &'static str {
     if KERNEL.contains(&protocol) {
         "file"
@@ -82,14 +81,13 @@ fn file(protocol: u32) -> &'static str {
     }
 }
 
-/// All but that of a database, which there is none of.
+/// All but `sqlite`, because there is no database.
 fn protocols() -> impl Iterator<Item = u32> {
     KERNEL.start..EXISTENCE.end - 1
 }
 
 impl Outside {
-    /// All that a guest is told of a lock in a situation, asked one thing after another, from the
-    /// given one on.
+    /// All answers about a lock in a situation, with the calls in turn, beginning with the given one.
     async fn ask(
         &self,
         guest: &mut Attacker,
@@ -135,7 +133,7 @@ impl Outside {
         Ok(told)
     }
 
-    /// What differs between the answers for these places and for the first of them.
+    /// Compares the answers for all these places with those for the first one.
     async fn compare(&self, places: &[PathBuf], outcome: &mut Outcome) -> Result<()> {
         let mut guest = with_rights(&self.enclosure.host, Rights::ALL).await?;
         for protocol in protocols() {
@@ -162,8 +160,8 @@ impl Outside {
         Ok(())
     }
 
-    /// Exchanges the directory for a link that leads to the place, over and over, while the guest
-    /// asks: it must not be told anything of what is there.
+    /// Exchanges the directory for a link to the place, again and again, during queries. No answer may
+    /// depend on what is there.
     fn exchange(
         &self,
         place: &Path,
@@ -178,7 +176,7 @@ impl Outside {
         let asked = thread::scope(|scope| {
             let swapper = scope.spawn(|| -> Result<u64> {
                 let mut exchanges = 0;
-                // An even number of times.
+                // Twice, so that the directory is back at the end.
                 while !stop.is_due() {
                     renameat_with(CWD, &dir, CWD, &link, RenameFlags::EXCHANGE)?;
                     thread::yield_now();
@@ -190,7 +188,7 @@ impl Outside {
             let end = stop.when_dropped();
             let asked = in_runtime(1, self.ask_at_random(chance, outcome));
             drop(end);
-            exchanges = swapper.join().expect("it does not panic")?;
+            exchanges = swapper.join().expect("the thread does not panic")?;
             asked
         });
         fs::remove_file(&link)?;
@@ -198,13 +196,13 @@ impl Outside {
         for (protocol, call, answer) in asked? {
             outcome.must(says_nothing(call, answer), || {
                 let place = place.display();
-                format!("{protocol}, {call:?} came to {answer:?}, led to {place}")
+                format!("protocol {protocol}, {call:?}, led to {place}: {answer:?}")
             });
         }
         Ok(())
     }
 
-    /// Every answer that there was to a call.
+    /// All different answers to each call.
     async fn ask_at_random(
         &self,
         chance: &mut fastrand::Rng,
@@ -231,7 +229,7 @@ impl Outside {
                     _ => [lock, b, c, d],
                 };
                 if call == Call::Acquire {
-                    // Nor may the guest be in its own way.
+                    // The guest must not be in its own way.
                     let _ = guest.call(Call::Release, [lock, 0, 0, 0]).await?;
                 }
                 all.insert((protocol, index, guest.call(call, words).await?));
@@ -254,15 +252,15 @@ fn difference<'a>(told: &'a [Told], expected: &'a [Told]) -> Option<(&'a Told, &
     told.iter().zip(expected).find(|(one, other)| one != other)
 }
 
-/// Whether that can be the answer while only the guest itself has a lock inside: what is outside is
-/// held, and some of it may not be looked at.
+/// Whether this answer is possible inside, where only the guest has locks. Outside, locks are held, and
+/// some places are not accessible.
 fn says_nothing(call: Call, answer: Answer) -> bool {
     const GONE: [&str; 2] = ["no-entry", "invalid-path"];
     match answer {
         Ok(_) => true,
         Err(error) if GONE.contains(&error) => true,
         Err(error) => match call {
-            // Where there is no shared mode.
+            // `not-supported` is for the shared mode of existence locks.
             Call::Acquire => ["not-supported", "lost"].contains(&error),
             Call::Release => ["not-locked", "lost"].contains(&error),
             Call::Break => error == "not-locked",
@@ -274,7 +272,7 @@ fn says_nothing(call: Call, answer: Answer) -> bool {
 pub(super) fn run(context: &Context) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let outside = Outside::new()?;
-    // On a thread of its own, whose capabilities are its own, and those of the threads that it starts.
+    // On a new thread, because capabilities belong to a thread and the threads that it starts.
     let probed = thread::scope(|scope| {
         let probe = scope.spawn(|| {
             heed_permissions(&outside, &mut outcome)?;
@@ -283,7 +281,7 @@ pub(super) fn run(context: &Context) -> Result<Outcome> {
             let mut places = outside.places.iter();
             places.try_for_each(|place| outside.exchange(place, &mut chance, &mut outcome))
         });
-        probe.join().expect("it does not panic")
+        probe.join().expect("the thread does not panic")
     });
     probed?;
     outside.conclude(&mut outcome)?;
@@ -291,14 +289,14 @@ pub(super) fn run(context: &Context) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Has this thread do without the capabilities by which root searches every directory.
+/// Drops the capabilities of this thread that let root search any directory.
 fn heed_permissions(outside: &Outside, outcome: &mut Outcome) -> Result<()> {
     let mut sets = capabilities(None)?;
     sets.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
     set_capabilities(None, sets)?;
     let closed = fs::metadata(outside.enclosure.outside("closed/file"));
     if !closed.is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied) {
-        let omitted = "a directory that may not be searched: this process may search any";
+        let omitted = "a directory that may not be searched: this process may search all";
         outcome.omitted.push(omitted.to_owned());
     }
     Ok(())
@@ -326,19 +324,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_of_a_lock_outside_is_noticed() {
+    fn an_answer_about_a_lock_outside_is_noticed() {
         assert!(says_nothing(Call::Acquire, Err("no-entry")));
         assert!(!says_nothing(Call::Acquire, Err("would-block")));
         assert!(!says_nothing(Call::IsLocked, Err("access-denied")));
     }
 
     #[test]
-    fn what_is_opened_or_made_outside_is_noticed() {
+    fn a_file_opened_or_created_outside_is_noticed() {
         let outside = Outside::new().unwrap();
         let violations = || {
             let mut outcome = Outcome::default();
             outside.conclude(&mut outcome).unwrap();
-            // To look for changes is to open everything.
+            // The check for changes has opened everything.
             count(&outside.opened).unwrap();
             outcome.violations.len()
         };

@@ -23,16 +23,16 @@ const WAITERS: u32 = 16;
 /// The longest wait and the longest hold of a guest that has such limits.
 const LONGEST: Duration = Duration::from_millis(200);
 
-/// What may pass beyond that on a busy machine.
+/// How late an end may be on a busy machine.
 const LATE: Duration = Duration::from_secs(1);
 
-/// More than any of the limits, for those that are not tested.
+/// More than any limit, to switch off those that are not tested.
 const PLENTY: usize = 10_000;
 
-/// Beyond a limit.
+/// The error beyond a limit.
 const EXCEEDED: &str = "limit-exceeded";
 
-/// Of a pending acquire: that it has no guard yet.
+/// The answer of a pending acquire without a guard yet.
 const WAITS: Answer = Ok(0);
 
 mod others;
@@ -61,7 +61,7 @@ struct Quotas {
     outcome: Outcome,
 }
 
-/// What a guest does over and over until its limit is reached.
+/// What a guest repeats until its limit is reached.
 #[derive(Clone, Copy, Debug)]
 struct Step {
     call: Call,
@@ -81,7 +81,7 @@ impl Quotas {
         self.outcome.must(kept, || format!("{what}: {came:?}"));
     }
 
-    /// Takes a step as often as it must succeed; what each one answered.
+    /// Repeats a step as often as it must succeed; returns the answers.
     async fn fill(&mut self, guest: &mut Attacker, step: Step) -> Result<Vec<u32>> {
         let mut all = Vec::new();
         for number in 1..=step.most {
@@ -93,7 +93,7 @@ impl Quotas {
         Ok(all)
     }
 
-    /// Takes a step as often as it must succeed, and once more, which must fail.
+    /// Repeats a step as often as it must succeed, and once more, which must fail.
     async fn exhaust(&mut self, guest: &mut Attacker, step: Step) -> Result<Vec<u32>> {
         let all = self.fill(guest, step).await?;
         self.must_answer(guest, (step.call, step.words), Err(EXCEEDED))
@@ -101,7 +101,7 @@ impl Quotas {
         Ok(all)
     }
 
-    /// One step more, of which the guest cannot be told that it is too much, and so traps.
+    /// Makes one call too many that cannot return an error, and so must trap.
     async fn must_trap(&mut self, guest: &mut Attacker, step: Step) {
         let beyond = guest.call(step.call, step.words).await;
         let told = beyond.as_ref().err().map(ToString::to_string);
@@ -152,7 +152,7 @@ impl Quotas {
             HANDLES - 1,
         );
         let pendings = self.exhaust(&mut guest, step).await?;
-        // The last ones have no wait, and count all the same.
+        // The last ones have no wait, but count as well.
         for pending in [pendings.first(), pendings.last()].into_iter().flatten() {
             self.give_back(&mut guest, (Call::Abandon, *pending), step)
                 .await?;
@@ -200,7 +200,7 @@ impl Quotas {
                     self.must_answer(&mut guest, drop, Ok(0)).await?;
                 }
             }
-            // They take room from what has half of it.
+            // They take room from handles that are limited to half of it.
             guest.name("/locks/a").await?;
             let open = (Call::Open, DEFAULT);
             self.must_answer(&mut guest, open, Err(EXCEEDED)).await?;
@@ -253,7 +253,7 @@ impl Quotas {
         let close = (Call::Close, of(lock));
         self.must_answer(&mut guest, close, Ok(0)).await?;
         self.exhaust(&mut guest, Step { words, ..step }).await?;
-        // Those that were lost count no longer, though the guest has not released them.
+        // Lost holds no longer count, although the guest has not released them.
         let mut guest = self
             .guest(Limits::new().longest_hold(Some(LONGEST)))
             .await?;
@@ -284,7 +284,7 @@ impl Quotas {
                 self.must_answer(&mut guest, too_many, Err(EXCEEDED))
                     .await?;
             }
-            // A free lock may be had all the same.
+            // A free lock can still be acquired.
             let free = guest.hold("/locks/free").await?;
             for back in [
                 (Call::Close, of(free)),
@@ -323,7 +323,7 @@ async fn started(guest: &mut Attacker, terms: [u32; 4]) -> Result<u32> {
 
 fn last(handles: &[u32]) -> Result<u32> {
     let last = handles.last().copied();
-    last.ok_or_else(|| anyhow!("nothing was had"))
+    last.ok_or_else(|| anyhow!("there is no handle"))
 }
 
 #[cfg(test)]

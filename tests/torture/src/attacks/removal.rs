@@ -1,5 +1,5 @@
-//! Guests that have files removed on release: those with content, those with several names, and those
-//! that another process holds.
+//! Guests that ask for removal on release: of files with content, of files with several names, and of
+//! files that another process has locked.
 
 use std::fs;
 use std::ops::Range;
@@ -17,7 +17,7 @@ use crate::attacks::support::canary::Canary;
 use crate::attacks::support::enclosure::Enclosure;
 use crate::stage::{Context, Outcome};
 
-/// Files with content, and empty ones that are not certainly lock files and nothing else.
+/// Files with content, and empty files that may be more than lock files.
 const STAY: [&str; 9] = [
     "content",
     "read-only",
@@ -30,7 +30,7 @@ const STAY: [&str; 9] = [
     "link-to-empty",
 ];
 
-/// Lock files, empty and with one name: the path of the guest, and where the file is.
+/// Lock files, empty and with one name: the path that the guest uses, and the file.
 const MAY_GO: [[&str; 2]; 4] = [
     ["empty", "empty"],
     ["empty-read-only", "empty-read-only"],
@@ -48,7 +48,7 @@ const HOLDS: [(Protocol, Mode); 6] = [
     (Protocol::Fcntl, Mode::Shared),
 ];
 
-/// All that guests may choose.
+/// All protocols that guests may choose.
 const ALL: Range<u32> = KERNEL.start..EXISTENCE.end;
 
 pub(super) fn run(_: &Context) -> Result<Outcome> {
@@ -60,7 +60,7 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
         fixture.must_stay(Rights::LOCKS, &STAY, ALL).await?;
         fixture.must_stay(Rights::LOCKS, &lock_files, ALL).await?;
         fixture.must_stay(Rights::READ_WRITE, &STAY, ALL).await?;
-        // To these, an empty file is a lock that is held.
+        // To existence locks, an empty file is a lock that is held.
         fixture
             .must_stay(Rights::READ_WRITE, &lock_files, EXISTENCE)
             .await?;
@@ -72,7 +72,7 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
     })
 }
 
-/// Makes every file.
+/// Creates all files.
 fn create_files(enclosure: &Enclosure) -> Result<()> {
     let host = &enclosure.host;
     fs::create_dir(host.path("dir"))?;
@@ -113,7 +113,7 @@ impl<'a> Fixture<'a> {
         })
     }
 
-    /// A guest with these rights, which may not remove these files in these protocols.
+    /// A guest with these rights must not remove these files in these protocols.
     async fn must_stay(
         &mut self,
         rights: Rights,
@@ -129,7 +129,8 @@ impl<'a> Fixture<'a> {
         Ok(guest.keep_what_it_saw().await?)
     }
 
-    /// A guest that may remove lock files, but not those that another engine or program holds.
+    /// A guest with the right to remove lock files must not remove those that another engine or program
+    /// has locked.
     async fn must_stay_under_a_hold(&mut self) -> Result<()> {
         let mut guest = with_rights(self.host, Rights::READ_WRITE).await?;
         for [path, file] in MAY_GO {
@@ -149,7 +150,7 @@ impl<'a> Fixture<'a> {
         Ok(guest.keep_what_it_saw().await?)
     }
 
-    /// The same guest, of lock files that are free: these and nothing else.
+    /// The same guest removes lock files that are free, and nothing else.
     async fn may_go(&mut self) -> Result<()> {
         let mut guest = with_rights(self.host, Rights::READ_WRITE).await?;
         let files = MAY_GO.map(|[_, file]| self.host.path(file));
@@ -158,7 +159,7 @@ impl<'a> Fixture<'a> {
         }
         self.must_be_unharmed(&files.each_ref().map(|file| &**file), "lock files")?;
         let removed = files.iter().filter(|file| !file.exists()).count();
-        // Otherwise nothing of this part says anything.
+        // Otherwise this part shows nothing.
         self.outcome.must(removed == files.len(), || {
             format!("{removed} of {} lock files are removed", files.len())
         });
@@ -175,7 +176,7 @@ impl<'a> Fixture<'a> {
         let path = format!("/locks/{path}");
         for protocol in protocols {
             for (on_release, mode) in [(KEEP, EXCLUSIVE), (REMOVE, SHARED), (REMOVE, EXCLUSIVE)] {
-                // What counts is what becomes of the file.
+                // Only the file counts, not the answer.
                 let _ = cycle(guest, &path, protocol, on_release, mode).await?;
                 self.outcome.did("attempts", 1);
             }

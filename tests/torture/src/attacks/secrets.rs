@@ -1,4 +1,4 @@
-//! Looks for what is the host's in every byte that the guests of the other parts saw.
+//! Looks for secrets of the host in every byte that the guests of the other parts saw.
 
 use anyhow::Result;
 
@@ -18,7 +18,7 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
     outcome.did("bytes", seen.len() as u64);
     outcome.measured("secrets looked for", secrets.count());
     outcome.measured("labels seen", labels);
-    // The label that a host gives is meant to be seen, so some of what was seen is text.
+    // Guests are meant to see the label, so its absence means that this part shows nothing.
     outcome.must(labels > 0, || "nothing was seen".to_owned());
     for found in secrets.found_in(&seen) {
         outcome.must(false, || format!("a guest saw {found}"));

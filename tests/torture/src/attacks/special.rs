@@ -1,4 +1,4 @@
-//! What is no regular file: it is refused at once, whatever would block on it.
+//! Files that are not regular: they are refused at once, although opening some would block.
 
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -15,7 +15,7 @@ use crate::stage::{Context, Outcome, percentile};
 /// How often each is tried in each protocol.
 const ROUNDS: usize = 200;
 
-/// Longer than that, it waits for something.
+/// An open that takes longer than this has blocked.
 const BLOCKED: Duration = Duration::from_secs(1);
 
 pub(super) fn run(_: &Context) -> Result<Outcome> {
@@ -30,7 +30,7 @@ async fn special() -> Result<Outcome> {
     let mode = Mode::RUSR | Mode::WUSR;
     mknodat(CWD, host.path("pipe"), FileType::Fifo, mode, 0)?;
     let mut names = vec!["socket", "directory", "pipe"];
-    // The terminal, which would become that of the process; and one that says what is written.
+    // Opening the terminal device could make it the terminal of the process.
     for (name, device) in [("null", makedev(1, 3)), ("terminal", makedev(5, 0))] {
         match mknodat(
             CWD,
@@ -54,7 +54,7 @@ async fn special() -> Result<Outcome> {
                 let answer = guest.call(Call::OpenAndClose, [1, protocol, 0, 0]).await?;
                 times.push(start.elapsed());
                 outcome.must(answer == Err("invalid-path"), || {
-                    format!("{name} came to {answer:?}")
+                    format!("{name}: {answer:?}")
                 });
                 outcome.did("opens", 1);
             }
@@ -68,7 +68,7 @@ async fn special() -> Result<Outcome> {
     let longest = times.last().copied().unwrap_or_default();
     outcome.must(longest < BLOCKED, || format!("one took {longest:?}"));
     let open = descriptors(host.dir.path());
-    // The socket is this process's own and has no path there.
+    // The socket of this process does not count, because it has no path there.
     outcome.must(open == 0, || format!("{open} descriptors are left"));
     Ok(outcome)
 }

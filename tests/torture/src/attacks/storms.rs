@@ -1,4 +1,4 @@
-//! Guests that get in line and leave it, over and over, for a lock that another needs.
+//! Guests that enter a queue and leave it, again and again, for a lock that another guest needs.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -29,7 +29,7 @@ const WAITS: u32 = 16;
 
 pub(super) fn run(_: &Context) -> Result<Outcome> {
     let host = Host::new();
-    // The same is done to another lock first: what that costs is not the queue's fault.
+    // First the same with another lock, because the cost of that is not the queue's fault.
     let (normal, elsewhere) = beside(&host, "/locks/shared", || storm(&host, "/locks/else"))?;
     let (attacked, begun) = beside(&host, "/locks/shared", || storm(&host, "/locks/shared"))?;
     let mut outcome = Outcome::default();
@@ -47,7 +47,7 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Guests begin to acquire a lock, and abandon that; how often.
+/// Guests begin to acquire a lock and abandon that; returns how often.
 fn storm(host: &Host, path: &str) -> Result<u64> {
     let (stop, begun) = (Stop::default(), AtomicU64::new(0));
     thread::scope(|scope| {
@@ -58,27 +58,27 @@ fn storm(host: &Host, path: &str) -> Result<u64> {
         drop(end);
         attackers
             .into_iter()
-            .try_for_each(|thread| thread.join().expect("it does not panic"))
+            .try_for_each(|thread| thread.join().expect("no attacker panics"))
     })?;
     Ok(begun.into_inner())
 }
 
 async fn begin_and_abandon(host: &Host, path: &str, stop: &Stop, begun: &AtomicU64) -> Result<()> {
-    const AT_ONCE: u32 = 100;
+    const BATCH: u32 = 100;
     let mut guest = Attacker::new(host).await?;
     let lock = guest.open(path).await?;
     let terms = [lock, EXCLUSIVE, INDEFINITELY[0], INDEFINITELY[1]];
     while !stop.is_due() {
-        let storm = guest.storm(Call::StartAndAbandon, terms, AT_ONCE).await?;
-        anyhow::ensure!(storm.done() == AT_ONCE, "a storm came to {storm:?}");
-        begun.fetch_add(AT_ONCE.into(), Relaxed);
+        let storm = guest.storm(Call::StartAndAbandon, terms, BATCH).await?;
+        anyhow::ensure!(storm.done() == BATCH, "a storm ended with {storm:?}");
+        begun.fetch_add(BATCH.into(), Relaxed);
     }
     guest.keep_what_it_saw().await?;
     Ok(())
 }
 
-/// How long a guest waits that came after as many waits as a guest may have, of one that never asks
-/// what came of them: each is granted, and ends by the limit of the host.
+/// How long a guest waits behind all the waits that another guest may have and never polls. Each of these
+/// is granted, and ends by the limit of the host.
 async fn never_polled() -> Result<Duration> {
     let host = Host::new();
     let limits = Limits::new().longest_hold(Some(LONGEST_HOLD));

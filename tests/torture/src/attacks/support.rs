@@ -1,4 +1,4 @@
-//! Guests that mean harm, and how to notice it.
+//! Hostile guests and databases, and how to notice harm.
 
 pub mod answer;
 pub mod attacker;

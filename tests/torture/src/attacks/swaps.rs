@@ -1,8 +1,8 @@
-//! Exchanges what a path leads to, over and over, while guests open it.
+//! Exchanges what a path leads to, again and again, while guests open it.
 //!
-//! Files and directories of the grant change places with links that lead out, and with a pipe. All
-//! that the links lead to is locked by somebody else meanwhile, and inside nobody holds anything: so
-//! a guest that is told of a lock, or has to wait for one, has got out.
+//! Files and directories of the grant change places with links that lead out, and with a pipe. The
+//! targets of the links are locked, and nothing inside is. So a guest that sees a lock, or has to wait for
+//! one, has got out.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -32,7 +32,7 @@ const PAIRS: [(&str, &str); 4] = [
     ("regular", "pipe"),
 ];
 
-/// What the guest opens. Of those that do not exist inside some exist outside.
+/// What the guest opens. Some that do not exist inside exist outside.
 const PATHS: [&str; 6] = [
     "/locks/file",
     "/locks/plain",
@@ -42,7 +42,7 @@ const PATHS: [&str; 6] = [
     "/locks/regular",
 ];
 
-/// What an open or an acquire may come to: what was opened may be gone, or not be a file.
+/// The errors of an open or an acquire: the file may be gone, or not be a regular one.
 const TYPED: [&str; 2] = ["invalid-path", "no-entry"];
 
 fn set_up() -> Result<Enclosure> {
@@ -90,7 +90,7 @@ pub(super) fn run(context: &Context) -> Result<Outcome> {
         let end = stop.when_dropped();
         let guest = in_runtime(1, open(context, &enclosure, &mut outcome));
         drop(end);
-        swapper.join().expect("it does not panic")?;
+        swapper.join().expect("the thread does not panic")?;
         guest
     })?;
     outcome.did("exchanges", swaps.into_inner());
@@ -118,7 +118,7 @@ async fn open(context: &Context, enclosure: &Enclosure, outcome: &mut Outcome) -
     while start.elapsed() < TIME {
         let path = one_of(&mut chance, &PATHS);
         guest.name(path).await?;
-        // Most of the time nothing but that.
+        // Most of the time is spent on this.
         let storm = guest.storm(Call::OpenAndClose, DEFAULT, 200).await?;
         let typed: u32 = TYPED.iter().map(|error| storm.failed_with(error)).sum();
         outcome.must(storm.done() + typed == storm.all(), || {
@@ -140,7 +140,7 @@ async fn open(context: &Context, enclosure: &Enclosure, outcome: &mut Outcome) -
     Ok(())
 }
 
-/// Acquires the lock of the path that was named, in a protocol of the kernel.
+/// Acquires the kernel lock of the path that was named.
 async fn acquire(
     guest: &mut Attacker,
     path: &str,
@@ -158,14 +158,14 @@ async fn acquire(
     let granted = guest.call(Call::Acquire, terms).await?;
     outcome.did("acquires", granted.is_ok().into());
     let inside = granted.is_ok() || granted.is_err_and(|error| TYPED.contains(&error));
-    outcome.must(inside, || format!("{path} came to {granted:?}"));
-    // What was acquired is not always what the path leads to now, and then is lost.
+    outcome.must(inside, || format!("{path}: {granted:?}"));
+    // Fails if the path leads elsewhere by now, because the lock is then lost.
     let _ = guest.call(Call::Release, [lock, 0, 0, 0]).await?;
     let _ = guest.call(Call::Close, [lock, 0, 0, 0]).await?;
     Ok(())
 }
 
-/// Acquires a lock that is a name, which is made beside the path that was named, or in its place.
+/// Acquires an existence lock, whose entry is created beside the path that was named, or at it.
 async fn acquire_name(
     guest: &mut Attacker,
     chance: &mut fastrand::Rng,
@@ -188,7 +188,7 @@ mod tests {
     use locket_tests::harness::Host;
 
     #[test]
-    fn a_lock_that_somebody_holds_is_an_escape() {
+    fn seeing_a_held_lock_is_an_escape() {
         let host = Host::new();
         let _outside = host.foreign("a").acquire(Mode::Exclusive, None).unwrap();
         for (path, escapes) in [("/locks/a", 2), ("/locks/b", 0)] {
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_about_outside_is_seen() {
+    fn a_file_created_outside_is_noticed() {
         let enclosure = set_up().unwrap();
         let before = enclosure.canary().unwrap();
         fs::write(enclosure.host.path("dir/new"), "").unwrap();

@@ -1,6 +1,5 @@
-//! Guests that would take a lock from its living holder without the right to break it: they have the
-//! lock's own files removed, in either family of kernel locks, and create names that say that a dead
-//! process holds it.
+//! Guests that try to take a lock from its living holder without the right to break it: they remove the
+//! files of the lock, by each family of kernel locks, and create records that name a dead process.
 
 use std::fs::{self, File};
 use std::io;
@@ -19,20 +18,19 @@ use crate::faults::fixture::{Fixture, STUCK, Scenario, SubjectProcess};
 use crate::faults::operation::{Operation, options};
 use crate::stage::{Context, Outcome};
 
-/// What the attackers may do. Those with `EXISTENCE` can use the protocol of the holder themselves.
+/// The rights of the attackers. Those with `EXISTENCE` can use the protocol of the holder themselves.
 const RIGHTS: [Rights; 3] = [
     Rights::LOCKS,
     Rights::READ_WRITE.without(Rights::EXISTENCE),
     Rights::READ_WRITE,
 ];
 
-/// How many names there are in a crowded directory, how many holders, and how many links there are to each
-/// of their locks beside their own.
+/// The number of files in a crowded directory, of holders, and of additional links to each of their locks.
 const CROWD: usize = 15_000;
 const HOLDERS: usize = 8;
 const LINKS: usize = 4;
 
-/// Which lock the holder has, and where the holder runs.
+/// The lock of a holder, and what the holder is.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     protocol: Protocol,
@@ -67,7 +65,7 @@ impl Case {
             })
         });
         every.filter(|case| match case.kind {
-            // It holds exclusively.
+            // Such a process always holds exclusively.
             HolderKind::Process => case.mode == Mode::Exclusive,
             // The host keeps its database away from guests, and so from the attacker.
             HolderKind::Guest => case.protocol != Protocol::Sqlite,
@@ -96,8 +94,8 @@ pub(super) fn run(_: &Context) -> Result<Outcome> {
     })
 }
 
-/// Holders of `link` locks in a directory with more names than are read, and a guest that has the files
-/// there, and so could link names of dead processes to those locks.
+/// Holders of `link` locks in a directory with more entries than are read, and an attacker with access to
+/// the files there, which can link records of dead processes to those locks.
 async fn in_a_crowd(outcome: &mut Outcome) -> Result<()> {
     let host = Host::new();
     let claim = dead_claims()?[0].clone();
@@ -131,7 +129,7 @@ async fn in_a_crowd(outcome: &mut Outcome) -> Result<()> {
 /// A lock with its holder.
 struct HeldLock {
     fixture: Fixture,
-    /// That of the attacker.
+    /// The engine of the attacker.
     engine: Engine,
     holder: Holder,
 }
@@ -143,7 +141,7 @@ enum Holder {
 }
 
 impl HeldLock {
-    /// `program` is the one that has the process of a holder in it.
+    /// `program` is the one that runs the process of a holder.
     async fn new(program: &Path, case: Case) -> Result<Self> {
         let scenario = Scenario {
             protocol: case.protocol,
@@ -151,7 +149,7 @@ impl HeldLock {
         };
         let fixture = Fixture::new(program, scenario)?;
         if !case.protocol.is_existence_lock() {
-            // As a lock file is that can be removed.
+            // Only an empty lock file can be removed.
             fs::write(fixture.path(), "")?;
         }
         let engine = Engine::new();
@@ -189,7 +187,7 @@ impl HeldLock {
         })
     }
 
-    /// Does all that a guest with these rights can do; how many tries that took.
+    /// Does all that a guest with these rights can do; returns the number of attempts.
     async fn attack(&mut self, rights: Rights) -> Result<u64> {
         let mut tries = 0;
         let mut guest = guest_in(&self.engine, &self.fixture.dir(), rights).await?;
@@ -215,7 +213,7 @@ impl HeldLock {
         }
         guest.name("/locks/lock").await?;
         let broken = guest.call(Call::Break, [0; 4]).await?;
-        ensure!(broken == Err("access-denied"), "a break came to {broken:?}");
+        ensure!(broken == Err("access-denied"), "a break: {broken:?}");
         guest.keep_what_it_saw().await?;
         Ok(tries)
     }
@@ -245,7 +243,7 @@ impl HeldLock {
         if kept.is_some() {
             return Ok(kept);
         }
-        // Nor may anything be in the way of the next one.
+        // Nothing may be in the way of the next owner either.
         Ok(match third() {
             Ok(Some(_)) => None,
             other => Some(format!("after the release a third one got {other:?}")),
@@ -260,16 +258,16 @@ fn lock(fixture: &Fixture) -> Result<LockFile, locket::Error> {
     Engine::new().open_with(&path, &options)
 }
 
-/// Has the process of a holder release its lock; what that came to, unless it held it.
+/// Lets the process of a holder release its lock; returns what went wrong.
 fn release(holder: &mut SubjectProcess) -> Result<Option<String>> {
     holder.proceed()?;
-    let () = holder.receive(STUCK)?.context("a holder")?;
-    let done: Done = holder.receive(STUCK)?.context("a holder")?;
+    let () = holder.receive(STUCK)?.context("the holder died")?;
+    let done: Done = holder.receive(STUCK)?.context("the holder died")?;
     let kept = done.result.is_ok() && done.state == OwnState::Unlocked;
     Ok((!kept).then(|| format!("its process: {done:?}")))
 }
 
-/// Every name below a directory. A guest that may read it can list them.
+/// The names of all files below a directory, which a guest that may read it can list.
 fn names(dir: &Path, prefix: &str) -> io::Result<Vec<String>> {
     let mut all = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -283,7 +281,7 @@ fn names(dir: &Path, prefix: &str) -> io::Result<Vec<String>> {
     Ok(all)
 }
 
-/// Names in the forms that the protocols know, of a process that there is not.
+/// Owner records of a process that does not exist, in the forms that the protocols know.
 pub(super) fn dead_claims() -> io::Result<[String; 3]> {
     let host = fs::read_to_string("/proc/sys/kernel/hostname")?;
     let process = format!("{}.4194303", host.trim());
@@ -301,7 +299,7 @@ pub(super) fn dead_claims() -> io::Result<[String; 3]> {
 mod tests {
     use super::*;
 
-    /// What is noticed after something was done to the lock of a holder.
+    /// What is noticed after an action on the lock of a holder.
     fn noticed(
         protocol: Protocol,
         kind: HolderKind,

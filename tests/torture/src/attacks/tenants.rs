@@ -1,5 +1,5 @@
-//! Two tenants in one engine. Whatever the first does within its limits, the waits of the second end in
-//! time, and the second gets a free lock as quickly as usual.
+//! Two tenants in one engine. The first does all that its limits allow. The waits of the second still end
+//! in time, and it gets a free lock as fast as usual.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -19,25 +19,25 @@ use crate::stage::{Context, Outcome};
 mod machine;
 pub(super) mod second;
 
-/// For how long the second tenant is looked at while nothing else happens, and during each act.
+/// For how long the second tenant is measured before the attacks, and during each.
 const USUALLY: Duration = Duration::from_secs(4);
 const WHILE: Duration = Duration::from_millis(1_500);
 
-/// What a tenant may have: waits, handles with pollables among them, created files.
+/// The limits of a tenant: waits, handles including pollables, created files.
 const WAITS: usize = 16;
 const POLLABLES: usize = 128;
 const CREATED: u32 = 1024;
 
-/// How many names there are, of the form that the protocols give to what they make.
+/// How many files there are with names of the form of owner records.
 const NAMES: u32 = 10_000;
 
-/// How many hard links there are to locks of the protocol `link`, by names of that form: several to each.
+/// How many hard links with such names there are to locks of the protocol `link`, several to each.
 const MORE_LINKS: u32 = 96;
 
-/// As many links on a path as the system follows, but for one.
+/// One less than the number of links on a path that the system follows.
 const LINKS: u32 = 39;
 
-/// The protocols whose locks exist by name, without `sqlite`: a database is kept away from guests.
+/// The protocols of existence locks without `sqlite`, because databases are kept away from guests.
 const NAMED: [Protocol; 5] = [
     Protocol::Link,
     Protocol::Symlink,
@@ -46,7 +46,7 @@ const NAMED: [Protocol; 5] = [
     Protocol::Soft,
 ];
 
-/// Those of the kernel.
+/// The protocols of kernel locks.
 const KERNEL: [Protocol; 3] = [Protocol::Native, Protocol::Flock, Protocol::Fcntl];
 
 /// What the first tenant does.
@@ -54,17 +54,17 @@ const KERNEL: [Protocol; 3] = [Protocol::Native, Protocol::Flock, Protocol::Fcnt
 enum Act {
     /// Opens and closes.
     Opens,
-    /// Waits for as many locks as it may; then makes and removes files beside them.
+    /// Waits for as many locks as it may, and creates and removes files beside them.
     Waits(Protocol),
-    /// Asks about a lock that is held, and tries to acquire it.
+    /// Queries a lock that is held, and tries to acquire it.
     Asks(Protocol),
-    /// Makes as many pollables as it may, looks at them, and drops them.
+    /// Creates as many pollables as it may, polls them, and drops them.
     Pollables,
     /// Begins to acquire, and abandons that.
     Abandons(Protocol),
-    /// Creates as many files as it may, and goes on.
+    /// Creates as many files as it may, and tries more.
     Creates,
-    /// Opens what lies behind many links.
+    /// Opens a file behind many links.
     Links,
 }
 
@@ -110,8 +110,8 @@ async fn open(guest: &mut Attacker, path: &str, protocol: Protocol) -> Result<u3
     opened.map_err(|error| anyhow!("{path} cannot be opened: {error}"))
 }
 
-/// The directory of the first tenant: its locks, which an engine of their own holds, among many names
-/// that could be those of their holders; and links that lead through many directories.
+/// Fills the directory of the first tenant: with locks that another engine holds, among many files that
+/// could be their owner records; and with links that lead through many directories.
 fn prepare(first: &Host) -> Result<Vec<Guard>> {
     let host = fs::read_to_string("/proc/sys/kernel/hostname")?;
     let claim = |number: u32| format!("{}.4194303-{number}", host.trim());
@@ -130,7 +130,7 @@ fn prepare(first: &Host) -> Result<Vec<Guard>> {
             held.push(hold(&another, &path, protocol, Mode::Exclusive)?);
         }
     }
-    // A guest that has the files as well can fill the directory that is the lock, and link to the file.
+    // A guest with access to the files can fill the directory that is a lock, and link to the file.
     crowd(&first.path("mkdir-0.lock"))?;
     for number in 0..MORE_LINKS {
         let lock = format!("link-{}.lock", number as usize % WAITS);
@@ -151,7 +151,7 @@ fn prepare(first: &Host) -> Result<Vec<Guard>> {
     Ok(held)
 }
 
-/// What the first tenant does, for a while; how many calls that took.
+/// Lets the first tenant act for a while; returns the number of calls.
 fn perform(host: &Host, act: Act) -> Result<u64> {
     in_runtime(1, async {
         let mut tenant = Tenant {
@@ -183,7 +183,7 @@ struct Tenant {
 }
 
 impl Tenant {
-    fn goes_on(&mut self) -> bool {
+    fn continues(&mut self) -> bool {
         self.calls += 1;
         Instant::now() < self.end
     }
@@ -197,14 +197,14 @@ impl Tenant {
         Ok(locks)
     }
 
-    /// A handle that the limits leave to it.
+    /// Makes a call that returns a handle within the limits.
     async fn get(&mut self, call: Call, words: [u32; 4]) -> Result<u32> {
         let answer = self.guest.call(call, words).await?;
-        answer.map_err(|error| anyhow!("{call:?} within the limits came to {error}"))
+        answer.map_err(|error| anyhow!("{call:?} within the limits: {error}"))
     }
 
     async fn opens(&mut self, path: &str) -> Result<()> {
-        while self.goes_on() {
+        while self.continues() {
             let error = touch(&mut self.guest, path).await?;
             ensure!(error.is_none(), "{path} was opened with {error:?}");
         }
@@ -218,15 +218,15 @@ impl Tenant {
             pendings.push(self.get(Call::Start, terms).await?);
         }
         tokio::time::sleep(WHILE / 2).await;
-        while self.goes_on() {
+        while self.continues() {
             let native = number(Protocol::Native);
             let cycled = cycle(&mut self.guest, "/locks/b", native, REMOVE, EXCLUSIVE).await?;
-            ensure!(cycled.is_ok(), "beside waits a file came to {cycled:?}");
+            ensure!(cycled.is_ok(), "a lock beside waits: {cycled:?}");
             self.guest.keep_what_it_saw().await?;
         }
         for pending in pendings {
             let answer = self.get(Call::Finish, [pending, 0, 0, 0]).await?;
-            ensure!(answer == 0, "a lock that is held elsewhere was had");
+            ensure!(answer == 0, "a lock that another engine holds was granted");
         }
         Ok(())
     }
@@ -234,7 +234,7 @@ impl Tenant {
     async fn asks(&mut self, protocol: Protocol) -> Result<()> {
         let locks = self.locks(protocol).await?;
         for lock in locks.into_iter().cycle() {
-            if !self.goes_on() {
+            if !self.continues() {
                 break;
             }
             ask(&mut self.guest, lock).await?;
@@ -249,7 +249,7 @@ impl Tenant {
 
     async fn pollables(&mut self) -> Result<()> {
         let lock = open(&mut self.guest, "/locks/a", Protocol::Native).await?;
-        while self.goes_on() {
+        while self.continues() {
             let mut pollables = Vec::new();
             while pollables.len() < POLLABLES - 1 {
                 pollables.push(self.get(Call::Lost, [lock, 0, 0, 0]).await?);
@@ -266,7 +266,7 @@ impl Tenant {
     async fn abandons(&mut self, protocol: Protocol) -> Result<()> {
         let locks = self.locks(protocol).await?;
         for lock in locks.into_iter().cycle() {
-            if !self.goes_on() {
+            if !self.continues() {
                 break;
             }
             let terms = [lock, EXCLUSIVE, INDEFINITELY[0], INDEFINITELY[1]];
@@ -278,7 +278,7 @@ impl Tenant {
     async fn creates(&mut self) -> Result<()> {
         let mut refused = 0;
         for number in 0.. {
-            if !self.goes_on() {
+            if !self.continues() {
                 break;
             }
             let error = touch(&mut self.guest, format!("/locks/new/{number}")).await?;

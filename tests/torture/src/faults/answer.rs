@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use locket::Error;
 use serde::{Deserialize, Serialize};
 
-/// What came of an operation.
+/// The answer to an operation.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Done {
-    /// What it answered.
+    /// Its result.
     pub result: Result<Answer, Failure>,
     /// What the process knows of its own hold.
     pub state: OwnState,
@@ -27,17 +27,17 @@ pub enum Answer {
 /// An error.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Failure {
-    /// What it says.
+    /// Its message.
     pub text: String,
-    /// Of which kind it is, by the first predicate that is true.
+    /// Its kind, by the first predicate that is true.
     pub kind: Option<String>,
     /// The path that it names.
     pub path: PathBuf,
-    /// What the system said.
+    /// The error of the system.
     pub cause: Option<String>,
 }
 
-/// Whether the lock is held, as its holder sees it.
+/// Whether the process holds the lock, as it sees it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum OwnState {
     /// It is.
@@ -48,18 +48,18 @@ pub enum OwnState {
     Lost,
 }
 
-/// How the process went on, without faults.
+/// How the process continued without faults.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct After {
-    /// What came of acquiring the lock and releasing it.
+    /// The result of acquiring and releasing the lock once more.
     pub again: Result<(), Failure>,
-    /// What it had at the start: descriptors and threads, by what they are.
+    /// Its descriptors and threads at the start.
     pub before: Resources,
-    /// What it had at the end, with all locks closed.
+    /// The same at the end, with all locks closed.
     pub after: Resources,
 }
 
-/// The descriptors and threads of a process: how many of each.
+/// The descriptors and threads of a process by what they are, and how many of each.
 pub type Resources = BTreeMap<String, usize>;
 
 impl From<&Error> for Failure {

@@ -1,5 +1,5 @@
-//! Where one subject goes through one operation: a directory with a lock, whoever holds it before,
-//! and whoever wants it next.
+//! The surroundings of one subject: a directory with a lock, its holder before the operation, and its
+//! next owner.
 
 use std::fs;
 use std::io;
@@ -19,26 +19,25 @@ use serde::de::DeserializeOwned;
 
 use crate::faults::answer::Done;
 use crate::faults::operation::{Operation, options};
+pub use locket_test_support::waits::STUCK;
+
 use crate::faults::strace::{Injection, Strace};
 use crate::faults::subject::Fault;
 
-/// Long enough that something which has not happened is stuck.
-pub const STUCK: Duration = Duration::from_secs(15);
-
-/// What is in the lock file, where the lock is one of the kernel.
+/// What is in the lock file of a kernel lock.
 pub const CONTENT: &str = "precious";
 
 /// An operation in a protocol.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Scenario {
-    /// How the lock is kept.
+    /// The protocol of the lock.
     pub protocol: Protocol,
-    /// What is done to it.
+    /// The operation.
     pub operation: Operation,
 }
 
 impl Scenario {
-    /// Every one that there is.
+    /// All of them.
     pub fn all() -> impl Iterator<Item = Self> {
         Protocol::ALL.iter().flat_map(|&protocol| {
             Operation::all(protocol).map(move |operation| Self {
@@ -67,7 +66,7 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    /// Sets it up. `program` is the one that has the subject in it.
+    /// Sets it up. `program` is the one that runs subjects.
     pub fn new(program: &Path, scenario: Scenario) -> anyhow::Result<Self> {
         let fixture = Self {
             scenario,
@@ -80,7 +79,7 @@ impl Fixture {
             fs::write(fixture.path(), CONTENT)?;
         }
         if scenario.protocol == Protocol::Sqlite && exists {
-            // With its table, as every lock but the very first finds it.
+            // Creates the table, which every lock but the very first finds.
             fixture.next(STUCK)?;
         }
         if scenario.operation == Operation::TakeOver {
@@ -99,7 +98,7 @@ impl Fixture {
         self.dir().join("lock")
     }
 
-    /// Where the calls of a subject are written to.
+    /// The file to which `strace` writes the calls of a subject.
     pub fn log(&self) -> PathBuf {
         self.root.path().join("strace")
     }
@@ -108,7 +107,7 @@ impl Fixture {
         self.root.path().join("complaints")
     }
 
-    /// What every subject has said to its standard error.
+    /// What all subjects have written to standard error.
     pub fn complained(&self) -> io::Result<String> {
         fs::read_to_string(self.complaints())
     }
@@ -121,13 +120,13 @@ impl Fixture {
         )
     }
 
-    /// Acquires the lock as another process would, if that is possible within `timeout`.
+    /// Acquires the lock within `timeout`, as another process would.
     pub fn acquire(&self, timeout: Duration) -> Result<Guard, locket::Error> {
         let lock = Engine::new().open_with(self.path(), &self.options())?;
         lock.acquire(Mode::Exclusive, timeout)
     }
 
-    /// Whether anybody holds the lock, by trying to.
+    /// Whether the lock is held, found out by trying to acquire it.
     pub fn is_held(&self) -> Result<bool, locket::Error> {
         match self.acquire(Duration::ZERO) {
             Ok(guard) => guard.release().map(|()| false),
@@ -136,7 +135,7 @@ impl Fixture {
         }
     }
 
-    /// The next owner: acquires the lock and releases it. Answers how long it took to have it.
+    /// Acquires the lock as the next owner and releases it; returns how long the acquire took.
     pub fn next(&self, timeout: Duration) -> Result<Duration, locket::Error> {
         let start = Instant::now();
         let guard = self.acquire(timeout)?;
@@ -144,19 +143,19 @@ impl Fixture {
         guard.release().map(|()| took)
     }
 
-    /// Leaves the lock behind of somebody who was killed while he held it.
+    /// Leaves the lock behind, held by a process that was killed.
     pub fn abandon(&self) -> anyhow::Result<()> {
         let mut holder = self.start(Operation::Acquire, None)?;
         holder.proceed()?;
-        let () = holder.receive(STUCK)?.context("a holder")?;
-        let done: Done = holder.receive(STUCK)?.context("a holder")?;
+        let () = holder.receive(STUCK)?.context("the holder died")?;
+        let done: Done = holder.receive(STUCK)?.context("the holder died")?;
         ensure!(done.result.is_ok(), "{done:?}");
         holder.kill()?;
         holder.end()?;
         Ok(())
     }
 
-    /// Starts a subject; it waits to be told to begin.
+    /// Starts a subject, which waits until it may proceed.
     pub fn subject(&self, fault: Option<Fault>) -> anyhow::Result<SubjectProcess> {
         self.start(self.scenario.operation, fault)
     }
@@ -174,7 +173,7 @@ impl Fixture {
             .open(self.complaints())?;
         let value = |value: Option<clap::builder::PossibleValue>| {
             let value = value.map(|value| value.get_name().to_owned());
-            value.context("a value that can be given")
+            value.context("a value without a name")
         };
         let mut command = Command::new(&self.program);
         command.arg("subject");
@@ -188,18 +187,23 @@ impl Fixture {
             .stdout(Stdio::null())
             .stderr(complaints)
             .spawn()?;
-        // It has the other end: what is sent to it would otherwise wait for ever once it is dead.
+        // The command still has the subject's end of the socket. While it is open, a message to a dead
+        // subject would not fail.
         drop(command);
         let mut subject = SubjectProcess {
             child,
             socket: ours,
         };
         let ready = subject.receive::<()>(STUCK)?;
-        ensure!(ready.is_some(), "no subject: {}", self.complained()?);
+        ensure!(
+            ready.is_some(),
+            "the subject did not start: {}",
+            self.complained()?
+        );
         Ok(subject)
     }
 
-    /// What is in the directory that is not the file or the database that belongs there.
+    /// What is in the directory beside the lock file or the database.
     pub fn litter(&self) -> io::Result<Vec<String>> {
         let own = match self.scenario.protocol {
             Protocol::Sqlite => "database",
@@ -212,7 +216,7 @@ impl Fixture {
         Ok(names.into_iter().filter(|name| name != own).collect())
     }
 
-    /// What is in the lock file; none if there is none.
+    /// The content of the lock file, if there is one.
     pub fn content(&self) -> io::Result<Option<String>> {
         match fs::read_to_string(self.path()) {
             Ok(content) => Ok(Some(content)),
@@ -222,7 +226,7 @@ impl Fixture {
     }
 }
 
-/// A process that goes through an operation. Killed when dropped.
+/// A process that runs an operation. Killed when dropped.
 #[derive(Debug)]
 pub struct SubjectProcess {
     child: Child,
@@ -230,21 +234,21 @@ pub struct SubjectProcess {
 }
 
 impl SubjectProcess {
-    /// Has its calls traced from now on.
+    /// Traces its calls from now on.
     pub fn trace(&self, injection: Option<&Injection>, log: &Path) -> anyhow::Result<Strace> {
         Strace::attach(self.child.id(), injection, log)
     }
 
-    /// Tells it to go on.
+    /// Lets it proceed.
     pub fn proceed(&self) -> anyhow::Result<()> {
         send_to(&self.socket, &())
     }
 
-    /// What it says next, if it lives and says something within `limit`.
+    /// Its next message; none if it died.
     ///
     /// # Errors
     ///
-    /// Where it says nothing.
+    /// No message within `limit`.
     pub fn receive<T: DeserializeOwned>(&mut self, limit: Duration) -> anyhow::Result<Option<T>> {
         ensure!(self.has_spoken(limit)?, "nothing was heard in {limit:?}");
         let mut buffer = vec![0; 1 << 16];
@@ -260,14 +264,14 @@ impl SubjectProcess {
         Ok(Some(serde_json::from_slice(message)?))
     }
 
-    /// Whether it has said something, or is dead, or will be so within `limit`.
+    /// Whether within `limit` there is a message from it, or it has died.
     fn has_spoken(&self, limit: Duration) -> anyhow::Result<bool> {
         let limit = Timespec::try_from(limit)?;
         let mut sockets = [PollFd::new(&self.socket, PollFlags::IN)];
         Ok(poll(&mut sockets, Some(&limit))? > 0)
     }
 
-    /// Waits until it sleeps in the midst of what it does, or has said something, or is dead.
+    /// Waits until it sleeps within its operation, has sent a message, or has died.
     pub fn await_sleep(&self) -> anyhow::Result<()> {
         let start = Instant::now();
         while !self.has_spoken(Duration::ZERO)? {
@@ -275,7 +279,7 @@ impl SubjectProcess {
             let state = stat
                 .rsplit_once(") ")
                 .and_then(|(_, rest)| rest.chars().next());
-            // One that is stopped by its tracer is in another.
+            // A process that its tracer has stopped is in another state.
             if state == Some('S') || start.elapsed() > STUCK {
                 break;
             }
@@ -305,7 +309,7 @@ impl Drop for SubjectProcess {
 fn send_to(socket: &OwnedFd, message: &impl Serialize) -> anyhow::Result<()> {
     let message = serde_json::to_vec(message)?;
     match send(socket, &message, SendFlags::NOSIGNAL) {
-        // Who is dead is found out by listening.
+        // If it is dead, the next receive shows that.
         Ok(_) | Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => Ok(()),
         Err(e) => Err(e.into()),
     }

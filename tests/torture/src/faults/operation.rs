@@ -8,34 +8,34 @@ use locket::{OnRelease, Options, Protocol};
 /// What can be done to a lock.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, ValueEnum)]
 pub enum Operation {
-    /// Opens it, where there is no file yet.
+    /// Opens it before there is a file.
     Open,
     /// Acquires it while it is free.
     Acquire,
     /// The same in shared mode.
     AcquireShared,
-    /// Acquires it from somebody who died with it.
+    /// Takes it over from a dead holder.
     TakeOver,
     /// Waits for it on the thread, until it is granted.
     Wait,
     /// Waits for it in a task, until it is granted.
     WaitAsync,
-    /// Waits for it on the thread, in vain.
+    /// Waits for it on the thread until a timeout.
     TimeOut,
-    /// Waits for it in a task, in vain.
+    /// Waits for it in a task until a timeout.
     TimeOutAsync,
     /// Releases it.
     Release,
-    /// Releases it, and with it removes the file.
+    /// Releases it and removes the file.
     Remove,
-    /// Takes it from its living holder.
+    /// Breaks it while its holder is alive.
     Break,
-    /// Asks who holds it.
+    /// Asks for its holder.
     Holder,
 }
 
 impl Operation {
-    /// Every one that there is in a protocol.
+    /// All that exist in a protocol.
     pub fn all(protocol: Protocol) -> impl Iterator<Item = Self> {
         let there = move |operation: &Self| match operation {
             Self::AcquireShared | Self::Remove => !protocol.is_existence_lock(),
@@ -45,8 +45,7 @@ impl Operation {
         Self::value_variants().iter().copied().filter(there)
     }
 
-    /// Whether somebody else holds the lock when it begins, and for as long as it is not about to
-    /// be granted.
+    /// Whether another owner holds the lock when it begins, and until it is granted, if it is.
     pub fn finds_it_held(self) -> bool {
         matches!(self, Self::Break | Self::Holder) || self.waits()
     }

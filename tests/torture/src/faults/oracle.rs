@@ -1,22 +1,20 @@
-//! What must be so when an operation met a fault: the rules in one place.
+//! What must hold when an operation meets a fault: the rules in one place.
 //!
-//! 1. It comes back, with success or an error. It does not panic, and says nothing by itself.
-//! 2. An error is of a kind that can be asked for, names the path, and where it is one of input or
-//!    output, the cause.
-//! 3. After success, the lock is what it was to become: others see it held after an acquire and
-//!    free after a release. After an error of an acquire it is not held, by its own view nor by
-//!    anybody else's. A release gives a lock of the kernel back in any case.
-//! 4. A lock that is a name is the exception where its release fails, or it is being broken, or an
-//!    acquire fails and the fault lasts: to remove a name takes calls that can fail. Then there is
-//!    an error, and the name may stay. The process that made it can acquire and release it again;
-//!    once that is gone, it is proven dead.
-//! 5. Who held the lock meanwhile holds it still, unless it was to be taken from him.
-//! 6. With the fault gone, the same process acquires and releases the lock. When all is closed, it
-//!    has the descriptors and threads that it had at the start.
-//! 7. Once it is gone, the next one acquires the lock. No byte of a lock file was changed.
-//! 8. Beside locks that are a name, what somebody made who could not go on may be left: things with
-//!    the names that [`Protocol`] locks have for themselves. They are in nobody's
-//!    way, and the next who takes a lock over from somebody dead removes them.
+//! 1. The operation returns, with success or an error. It does not panic or print anything.
+//! 2. An error has a kind, names the path, and if it is an I/O error, has a cause.
+//! 3. After success, others see the lock held after an acquire and free after a release. After a failed
+//!    acquire the lock is not held, neither in the view of the process nor in that of others. A release
+//!    always frees a kernel lock.
+//! 4. Existence locks are the exception if a release or a break fails, or if an acquire fails and the
+//!    fault lasts, because removing an entry takes calls that can fail. Then there is an error, and the
+//!    entry may stay. The process that made it can acquire and release it again. Once that process has
+//!    ended, it is provably dead.
+//! 5. Another holder keeps its lock, unless the operation was to break it.
+//! 6. Without faults, the same process then acquires and releases the lock. When everything is closed, it
+//!    has the same descriptors and threads as at the start.
+//! 7. Once it has ended, the next owner acquires the lock. No byte of a lock file has changed.
+//! 8. An interrupted operation on an existence lock may leave files behind that have the names which
+//!    [`Protocol`]s use internally. They are in no one's way, and the next takeover removes them.
 
 use std::time::Duration;
 
@@ -26,40 +24,40 @@ use crate::faults::answer::{After, Answer, Done, Failure, OwnState};
 use crate::faults::fixture::{CONTENT, Fixture, STUCK, Scenario};
 use crate::faults::operation::Operation;
 
-/// All that was seen of an operation.
+/// Everything that was observed of an operation.
 #[derive(Clone, Debug)]
 pub struct Observation {
     /// Whether there was a fault that lasted until the answer.
     pub lasting: bool,
-    /// What the process answered; or what became of it instead.
+    /// What the process answered, or why it did not.
     pub answer: Result<Done, String>,
-    /// Whether somebody else found the lock held then; not asked of one that did not answer.
+    /// Whether others then saw the lock held; none if the process did not answer.
     pub held: Option<Result<bool, String>>,
-    /// Whether who held the lock meanwhile released it without complaint, if anybody did.
+    /// Whether the other holder, if there was one, released the lock without an error.
     pub kept: Option<bool>,
-    /// How the process went on, if it answered; or what became of it instead.
+    /// How the process continued if it answered, or why it did not.
     pub after: Option<Result<After, String>>,
-    /// What it said besides.
+    /// What it wrote to standard error.
     pub complaints: String,
-    /// What it left.
+    /// What it left behind.
     pub leftovers: Leftovers,
 }
 
-/// What somebody left who is gone.
+/// What a process left behind.
 #[derive(Clone, Debug)]
 pub struct Leftovers {
-    /// What was in the lock file at its end.
+    /// The content of the lock file after its end.
     pub content: Option<String>,
-    /// How long the next owner took; or why there was none.
+    /// How long the next owner took to acquire the lock, or why it failed.
     pub next: Result<Duration, String>,
-    /// What lay about then.
+    /// Other files in the directory after that.
     pub litter: Vec<String>,
-    /// What still did after a lock was taken over from somebody dead.
+    /// Those that are still there after a takeover.
     pub litter_kept: Vec<String>,
 }
 
 impl Leftovers {
-    /// Looks for them, by acquiring the lock among others.
+    /// Looks for them; this acquires the lock.
     pub fn of(fixture: &Fixture) -> anyhow::Result<Self> {
         let content = fixture.content()?;
         let next = fixture.next(STUCK).map_err(|e| e.to_string());
@@ -92,13 +90,13 @@ pub fn check(scenario: Scenario, observation: &Observation) -> Vec<String> {
         Err(instead) => broken.push(format!("no answer: {instead}")),
     }
     if !observation.complaints.is_empty() {
-        broken.push(format!("it said: {}", observation.complaints.trim_end()));
+        broken.push(format!("it printed: {}", observation.complaints.trim_end()));
     }
     broken.extend(check_leftovers(scenario, &observation.leftovers));
     broken
 }
 
-/// What it answered, and what others saw.
+/// Checks the answer and what others saw.
 fn check_answer(scenario: Scenario, done: &Done, observation: &Observation) -> Vec<String> {
     use Operation as O;
     let mut broken = Vec::new();
@@ -115,29 +113,29 @@ fn check_answer(scenario: Scenario, done: &Done, observation: &Observation) -> V
         }
         O::TimeOut | O::TimeOutAsync => {
             if succeeded {
-                broken.push("granted what somebody else held".to_owned());
+                broken.push("granted while another owner held it".to_owned());
             }
             Some(false)
         }
         O::Release | O::Remove | O::Break => (succeeded || !is_existence_lock).then_some(false),
     };
     if let Ok(Answer::IsHeld(false)) = done.result {
-        broken.push("called free what somebody else held".to_owned());
+        broken.push("reported free while another owner held it".to_owned());
     }
     let mine = done.state == OwnState::Held;
     if mine != held.unwrap_or(false) {
-        broken.push(format!("to itself it is {:?}", done.state));
+        broken.push(format!("in its own view it is {:?}", done.state));
     }
     match (&observation.held, held) {
         (Some(Ok(found)), Some(held)) if *found != held => {
             let found = if *found { "held" } else { "free" };
             broken.push(format!("to others it is {found}"));
         }
-        (Some(Err(e)), _) => broken.push(format!("others could not tell: {e}")),
+        (Some(Err(e)), _) => broken.push(format!("others got an error: {e}")),
         _ => {}
     }
     if observation.kept == Some(false) && scenario.operation != O::Break {
-        broken.push("who held it meanwhile lost it".to_owned());
+        broken.push("the other holder lost it".to_owned());
     }
     broken
 }
@@ -160,7 +158,7 @@ fn check_failure(failure: &Failure) -> Vec<String> {
     broken
 }
 
-/// How it went on without faults.
+/// Checks how the process continued without faults.
 fn check_recovery(observation: &Observation) -> Vec<String> {
     let mut broken = Vec::new();
     match &observation.after {
@@ -172,17 +170,17 @@ fn check_recovery(observation: &Observation) -> Vec<String> {
                 broken.push(format!("had {:?}, has {:?}", after.before, after.after));
             }
         }
-        Some(Err(instead)) => broken.push(format!("it did not go on: {instead}")),
+        Some(Err(instead)) => broken.push(format!("it did not continue: {instead}")),
         None => {}
     }
     broken
 }
 
-/// Those that were broken by what was left for others.
+/// The promises that were broken by what was left behind.
 pub fn check_leftovers(scenario: Scenario, leftovers: &Leftovers) -> Vec<String> {
     let mut broken = Vec::new();
     if let Err(e) = &leftovers.next {
-        broken.push(format!("the next one did not get it: {e}"));
+        broken.push(format!("the next owner did not get it: {e}"));
     }
     if !scenario.protocol.is_existence_lock() {
         let may_be_new = matches!(scenario.operation, Operation::Open | Operation::Remove);
@@ -202,13 +200,12 @@ pub fn check_leftovers(scenario: Scenario, leftovers: &Leftovers) -> Vec<String>
     broken
 }
 
-/// Whether who takes a lock makes something else first.
+/// Whether acquiring a lock creates another file first.
 fn has_own_names(protocol: Protocol) -> bool {
     protocol.is_existence_lock() && protocol != Protocol::Sqlite
 }
 
-/// Whether it is a name that a process gives to what nobody else is to find: after its host and
-/// its number.
+/// Whether this is an internal name, which begins with the host and the number of the process.
 fn is_own_name(name: &str) -> bool {
     let host = rustix::system::uname();
     let host = host.nodename().to_string_lossy();
@@ -242,7 +239,7 @@ mod tests {
         format!("{}.4711-0123", host.nodename().to_string_lossy())
     }
 
-    /// One that failed, while the name stayed.
+    /// A failed operation whose entry stayed.
     fn observation() -> Observation {
         let failure = Failure {
             text: "cannot lock `/lock`: some reason".into(),
@@ -265,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_judged() {
+    fn leftovers_are_checked() {
         assert_eq!(check_leftovers(RELEASE, &leftovers()), [""; 0]);
         let own = Leftovers {
             litter: vec![own_name()],
@@ -308,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_may_stay_where_its_release_fails_and_not_elsewhere() {
+    fn an_entry_may_stay_if_its_release_fails_and_not_otherwise() {
         assert_eq!(check(RELEASE, &observation()), [""; 0]);
         let kernel = Scenario {
             protocol: Protocol::Flock,

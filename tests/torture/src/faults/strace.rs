@@ -1,5 +1,5 @@
-//! `strace`, attached to a process: to count its system calls, to make one fail, or to make one
-//! its last. It counts the calls of each thread for itself.
+//! `strace`, attached to a process to count its system calls, to make one fail, or to kill it at one.
+//! It counts the calls of each thread separately.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -13,13 +13,13 @@ use rustix::process::{Pid, Signal, kill_process};
 /// What happens at a system call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Event {
-    /// It is not executed and fails with this error.
+    /// The call is not executed and fails with this error.
     Error(&'static str),
-    /// The process is killed before it is executed.
+    /// The process is killed before the call is executed.
     Kill,
 }
 
-/// To which of its calls it happens.
+/// At which calls it happens.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum When {
     /// The n-th.
@@ -57,19 +57,18 @@ impl std::fmt::Display for Injection {
 #[derive(Debug)]
 pub struct Strace {
     tracer: Child,
-    /// Kept open, for it to write to.
+    /// Kept open, because it writes to it.
     _messages: BufReader<ChildStderr>,
 }
 
 impl Strace {
-    /// Whether it is there.
+    /// Whether it is installed.
     pub fn is_there() -> bool {
         let version = Command::new("strace").arg("--version").output();
         version.is_ok_and(|output| output.status.success())
     }
 
-    /// Leftovers the process from now on, all its threads and those to come; its calls are written to
-    /// `log`.
+    /// Traces all present and future threads of a process; writes its calls to `log`.
     pub fn attach(pid: u32, injection: Option<&Injection>, log: &Path) -> anyhow::Result<Self> {
         let mut command = Command::new("strace");
         command.args(["-f", "-p"]).arg(pid.to_string());
@@ -77,7 +76,7 @@ impl Strace {
         if let Some(injection) = injection {
             command.args(["-e", &injection.to_string()]);
         }
-        // What is sent to all of a terminal's processes is not for it: it would let go of the dying.
+        // Keeps away signals for all processes of a terminal, on which it would detach too early.
         command.process_group(0).stdout(Stdio::null());
         let mut tracer = command.stderr(Stdio::piped()).spawn()?;
         let mut messages = BufReader::new(tracer.stderr.take().context("it is piped")?);
@@ -91,7 +90,7 @@ impl Strace {
         Ok(strace)
     }
 
-    /// Lets go of the process, which lives.
+    /// Detaches from the process, which must be alive.
     pub fn detach(mut self) -> anyhow::Result<()> {
         let pid = i32::try_from(self.tracer.id())?;
         kill_process(Pid::from_raw(pid).context("a process")?, Signal::TERM)?;
@@ -99,8 +98,8 @@ impl Strace {
         Ok(())
     }
 
-    /// Waits for its end, which follows that of the process. Told to let go of one that is dying, it
-    /// could wait for ever.
+    /// Waits for its end, which follows that of the process. Asked to detach from a dying process, it
+    /// could hang.
     pub fn end(mut self) -> anyhow::Result<()> {
         self.tracer.wait()?;
         Ok(())
@@ -114,7 +113,7 @@ impl Drop for Strace {
     }
 }
 
-/// How often each system call occurs in a log, at most in one thread.
+/// How often each system call occurs in a log, in the thread that makes most of them.
 pub fn count(log: &str) -> BTreeMap<String, u32> {
     let mut threads: BTreeMap<(&str, &str), u32> = BTreeMap::new();
     for line in log.lines() {
@@ -130,16 +129,16 @@ pub fn count(log: &str) -> BTreeMap<String, u32> {
     calls
 }
 
-/// The thread and the system call of a line; none of the second part of one that took long, nor of
-/// signals and exits.
+/// The thread and the system call of a line; none for the second line of an interrupted call, for
+/// signals and for exits.
 fn call(line: &str) -> Option<(&str, &str)> {
     let (thread, rest) = line.split_once(' ')?;
     let (call, _) = rest.trim_start().split_once('(')?;
-    let is_existence_lock = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    (!call.is_empty() && call.chars().all(is_existence_lock)).then_some((thread, call))
+    let is_name_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    (!call.is_empty() && call.chars().all(is_name_part)).then_some((thread, call))
 }
 
-/// What happened from the first injection on, or at the end.
+/// The lines from the first injection on, or the last ones.
 pub fn tail(log: &str) -> String {
     const LINES: usize = 24;
     let lines: Vec<_> = log.lines().collect();
@@ -171,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn an_injection_reads_as_strace_wants_it() {
+    fn an_injection_has_the_syntax_of_strace() {
         let injection = Injection {
             call: "flock".into(),
             when: When::From(2),

@@ -1,8 +1,8 @@
-//! A process that goes through one operation on a lock, and says what it sees.
+//! A process that runs one operation on a lock and reports what it sees.
 //!
-//! It is the program itself, by a command of its own. Its standard input is a socket on which it
-//! takes turns with whoever started it: between being told to go and its answer it makes no system
-//! calls but those of the operation, so that these can be counted, made to fail, or made its last.
+//! It is this program, started with a hidden command. Its standard input is a socket to the process that
+//! started it. Between the message that lets it proceed and its answer it makes only the system calls of
+//! the operation, so that these can be counted and made to fail, and the process killed at one.
 
 use std::fs;
 use std::io;
@@ -27,42 +27,42 @@ use crate::faults::operation::{Operation, options};
 pub struct Args {
     /// What to do
     pub operation: Operation,
-    /// How the lock is kept
+    /// The protocol of the lock
     pub protocol: Protocol,
-    /// Of which file
+    /// The path of the lock
     pub path: PathBuf,
-    /// To break a promise, for the sake of those who have to notice
+    /// A promise to break, to test that this is noticed
     #[arg(long)]
     pub fault: Option<Fault>,
 }
 
-/// A promise to break.
+/// A promise that the subject breaks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Fault {
-    /// Says that the acquire failed, and holds the lock.
+    /// Reports that the acquire failed, and holds the lock.
     Hold,
-    /// Says that it holds the lock, and does not.
+    /// Reports that it holds the lock, and does not.
     Pretend,
     /// Leaves a descriptor open.
     Descriptor,
     /// Leaves a thread behind.
     Thread,
-    /// Never comes back.
+    /// Never answers.
     Hang,
     /// Panics.
     Panic,
 }
 
-/// How long to wait for a lock that becomes free.
+/// The timeout of a wait that is granted.
 const GRANTED: Duration = Duration::from_secs(5);
 
-/// How long to wait for one that does not.
+/// The timeout of a wait that is not.
 const IN_VAIN: Duration = Duration::from_millis(15);
 
-/// How long threads may take to end that stay a second for more work.
+/// How long idle threads may take to end; they stay a second for more work.
 const ENDED: Duration = Duration::from_secs(5);
 
-/// What the process has, each taken when it is needed and closed in the reverse order.
+/// What the process has open; closed in this order.
 struct Subject {
     args: Args,
     guard: Option<Guard>,
@@ -74,9 +74,9 @@ struct Subject {
 pub fn main(args: Args) -> ExitCode {
     let run = || -> anyhow::Result<()> {
         set_parent_process_death_signal(Some(Signal::KILL))?;
-        // It is not always a parent who leftovers.
+        // The tracer is not always an ancestor.
         if let Err(e) = set_ptracer(PTracer::Any) {
-            // No module of that name restricts anybody.
+            // The kernel does not restrict tracing.
             anyhow::ensure!(e == Errno::INVAL, "{e}");
         }
         let before = resources()?;
@@ -133,7 +133,7 @@ impl Subject {
             Operation::WaitAsync => self.acquire_async(GRANTED)?,
             Operation::TimeOutAsync => self.acquire_async(IN_VAIN)?,
             Operation::Release | Operation::Remove => {
-                self.guard.take().expect("it is held").release()?;
+                self.guard.take().expect("the lock is held").release()?;
             }
             Operation::Break => self.lock().break_lock()?,
             Operation::Holder => return Ok(Answer::IsHeld(self.lock().holder()?.is_some())),
@@ -155,12 +155,12 @@ impl Subject {
             }
             Some(Fault::Pretend) => self.guard = None,
             Some(Fault::Descriptor) => {
-                let file = fs::File::open("/dev/null").expect("a file");
+                let file = fs::File::open("/dev/null").expect("/dev/null can be opened");
                 std::mem::forget(file);
             }
             Some(Fault::Thread) => _ = thread::spawn(thread::park),
             Some(Fault::Hang) => thread::park(),
-            Some(Fault::Panic) => panic!("as it was told to"),
+            Some(Fault::Panic) => panic!("the panic that was asked for"),
         }
         let state = match self.lock.as_ref().map(LockFile::state) {
             Some(State::Held) => OwnState::Held,
@@ -177,7 +177,7 @@ impl Subject {
             self.open()?;
         }
         self.acquire(Mode::Exclusive, GRANTED)?;
-        self.guard.take().expect("it is held").release()
+        self.guard.take().expect("the lock is held").release()
     }
 
     fn open(&mut self) -> Result<(), Error> {
@@ -187,7 +187,7 @@ impl Subject {
     }
 
     fn lock(&self) -> &LockFile {
-        self.lock.as_ref().expect("it is open")
+        self.lock.as_ref().expect("the lock is open")
     }
 
     fn acquire(&mut self, mode: Mode, timeout: Duration) -> Result<(), Error> {
@@ -202,8 +202,8 @@ impl Subject {
     }
 }
 
-/// What this process has open, and which threads it has. The engine keeps one private file of no
-/// use to anybody for as long as the process lives.
+/// The open descriptors and the threads of this process. The private file that the engine keeps for as
+/// long as the process lives is left out.
 fn resources() -> io::Result<Resources> {
     let mut resources = Resources::new();
     let mut count = |what: String| *resources.entry(what).or_default() += 1;
@@ -211,7 +211,7 @@ fn resources() -> io::Result<Resources> {
         match fs::read_link(descriptor?.path()) {
             Ok(target) if target.starts_with("/memfd:locket (deleted)") => {}
             Ok(target) => count(target.display().to_string()),
-            // The one with which the folder is read.
+            // The descriptor with which the folder is read.
             Err(_) => {}
         }
     }
@@ -223,7 +223,7 @@ fn resources() -> io::Result<Resources> {
     Ok(resources)
 }
 
-/// What this process has once that is what it had, or has not become so for long.
+/// Waits until this process has what it had `before`, or for long enough; returns what it has.
 fn settle(before: &Resources) -> io::Result<Resources> {
     let start = Instant::now();
     loop {
@@ -235,14 +235,14 @@ fn settle(before: &Resources) -> io::Result<Resources> {
     }
 }
 
-/// Sends a message by a call that no operation makes.
+/// Sends a message with a system call that no operation makes.
 fn send_reply(message: &impl Serialize) -> anyhow::Result<()> {
     let message = serde_json::to_vec(message)?;
     send(io::stdin(), &message, SendFlags::empty())?;
     Ok(())
 }
 
-/// Awaits a message.
+/// Waits for a message.
 fn receive<T: DeserializeOwned>() -> anyhow::Result<T> {
     let mut buffer = vec![0; 1 << 16];
     let length = loop {

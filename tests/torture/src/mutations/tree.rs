@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::Mutation;
 use crate::cargo::{Ran, cargo, complete, target_dir, workspace};
 
-/// What became of one.
+/// What came of a mutation.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verdict {
     /// Which.
@@ -22,11 +22,11 @@ pub struct Verdict {
     pub caught_by: Vec<String>,
     /// Why it does not count as caught, if it does not.
     pub trouble: Option<String>,
-    /// How long it took to build and to run, in seconds.
+    /// How long building and running took, in seconds.
     pub seconds: f64,
 }
 
-/// A copy of the sources that may be broken.
+/// A copy of the sources.
 #[derive(Debug)]
 pub(super) struct Tree {
     folder: PathBuf,
@@ -34,7 +34,7 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// Makes one, or brings the one of the last time up to date.
+    /// Makes a copy, or updates the one of the last run.
     ///
     /// # Errors
     ///
@@ -59,13 +59,12 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Undoes what a patch did. Files that are as they should be keep their time, so that they are
-    /// not built anew.
+    /// Undoes a patch. Unchanged files keep their times, so that they are not built again.
     fn restore(&self) -> anyhow::Result<()> {
         for source in &self.sources {
             let (from, to) = (workspace().join(source), self.folder.join(source));
             let Ok(content) = fs::read(&from) else {
-                // Removed, and not yet from the index.
+                // It was removed, but not yet from the index.
                 continue;
             };
             if fs::read(&to).is_ok_and(|there| there == content) {
@@ -80,20 +79,20 @@ impl Tree {
     fn apply(&self, patch: &Path) -> anyhow::Result<()> {
         let mut apply = Command::new("git");
         apply.arg("apply").arg(patch).current_dir(&self.folder);
-        // It is no part of any repository, though it may lie in the folder of one.
+        // The copy is not part of a repository, although it may lie in one.
         apply.env("GIT_CEILING_DIRECTORIES", target_dir().join("mutations"));
         let applied = complete(&mut apply)?;
         if !applied.success() {
             let patch = patch.display();
             bail!(
-                "does not apply any more; make {patch} anew: {}",
+                "does not apply any more; make {patch} again: {}",
                 applied.output
             );
         }
         Ok(())
     }
 
-    /// Runs some tests on what is there now.
+    /// Runs some tests on the sources as they are now.
     fn test(&self, tests: &[String]) -> anyhow::Result<Ran> {
         let mut command = cargo(["nextest", "run", "-p", "locket-host"]);
         command.args(["--features", "sandbox", "--profile", "mutations"]);
@@ -120,16 +119,16 @@ impl Tree {
         command.current_dir(&self.folder);
         command.env("CARGO_TARGET_DIR", target_dir().join("mutations/target"));
         command.env("CARGO_PROFILE_DEV_DEBUG", "false");
-        // It is enough to know that a history fails.
+        // It is enough to know that a history fails; shrinking it takes time.
         command.env("PROPTEST_MAX_SHRINK_ITERS", "0");
         complete(&mut command)
     }
 
-    /// Whether the tests of all these pass on sources without any bug on purpose.
+    /// Checks that the tests of all these mutations pass without any patch; returns how long that took.
     ///
     /// # Errors
     ///
-    /// That they do not, or could not be run.
+    /// A test that fails, or cannot be run.
     pub(super) fn passes(&self, mutations: &[Mutation]) -> anyhow::Result<Duration> {
         let start = Instant::now();
         let mut tests: Vec<_> = mutations.iter().flat_map(|m| m.tests.clone()).collect();
@@ -140,14 +139,14 @@ impl Tree {
         let passed: u64 = ran.numbers("passed").iter().sum();
         ensure!(
             passed == tests.len() as u64,
-            "there are {passed} of {} tests: {}",
+            "{passed} of {} tests ran: {}",
             tests.len(),
             ran.output
         );
         Ok(start.elapsed())
     }
 
-    /// Whether the suite notices a bug.
+    /// Whether the suite notices a mutation.
     pub(super) fn verdict(&self, mutation: &Mutation) -> Verdict {
         let start = Instant::now();
         let caught = self.try_out(mutation);
@@ -171,30 +170,27 @@ impl Tree {
     }
 }
 
-/// The tests that failed, if that is what the runner ended with.
+/// The tests that failed; an error if the runner ended for another reason.
 fn outcome_of(ran: &Ran) -> anyhow::Result<Vec<String>> {
     /// As nextest documents it.
     const TESTS_FAILED: i32 = 100;
     match ran.code {
         Some(0) => bail!("not caught"),
         Some(TESTS_FAILED) => {}
-        _ => bail!(
-            "no test failed, but the build, or the runner: {}",
-            ran.output
-        ),
+        _ => bail!("the build or the runner failed, not a test: {}", ran.output),
     }
     let mut failed: Vec<_> = ran.output.lines().filter_map(failed_test).collect();
     failed.sort();
     failed.dedup();
     ensure!(
         !failed.is_empty(),
-        "nobody knows which test failed: {}",
+        "the output does not name the test that failed: {}",
         ran.output
     );
     Ok(failed)
 }
 
-/// The test of a line that says that one failed, and whether it had to be stopped.
+/// The test named in a line about a failure, and whether it had to be stopped.
 fn failed_test(line: &str) -> Option<String> {
     let (status, rest) = line.trim_start().split_once(" [")?;
     let test = rest.split_once(']')?.1;
@@ -229,7 +225,7 @@ mod tests {
          TIMEOUT [  30.012s] (3/3) locket-host a::module::hangs
             FAIL [   0.012s] (2/3) locket-host::engine a_failure
         ";
-        let caught = outcome_of(&ran(100, output)).expect("a catch");
+        let caught = outcome_of(&ran(100, output)).expect("the bug is caught");
         assert_eq!(
             caught,
             ["engine::a_failure", "lib::a::module::hangs (hung)"]

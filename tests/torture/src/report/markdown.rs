@@ -38,7 +38,7 @@ pub fn attacks(results: &Results) -> String {
             part.what.to_owned(),
             part.promise.to_owned(),
             cell(|report| report.outcome.counts(false).join(", ")),
-            cell(|report| measured(report).join(", ")),
+            cell(|report| measured(report).join("; ")),
         ]
     });
     table(["threat", "what must hold", "attempts", "measured"], rows)
@@ -69,12 +69,15 @@ pub fn mutations(all: &[Mutation]) -> String {
 
 fn summary(report: &Report) -> String {
     let outcome = &report.outcome;
-    let mut done = outcome.counts(false);
-    done.extend(measured(report));
-    if done.is_empty() {
-        done.push("not done".to_owned());
+    let counts = outcome.counts(false).join(", ");
+    let all: Vec<_> = std::iter::once(counts)
+        .filter(|counts| !counts.is_empty())
+        .chain(measured(report))
+        .collect();
+    match all.is_empty() {
+        true => "not done".to_owned(),
+        false => all.join("; "),
     }
-    done.join(", ")
 }
 
 /// Violations, if there are any, and figures.
@@ -112,10 +115,10 @@ mod tests {
             broken,
             outcome: outcome.clone(),
         };
-        assert_eq!(summary(&report(0)), "1,234,567 calls, at most: 3 ms");
+        assert_eq!(summary(&report(0)), "1,234,567 calls; at most: 3 ms");
         assert_eq!(
             summary(&report(2)),
-            "1,234,567 calls, **2 violations**, at most: 3 ms"
+            "1,234,567 calls; **2 violations**; at most: 3 ms"
         );
     }
 

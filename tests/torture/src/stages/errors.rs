@@ -1,4 +1,4 @@
-//! Every system call of every operation fails, in every way, once and from then on.
+//! Each system call of each operation fails with various errors, once or from then on.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -16,24 +16,23 @@ const ERRORS: [&str; 10] = [
     "EINTR", "ENOLCK", "EIO", "ENOSPC", "EDQUOT", "EMFILE", "ENFILE", "EACCES", "EROFS", "ESTALE",
 ];
 
-/// Calls of which nothing is to be learnt by having them fail.
+/// Calls that are not made to fail, because nothing can be learned from it.
 #[rustfmt::skip]
 const EXEMPT: [&str; 26] = [
-    // They give a resource back: skipped, it would be left.
+    // They free a resource, which would leak if they were skipped.
     "close", "munmap", "timer_delete",
-    // Without memory, Rust's programs end.
+    // A Rust program aborts without memory.
     "brk", "madvise", "mmap", "mprotect", "mremap",
-    // They fail for wrong arguments alone, and libraries rely on that.
+    // They fail only for wrong arguments, and libraries rely on that.
     "clock_gettime", "clock_nanosleep", "exit", "futex", "getpid", "gettid", "getrandom", "prctl",
     "restart_syscall", "rseq", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sched_getaffinity", "sched_yield",
     "set_robust_list", "sigaltstack", "uname",
 ];
 
-/// How long the short form takes at most, beyond the first pass.
+/// When to stop trying further errors, once each call has failed with one.
 const LIMIT: Duration = Duration::from_secs(45);
 
-/// Runs it: each call at least once with some error, and then with the others for as long as there
-/// is time.
+/// Runs it: each call fails at least once with some error, then with the others while time is left.
 pub(crate) fn run(context: &Context) -> anyhow::Result<Outcome> {
     if !Strace::is_there() {
         return without_strace();
@@ -45,16 +44,16 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Outcome> {
     let (first, others) = cases(&points, &mut context.chance(0));
     let all = first.len() + others.len();
     let outcome = Mutex::new(Outcome::default());
-    sweep(&program, context, first, None, &outcome)?;
-    sweep(&program, context, others, Some(start + LIMIT), &outcome)?;
-    let mut outcome = outcome.into_inner().expect("nobody panicked");
+    try_all(&program, context, first, None, &outcome)?;
+    try_all(&program, context, others, Some(start + LIMIT), &outcome)?;
+    let mut outcome = outcome.into_inner().expect("no worker panicked");
     outcome.did("system calls", points.len() as u64);
     outcome.did("possible faults", all as u64);
     Ok(outcome)
 }
 
-/// Tries one case after another, until they are done or the time is up.
-fn sweep(
+/// Tries one case after the other until all are done or the time is up.
+fn try_all(
     program: &Path,
     context: &Context,
     cases: Vec<Case>,
@@ -80,14 +79,14 @@ fn sweep(
 
 type Case = (Point, Injection);
 
-/// What can go wrong: first each call in one way, then in all others.
+/// All cases: first one error for each call, then the others.
 fn cases(points: &[Point], chance: &mut fastrand::Rng) -> (Vec<Case>, Vec<Case>) {
     let (mut first, mut others) = (Vec::new(), Vec::new());
     for point in points {
         let mut ways: Vec<_> = ERRORS
             .iter()
             .flat_map(|error| [(error, false), (error, true)])
-            // One that is interrupted for ever never ends, and is not meant to.
+            // A call that is always interrupted never ends, and need not.
             .filter(|(error, persistent)| !(**error == "EINTR" && *persistent))
             .collect();
         chance.shuffle(&mut ways);
@@ -106,7 +105,7 @@ fn cases(points: &[Point], chance: &mut fastrand::Rng) -> (Vec<Case>, Vec<Case>)
     (first, others)
 }
 
-/// Sees how a case ends, and judges it.
+/// Waits for the end of a case and checks it.
 fn settle(injection: &Injection, trial: Trial, outcome: &Mutex<Outcome>) -> anyhow::Result<()> {
     let (scenario, struck, log) = (trial.scenario(), trial.is_struck(), tail(&trial.log));
     let observation = trial.finish()?;

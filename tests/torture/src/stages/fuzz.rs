@@ -1,4 +1,4 @@
-//! Input by chance that is guided by what it reaches: the targets in `host/fuzz`, each for a time.
+//! Random input, guided by the code that it reaches: the targets in `host/fuzz`, each for a while.
 
 use std::fs;
 use std::process::Command;
@@ -10,13 +10,13 @@ use crate::stage::{Context, Outcome};
 
 const TARGETS: [&str; 3] = ["calls", "guest_paths", "records"];
 
-/// How long each of them is fed.
+/// How long each of them runs.
 const SECONDS: u32 = 15;
 
 pub(crate) fn run(context: &Context) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::default();
     if !complete(&mut cargo(["fuzz", "--version"]))?.success() {
-        let missing = "there is no cargo-fuzz; `cargo install cargo-fuzz` brings it";
+        let missing = "cargo-fuzz is missing; `cargo install cargo-fuzz` installs it";
         outcome.omitted.push(missing.into());
         return Ok(outcome);
     }
@@ -35,7 +35,7 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
-/// Feeds a target. What it finds new goes beneath the target folder, beside what is built.
+/// The command that runs a target. New inputs go beneath the target folder, beside what is built.
 fn fuzz(target: &str, seed: u32) -> anyhow::Result<Command> {
     let built = target_dir().join("fuzz");
     let (new, known) = (
@@ -52,17 +52,17 @@ fn fuzz(target: &str, seed: u32) -> anyhow::Result<Command> {
         "none",
     ]);
     fuzz.arg(target).arg(new);
-    // Of calls there are none that are known: what the bytes mean changes with the calls.
+    // The target `calls` has no corpus: what its bytes mean changes with the calls.
     let known = known.join(target);
     if known.exists() {
         fuzz.arg(known);
     }
-    // Short input calls nothing.
+    // Short inputs make no calls.
     fuzz.args(["--", "-len_control=0", "-max_len=512"]);
     fuzz.arg(format!("-seed={seed}"));
     fuzz.arg(format!("-max_total_time={SECONDS}"))
         .arg("-timeout=60");
-    // Coverage takes a compiler that has unstable options.
+    // Coverage needs unstable options of the compiler.
     fuzz.env("RUSTC_BOOTSTRAP", "1");
     fuzz.env("CARGO_TARGET_DIR", built);
     Ok(fuzz)

@@ -1,6 +1,6 @@
-//! A lock goes from one to the next, over and over: between two processes, and down a queue of many
-//! waiters. Every one of them gets his turn, and without delay; a wake-up that gets lost would show
-//! as a lock that is free while somebody waits.
+//! A lock is handed over again and again: between two processes, and down a queue of many waiters.
+//! Each waiter gets the lock in its turn, without delay. A lost wake-up would show as a lock that is
+//! free while a waiter waits.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ use crate::stress::plan::{Lock, Workload};
 use crate::stress::process::Kind;
 use crate::stress::workers::WorkerGroup;
 
-/// How long a lock may be free while somebody waits for it. It takes microseconds, and some
-/// milliseconds where a name is what is waited for; the rest is for a busy machine.
+/// How long a lock may be free while a waiter waits for it. A hand-off takes microseconds, that of an
+/// existence lock some milliseconds; the rest is for a busy machine.
 const TURN: Duration = Duration::from_secs(1);
 
-/// How long a turn lasts at most, and how long he who had it lets others go first.
+/// How long a worker holds the lock at most, and how long it then lets others go first.
 const HOLD: Duration = Duration::from_micros(200);
 const REST: Duration = Duration::from_micros(100);
 
-/// Two processes, and how often each of them gets the lock.
+/// What two processes use, and how often each of them gets the lock.
 const PING_PONG: [(Protocol, Kind, u64); 6] = [
     (Protocol::Native, Kind::Blocking, 5000),
     (Protocol::Native, Kind::Task, 5000),
@@ -61,7 +61,7 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
         context.progress.inc(due(round));
         let sections = finished.history.sections() as u64;
         outcome.must(sections == due(round), || {
-            format!("{sections} sections of {} in {round:?}", due(round))
+            format!("{sections} sections, not {}, in {round:?}", due(round))
         });
         let kind = match processes {
             2 => "hand-offs between two",
@@ -71,7 +71,9 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
         let turns = finished.history.idle_periods();
         if let Some(last) = turns.iter().max_by_key(|turn| turn.idle) {
             latest = latest.max(last.idle);
-            outcome.must(last.idle <= TURN, || format!("a turn is late: {last:?}"));
+            outcome.must(last.idle <= TURN, || {
+                format!("a hand-off is late: {last:?}")
+            });
         }
         finished.report(&mut outcome);
     }
@@ -82,5 +84,5 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// A protocol, how many processes lock, with which workers, and how often each of these.
+/// A protocol, the number of processes, their workers, and how often each worker gets the lock.
 type Round = (Protocol, usize, Vec<Kind>, u64);

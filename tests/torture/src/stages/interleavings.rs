@@ -1,12 +1,12 @@
-//! The orders in which threads can get at a queue: every one of a few with loom, many of many with
-//! shuttle. The models are those of `host/tests/interleavings.rs`.
+//! The orders in which threads can use a queue: every order of a few threads with loom, random orders of
+//! many threads with shuttle. The models are those of `host/tests/interleavings.rs`.
 
 use std::process::Command;
 
 use crate::cargo::{cargo, complete, target_dir};
 use crate::stage::{Context, Outcome};
 
-/// How many shuttle goes through for each model.
+/// How many orders shuttle tries for each model.
 const SCHEDULES: u32 = 12_500;
 
 pub(crate) fn run(context: &Context) -> anyhow::Result<Outcome> {
@@ -48,7 +48,7 @@ mod tests {
     fn violations(script: &str) -> Vec<String> {
         let mut outcome = Outcome::default();
         let mut models = Command::new("sh");
-        check(&mut outcome, "loom", models.args(["-c", script])).expect("an end");
+        check(&mut outcome, "loom", models.args(["-c", script])).expect("the command can be run");
         outcome.violations
     }
 

@@ -1,5 +1,5 @@
-//! Processes are killed all the time, every other time one that holds a lock. Whoever waits gets it at
-//! once, nobody enters too early, and in the end nothing is left locked.
+//! Processes are killed all the time, every other time one that holds a lock. A waiter gets the lock at
+//! once, no waiter enters too early, and in the end no lock is left locked.
 
 use std::collections::{BTreeMap, HashMap};
 use std::thread;
@@ -14,7 +14,7 @@ use crate::stress::plan::{Lock, Workload};
 use crate::stress::process::Kind;
 use crate::stress::workers::{Finished, Foreign, WorkerGroup, process_of};
 
-/// How long it goes on, and the time between two kills.
+/// How long the stage lasts, and the time between two kills.
 const TIME: Duration = Duration::from_secs(60);
 const BETWEEN: Duration = Duration::from_millis(50);
 
@@ -22,8 +22,8 @@ const BETWEEN: Duration = Duration::from_millis(50);
 const PROCESSES: usize = 5;
 const WORKERS: [Kind; 4] = [Kind::Blocking, Kind::Blocking, Kind::Task, Kind::Task];
 
-/// Who takes part besides. A program of others that makes a directory does not: killed between making
-/// it and naming itself in it, it leaves a lock of which nothing is proven.
+/// The other processes. A foreign program that locks with `mkdir` is not among them: killed before it
+/// has put its record into the directory, it leaves a lock whose holder is unknown.
 const OTHERS: &[Part] = &[
     #[cfg(feature = "components")]
     Part::Guests,
@@ -32,18 +32,18 @@ const OTHERS: &[Part] = &[
     Part::Foreign("link", "link"),
 ];
 
-/// In how many of a hundred kills one of them is the victim. To start another takes as long as ten
-/// processes with threads and tasks, and what is measured is not that.
+/// The percentage of kills that hit one of them. Starting a new one takes as long as starting ten
+/// processes with threads and tasks, and is not what is measured.
 const OTHERS_KILLED: u8 = 4;
 
-/// The next owner has the lock within this, 99 times of a hundred, once the system has ended the
-/// killed process. That comes milliseconds after the kill, unless the machine is busy with something else.
+/// In 99 of 100 cases the next owner has the lock within this time after the system has ended the killed
+/// process, which happens milliseconds after the kill unless the machine is busy.
 const NEXT_OWNER: Duration = Duration::from_millis(100);
 
-/// How long a lock may be free at most while somebody waits for it, on a busy machine.
+/// How long a lock may be free at most while a worker waits for it, on a busy machine.
 const TURN: Duration = Duration::from_secs(1);
 
-/// What gives a lock back whose holder died, and so how fast it is.
+/// The family of a protocol. It decides what frees the lock of a dead holder, and so how fast that is.
 fn family(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Sqlite => "of rows",
@@ -54,7 +54,7 @@ fn family(protocol: Protocol) -> &'static str {
 
 pub(crate) fn run(context: &Context) -> Result<Outcome> {
     let mut outcome = Outcome::default();
-    let mut fixture = Fixture::set(context)?;
+    let mut fixture = Fixture::new(context)?;
     let mut kills = [0, 0];
     let mut next = Instant::now();
     context.pass(TIME, || {
@@ -84,8 +84,8 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// How long it took until a killed holder's lock was somebody else's, who was waiting. `ends` has how
-/// long each process took to end.
+/// Measures how long it took until a waiter had the lock of a killed holder. `ends` has how long each
+/// killed process took to end.
 fn measure(
     finished: &Finished,
     locks: &[Lock],
@@ -102,7 +102,7 @@ fn measure(
             "a lock was free with a waiter for at most",
             format_args!("{idle:.1?}"),
         );
-        outcome.must(idle <= TURN, || format!("a turn is late: {last:?}"));
+        outcome.must(idle <= TURN, || format!("a hand-off is late: {last:?}"));
     }
     for turn in all {
         let lock = locks.iter().find(|lock| lock.name == turn.lock);
@@ -129,7 +129,7 @@ fn measure(
     }
 }
 
-/// Tells the median, the 99th percentile and the most.
+/// Reports the median, the 99th percentile and the maximum.
 fn figures(outcome: &mut Outcome, what: &str, times: &mut [Duration]) {
     let [half, most, longest] =
         [50, 99, 100].map(|percent| percentile(times, percent).unwrap_or_default());
@@ -139,7 +139,7 @@ fn figures(outcome: &mut Outcome, what: &str, times: &mut [Duration]) {
     );
 }
 
-/// Who takes part, in a process.
+/// What runs in a process.
 #[derive(Clone, Copy, PartialEq)]
 enum Part {
     /// Threads and tasks.
@@ -147,7 +147,7 @@ enum Part {
     /// Component instances.
     #[cfg(feature = "components")]
     Guests,
-    /// Python, with what it locks with, and which lock.
+    /// Python, with the function that it locks with and the name of the lock.
     Foreign(&'static str, &'static str),
 }
 
@@ -156,12 +156,12 @@ struct Fixture {
     parts: HashMap<String, Part>,
     workload: Workload,
     chance: fastrand::Rng,
-    /// How long those who were killed took to end.
+    /// How long each killed process took to end.
     ends: HashMap<String, Duration>,
 }
 
 impl Fixture {
-    fn set(context: &Context) -> Result<Self> {
+    fn new(context: &Context) -> Result<Self> {
         let workload = Workload {
             shared: 20,
             limited: 10,
@@ -205,7 +205,7 @@ impl Fixture {
         Ok(())
     }
 
-    /// Kills a process, and starts another in its place; whether it was one that held a lock.
+    /// Kills a process and starts another in its place; returns whether it held a lock.
     fn kill(&mut self) -> Result<bool> {
         let others = self.chance.u8(0..100) < OTHERS_KILLED;
         let parts = &self.parts;
@@ -216,12 +216,12 @@ impl Fixture {
                 .any_holder(&self.workload.locks, &mut self.chance, may_die)?,
             false => None,
         };
-        let anybody = (0..self.group.size()).filter(|member| may_die(self.group.name(*member)));
-        let victim = holder.or_else(|| self.chance.choice(anybody.collect::<Vec<_>>()));
-        let victim = victim.context("nobody is left to kill")?;
-        let name = self.group.name(victim).to_owned();
+        let candidates = (0..self.group.size()).filter(|member| may_die(self.group.name(*member)));
+        let chosen = holder.or_else(|| self.chance.choice(candidates.collect::<Vec<_>>()));
+        let chosen = chosen.context("there is no process left to kill")?;
+        let name = self.group.name(chosen).to_owned();
         let part = parts[&name];
-        self.ends.insert(name, self.group.kill(victim)?);
+        self.ends.insert(name, self.group.kill(chosen)?);
         self.start(part)?;
         Ok(holder.is_some())
     }

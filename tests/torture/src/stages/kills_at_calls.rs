@@ -1,4 +1,4 @@
-//! A process is killed at every system call of every operation, and the next one acquires the lock.
+//! A process is killed at each system call of each operation, and the next owner acquires the lock.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use crate::faults::strace::{Event, Strace, tail};
 use crate::faults::{EVERY, Point, in_parallel, lock, operate, points, program, without_strace};
 use crate::stage::{Context, Outcome, percentile};
 
-/// By when the next owner has the lock, counted from the end of the one who was killed.
+/// How soon the next owner must have the lock after the killed process has ended.
 const NEXT_OWNER: Duration = Duration::from_millis(100);
 
-/// How long the short form takes at most, beyond the first pass.
+/// When to stop trying further calls, once those that are always tried are done.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs it.
@@ -36,7 +36,7 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Outcome> {
                 break;
             }
             let fixture = Fixture::new(&program, point.scenario)?;
-            // What one leaves behind must not make it worse for the second.
+            // Twice, because what the first leaves behind must not be in the way of the second.
             let killed = [kill(&fixture, &point)?, kill(&fixture, &point)?];
             let leftovers = Leftovers::of(&fixture)?;
             let mut outcome = lock(&outcome);
@@ -60,20 +60,23 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Outcome> {
         }
         Ok(())
     })?;
-    let mut outcome = outcome.into_inner().expect("nobody panicked");
+    let mut outcome = outcome.into_inner().expect("no worker panicked");
     outcome.did("system calls", all as u64);
-    let mut times = times.into_inner().expect("nobody panicked");
+    let mut times = times.into_inner().expect("no worker panicked");
     if let Some(time) = percentile(&mut times, 99) {
-        outcome.measured("next owner, 99th percentile", format!("{time:.1?}"));
+        outcome.measured(
+            "99th percentile of the time to the next owner",
+            format!("{time:.1?}"),
+        );
         outcome.must(time <= NEXT_OWNER, || {
-            format!("one in a hundred next owners took {time:?} or more")
+            format!("for one in a hundred next owners it took {time:?} or more")
         });
     }
     Ok(outcome)
 }
 
-/// Goes through the operation up to the call, or to its end if it does not come to that. Answers
-/// whether it did, and what it did last.
+/// Runs the operation up to the call, or to its end if the call is not made. Returns whether the call
+/// was made, and the last system calls.
 fn kill(fixture: &Fixture, point: &Point) -> anyhow::Result<(bool, String)> {
     let mut subject = fixture.subject(None)?;
     let holds = point.scenario.operation.finds_it_held();
@@ -85,7 +88,7 @@ fn kill(fixture: &Fixture, point: &Point) -> anyhow::Result<(bool, String)> {
     subject.kill()?;
     strace.end()?;
     subject.end()?;
-    // Broken, or not: it is over.
+    // It may have been broken; that does not matter any more.
     drop(holder);
     let log = std::fs::read_to_string(fixture.log())?;
     ensure!(!log.is_empty(), "nothing was traced");

@@ -1,4 +1,4 @@
-//! Every way in which a guest can end, thousands of times over: whatever it used is given back.
+//! Guests end in every possible way, thousands of times: all that they used is given back.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,11 +18,11 @@ mod endings;
 /// How many guests end.
 const CYCLES: u64 = 20_000;
 
-/// How many end before it is looked at what is used: by then whatever is kept has been allocated.
+/// How many end before the first measurement, when everything that is kept has been allocated.
 const WARM_UP: u64 = 5_000;
 
-/// By how much the memory may have grown afterwards, since an allocator cannot give back what lies
-/// between what is in use. If every guest left a hundred bytes behind, it would be more.
+/// By how much the memory may have grown afterwards, because an allocator cannot give back gaps between
+/// blocks in use. If each guest leaked a hundred bytes, it would be more.
 const GROWTH: u64 = 1 << 20;
 
 pub(crate) fn run(context: &Context) -> Result<Outcome> {
@@ -65,12 +65,12 @@ fn leaked(before: Usage, after: Usage) -> Option<String> {
     (!kept).then(|| format!("{before:?} before, {after:?} afterwards"))
 }
 
-/// Where guests end: the lock `a`, which somebody else has in the same engine and in another one.
+/// A host with the lock `a`, opened in the engine of the guests and in another one.
 struct Fixture {
     host: Host,
     near: LockFile,
     far: LockFile,
-    /// Lives on, where only what it has comes to an end.
+    /// A guest that lives on and releases what it has.
     resident: Attacker,
     resources: usize,
 }
@@ -88,10 +88,10 @@ impl Fixture {
         })
     }
 
-    /// Once nothing goes on any more.
+    /// What is used once all threads and descriptors of the engine are gone.
     fn rest(&self) -> Result<Usage> {
         eventually("the threads end", || engine_threads() == 0);
-        // Those of `near` and `far`, and that with which the engine has waited, kept for the next wait.
+        // Those of `near` and `far`, and the one that the engine keeps for its next wait.
         eventually("the descriptors are closed", || {
             descriptors(self.host.dir.path()) == 3
         });
@@ -106,7 +106,7 @@ impl Fixture {
         entries.map(name).collect()
     }
 
-    /// So many guests end, in these ways.
+    /// Ends so many guests; returns the ways in which they ended.
     async fn ends(
         &mut self,
         context: &Context,
@@ -135,8 +135,8 @@ impl Fixture {
         Ok(())
     }
 
-    /// A thread that was called back from the kernel may have been granted the lock in that moment,
-    /// and lets go of it in the next.
+    /// A thread whose wait is canceled may be granted the lock at that moment, and then releases it at
+    /// once. So this waits.
     fn nothing_is_held(&self) -> Result<()> {
         Ok(self.far.acquire(Mode::Exclusive, STUCK)?.release()?)
     }
@@ -149,7 +149,7 @@ mod tests {
     use crate::attacks::support::attacker::{Call, EXCLUSIVE, INDEFINITELY};
 
     #[test]
-    fn what_is_not_given_back_is_noticed() {
+    fn a_leak_is_noticed() {
         let before = Usage::now().unwrap();
         assert_eq!(leaked(before, before), None);
         let file = fs::File::open("/dev/null").unwrap();

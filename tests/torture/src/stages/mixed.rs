@@ -1,5 +1,5 @@
-//! Everybody at once: processes with threads, tasks and component instances, and programs of others,
-//! in every protocol. No section overlaps another that excludes it, and nothing gets lost.
+//! All kinds of workers at once: processes with threads, tasks and component instances, and foreign
+//! programs, in every protocol. No section overlaps one that it excludes, and no write is lost.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -14,14 +14,14 @@ use crate::stress::plan::{Lock, Workload};
 use crate::stress::process::Kind;
 use crate::stress::workers::{Foreign, WorkerGroup, process_of};
 
-/// How long they go on.
+/// How long the stage lasts.
 const TIME: Duration = Duration::from_secs(45);
 
-/// How often to show how far it is.
+/// How often to update the progress.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Where each process of ours takes part. What they do at a name takes longer, and would hold up the
-/// rest.
+/// Which locks each process of ours uses. Existence locks take longer and would slow down the others,
+/// so they have processes of their own.
 const PROCESSES: [fn(Protocol) -> bool; 8] = [
     KERNEL, KERNEL, KERNEL, KERNEL, NAME, NAME, DATABASE, DATABASE,
 ];
@@ -29,12 +29,13 @@ const KERNEL: fn(Protocol) -> bool = |protocol| !protocol.is_existence_lock();
 const NAME: fn(Protocol) -> bool = |protocol| protocol.is_existence_lock() && !DATABASE(protocol);
 const DATABASE: fn(Protocol) -> bool = |protocol| protocol == Protocol::Sqlite;
 
-/// The workers of one of them.
+/// The workers of one process.
 #[cfg(feature = "components")]
 const WITH_GUESTS: [Kind; 4] = [Kind::Blocking, Kind::Task, Kind::Guest, Kind::Guest];
 const WITHOUT_GUESTS: [Kind; 4] = [Kind::Blocking, Kind::Blocking, Kind::Task, Kind::Task];
 
-/// A `native` lock excludes the users of either family, who do not see each other; so each has one.
+/// A `native` lock excludes users of both lock families, but these do not exclude one another. So each
+/// family has a lock of its own.
 const AT_FLOCK: &str = "native-flock";
 const AT_FCNTL: &str = "native-fcntl";
 
@@ -83,14 +84,14 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
         let entered = finished.history.attempts.iter().filter(entered);
         holders.extend(entered.map(|attempt| process_of(&attempt.worker)));
         outcome.must(holders.len() > 1, || {
-            format!("{} shows nothing, held by {holders:?}", lock.name)
+            format!("{} was held by too few processes: {holders:?}", lock.name)
         });
     }
     finished.report(&mut outcome);
     Ok(outcome)
 }
 
-/// What the programs of others lock with, and which lock; the first of them by the kernel.
+/// What foreign programs lock with, and which lock; kernel locks first.
 const FOREIGN: [(&str, &str); 6] = [
     ("flock", AT_FLOCK),
     ("lockf", AT_FCNTL),
@@ -101,7 +102,7 @@ const FOREIGN: [(&str, &str); 6] = [
 ];
 const KERNELS: usize = 4;
 
-/// One of each protocol, of the native two; and one that is broken now and then.
+/// One lock of each protocol, two of `native`, and one that is broken now and then.
 fn locks() -> Vec<Lock> {
     let mut locks = vec![
         Lock::named(AT_FLOCK, Protocol::Native),
@@ -130,7 +131,7 @@ fn workers(number: usize, _: &mut Outcome) -> &'static [Kind] {
 #[cfg(not(feature = "components"))]
 fn workers(number: usize, outcome: &mut Outcome) -> &'static [Kind] {
     if number == 0 {
-        let why = "guests, for want of the feature `components`";
+        let why = "guests, without the feature `components`";
         outcome.omitted.push(why.to_owned());
     }
     &WITHOUT_GUESTS

@@ -1,11 +1,11 @@
-//! Histories of calls by chance, each answer held against a model: those of `host/tests/model`.
+//! Random histories of calls, each answer compared with a model: those of `host/tests/model`.
 
 use std::thread;
 
 use crate::cargo::{cargo, complete};
 use crate::stage::{Context, Outcome};
 
-/// How many each of so many processes goes through.
+/// How many histories each process tries, and how many processes there are.
 const HISTORIES: u32 = 10_000;
 const PROCESSES: u64 = 2;
 
@@ -23,7 +23,7 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Outcome> {
     let tests: Vec<_> = tests.collect();
     let mut outcome = Outcome::default();
     for (seed, test) in tests {
-        let ran = test.join().expect("a thread that does not panic")?;
+        let ran = test.join().expect("the thread does not panic")?;
         outcome.did("histories", ran.numbers("histories").iter().sum());
         outcome.did("calls", ran.numbers("calls").iter().sum());
         outcome.must(ran.success(), || {

@@ -1,5 +1,5 @@
-//! Processes are stopped for a while, every other time one that holds a lock. A stopped holder keeps
-//! what it holds: the others wait, those with a timeout until that is up, and nobody enters.
+//! Processes are stopped for a while, every other time one that holds a lock. A stopped holder keeps its
+//! lock. The other workers wait, at most until their timeouts, and none of them enters.
 
 use std::thread;
 use std::time::Duration;
@@ -13,22 +13,22 @@ use crate::stress::plan::Workload;
 use crate::stress::process::Kind;
 use crate::stress::workers::{Finished, WorkerGroup, process_of};
 
-/// How long it goes on.
+/// How long the stage lasts.
 const TIME: Duration = Duration::from_secs(35);
 
 /// How long a process is stopped, in milliseconds.
 const STOP: std::ops::Range<u64> = 100..1000;
 
-/// How long the others go on between two stops.
+/// How long all processes run between two stops.
 const BETWEEN: Duration = Duration::from_millis(20);
 
 const PROCESSES: usize = 6;
 const WORKERS: [Kind; 4] = [Kind::Blocking, Kind::Blocking, Kind::Task, Kind::Task];
 
-/// A timeout that comes later than this after its time got lost.
+/// A timeout that is later than this was lost.
 const LATE: Duration = Duration::from_secs(5);
 
-/// Somebody who was stopped.
+/// A process that was stopped, and when.
 struct Stop {
     name: String,
     from: Time,
@@ -53,29 +53,29 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
     let mut stops = Vec::new();
     context.pass(TIME, || {
         thread::sleep(BETWEEN);
-        let victim = match chance.bool() {
+        let chosen = match chance.bool() {
             true => group.any_holder(&workload.locks, &mut chance, |_| true)?,
             false => None,
         };
-        let victim = victim.unwrap_or_else(|| chance.usize(..PROCESSES));
-        group.stop(victim)?;
+        let chosen = chosen.unwrap_or_else(|| chance.usize(..PROCESSES));
+        group.stop(chosen)?;
         let from = now();
         thread::sleep(Duration::from_millis(chance.u64(STOP)));
         let to = now();
-        group.resume(victim)?;
-        let name = group.name(victim).to_owned();
+        group.resume(chosen)?;
+        let name = group.name(chosen).to_owned();
         stops.push(Stop { name, from, to });
         Ok(())
     })?;
     let finished = group.finish()?;
     outcome.did("stops", stops.len() as u64);
-    judge(&finished, &stops, &mut outcome);
+    check(&finished, &stops, &mut outcome);
     finished.report(&mut outcome);
     Ok(outcome)
 }
 
-/// What the others did in the meantime. That nobody entered, the history tells.
-fn judge(finished: &Finished, stops: &[Stop], outcome: &mut Outcome) {
+/// What the other processes did meanwhile. The history shows that none of them entered.
+fn check(finished: &Finished, stops: &[Stop], outcome: &mut Outcome) {
     let attempts = &finished.history.attempts;
     let (mut holders, mut waiters, mut timeouts) = (0, 0, 0);
     for stop in stops {
@@ -99,7 +99,7 @@ fn judge(finished: &Finished, stops: &[Stop], outcome: &mut Outcome) {
     outcome.did("waits for them", waiters);
     outcome.did("timeouts meanwhile", timeouts);
     outcome.must(holders > 0 && waiters > 0 && timeouts > 0, || {
-        "no stop shows anything".to_owned()
+        "no stop hit a holder with waiters, one of which timed out".to_owned()
     });
     let latest = attempts
         .iter()
@@ -116,12 +116,12 @@ fn judge(finished: &Finished, stops: &[Stop], outcome: &mut Outcome) {
             format_args!("{overdue:.1?}"),
         );
         outcome.must(overdue <= LATE, || {
-            format!("{overdue:?} after its time: {attempt:?}")
+            format!("{overdue:?} after its timeout: {attempt:?}")
         });
     }
 }
 
-/// How long after its time an attempt was answered.
+/// How long after its timeout an attempt was answered.
 fn overdue(attempt: &Attempt) -> Option<Duration> {
     let due = attempt.asked + attempt.limit?;
     Some(Duration::from_nanos(attempt.answered().saturating_sub(due)))
@@ -132,12 +132,12 @@ impl Stop {
         process_of(&attempt.worker) == self.name
     }
 
-    /// Whether somebody waited in that time.
+    /// Whether the attempt waited in that time.
     fn overlaps(&self, attempt: &Attempt) -> bool {
         attempt.asked < self.to && attempt.answered() > self.from
     }
 
-    /// Whether this is the section of somebody who was stopped in it.
+    /// Whether the process was stopped in the section of this attempt.
     fn has_in_a_section(&self, attempt: &Attempt) -> bool {
         let inside = |section: &crate::stress::history::Section| {
             section.enter < self.from && section.end.at() > self.to

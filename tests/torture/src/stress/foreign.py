@@ -1,8 +1,8 @@
-"""A participant that knows nothing of Locket: locks with what Python has, or as pylockfile does.
+"""A worker that knows nothing of Locket: locks with what Python has, or as pylockfile does.
 
 Its argument is a JSON object: name, seed, function (flock, lockf, link or mkdir), locks (their names),
 layout (the directory of everything), shared and lasting (of a hundred), longest (seconds). It runs
-until its input ends, and keeps a journal like every other participant.
+until its input ends, and keeps a journal like every other worker.
 """
 
 import ctypes
@@ -18,9 +18,9 @@ import time
 
 role = json.loads(sys.argv[1])
 chance = random.Random(role["seed"])
-who = role["name"] + ".0-foreign"
+worker = role["name"] + ".0-foreign"
 
-# Of prctl: dies with its parent.
+# A constant of prctl(2): the process dies with its parent.
 PR_SET_PDEATHSIG = 1
 ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -33,14 +33,14 @@ def place(*names):
     return os.path.join(role["layout"], *names)
 
 
-journal = os.open(place("journals", who), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)
+journal = os.open(place("journals", worker), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)
 
 
 def note(event, **fields):
     os.write(journal, (json.dumps({"event": event, **fields}) + "\n").encode())
 
 
-# Each of these acquires and returns what releases, or nothing if it was to be one try.
+# Each of these acquires and returns a function that releases, or None if the lock is held and `once` is set.
 
 
 def kernel(call, path, shared, once):
@@ -133,7 +133,7 @@ class Object:
 
     def add(self, number, hold):
         before = self.read()
-        os.write(self.log, f"<{who} {number} ".encode())
+        os.write(self.log, f"<{worker} {number} ".encode())
         time.sleep(hold) if hold else None
         after = before + 1
         os.pwrite(self.count, f"{after:020}".encode(), 0)
@@ -169,5 +169,5 @@ while not select.select([sys.stdin], [], [], 0)[0]:
     counted = objects[name].look(hold) if shared else objects[name].add(number, hold)
     note("leave", counted=counted, at=now())
     release()
-    # The kernel has no hand-off, and who asks again at once leaves little to the others.
+    # The kernel has no hand-off. A program that tries again at once leaves little to the others.
     time.sleep(chance.random() * 0.001)

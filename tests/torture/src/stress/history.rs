@@ -31,23 +31,23 @@ mod tests;
 #[cfg(test)]
 mod world;
 
-/// What all participants did.
+/// What all workers did.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// All attempts, each participant's in order.
+    /// All attempts, those of each worker in order.
     pub attempts: Vec<Attempt>,
     /// All breaks.
     pub breaks: Vec<Break>,
-    /// What the journals show by themselves.
+    /// The violations that each journal shows by itself.
     violations: Vec<Violation>,
 }
 
 impl History {
-    /// Adds the journal of a participant; `killed` is when a signal was sent to it, if one was.
+    /// Adds the journal of a worker; `killed` is when its process was killed, if it was.
     ///
     /// # Errors
     ///
-    /// Where the lines are not in an order that a participant writes.
+    /// Lines in an order that no worker writes.
     pub fn add(
         &mut self,
         worker: &str,
@@ -70,7 +70,7 @@ impl History {
                     at,
                 } => {
                     if open {
-                        bail!("{worker}: {event:?} before the attempt before has ended");
+                        bail!("{worker}: {event:?} before the last attempt has ended");
                     }
                     open = true;
                     self.attempts.push(Attempt {
@@ -103,27 +103,27 @@ impl History {
             if killed.is_none() {
                 self.violations.push(Violation {
                     kind: Breach::Unfinished,
-                    text: format!("nobody killed {worker}, and it ended with {attempt:?}"),
+                    text: format!("{worker} was not killed, and it ended with {attempt:?}"),
                 });
             }
         }
         Ok(())
     }
 
-    /// How many sections there were.
+    /// The number of sections.
     pub fn sections(&self) -> usize {
         let entered = |attempt: &&Attempt| attempt.section().is_some();
         self.attempts.iter().filter(entered).count()
     }
 
-    /// How many sections ended with the lock taken away.
+    /// The number of sections in which the lock was lost.
     pub fn losses(&self) -> u64 {
         let ends = self.attempts.iter().filter_map(Attempt::section);
         let lost = ends.filter(|section| matches!(section.end, End::Lost { .. }));
         lost.count() as u64
     }
 
-    /// How often a lock went from one participant to another.
+    /// How often a lock went from one worker to another.
     pub fn hand_offs(&self) -> u64 {
         let locks = self.by_lock().into_values();
         let between = locks.map(|holds| {
@@ -133,7 +133,7 @@ impl History {
         between.sum()
     }
 
-    /// Everything that breaks a promise; `remains` is the protected object of each lock.
+    /// All violations; `remains` has the protected object of each lock.
     pub fn check(&self, remains: &HashMap<String, Remains>) -> Vec<Violation> {
         let mut violations = self.violations.clone();
         violations.extend(self.attempts.iter().filter_map(answered_wrongly));
@@ -153,8 +153,8 @@ impl History {
         violations
     }
 
-    /// Each time that a lock was free while somebody waited for it, with the end of the section
-    /// before. Waits that ended without the lock count as well; those that were cut off do not.
+    /// The times during which a lock was free while a worker waited for it. Waits that ended without the
+    /// lock count as well; those that were cut off do not.
     pub fn idle_periods(&self) -> Vec<IdlePeriod> {
         let mut attempts: BTreeMap<&str, Vec<&Attempt>> = BTreeMap::new();
         for attempt in &self.attempts {
@@ -179,7 +179,7 @@ impl History {
     }
 }
 
-/// What an event does to the attempt to which it belongs.
+/// Applies an event to its attempt.
 fn happen(attempt: &mut Attempt, event: &Event) -> anyhow::Result<Option<Violation>> {
     let mut violation = None;
     match (&mut attempt.outcome, event) {

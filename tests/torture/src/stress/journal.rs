@@ -1,8 +1,7 @@
-//! What a participant writes down: a line for everything that happens to it, in a file of its own.
+//! The journal of a worker: a line for each event, in a file of its own.
 //!
-//! A line is in the system's hands before the next thing is done, so that a participant can be killed
-//! at any moment and the others know how far it came. All times are nanoseconds of the clock that
-//! runs since boot, which is one clock for all processes.
+//! Each line is written before the worker continues, so the journal of a worker that is killed shows how
+//! far it came. All times are nanoseconds since boot, by one clock for all processes.
 
 use std::fmt;
 use std::fs::File;
@@ -36,11 +35,11 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Why {
-    /// It was one try, and others held the lock.
+    /// It was a single try, and others held the lock.
     WouldBlock,
-    /// Its time was up.
+    /// Its timeout was over.
     Timeout,
-    /// The participant dropped the future.
+    /// The worker dropped the future.
     Abandoned,
 }
 
@@ -58,51 +57,51 @@ impl fmt::Display for Why {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "event")]
 pub enum Event {
-    /// Is about to acquire a lock; everything up to the next of these is about that.
+    /// The worker is about to acquire a lock. The events up to the next of these are about this attempt.
     Ask {
-        /// Which attempt of this participant it is.
+        /// Number of this attempt of the worker.
         number: u64,
         /// Name of the lock.
         lock: String,
-        /// What the hold shall exclude.
+        /// What the hold is to exclude.
         mode: Mode,
         /// The timeout, in nanoseconds.
         limit: Option<u64>,
         /// Before the call.
         at: Time,
     },
-    /// Has acquired it.
+    /// The worker has acquired the lock.
     Enter {
         /// After the call.
         at: Time,
     },
-    /// Is about to release it.
+    /// The worker is about to release the lock.
     Leave {
-        /// The counter as it was on entering and as it is now; none if it was left alone.
+        /// The counter on entering and now; none if the object was not used.
         counted: Option<[u64; 2]>,
         /// Before the call.
         at: Time,
     },
-    /// Was told that it holds the lock no more.
+    /// The worker learned that the lock was lost.
     Lost {
-        /// After it was told.
+        /// After it learned that.
         at: Time,
     },
-    /// Did not get it.
+    /// The worker did not get the lock.
     GaveUp {
         /// The reason.
         why: Why,
         /// After the call.
         at: Time,
     },
-    /// Something failed that must not.
+    /// A call failed that must not.
     Failed {
-        /// What it says.
+        /// The message.
         error: String,
         /// After the call.
         at: Time,
     },
-    /// Has broken a lock that others may have held.
+    /// The worker has broken a lock that others may have held.
     Broke {
         /// Name of the lock.
         lock: String,
@@ -118,7 +117,7 @@ pub enum Event {
 pub struct Journal(File);
 
 impl Journal {
-    /// Begins that of `who` in the directory of journals.
+    /// Begins the journal of a worker in the directory of journals.
     ///
     /// # Errors
     ///
@@ -144,11 +143,11 @@ impl Journal {
     }
 }
 
-/// The lines of a journal. What is behind the last line feed was cut off by a kill, and is dropped.
+/// The lines of a journal. What follows the last line feed was cut off by a kill, and is dropped.
 ///
 /// # Errors
 ///
-/// Where a line is none.
+/// A line that is not an event.
 pub fn read(text: &str) -> serde_json::Result<Vec<Event>> {
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     whole.lines().map(serde_json::from_str).collect()
@@ -159,9 +158,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_journal_can_be_read_as_it_was_written_up_to_where_it_was_cut_off() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let mut journal = Journal::begin(dir.path(), "p.1").expect("a journal");
+    fn a_journal_can_be_read_up_to_where_it_was_cut_off() {
+        let dir = tempfile::tempdir().expect("a directory can be created");
+        let mut journal = Journal::begin(dir.path(), "p.1").expect("the journal is a file");
         let ask = Event::Ask {
             number: 1,
             lock: "a".into(),
@@ -171,12 +170,12 @@ mod tests {
         };
         let events = [ask, Event::Enter { at: now() }];
         for event in &events {
-            journal.add(event).expect("a line");
+            journal.add(event).expect("a line can be written");
         }
-        let text = std::fs::read_to_string(dir.path().join("p.1")).expect("a journal");
-        assert_eq!(read(&text).expect("lines"), events);
+        let text = std::fs::read_to_string(dir.path().join("p.1")).expect("the journal is a file");
+        assert_eq!(read(&text).expect("the lines can be parsed"), events);
         let cut = &text[..text.len() - 1];
-        assert_eq!(read(cut).expect("lines"), events[..1]);
+        assert_eq!(read(cut).expect("the lines can be parsed"), events[..1]);
         assert!(read("nonsense\n").is_err());
     }
 }

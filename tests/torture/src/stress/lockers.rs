@@ -1,7 +1,7 @@
 //! The ways in which workers lock.
 //!
-//! Guests and foreign programs are told when to acquire and when to release; in between their worker
-//! touches the object. So every kind of worker does the same and is checked by the same rules.
+//! For guests and foreign programs, the worker says when to acquire and when to release, and uses the
+//! object in between. So all kinds of workers do the same and are checked by the same rules.
 
 use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
@@ -19,11 +19,11 @@ use crate::stress::process::{Role, Shared};
 #[cfg(feature = "components")]
 pub(crate) mod guest;
 
-/// What an acquire or release came to, other than success.
+/// Why an acquire or release did not succeed.
 pub(crate) enum Failure {
-    /// Did not get the lock.
+    /// The worker did not get the lock.
     GaveUp(Why),
-    /// Does not have the lock any more.
+    /// The worker does not hold the lock any more.
     Lost,
     /// Anything else.
     Other(String),
@@ -46,9 +46,9 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// A way to acquire and release the locks of the traffic, one at a time.
+/// A way to acquire and release the locks of the workload, one at a time.
 pub(crate) trait Locker {
-    /// The nearest to this step that it can do.
+    /// The step closest to this one that it supports.
     fn adapt(&self, step: Step) -> Step {
         without_abandoning(step)
     }
@@ -56,7 +56,7 @@ pub(crate) trait Locker {
     /// Acquires a lock.
     fn acquire(&mut self, step: &Step) -> Result<(), Failure>;
 
-    /// Whether it has been told that the lock is lost.
+    /// Whether it knows that the lock is lost.
     fn is_lost(&mut self) -> bool {
         false
     }
@@ -150,7 +150,7 @@ fn limit(step: &Step) -> Option<Duration> {
     }
 }
 
-/// `flock(1)`, which runs `cat`: a line that comes back tells that it has the lock.
+/// `flock(1)`, which runs `cat`: a line that comes back shows that it holds the lock.
 pub(crate) struct FlockTool {
     files: Vec<PathBuf>,
     held: Option<Child>,
@@ -188,10 +188,20 @@ impl Locker for FlockTool {
         command.arg(&self.files[step.lock]).arg("cat");
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;
-        // Where it has ended already, the answer tells.
-        let _ = child.stdin.as_mut().expect("its input").write_all(b"\n");
+        // If it has ended already, its exit code says why.
+        let _ = child
+            .stdin
+            .as_mut()
+            .expect("its input is piped")
+            .write_all(b"\n");
         let mut line = [0];
-        if child.stdout.as_mut().expect("its output").read(&mut line)? == 1 {
+        if child
+            .stdout
+            .as_mut()
+            .expect("its output is piped")
+            .read(&mut line)?
+            == 1
+        {
             self.held = Some(child);
             return Ok(());
         }
@@ -203,7 +213,7 @@ impl Locker for FlockTool {
     }
 
     fn release(&mut self, _: &Step) -> Result<(), Failure> {
-        let mut child = self.held.take().expect("it is held");
+        let mut child = self.held.take().expect("the lock is held");
         match child.wait()?.success() {
             true => Ok(()),
             false => Err(Failure::Other("flock(1) failed".into())),
@@ -211,7 +221,7 @@ impl Locker for FlockTool {
     }
 }
 
-/// Somebody who does not lock.
+/// Does not lock.
 pub(crate) struct NoLock;
 
 impl Locker for NoLock {
@@ -224,7 +234,7 @@ impl Locker for NoLock {
     }
 }
 
-/// For those who count so, and cannot be called off: never less than was asked for.
+/// The same step with its timeout rounded up to milliseconds, without giving up the wait from outside.
 pub(crate) fn in_whole_milliseconds(step: Step) -> Step {
     let patience = match step.patience {
         Patience::Limit(limit) => {

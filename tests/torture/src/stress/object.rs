@@ -1,8 +1,8 @@
-//! What a lock protects here: a counter and a log, neither of which survives two at once.
+//! What a lock protects: a counter and a log, which two exclusive holders at once spoil.
 //!
-//! The counter is read and later written; a line of the log is written in two pieces, one before
-//! and one after what takes its time. Whoever is between the pieces can be told from the log,
-//! and so can where somebody was killed.
+//! The counter is read and later written. A line of the log is written in two pieces, one before and one
+//! after the time that the section takes. The log shows which worker is between the pieces, and how far
+//! a killed worker came.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -19,7 +19,7 @@ pub struct Object {
 }
 
 impl Object {
-    /// Opens that of the lock `name` in the directory of objects; makes it where it is missing.
+    /// Opens the object of the lock `name` in the directory of objects, or creates it.
     ///
     /// # Errors
     ///
@@ -41,7 +41,7 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// Those of the file system, and [`InvalidData`](io::ErrorKind::InvalidData) where it is none.
+    /// Those of the file system; [`InvalidData`](io::ErrorKind::InvalidData) if it is not a number.
     pub fn count(&self) -> io::Result<u64> {
         let mut digits = [0; DIGITS];
         match self.count.read_at(&mut digits, 0)? {
@@ -53,8 +53,8 @@ impl Object {
         }
     }
 
-    /// What an exclusive holder does: adds one, and a line with its name. Answers what the counter
-    /// was and is.
+    /// What an exclusive holder does: adds one to the counter, and a line with its name to the log.
+    /// Returns the counter before and after.
     ///
     /// # Errors
     ///
@@ -66,7 +66,7 @@ impl Object {
         meanwhile: impl FnOnce(),
     ) -> io::Result<[u64; 2]> {
         let before = self.count()?;
-        // Formatted first: each piece is one system call.
+        // Formatted first, so that each piece is one system call.
         let start = format!("<{worker} {number} ");
         self.log.write_all(start.as_bytes())?;
         meanwhile();
@@ -78,7 +78,7 @@ impl Object {
         Ok([before, after])
     }
 
-    /// What a shared holder does: looks twice.
+    /// What a shared holder does: reads the counter twice.
     ///
     /// # Errors
     ///
@@ -89,7 +89,7 @@ impl Object {
         Ok([before, self.count()?])
     }
 
-    /// Who has written the first piece of the last line and not yet the second.
+    /// The worker that has written the first piece of the last line and not yet the second.
     ///
     /// # Errors
     ///
@@ -106,7 +106,7 @@ impl Object {
     }
 }
 
-/// The length of the counter: always the same, so that a new number covers the old one.
+/// The length of the counter: fixed, so that a new number overwrites all of the old one.
 const DIGITS: usize = 20;
 
 /// A line of the log.
@@ -114,11 +114,11 @@ const DIGITS: usize = 20;
 pub enum Line {
     /// With both pieces.
     Whole {
-        /// Whose.
+        /// The worker.
         worker: String,
-        /// In which section of this participant.
+        /// The number of its attempt.
         number: u64,
-        /// The counter afterwards.
+        /// The counter after the addition.
         count: u64,
         /// When the second piece was written.
         at: Time,
@@ -127,17 +127,17 @@ pub enum Line {
     Torn(String),
 }
 
-/// What was found in an object when everybody was gone.
+/// What is found in an object after all workers have ended.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Remains {
-    /// The counter; none if it is no number.
+    /// The counter; none if it is not a number.
     pub count: Option<u64>,
     /// The log.
     pub lines: Vec<Line>,
 }
 
 impl Remains {
-    /// Those of the lock `name`.
+    /// Reads the object of the lock `name`.
     ///
     /// # Errors
     ///
@@ -147,7 +147,7 @@ impl Remains {
         let log = fs::read(dir.join(format!("{name}.log")))?;
         let log = String::from_utf8_lossy(&log);
         let pieces = log.split_inclusive('<').scan("", |start, piece| {
-            // A line begins with its bracket; what is before the first belongs to nobody.
+            // A line begins with its bracket; what is before the first belongs to no worker.
             let line = format!("{start}{}", piece.strip_suffix('<').unwrap_or(piece));
             *start = if piece.ends_with('<') { "<" } else { "" };
             Some(line)
@@ -182,16 +182,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_remains_tells_who_was_there_and_who_was_cut_off() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let mut object = Object::open(dir.path(), "a").expect("an object");
-        assert_eq!(object.look(|| ()).expect("a count"), [0, 0]);
-        assert_eq!(object.add("p.1", 7, || ()).expect("a count"), [0, 1]);
-        assert_eq!(object.writer().expect("a log"), None);
-        write!(object.log, "<q.1 9 ").expect("half a line");
-        assert_eq!(object.writer().expect("a log").as_deref(), Some("q.1"));
-        assert_eq!(object.add("p.1", 8, || ()).expect("a count"), [1, 2]);
-        let remains = Remains::read(dir.path(), "a").expect("an object");
+    fn the_log_shows_the_writer_and_lines_that_were_cut_off() {
+        let dir = tempfile::tempdir().expect("a directory can be created");
+        let mut object = Object::open(dir.path(), "a").expect("the object can be opened");
+        assert_eq!(object.look(|| ()).expect("the counter is a number"), [0, 0]);
+        assert_eq!(
+            object
+                .add("p.1", 7, || ())
+                .expect("the counter is a number"),
+            [0, 1]
+        );
+        assert_eq!(object.writer().expect("the log can be read"), None);
+        write!(object.log, "<q.1 9 ").expect("the log can be written");
+        assert_eq!(
+            object.writer().expect("the log can be read").as_deref(),
+            Some("q.1")
+        );
+        assert_eq!(
+            object
+                .add("p.1", 8, || ())
+                .expect("the counter is a number"),
+            [1, 2]
+        );
+        let remains = Remains::read(dir.path(), "a").expect("the object can be opened");
         assert_eq!(remains.count, Some(2));
         let numbers = remains.lines.iter().map(|line| match line {
             Line::Whole { number, .. } => number.to_string(),
@@ -201,15 +214,15 @@ mod tests {
     }
 
     #[test]
-    fn two_at_once_tear_the_log() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let mut one = Object::open(dir.path(), "a").expect("an object");
-        let mut two = Object::open(dir.path(), "a").expect("an object");
+    fn two_writers_at_once_tear_the_log() {
+        let dir = tempfile::tempdir().expect("a directory can be created");
+        let mut one = Object::open(dir.path(), "a").expect("the object can be opened");
+        let mut two = Object::open(dir.path(), "a").expect("the object can be opened");
         one.add("p.1", 1, || {
-            two.add("q.1", 1, || ()).expect("a count");
+            two.add("q.1", 1, || ()).expect("the counter is a number");
         })
-        .expect("a count");
-        let remains = Remains::read(dir.path(), "a").expect("an object");
+        .expect("the counter is a number");
+        let remains = Remains::read(dir.path(), "a").expect("the object can be opened");
         assert_eq!(remains.count, Some(1), "one count is lost");
         let torn = |line: &&Line| matches!(line, Line::Torn(_));
         assert_eq!(remains.lines.iter().filter(torn).count(), 2);

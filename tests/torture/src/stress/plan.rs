@@ -1,5 +1,5 @@
-//! What a participant is going to do. It follows from its seed alone; when it comes to what, and who
-//! gets ahead of whom, is up to the system.
+//! What a worker is going to do. It follows from the seed alone; the times, and which worker gets ahead
+//! of which, are up to the system.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,15 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::stress::journal::Mode;
 
-/// A lock and how everybody keeps it.
+/// A lock and its protocol.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Lock {
     /// The name of its file, and of the object that it protects.
     pub name: String,
     /// The name of the protocol.
     pub protocol: String,
-    /// Whether it is broken now and then. It protects nothing then: who holds it does no more than
-    /// hold it.
+    /// Whether it is broken now and then. If so, it protects nothing, and its holders only hold it.
     pub broken: bool,
 }
 
@@ -40,12 +39,14 @@ impl Lock {
     ///
     /// # Panics
     ///
-    /// Where there is none of this name.
+    /// If there is no protocol of this name.
     pub fn protocol(&self) -> Protocol {
-        self.protocol.parse().expect("a protocol")
+        self.protocol
+            .parse()
+            .expect("the name is that of a protocol")
     }
 
-    /// How to open it, in a place where it belongs to `Table`.
+    /// How to open it.
     pub fn options(&self, layout: &Layout) -> Options {
         let options = Options::new().protocol(self.protocol());
         match self.protocol() {
@@ -55,19 +56,25 @@ impl Lock {
     }
 }
 
-/// Where everything is.
+/// The directories of a run.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Layout(PathBuf);
 
 impl Layout {
-    /// Makes the directories.
+    /// Creates them.
     ///
     /// # Errors
     ///
     /// Those of the file system.
     pub fn create(dir: &Path) -> std::io::Result<Self> {
         let layout = Self(dir.to_owned());
-        for dir in [layout.locks(), layout.objects(), layout.journals()] {
+        let dirs = [
+            layout.locks(),
+            layout.objects(),
+            layout.journals(),
+            layout.databases(),
+        ];
+        for dir in dirs {
             std::fs::create_dir(dir)?;
         }
         Ok(layout)
@@ -83,7 +90,7 @@ impl Layout {
         self.locks().join(&lock.name)
     }
 
-    /// The directory of what they protect.
+    /// The directory of the objects that they protect.
     pub fn objects(&self) -> PathBuf {
         self.0.join("objects")
     }
@@ -93,31 +100,36 @@ impl Layout {
         self.0.join("journals")
     }
 
-    /// The database of the locks that are rows of one.
+    /// The database of the `sqlite` locks.
     pub fn database(&self) -> PathBuf {
-        self.locks().join("database")
+        self.databases().join("database")
+    }
+
+    /// Its directory. Guests lock in the directory of lock files, where the host refuses a database.
+    fn databases(&self) -> PathBuf {
+        self.0.join("databases")
     }
 }
 
-/// What goes on at the locks.
+/// What the workers do with the locks.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Workload {
-    /// The locks; one that is there twice is used twice as often.
+    /// The locks; a lock that is listed twice is used twice as often.
     pub locks: Vec<Lock>,
-    /// How many attempts in a hundred are shared, where the lock can be.
+    /// The percentage of shared attempts, if the protocol supports them.
     pub shared: u8,
-    /// How many in a hundred have a timeout, a quarter of them one of zero.
+    /// The percentage of attempts with a timeout; a quarter of these are zero.
     pub limited: u8,
-    /// How many in a hundred are given up by whoever can do that.
+    /// The percentage of attempts that are abandoned by workers that can do that.
     pub abandoned: u8,
-    /// How many in a hundred last; the others take no longer than the work.
+    /// The percentage of long sections; the others take no longer than using the object.
     pub lasting: u8,
-    /// How long those last at most, and timeouts are.
+    /// The longest of those, and the longest timeout.
     pub longest: Duration,
-    /// How long a participant leaves the locks alone after each section, at most. A kernel's lock is
-    /// not handed over: who asks again at once mostly has it before somebody else has woken up.
+    /// How long a worker pauses after each section, at most. Kernel locks are not handed over: a worker
+    /// that tries again at once usually gets the lock before another one has woken up.
     pub rest: Duration,
-    /// After how many sections a participant is done; none: when it is told to.
+    /// After how many sections a worker is done; if none, at the end of the run.
     pub sections: Option<u64>,
 }
 
@@ -152,18 +164,18 @@ impl Workload {
 /// How long to wait for a lock.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Patience {
-    /// Until it is there.
+    /// Until it is granted.
     Endless,
     /// This long.
     Limit(Duration),
-    /// As if for ever; and then gives up the wait from outside, where that is possible.
+    /// Without a timeout; the wait is abandoned after this time by workers that can do that.
     Abandon(Duration),
 }
 
-/// One attempt of a participant.
+/// One attempt of a worker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// Place of the lock in the traffic.
+    /// Index of the lock in the workload.
     pub lock: usize,
     /// What to exclude.
     pub mode: Mode,
@@ -171,15 +183,15 @@ pub struct Step {
     pub patience: Patience,
     /// How long to hold it.
     pub hold: Duration,
-    /// How long to leave the locks alone afterwards.
+    /// How long to pause afterwards.
     pub rest: Duration,
-    /// To let go by dropping the guard, which does not say how it went.
+    /// Whether to release by dropping the guard, which reports no error.
     pub by_drop: bool,
-    /// To break the lock instead, if it is one that is broken.
+    /// Whether to break the lock instead.
     pub breaks: bool,
 }
 
-/// The steps of a participant, without end.
+/// The endless steps of a worker.
 #[derive(Debug)]
 pub struct Plan<'a> {
     chance: fastrand::Rng,

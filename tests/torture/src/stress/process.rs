@@ -32,7 +32,7 @@ pub enum Kind {
     Guest,
     /// By `flock(1)`.
     Tool,
-    /// Not at all, to see that it is found out.
+    /// Not at all, to test that this is noticed.
     Reckless,
 }
 
@@ -54,7 +54,7 @@ impl fmt::Display for Kind {
 pub struct Role {
     /// Its name; those of its workers begin with it.
     pub name: String,
-    /// What its plans follow from.
+    /// The seed of its plans.
     pub seed: u64,
     /// Its workers.
     pub workers: Vec<Kind>,
@@ -65,11 +65,11 @@ pub struct Role {
 }
 
 impl Role {
-    /// Plays it.
+    /// Runs the workers.
     ///
     /// # Errors
     ///
-    /// Where something else failed than what is put down in a journal.
+    /// A failure that no journal has.
     pub fn run(&self) -> Result<()> {
         set_parent_process_death_signal(Some(Signal::KILL))?;
         let runtime = Runtime::new()?;
@@ -79,7 +79,7 @@ impl Role {
             runtime: runtime.handle().clone(),
             stopping: AtomicBool::new(false),
         });
-        // It ends with this process, if the workers are done before.
+        // If the workers are done first, it ends with this process.
         thread::spawn({
             let shared = Arc::clone(&shared);
             move || {
@@ -95,7 +95,7 @@ impl Role {
         for worker in workers {
             worker.join().map_err(|_| anyhow!("a worker panicked"))??;
         }
-        // What its tasks still do must not hold it up.
+        // Tasks that are still running must not delay the end.
         runtime.shutdown_background();
         Ok(())
     }
@@ -110,7 +110,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// The locks of the traffic, in the engine of this process.
+    /// The locks of the workload, in the engine of this process.
     fn open(&self) -> Result<Vec<LockFile>> {
         let Role {
             layout, workload, ..

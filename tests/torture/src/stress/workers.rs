@@ -1,5 +1,5 @@
-//! All participants of a run, as processes: to start, kill and stop them, and to put together what
-//! they did when they are gone.
+//! The worker processes of a run: starts, kills and stops them, and collects their journals once they
+//! have ended.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -25,51 +25,51 @@ pub use self::finished::Finished;
 mod finished;
 mod stuck;
 
-/// Nobody waits for longer than this without anybody getting anywhere, unless something is stuck.
-const STUCK: Duration = Duration::from_secs(30);
+/// If no worker makes progress for this long, something is stuck.
+const NO_PROGRESS: Duration = Duration::from_secs(30);
 
-/// Processes that take part.
+/// A group of worker processes.
 #[derive(Debug)]
 pub struct WorkerGroup {
     program: PathBuf,
     dir: TempDir,
     layout: Layout,
     members: Vec<WorkerProcess>,
-    /// Who was killed when.
+    /// The processes that were killed, and when.
     kills: HashMap<String, Time>,
     /// What went wrong with the processes themselves.
     failures: Vec<String>,
     stuck_after: Duration,
 }
 
-/// A process that takes part.
+/// A process of the group.
 #[derive(Debug)]
 struct WorkerProcess {
     name: String,
     child: Child,
 }
 
-/// A program that knows nothing of Locket.
+/// What a program that knows nothing of Locket does.
 #[derive(Clone, Debug, Serialize)]
 pub struct Foreign {
     /// What it locks with: `flock`, `lockf`, `link` or `mkdir`.
     pub function: &'static str,
     /// The names of the locks that it uses.
     pub locks: Vec<String>,
-    /// How many sections in a hundred are shared.
+    /// The percentage of shared sections.
     pub shared: u8,
-    /// How many last.
+    /// The percentage of long sections.
     pub lasting: u8,
-    /// How long those last at most, in seconds.
+    /// The longest of those, in seconds.
     pub longest: f64,
 }
 
 impl WorkerGroup {
-    /// Nobody yet. Participants will be processes of `program`, which is this one.
+    /// An empty group. Its processes will run `program`, which is this one.
     ///
     /// # Errors
     ///
-    /// Where there can be no directory for them.
+    /// Those of the file system.
     pub fn of(program: PathBuf) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         Ok(Self {
@@ -79,11 +79,11 @@ impl WorkerGroup {
             members: Vec::new(),
             kills: HashMap::new(),
             failures: Vec::new(),
-            stuck_after: STUCK,
+            stuck_after: NO_PROGRESS,
         })
     }
 
-    /// Nobody yet.
+    /// An empty group.
     ///
     /// # Errors
     ///
@@ -92,17 +92,17 @@ impl WorkerGroup {
         Self::of(std::env::current_exe()?)
     }
 
-    /// Takes everybody for stuck when nobody gets anywhere for this long.
+    /// Treats the group as stuck if no worker makes progress for this long.
     pub fn stuck_after(&mut self, time: Duration) {
         self.stuck_after = time;
     }
 
-    /// Where everything is.
+    /// Where the locks, objects and journals are.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// How many there are.
+    /// The number of processes.
     pub fn size(&self) -> usize {
         self.members.len()
     }
@@ -111,7 +111,7 @@ impl WorkerGroup {
     ///
     /// # Errors
     ///
-    /// Where it cannot be started.
+    /// A process that cannot be started.
     pub fn start(
         &mut self,
         name: &str,
@@ -135,7 +135,7 @@ impl WorkerGroup {
     ///
     /// # Errors
     ///
-    /// Where it cannot be started.
+    /// A process that cannot be started.
     pub fn start_foreign(&mut self, name: &str, seed: u64, foreign: &Foreign) -> Result<()> {
         let mut role = serde_json::to_value(foreign)?;
         role["name"] = name.into();
@@ -167,8 +167,8 @@ impl WorkerGroup {
         self.dir.path().join(format!("{name}.errors"))
     }
 
-    /// A process that is about to write to what one of these locks protects; the lock is any, and the
-    /// process one of a name that `may` be chosen.
+    /// A process in an exclusive section of one of these locks, chosen at random among those whose name
+    /// `may` be chosen.
     ///
     /// # Errors
     ///
@@ -198,12 +198,12 @@ impl WorkerGroup {
         &self.members[member].name
     }
 
-    /// Kills a process, and waits for its end. It is not a member any more. Answers how long the system
+    /// Kills a process, waits for its end and removes it from the group; returns how long the system
     /// took to end it.
     ///
     /// # Errors
     ///
-    /// Where it cannot be.
+    /// Those of the system.
     pub fn kill(&mut self, member: usize) -> Result<Duration> {
         let mut member = self.members.swap_remove(member);
         let at = now();
@@ -217,20 +217,20 @@ impl WorkerGroup {
         Ok(Duration::from_nanos(now() - at))
     }
 
-    /// Stops a process, until it is told to [continue](Self::resume).
+    /// Stops a process until it is [resumed](Self::resume).
     ///
     /// # Errors
     ///
-    /// Where it cannot be.
+    /// Those of the system.
     pub fn stop(&self, member: usize) -> Result<()> {
         self.signal(member, Signal::STOP)
     }
 
-    /// Lets a process go on.
+    /// Resumes a stopped process.
     ///
     /// # Errors
     ///
-    /// Where it cannot be.
+    /// Those of the system.
     pub fn resume(&self, member: usize) -> Result<()> {
         self.signal(member, Signal::CONT)
     }
@@ -240,11 +240,11 @@ impl WorkerGroup {
         Ok(kill_process(pid, signal)?)
     }
 
-    /// Tells everybody to come to an end, and waits for that.
+    /// Makes all processes end, and waits for them.
     ///
     /// # Errors
     ///
-    /// Where the journals cannot be read.
+    /// A journal that cannot be read.
     pub fn finish(mut self) -> Result<Finished> {
         for member in &mut self.members {
             member.child.stdin = None;
@@ -255,12 +255,11 @@ impl WorkerGroup {
         Ok(finished)
     }
 
-    /// Waits until everybody has come to an end. Where that does not happen, and nothing else, tells
-    /// what there is to know and makes an end.
+    /// Waits until all processes have ended. If they are stuck, reports what is known and kills them.
     ///
     /// # Errors
     ///
-    /// Where the journals cannot be read.
+    /// A journal that cannot be read.
     pub fn wait(mut self) -> Result<Finished> {
         let (mut size, mut since) = (0, Instant::now());
         while !self.members.is_empty() {
@@ -271,13 +270,13 @@ impl WorkerGroup {
             } else if since.elapsed() > self.stuck_after {
                 self.report_stuck();
             }
-            // Only the system knows when one of them ends.
+            // There is no single event to wait for: the ends of several processes, and their progress.
             thread::sleep(Duration::from_millis(2));
         }
         self.read()
     }
 
-    /// Takes leave of those who have come to an end.
+    /// Removes the processes that have ended.
     fn reap(&mut self) -> Result<()> {
         let mut left = Vec::new();
         for mut member in std::mem::take(&mut self.members) {
@@ -296,10 +295,10 @@ impl WorkerGroup {
 
     fn failure(&self, name: &str, status: &str) -> String {
         let errors = fs::read_to_string(self.errors(name)).unwrap_or_default();
-        format!("{name} ended by itself, {status}: {errors}")
+        format!("{name} ended unexpectedly, {status}: {errors}")
     }
 
-    /// How many bytes the journals have.
+    /// The size of all journals.
     fn written(&self) -> io::Result<u64> {
         let files = fs::read_dir(self.layout.journals())?;
         files.map(|file| Ok(file?.metadata()?.len())).sum()
@@ -349,7 +348,7 @@ impl Drop for WorkerProcess {
     }
 }
 
-/// The name of the process of a worker.
+/// The name of a worker's process.
 pub fn process_of(worker: &str) -> &str {
     worker
         .split_once('.')

@@ -1,4 +1,4 @@
-//! Names that say whose an existence lock is, which a guest must not create.
+//! Names that the owner records of existence locks have, and that guests must not create.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -15,7 +15,7 @@ use crate::attacks::takeover::dead_claims;
 use crate::attacks::{KEEP, KERNEL, cycle, touch, with_rights};
 use crate::stage::Outcome;
 
-/// Directories that are a lock, or have the name of one, and those that only lead there.
+/// Directories that are a lock or have the name of one, and links to them.
 const LOCK_DIRS: [&str; 8] = [
     "held.lock/",
     "empty.lock/",
@@ -27,10 +27,10 @@ const LOCK_DIRS: [&str; 8] = [
     "dir/../held.lock/../to-held/./",
 ];
 
-/// Directories that are none.
+/// Other directories.
 const PLAIN_DIRS: [&str; 3] = ["", "dir/", "held.lock/../"];
 
-/// A guest with these rights can give no name that says whose a lock is.
+/// A guest with these rights cannot create an owner record.
 pub(super) async fn reserved(rights: Rights, outcome: &mut Outcome) -> Result<()> {
     let host = Host::new();
     let options = Options::new().protocol(Protocol::Mkdir);
@@ -46,7 +46,10 @@ pub(super) async fn reserved(rights: Rights, outcome: &mut Outcome) -> Result<()
     symlink("../held.lock", host.path("dir/to-held"))?;
     symlink("dir/to-held", host.path("to-to-held"))?;
     let held = lock.acquire(Mode::Exclusive, Duration::ZERO)?;
-    ensure!(host.path("held.lock").is_dir(), "it is a directory");
+    ensure!(
+        host.path("held.lock").is_dir(),
+        "a `mkdir` lock is not a directory"
+    );
 
     let mut guest = with_rights(&host, rights).await?;
     let claims = dead_claims()?;
@@ -62,7 +65,7 @@ pub(super) async fn reserved(rights: Rights, outcome: &mut Outcome) -> Result<()
     }
     for dir in PLAIN_DIRS {
         for name in &claims {
-            // Those that say less are names that any file may have, outside of a lock.
+            // The shorter ones are names that any file may have outside of a lock.
             if name.len() > 60 {
                 refuse(&host, &mut guest, &format!("{dir}{name}"), outcome).await?;
             }
@@ -77,19 +80,19 @@ pub(super) async fn reserved(rights: Rights, outcome: &mut Outcome) -> Result<()
     });
     let state = lock.state();
     outcome.must(state == State::Held, || {
-        format!("its holder is in {state:?}")
+        format!("the holder is in state {state:?}")
     });
     let released = held.release();
-    outcome.must(released.is_ok(), || format!("it came to {released:?}"));
+    outcome.must(released.is_ok(), || format!("the release: {released:?}"));
     let next = third.try_acquire(Mode::Exclusive)?;
     outcome.must(next.is_some(), || {
-        "the lock is not free after all".to_owned()
+        "the lock is not free after its release".to_owned()
     });
     Ok(())
 }
 
-/// A path that a guest may create nothing at, in any protocol of the kernel: access is denied, and
-/// everything is as it was.
+/// Tries to create a file at a path in each protocol of kernel locks: access must be denied, and nothing
+/// may change.
 async fn refuse(
     host: &Host,
     guest: &mut Attacker,
@@ -106,7 +109,7 @@ async fn refuse(
     }
     for answer in answers {
         outcome.must(answer == Err("access-denied"), || {
-            format!("{path} came to {answer:?}")
+            format!("{path}: {answer:?}")
         });
         outcome.did("names refused", 1);
     }
@@ -121,9 +124,9 @@ mod tests {
     use crate::attacks::in_runtime;
 
     #[test]
-    fn a_name_that_is_created_is_noticed() {
+    fn a_file_that_is_created_is_noticed() {
         let claim = &dead_claims().unwrap()[2];
-        // The second is one of a name that means nothing.
+        // The second is an ordinary name.
         for (path, violates) in [(&**claim, false), ("plain", true)] {
             let host = Host::new();
             let mut outcome = Outcome::default();

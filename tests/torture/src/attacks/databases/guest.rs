@@ -17,7 +17,7 @@ use crate::attacks::{KEEP, number};
 pub(super) struct Timed {
     pub(super) what: &'static str,
     pub(super) answer: Answer,
-    /// By how much it was late.
+    /// How late the answer was.
     pub(super) late: Duration,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Timed {
 pub(super) struct Guest {
     attacker: Attacker,
     lock: u32,
-    /// A wait that it has begun, and when.
+    /// The wait that it has begun, and when.
     pending: (u32, Instant),
     pub(super) calls: Vec<Timed>,
 }
@@ -67,7 +67,7 @@ impl Guest {
         });
     }
 
-    /// Whether it could be.
+    /// Opens the lock; returns whether that succeeded.
     pub(super) async fn open(&mut self) -> Result<bool> {
         let opening = [1, number(Protocol::Sqlite), KEEP, 0];
         let opened = self.timed("open", Call::Open, opening, 0).await?;

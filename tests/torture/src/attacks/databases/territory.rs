@@ -1,4 +1,4 @@
-//! Where the host may keep a database, and where guests may lock.
+//! The host may not keep a database where guests lock.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::attacks::{KEEP, in_runtime, number};
 use crate::stage::Outcome;
 
 /// A database must not lie where guests lock, whichever is named first and however it is spelled. The
-/// engine of the guests and that of the database are one.
+/// engine of the guests is that of the database.
 pub(super) fn must_not_meet(outcome: &mut Outcome, engines: fn() -> [Engine; 2]) -> Result<()> {
     let root = tempfile::tempdir()?;
     let path = |name: &str| root.path().join(name);
@@ -49,7 +49,7 @@ pub(super) fn must_not_meet(outcome: &mut Outcome, engines: fn() -> [Engine; 2])
             true => io::ErrorKind::PermissionDenied.into(),
             false => io::Error::other(e),
         });
-        must("a lock of the host's own in it", true, opened);
+        must("a lock of the host in it", true, opened);
         drop(guest);
         must("a database after the guest", false, named());
         for (dir, refused) in [
@@ -62,7 +62,7 @@ pub(super) fn must_not_meet(outcome: &mut Outcome, engines: fn() -> [Engine; 2])
             must(&format!("a grant of {dir} after {name}"), refused, granted);
         }
     }
-    // Moved into the grant after both were named.
+    // It is moved into the grant after both were named.
     let [guests, _] = engines();
     let ctx = grant(&guests, &path("granted"))?.database(path("kept-link/db"))?;
     fs::rename(path("kept"), path("granted/kept"))?;
@@ -79,9 +79,10 @@ pub(super) fn must_not_meet(outcome: &mut Outcome, engines: fn() -> [Engine; 2])
     Ok(())
 }
 
-/// A directory that is gone keeps no other from being granted, though the system gives its number anew.
+/// A directory that is gone does not prevent the grant of another, even if the system uses its number
+/// again.
 pub(super) fn is_forgotten(outcome: &mut Outcome) -> Result<()> {
-    /// How many there were, and how many are made to get one with the number of one of those.
+    /// How many are removed, and how many are created to get one with the number of one of those.
     const GONE: usize = 50;
     const NEW: usize = 200;
     let root = tempfile::tempdir()?;
@@ -108,12 +109,12 @@ pub(super) fn is_forgotten(outcome: &mut Outcome) -> Result<()> {
             return Ok(());
         }
     }
-    let omitted = "a directory with the number of one that is gone: no number is given anew";
+    let omitted = "a directory with the number of one that is gone: no number is used again";
     outcome.omitted.push(omitted.to_owned());
     Ok(())
 }
 
-/// Two that are one.
+/// Two handles of one engine.
 pub(super) fn one() -> [Engine; 2] {
     let engine = Engine::new();
     [engine.clone(), engine]

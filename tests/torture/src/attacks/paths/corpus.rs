@@ -2,7 +2,7 @@
 
 use crate::attacks::one_of;
 
-/// None of these is a lock of the guest; what is there or is not makes no difference.
+/// None of these is a lock of the guest, whether the file exists or not.
 pub(super) const OUTSIDE: &[&str] = &[
     "",
     "/",
@@ -98,7 +98,7 @@ pub(super) const OUTSIDE: &[&str] = &[
     "%2flocks%2fnew",
 ];
 
-/// Files of the directory, however strange: where they may be opened, that is inside.
+/// Strange names of files in the directory. They may be opened.
 pub(super) const INSIDE: &[&str] = &[
     "/locks/..\\..\\outside\\new",
     "/locks/C:\\new",
@@ -129,7 +129,7 @@ pub(super) const INSIDE: &[&str] = &[
     "//locks///new",
 ];
 
-/// Of these pieces, random strings are made.
+/// The pieces of random strings.
 const PIECES: &[&str] = &[
     "/",
     "/",
@@ -188,7 +188,7 @@ const PIECES: &[&str] = &[
 pub(super) fn made_up(chance: &mut fastrand::Rng) -> String {
     let pieces = (0..chance.usize(1..12)).map(|_| match chance.u8(..16) {
         0 => chance.char(..).to_string(),
-        // Around the length of the longest name.
+        // Around the length of the longest file name.
         1 => "x".repeat(chance.usize(..300)),
         _ => one_of(chance, PIECES).to_owned(),
     });

@@ -1,4 +1,4 @@
-//! What lies outside of a grant, and is watched, and a directory in the grant that leads there.
+//! Watched places outside of a grant, and a directory in the grant that leads there.
 
 use std::fs;
 use std::mem::MaybeUninit;
@@ -19,12 +19,12 @@ use crate::stage::Outcome;
 /// A grant with the directory `c`, and places outside.
 pub(super) struct Outside {
     pub(super) enclosure: Enclosure,
-    /// Where links lead to: the first one to nothing at all.
+    /// The targets of links. The first one does not exist.
     pub(super) places: Vec<PathBuf>,
-    /// The locks outside are held.
+    /// Holds of the locks outside.
     _held: Vec<Guard>,
     before: Canary,
-    /// Says what is opened outside.
+    /// Reports what is opened outside.
     pub(super) opened: OwnedFd,
 }
 
@@ -39,7 +39,7 @@ impl Outside {
         for file in ["with/file", "with/name", "closed/file", "hard/name"] {
             fs::write(enclosure.outside(file), "")?;
         }
-        // The very file that the guest has open, by another name.
+        // The file that the guest has open, by another name.
         fs::hard_link(
             enclosure.host.path("c/file"),
             enclosure.outside("hard/file"),
@@ -74,7 +74,7 @@ impl Outside {
         let opened = watch(&enclosure)?;
         close(&enclosure, true)?;
         let before = look(&enclosure)?;
-        // That has opened what it looked at.
+        // The record has opened the files.
         count(&opened)?;
         Ok(Self {
             opened,
@@ -85,7 +85,7 @@ impl Outside {
         })
     }
 
-    /// Replaces the directory.
+    /// Replaces the directory by a link to a place.
     pub(super) fn lead_to(&self, place: &Path) -> Result<()> {
         let host = &self.enclosure.host;
         fs::rename(host.path("c"), host.path("aside"))?;
@@ -98,12 +98,12 @@ impl Outside {
         Ok(fs::rename(host.path("aside"), host.path("c"))?)
     }
 
-    /// What was done to what is outside.
+    /// Checks that nothing outside was opened or changed.
     pub(super) fn conclude(&self, outcome: &mut Outcome) -> Result<()> {
         let opened = count(&self.opened)?;
         outcome.measured("opened outside", opened);
         outcome.must(opened == 0, || {
-            format!("{opened} times something outside was opened")
+            format!("files outside were opened {opened} times")
         });
         let changes = look(&self.enclosure)?.changes(&self.before);
         outcome.measured("changes outside", changes.len());
@@ -114,12 +114,12 @@ impl Outside {
 
 impl Drop for Outside {
     fn drop(&mut self) {
-        // It is to be removed.
+        // Otherwise it cannot be removed.
         let _ = close(&self.enclosure, false);
     }
 }
 
-/// Makes the directory `closed` one that may not be searched, or undoes that.
+/// Makes the directory `closed` inaccessible, or accessible again.
 fn close(enclosure: &Enclosure, closed: bool) -> Result<()> {
     let mode = if closed { 0o000 } else { 0o700 };
     let permissions = fs::Permissions::from_mode(mode);
@@ -129,13 +129,13 @@ fn close(enclosure: &Enclosure, closed: bool) -> Result<()> {
     )?)
 }
 
-/// What is outside, as far as it can be looked at.
+/// Records what is outside, as far as it is accessible.
 fn look(enclosure: &Enclosure) -> Result<Canary> {
     let except = [enclosure.host.dir.path(), &enclosure.outside("closed")];
     Ok(Canary::of(enclosure.around.path(), &except)?)
 }
 
-/// Watches for anything that is opened in the places outside.
+/// Watches for files that are opened in the places outside.
 fn watch(enclosure: &Enclosure) -> Result<OwnedFd> {
     let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
     for dir in ["", "with", "hard", "without", "closed", "deep"] {
@@ -144,7 +144,7 @@ fn watch(enclosure: &Enclosure) -> Result<OwnedFd> {
     Ok(watch)
 }
 
-/// How much was opened since the last time.
+/// How many files were opened since the last call.
 pub(super) fn count(watch: &OwnedFd) -> Result<usize> {
     let mut buffer = [MaybeUninit::uninit(); 4096];
     let mut events = inotify::Reader::new(watch, &mut buffer);

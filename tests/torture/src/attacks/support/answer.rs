@@ -1,4 +1,4 @@
-//! What the calls of a guest come to.
+//! The answers to the calls of a guest.
 
 /// Errors by their number in the interface.
 const ERRORS: [&str; 15] = [
@@ -19,18 +19,18 @@ const ERRORS: [&str; 15] = [
     "other",
 ];
 
-/// What a call came to: its value, or the name of the error.
+/// The answer to a call: its value, or the name of the error.
 pub type Answer = Result<u32, &'static str>;
 
-/// What a number of the guest's means.
+/// The answer for a number of the guest.
 pub(super) fn answer(number: i32) -> Answer {
     match u32::try_from(number) {
         Ok(value) => Ok(value),
-        Err(_) => Err(ERRORS[usize::try_from(-1 - number).expect("it is negative")]),
+        Err(_) => Err(ERRORS[usize::try_from(-1 - number).expect("the number is negative")]),
     }
 }
 
-/// What the calls of a storm came to.
+/// The answers to the calls of a storm.
 #[derive(Debug)]
 pub struct Tally(pub(super) Vec<u32>);
 
@@ -46,7 +46,7 @@ impl Tally {
         number.map_or(0, |number| self.0[number + 1])
     }
 
-    /// How many there were.
+    /// How many calls there were.
     pub fn all(&self) -> u32 {
         self.0.iter().sum()
     }

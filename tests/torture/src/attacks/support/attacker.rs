@@ -1,4 +1,4 @@
-//! A guest that does what it should not: any call of the interface, with any numbers as handles.
+//! A hostile guest: it makes any call of the interface, with any numbers as handles.
 
 use std::fmt;
 use std::path::Path;
@@ -16,12 +16,12 @@ use super::answer::{Tally, answer};
 pub use super::answer::Answer;
 pub use super::call::{Call, DEFAULT, EXCLUSIVE, INDEFINITELY, Kind, ONE_TRY, SHARED};
 
-/// What the runtime says: as a rule, that the guest has trapped.
+/// An error of the runtime, usually a trap of the guest.
 #[derive(Debug)]
 pub struct Ended(wasmtime::Error);
 
 impl Ended {
-    /// Which trap it was, if it was one.
+    /// The trap, if it was one.
     pub fn trap(&self) -> Option<Trap> {
         self.0.downcast_ref().copied()
     }
@@ -38,7 +38,7 @@ impl std::error::Error for Ended {}
 type Words = (u32, u32, u32, u32, u32);
 type Storm = (u32, u32, u32, u32, u32, u32);
 
-/// An instance of the guest, in a store of its own. Its locks are free once it is dropped.
+/// An instance of the guest in a store of its own. Dropping it frees its locks.
 pub struct Attacker {
     /// Its store.
     pub store: Store<State>,
@@ -60,16 +60,16 @@ fn compiled() -> &'static InstancePre<State> {
 }
 
 impl Attacker {
-    /// A guest that is given the directory of the host as `/locks`.
+    /// A guest that has the directory of the host as `/locks`.
     ///
     /// # Errors
     ///
-    /// Where Wasmtime fails.
+    /// Those of Wasmtime.
     pub async fn new(host: &Host) -> Result<Self> {
         Self::with(host, host.ctx().label("guest").build()).await
     }
 
-    /// A guest that is given something else.
+    /// A guest with other grants.
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ impl Attacker {
         Self::in_dir(host.dir.path(), locket).await
     }
 
-    /// The same, with the files of a directory.
+    /// The same, with a directory of files.
     ///
     /// # Errors
     ///
@@ -106,11 +106,11 @@ impl Attacker {
         })
     }
 
-    /// Sets the path for [`Call::Open`] and [`Call::Break`]. It need not be text.
+    /// Sets the path for [`Call::Open`] and [`Call::Break`]. It need not be UTF-8.
     ///
     /// # Errors
     ///
-    /// Where the guest has trapped.
+    /// A guest that has trapped.
     pub async fn name(&mut self, path: impl AsRef<[u8]>) -> Result<(), Ended> {
         self.name
             .call_async(&mut self.store, (path.as_ref().to_owned(),))
@@ -118,7 +118,7 @@ impl Attacker {
             .map_err(Ended)
     }
 
-    /// Does something.
+    /// Makes a call.
     ///
     /// # Errors
     ///
@@ -133,8 +133,8 @@ impl Attacker {
         Ok(answer(number))
     }
 
-    /// Does something so many times, without looking at what it gets: how often that succeeded, and
-    /// how often it failed with each error.
+    /// Repeats a call and ignores the values; returns how often it succeeded, and how often it failed
+    /// with each error.
     ///
     /// # Errors
     ///
@@ -154,7 +154,7 @@ impl Attacker {
         Ok(Tally(counts))
     }
 
-    /// Cancels a subtask that goes on, and waits until it is.
+    /// Cancels a running subtask and waits for its end.
     ///
     /// # Errors
     ///
@@ -168,7 +168,7 @@ impl Attacker {
     ///
     /// # Errors
     ///
-    /// Where that fails in any way.
+    /// A trap; an answer that is an error.
     pub async fn open(&mut self, path: &str) -> Result<u32> {
         self.name(path).await?;
         let opened = self.call(Call::Open, DEFAULT).await?;
@@ -185,11 +185,11 @@ impl Attacker {
             .await
     }
 
-    /// Opens the lock of a path and acquires it, which nobody is in the way of.
+    /// Opens and acquires a free lock.
     ///
     /// # Errors
     ///
-    /// Where that fails in any way.
+    /// A trap; an answer that is an error.
     pub async fn hold(&mut self, path: &str) -> Result<u32> {
         let lock = self.open(path).await?;
         let granted = self.acquire(lock, INDEFINITELY).await?;
@@ -197,12 +197,12 @@ impl Attacker {
         Ok(lock)
     }
 
-    /// Keeps what the host has written for the guest since the last time, to be looked through for
-    /// [secrets](crate::attacks::support::secrets). Not after a trap, which loses it.
+    /// Keeps what the host has written for the guest since the last call of this, to look through it for
+    /// [secrets](crate::attacks::support::secrets). A trap loses it.
     ///
     /// # Errors
     ///
-    /// Where the guest has trapped.
+    /// A guest that has trapped.
     pub async fn keep_what_it_saw(&mut self) -> Result<(), Ended> {
         self.take_what_it_saw().await.map(drop)
     }
@@ -211,7 +211,7 @@ impl Attacker {
     ///
     /// # Errors
     ///
-    /// Where the guest has trapped.
+    /// A guest that has trapped.
     pub async fn take_what_it_saw(&mut self) -> Result<Vec<u8>, Ended> {
         let seen = self.seen.call_async(&mut self.store, ());
         let (bytes,) = seen.await.map_err(Ended)?;
@@ -223,7 +223,7 @@ impl Attacker {
 
 static SEEN: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
-/// Everything that guests of this process saw, as far as it was kept; it is not returned twice.
+/// Everything that was kept of what guests of this process saw, since the last call of this.
 pub fn seen() -> Vec<u8> {
     std::mem::take(&mut *SEEN.lock().unwrap_or_else(PoisonError::into_inner))
 }

@@ -1,7 +1,7 @@
-;; Calls what no bindings would: any function of the interface, with any numbers as its handles.
+;; Calls any function of the interface with any numbers as handles, which no bindings would do.
 ;;
-;; A call answers what it was given (a handle, a state, a yes or no), or -1 - N for the N-th case of
-;; the error. `seen` returns every byte that the host has written for the guest since the last `seen`.
+;; A call returns its result (a handle, a state, a boolean), or -1 - N for the N-th case of the error.
+;; `seen` returns every byte that the host has written for the guest since the last `seen`.
 (component
   (import "wasi:io/poll@0.2.12" (instance $io
     (export "pollable" (type $pollable (sub resource)))
@@ -89,8 +89,8 @@
     (alias outer 1 $error (type $error))
     (export "break-lock" (func (param "path" string) (result (result (error $error)))))))
 
-  ;; 0: the tallies of a storm; 256: what a call returns; 512 to 64 KiB: strings from the host;
-  ;; from 64 KiB on, 2 MiB: the path that it was told.
+  ;; 0: the tallies of a storm; 256: the result of a call; 512 to 64 KiB: strings from the host;
+  ;; from 64 KiB on, 2 MiB: the path that was named.
   (core module $memory
     (memory (export "memory") 40)
     (global $next (export "next") (mut i32) (i32.const 512))
@@ -170,14 +170,14 @@
       $do-abandon $do-lost $do-ready $do-pollable-drop $do-acquire-async $do-lost-async
       $do-break $do-trap $do-spin $do-begin-and-abandon $do-open-and-close $do-reason))
 
-    ;; The answer of a result at 256, whose value or error begins so many bytes behind.
+    ;; The answer for a result at 256 whose value or error begins at this offset.
     (func $answer (param $behind i32) (result i32)
       (local $at i32)
       (local.set $at (i32.add (i32.const 256) (local.get $behind)))
       (if (result i32) (i32.load8_u (i32.const 256))
         (then (i32.sub (i32.const -1) (i32.load8_u (local.get $at))))
         (else (i32.load (local.get $at)))))
-    ;; The same of a result without a value.
+    ;; The same for a result without a value.
     (func $done (result i32)
       (i32.store (i32.const 260) (i32.and (i32.load (i32.const 260)) (i32.sub (i32.const 0) (i32.load8_u (i32.const 256)))))
       (call $answer (i32.const 4)))
@@ -236,7 +236,7 @@
       (call $answer (i32.const 4)))
     (func $do-subscribe (type $call)
       (call $subscribe (local.get 0)))
-    ;; The guard; 0 where there is no answer.
+    ;; The guard; 0 if there is no answer yet.
     (func $do-finish (type $call)
       (call $finish (local.get 0) (i32.const 256))
       (if (i32.eqz (i32.load8_u (i32.const 256))) (then (return (i32.const 0))))
@@ -253,7 +253,7 @@
     (func $do-pollable-drop (type $call)
       (call $pollable-drop (local.get 0))
       (i32.const 0))
-    ;; The number of the subtask while it goes on, otherwise the answer.
+    ;; The number of the subtask while it runs, otherwise the answer.
     (func $do-acquire-async (type $call)
       (local $status i32)
       (local.set $status
@@ -314,7 +314,7 @@
       (i32.store (i32.const 76) (i32.sub (global.get $next) (i32.const 256)))
       (global.set $next (i32.const 512))
       (i32.const 72))
-    ;; What was seen is not shown again.
+    ;; What was returned is not returned again.
     (func (export "forget") (param i32)
       (memory.fill (i32.const 256) (i32.const 0) (i32.const 65280))))
   (core instance $main (instantiate $main (with "" (instance

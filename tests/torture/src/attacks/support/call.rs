@@ -1,7 +1,7 @@
-//! The calls that the hostile guest can be told to make.
+//! The calls that the hostile guest can make.
 
-/// What the guest can be told to do, and what its four arguments mean. A timeout takes two: whether
-/// there is one, and its milliseconds. What is answered with a handle is said.
+/// A call that the guest can make, with its arguments, of which there are up to four. A timeout takes two
+/// of them: whether there is one, and its milliseconds. After a semicolon: the handle that it returns.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u32)]
 pub enum Call {
@@ -34,7 +34,7 @@ pub enum Call {
     Start,
     /// `pending.subscribe`: pending; the pollable.
     Subscribe,
-    /// `pending.finish`: pending; the guard, 0 where there is none yet.
+    /// `pending.finish`: pending; the guard, or 0 if there is none yet.
     Finish,
     /// Drops a pending acquire.
     Abandon,
@@ -45,7 +45,7 @@ pub enum Call {
     /// Drops a pollable.
     PollableDrop,
     /// `api-async.acquire`, without waiting for the answer: lock, mode, timeout; the guard, or the
-    /// subtask that goes on.
+    /// running subtask.
     AcquireAsync,
     /// `api-async.lost`, without waiting for the answer: lock; the subtask.
     LostAsync,
@@ -53,7 +53,7 @@ pub enum Call {
     Break,
     /// Traps.
     Trap,
-    /// Goes on for ever.
+    /// Loops endlessly.
     Spin,
     /// [`Start`](Self::Start), and [`Abandon`](Self::Abandon).
     StartAndAbandon,
@@ -64,7 +64,7 @@ pub enum Call {
 }
 
 impl Call {
-    /// All that name a handle, and return.
+    /// All that take a handle and return.
     pub const WITH_HANDLE: [Self; 20] = [
         Self::Path,
         Self::Acquire,
@@ -88,7 +88,7 @@ impl Call {
         Self::LostAsync,
     ];
 
-    /// What the first argument of those is a handle of.
+    /// The kind of handle that the first argument is.
     pub fn takes(self) -> Kind {
         match self {
             Self::GuardGrant | Self::GuardRelease | Self::GuardDrop => Kind::Guard,
@@ -98,7 +98,7 @@ impl Call {
         }
     }
 
-    /// What the answer is a handle of.
+    /// The kind of handle that the answer is.
     pub fn makes(self) -> Option<Kind> {
         match self {
             Self::Open => Some(Kind::Lock),
@@ -110,7 +110,7 @@ impl Call {
     }
 }
 
-/// What a handle can be of.
+/// The kinds of handles.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// `lock-file`
@@ -123,13 +123,13 @@ pub enum Kind {
     Pollable,
 }
 
-/// For ever.
+/// A wait without a timeout.
 pub const INDEFINITELY: [u32; 2] = [0, 0];
-/// One try.
+/// A single try.
 pub const ONE_TRY: [u32; 2] = [1, 0];
-/// Exclusively.
+/// The exclusive mode.
 pub const EXCLUSIVE: u32 = 0;
-/// Shared with others.
+/// The shared mode.
 pub const SHARED: u32 = 1;
-/// A protocol for [`Call::Open`] that the host chooses, and a lock file that stays.
+/// For [`Call::Open`]: the protocol that the host chooses, and a lock file that stays.
 pub const DEFAULT: [u32; 4] = [0, 0, 0, 0];

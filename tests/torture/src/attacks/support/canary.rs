@@ -1,4 +1,4 @@
-//! A directory in which nothing, or nothing of what was there, may change, and what has changed.
+//! A record of a directory, to show later what has changed in it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,8 +13,7 @@ use rustix::fs::FileType;
 #[derive(Debug, Eq, PartialEq)]
 pub struct Canary(BTreeMap<PathBuf, Entry>);
 
-/// What a file was: which, of what kind, how long, changed when, and what was in it, which of a link is
-/// where it leads.
+/// What is recorded of a file. The content of a link is its target.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Entry {
     inode: u64,
@@ -26,11 +25,11 @@ struct Entry {
 }
 
 impl Canary {
-    /// Looks at everything below `dir`, but for what is in `except`.
+    /// Records everything below `dir`, except these paths.
     ///
     /// # Errors
     ///
-    /// Where something cannot be read.
+    /// A file that cannot be read.
     pub fn of(dir: &Path, except: &[&Path]) -> io::Result<Self> {
         let mut entries = BTreeMap::new();
         look(dir, except, &mut entries)?;
@@ -49,8 +48,8 @@ impl Canary {
         self
     }
 
-    /// What has become of what was there `before`: nothing if all of it is as it was. What is new does
-    /// not count, nor do those changes in a directory that come with a new name in it.
+    /// The changes of what was there `before`. New files do not count, nor do the changes that they cause
+    /// in their directory.
     pub fn harm(&self, before: &Self) -> Vec<String> {
         let there = |(path, _): &(&PathBuf, &Entry)| before.0.contains_key(*path);
         let lasting = |(path, entry): (&PathBuf, &Entry)| (path.clone(), entry.lasting());
@@ -59,7 +58,7 @@ impl Canary {
         Self(now).changes(&Self(then))
     }
 
-    /// How it is different from what it was `before`: nothing where it is not.
+    /// All changes since `before`.
     pub fn changes(&self, before: &Self) -> Vec<String> {
         let gone = before.0.keys().filter(|path| !self.0.contains_key(*path));
         let gone = gone.map(|path| format!("{} is gone", path.display()));
@@ -76,7 +75,7 @@ impl Canary {
 }
 
 impl Entry {
-    /// Without what changes in a directory when a name is made in it, or removed.
+    /// Without what changes in a directory when an entry is created or removed.
     fn lasting(&self) -> Self {
         let entry = self.clone();
         match FileType::from_raw_mode(self.mode) {
@@ -126,7 +125,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     #[test]
-    fn every_change_is_seen() {
+    fn every_change_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         fs::create_dir(path("deep")).unwrap();
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn harm_is_told_from_what_is_new() {
+    fn new_files_are_no_harm() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         fs::create_dir(path("deep")).unwrap();

@@ -1,4 +1,4 @@
-//! A guest that minds its own business, and how long it has to wait while others do not.
+//! A well-behaved guest, and how long it waits while others attack.
 
 use std::thread;
 use std::time::Duration;
@@ -11,24 +11,24 @@ use tokio::time::{Instant, sleep_until};
 use crate::attacks::support::attacker::{Attacker, Call, INDEFINITELY};
 use crate::attacks::support::stop::Stop;
 
-/// From one acquire to the next.
+/// The time from one acquire to the next.
 const PACE: Duration = Duration::from_millis(1);
 
-/// How it fared.
+/// What was measured.
 #[derive(Debug, Default)]
 pub struct Waits {
     /// How long each acquire took.
     pub acquires: Vec<Duration>,
-    /// How late it was woken each time by a clock, which says how busy the machine was.
+    /// How late a clock woke it each time, which shows how busy the machine was.
     pub late: Vec<Duration>,
 }
 
-/// Acquires and releases the lock of a path nearly a thousand times a second for as long as something
-/// takes; how it fared, and what that came to.
+/// Acquires and releases a lock nearly a thousand times a second while `act` runs; returns the waits and
+/// the result of `act`.
 ///
 /// # Errors
 ///
-/// Where one was refused.
+/// An acquire or release that fails.
 pub fn beside<T>(host: &Host, path: &str, act: impl FnOnce() -> T) -> Result<(Waits, T)> {
     let stop = Stop::default();
     thread::scope(|scope| {
@@ -41,7 +41,7 @@ pub fn beside<T>(host: &Host, path: &str, act: impl FnOnce() -> T) -> Result<(Wa
         let end = stop.when_dropped();
         let done = act();
         drop(end);
-        let waits = guest.join().expect("it does not panic")?;
+        let waits = guest.join().expect("the control guest does not panic")?;
         Ok((waits, done))
     })
 }

@@ -1,10 +1,10 @@
-"""Makes a database of a kind: KIND PATH KEY, where KEY is what the lock has in the table."""
+"""Makes a database of a kind: KIND PATH KEY, where KEY is the key of the lock in the table."""
 import os, sqlite3, sys
 
 kind, path, key = sys.argv[1:]
 TABLE = "locks (lock_file varchar(32), unique_name varchar(32))"
-# Each of these comparisons takes most of a second, in which SQLite does not ask whether to go on. There
-# could be hundreds of them.
+# Each of these comparisons takes most of a second, during which SQLite does not check for interrupts.
+# There could be hundreds of them.
 SLOW = " or ".join(["hex(zeroblob(16000)) like '%' || hex(zeroblob(6000)) || '1'"] * 2)
 ENDLESS = "with recursive c(x) as (select 1 union all select x + 1 from c)"
 
@@ -77,7 +77,7 @@ match kind:
     case "a long definition":
         run("create table " + TABLE[:-1] + ", check (" + " or ".join(["lock_file > 'a'"] * 900) + "))")
     case "a journal left behind" | "a log left behind":
-        # Of another process that was killed in the midst of a long transaction.
+        # Left by another process that was killed within a long transaction.
         child = os.fork()
         if child == 0:
             db = sqlite3.connect(path, isolation_level=None)
@@ -101,7 +101,7 @@ match kind:
     case "a page that is its own parent":
         rows(10_000)
         with open(path, "r+b") as file:
-            # Every page of the table is an inner one, whose children are all the second page.
+            # Each page of the table is an inner page with the second page as all its children.
             size = os.path.getsize(path) // 4096
             for page in range(1, size):
                 file.seek(page * 4096)

@@ -1,11 +1,11 @@
-//! Databases that mean harm. What makes them is another program, with another copy of SQLite.
+//! Hostile databases, made by another program with another copy of SQLite.
 
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-/// The kinds that `database.py` makes. The first one means no harm.
+/// The kinds that `database.py` makes. The first one is harmless.
 pub const KINDS: [&str; 24] = [
     "plain table",
     "endless view",
@@ -33,11 +33,11 @@ pub const KINDS: [&str; 24] = [
     "a directory",
 ];
 
-/// Makes one. `key` is what the lock has in the table.
+/// Makes one. `key` is the key of the lock in the table.
 ///
 /// # Errors
 ///
-/// Where Python cannot make it.
+/// A failure of Python.
 pub fn make(kind: &str, path: &Path, key: &Path) -> Result<()> {
     let python = Command::new("python3")
         .args(["-I", "-S", "-c", include_str!("database.py"), kind])

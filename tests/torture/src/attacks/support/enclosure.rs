@@ -9,11 +9,11 @@ use locket_tests::harness::Host;
 
 use super::canary::Canary;
 
-/// Where the guest has a directory from which links lead out, and what lies beside it.
+/// The directory of a guest, and files beside it.
 pub struct Enclosure {
-    /// Of the guest.
+    /// The host of the guest, with its directory.
     pub host: Host,
-    /// Around the guest's directory: all but that is none of its business.
+    /// The directory around the guest's.
     pub around: tempfile::TempDir,
 }
 
@@ -40,7 +40,7 @@ impl Enclosure {
         self.around.path().join("outside").join(name)
     }
 
-    /// What is there that is not the guest's.
+    /// Records everything that is not the guest's.
     pub fn canary(&self) -> Result<Canary> {
         Ok(Canary::of(self.around.path(), &[self.host.dir.path()])?)
     }

@@ -1,4 +1,4 @@
-//! What belongs to the host alone, and whether a guest got to see it.
+//! Texts that only the host may know, and whether a guest has seen one.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use std::fs;
 #[derive(Debug)]
 pub struct Secrets(Vec<String>);
 
-/// What errors of the system begin with or contain, whatever their number.
+/// Parts of messages and paths of the system.
 const TEXTS: [&str; 14] = [
     "os error",
     "No such file",
@@ -25,7 +25,7 @@ const TEXTS: [&str; 14] = [
 ];
 
 impl Secrets {
-    /// Those of this host and process, and some more.
+    /// Those of this host and process, and more.
     pub fn with(more: impl IntoIterator<Item = String>) -> Self {
         let mut secrets: Vec<String> = TEXTS.map(str::to_owned).into();
         secrets.push(std::process::id().to_string());
@@ -34,7 +34,7 @@ impl Secrets {
         secrets.push(host.trim().to_owned());
         secrets.extend(user());
         secrets.extend(more);
-        // Two characters may be there by chance.
+        // Two characters may occur by chance.
         secrets.retain(|secret| secret.len() > 2);
         Self(secrets)
     }
@@ -44,7 +44,7 @@ impl Secrets {
         self.0.len()
     }
 
-    /// Which of them are in what a guest saw, and where.
+    /// Those that occur in what a guest saw, and where.
     pub fn found_in(&self, seen: &[u8]) -> Vec<String> {
         let find = |secret: &String| {
             let bytes = secret.as_bytes();
@@ -61,7 +61,7 @@ impl Secrets {
     }
 }
 
-/// The name of who runs this, and how the system tells of a number of a user.
+/// The name of the user who runs this, and the user's number as the system prints it.
 fn user() -> Vec<String> {
     let id = rustix::process::getuid().as_raw().to_string();
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_told_is_found() {
+    fn a_secret_that_a_guest_saw_is_found() {
         let secrets = Secrets::with(["/srv/jobs".to_owned()]);
         assert!(secrets.found_in(b"\0\x01would-block guest").is_empty());
         let process = std::process::id().to_string();

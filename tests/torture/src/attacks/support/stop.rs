@@ -1,19 +1,19 @@
-//! Ends what goes on beside a part, also if the part panics.
+//! Stops the threads that run beside a part, also if the part panics.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// Whether to stop. A thread asks [`is_due`](Self::is_due) each time before it goes on.
+/// Whether to stop. A thread checks [`is_due`](Self::is_due) before each step.
 #[derive(Debug, Default)]
 pub struct Stop(AtomicBool);
 
-/// Says so when it is dropped.
+/// Stops the threads when it is dropped.
 #[derive(Debug)]
 #[must_use = "the others stop as soon as it is dropped"]
 pub struct WhenDropped<'a>(&'a Stop);
 
 impl Stop {
-    /// What makes the others stop. A scope waits for its threads even if a panic ends it, so threads
-    /// that are told at the end of the scope would never stop then.
+    /// A value that stops the threads when it is dropped. A scope waits for its threads even if a panic
+    /// ends it, so threads that are only stopped at the end of the scope would then never stop.
     pub fn when_dropped(&self) -> WhenDropped<'_> {
         WhenDropped(self)
     }

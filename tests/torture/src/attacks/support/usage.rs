@@ -15,14 +15,14 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// What it is now.
+    /// Measures it.
     ///
     /// # Errors
     ///
-    /// Where the system does not tell.
+    /// Those of `/proc`.
     pub fn now() -> io::Result<Self> {
         Ok(Self {
-            // One of them is that of the folder itself.
+            // One of them is open to read the folder.
             descriptors: fs::read_dir("/proc/self/fd")?.count() - 1,
             threads: fs::read_dir("/proc/self/task")?.count(),
             memory: resident()?,
@@ -30,7 +30,7 @@ impl Usage {
     }
 }
 
-/// Of the memory that is resident, in bytes, what belongs to this process alone.
+/// The resident memory that belongs to this process alone, in bytes.
 fn resident() -> io::Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status
@@ -41,7 +41,7 @@ fn resident() -> io::Result<u64> {
     Ok(kilobytes * 1024)
 }
 
-/// Bytes, in a unit that fits.
+/// A number of bytes in a suitable unit.
 pub fn bytes(bytes: u64) -> String {
     match bytes {
         0..10_240 => format!("{bytes} B"),

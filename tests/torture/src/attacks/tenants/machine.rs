@@ -11,28 +11,28 @@ use tempfile::NamedTempFile;
 
 use crate::attacks::support::stop::Stop;
 
-/// How late the machine was, at all times.
+/// How late the machine was at each time.
 #[derive(Default)]
 pub(super) struct Machine {
     threads: Vec<Thread>,
     samples: Vec<Sample>,
 }
 
-/// A thread that may have a part in how a timeout ends a wait.
+/// A thread that may be needed to end a wait by its timeout.
 struct Thread {
     path: PathBuf,
-    /// Whether it has a part in each: the clocks of engines, and the one on which the guests wait. Of
-    /// the others, which help engines, one at a time has.
+    /// Whether each wait needs it: the timers of engines, and the thread of the guests. Of the others, the
+    /// waiter threads of engines, a wait needs one.
     always: bool,
-    /// How long it had not got a processor when it was found.
+    /// How long it had waited for a processor when it was found.
     before: Duration,
 }
 
 struct Sample {
     at: Instant,
-    /// How late a clock was that has nothing to do with locks, and a file that was made and removed.
+    /// How late a sleep ended, together with creating and removing a file.
     late: Duration,
-    /// How long each thread has not got a processor until then.
+    /// How long each thread has waited for a processor until then.
     delays: Vec<Duration>,
 }
 
@@ -49,7 +49,7 @@ impl Machine {
             drop(NamedTempFile::new_in(dir)?);
             let late = due.elapsed();
             let known = machine.threads.iter();
-            // One that has ended waits no longer.
+            // A thread that has ended does not wait any longer.
             let delays = known.map(|one| delay(&one.path).unwrap_or(one.before));
             let delays = delays.collect();
             let at = Instant::now();
@@ -58,7 +58,7 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Takes up the threads that are new.
+    /// Adds new threads.
     fn find(&mut self, waiter: u32) {
         let tasks = fs::read_dir("/proc/self/task").into_iter().flatten();
         for task in tasks.flatten() {
@@ -78,7 +78,7 @@ impl Machine {
         }
     }
 
-    /// By how much it was at most, from when a wait was due until it ended.
+    /// How late it was at most, from when a wait was due until it ended.
     pub(super) fn late(&self, due: Instant, end: Instant) -> Duration {
         let first = self.samples.partition_point(|sample| sample.at < due);
         let last = self.samples.partition_point(|sample| sample.at < end);
@@ -102,7 +102,7 @@ impl Machine {
     }
 }
 
-/// How long a thread could have run and did not get a processor, as the system counts it.
+/// How long a runnable thread has waited for a processor, as the system counts it.
 pub(super) fn delay(path: &Path) -> Option<Duration> {
     let read = fs::read_to_string(path).ok()?;
     let nanos = read.split(' ').nth(1)?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! The tenant that must not notice the other, and how it fares.
+//! The second tenant, which must not be disturbed by the first.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,44 +19,43 @@ use crate::attacks::support::stop::Stop;
 use crate::attacks::{hold, in_runtime, millis};
 use crate::stage::{Outcome, percentile};
 
-/// How long each of its waits is, in milliseconds.
+/// The timeout of each of its waits, in milliseconds.
 const WAIT: u32 = 100;
 
-/// How much later than that, and than the machine itself, it may end.
+/// How late a wait may end, beyond the delay of the machine itself.
 const LATE: Duration = Duration::from_millis(50);
 
 /// The second tenant.
 pub(in crate::attacks) struct SecondTenant {
     /// In the engine of the first one, with a directory of its own.
     host: Host,
-    /// Of an engine that the first one has nothing to do with: what becomes slow there as well is not
-    /// the fault of the engine.
+    /// In an engine without the first one. What becomes slow there as well is not the engine's fault.
     elsewhere: Host,
 }
 
-/// How it fared.
+/// What was measured of it.
 #[derive(Debug, Default)]
 pub(in crate::attacks) struct Observed {
     /// How late its waits ended, and how late the machine was at the same time.
     waits: Vec<(Duration, Duration)>,
-    /// How long an acquire of a free lock took: in its own engine, and elsewhere.
+    /// How long acquires of free locks took in its own engine, and in the other one.
     own: Vec<Duration>,
     elsewhere: Vec<Duration>,
 }
 
-/// What that comes to.
+/// The figures of that.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::attacks) struct Figures {
-    /// The wait that ended latest, compared with the machine, which is the second.
+    /// How late a wait ended and how late the machine was, for the wait with the largest difference.
     wait: (Duration, Duration),
-    /// Within what 99 % of free locks were had.
+    /// The 99th percentile of the acquires of free locks.
     pub(in crate::attacks) own: Option<Duration>,
     elsewhere: Option<Duration>,
 }
 
 impl Observed {
-    /// A wait ends in time, and a free lock is had within three times what is `usual`. Neither can be
-    /// asked of a machine that is slow itself.
+    /// Checks that waits end in time, and that a free lock takes no longer than three times what is
+    /// `usual`, both compared with the machine itself.
     pub(in crate::attacks) fn check(
         mut self,
         outcome: &mut Outcome,
@@ -77,7 +76,7 @@ impl Observed {
                 wait.1
             )
         });
-        // On a machine that is always late nothing has been shown.
+        // A machine that is always late shows nothing.
         let in_time = self.waits.iter().filter(|(_, machine)| *machine < LATE);
         outcome.must(in_time.count() * 2 > self.waits.len(), || {
             format!("{during}: the machine was late for most of the waits")
@@ -87,7 +86,7 @@ impl Observed {
         let most = usual.max(elsewhere).map(|usual| usual * 3);
         outcome.must(own.is_some() && own <= most, || {
             format!(
-                "{during}: 99 % of free locks were had within {own:?}, usually within {usual:?}, and \
+                "{during}: 99 % of free locks were acquired within {own:?}, usually within {usual:?}, and \
                  in another engine within {elsewhere:?}"
             )
         });
@@ -99,7 +98,7 @@ impl Observed {
     }
 }
 
-/// The most that came up, and during what.
+/// The worst figures, and the acts during which they were measured.
 #[derive(Debug, Default)]
 pub(super) struct Worst {
     wait: (Figures, String),
@@ -141,14 +140,14 @@ impl SecondTenant {
         }
     }
 
-    /// Looks at how it fares for as long as something takes.
+    /// Measures it while `act` runs.
     pub(in crate::attacks) fn watch<T>(&self, act: impl FnOnce() -> T) -> Result<(Observed, T)> {
         let stop = Arc::new(Stop::default());
         let (seen, waiter) = (Stop::default(), AtomicU32::new(0));
         thread::scope(|scope| {
             let dir = self.elsewhere.dir.path();
             let machine = scope.spawn(|| Machine::watch(dir, &seen, &waiter));
-            // It goes on until the last wait has ended.
+            // The machine is watched until the last wait has ended.
             let all = seen.when_dropped();
             let waits = scope.spawn(|| in_runtime(1, wait_until(&self.host, &stop, &waiter)));
             let end = stop.when_dropped();
@@ -156,11 +155,11 @@ impl SecondTenant {
             let elsewhere = scope.spawn(|| on_this_thread(acquire_until(&self.elsewhere, &stop)));
             let done = act();
             drop(end);
-            let own = own.join().expect("it does not panic")?;
-            let elsewhere = elsewhere.join().expect("it does not panic")?;
-            let waits = waits.join().expect("it does not panic")?;
+            let own = own.join().expect("the thread does not panic")?;
+            let elsewhere = elsewhere.join().expect("the thread does not panic")?;
+            let waits = waits.join().expect("the thread does not panic")?;
             drop(all);
-            let machine = machine.join().expect("it does not panic")?;
+            let machine = machine.join().expect("the thread does not panic")?;
             let late = |(due, end)| (end - due, machine.late(due, end));
             let observed = Observed {
                 waits: waits.into_iter().map(late).collect(),
@@ -177,11 +176,11 @@ fn on_this_thread<T>(guest: impl Future<Output = Result<T>>) -> Result<T> {
     runtime.enable_all().build()?.block_on(guest)
 }
 
-/// Acquires and releases a lock that is free, over and over; how long each acquire took, but for how
-/// long the guest's thread did not get a processor meanwhile.
+/// Acquires and releases a free lock again and again; returns how long each acquire took, without the
+/// time during which the guest's thread waited for a processor.
 async fn acquire_until(host: &Host, stop: &Stop) -> Result<Vec<Duration>> {
     const PACE: Duration = Duration::from_millis(1);
-    // Of the only thread.
+    // The runtime has only this thread.
     let me = Path::new("/proc/thread-self/schedstat");
     let mut guest = Attacker::new(host).await?;
     let lock = guest.open("/locks/free").await?;
@@ -196,19 +195,19 @@ async fn acquire_until(host: &Host, stop: &Stop) -> Result<Vec<Duration>> {
         acquires.push(took.saturating_sub(delayed));
         let released = guest.call(Call::Release, [lock, 0, 0, 0]).await?;
         let both = granted.and(released);
-        ensure!(both == Ok(0), "a free lock came to {both:?}");
+        ensure!(both == Ok(0), "a free lock: {both:?}");
     }
     guest.keep_what_it_saw().await?;
     Ok(acquires)
 }
 
-/// The second tenant waits in vain, in each protocol; when each wait was due to end, and when it ended.
+/// Waits until the timeout in each protocol; returns when each wait was due to end, and when it ended.
 async fn wait_until(
     host: &Host,
     stop: &Arc<Stop>,
     waiter: &AtomicU32,
 ) -> Result<Vec<(Instant, Instant)>> {
-    // There is one thread for all of its guests.
+    // One thread runs all of its guests.
     let number = tokio::spawn(async { rustix::thread::gettid().as_raw_nonzero().get() });
     waiter.store(number.await?.unsigned_abs(), Relaxed);
     let mut guests = JoinSet::new();
@@ -230,10 +229,7 @@ async fn wait_until(
                 let due = Instant::now() + Duration::from_millis(WAIT.into());
                 let answer = guest.acquire(lock, [1, WAIT]).await?;
                 let end = Instant::now();
-                ensure!(
-                    answer == Err("timeout"),
-                    "a wait for {name} came to {answer:?}"
-                );
+                ensure!(answer == Err("timeout"), "a wait for {name}: {answer:?}");
                 ensure!(end >= due, "a wait for {name} ended early");
                 waits.push((due, end));
             }
@@ -253,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tenant_that_is_disturbed_is_noticed() {
+    fn a_disturbed_tenant_is_noticed() {
         const MILLI: Duration = Duration::from_millis(1);
         let noticed = |late: Duration, machine: Duration, acquire: Duration| {
             let observed = Observed {
@@ -269,12 +265,12 @@ mod tests {
         assert_eq!(noticed(60 * MILLI, 20 * MILLI, 3 * MILLI), 0);
         assert_eq!(noticed(60 * MILLI, MILLI, MILLI), 1);
         assert_eq!(noticed(2 * MILLI, MILLI, 4 * MILLI), 1);
-        // A machine that is always late says nothing.
+        // A machine that is always late shows nothing.
         assert_eq!(noticed(60 * MILLI, 60 * MILLI, MILLI), 1);
     }
 
     #[test]
-    fn a_lock_that_others_hold_is_not_free() {
+    fn a_lock_that_is_held_is_noticed() {
         let first = Host::new();
         let second = SecondTenant::beside(&first);
         let (usual, ()) = second

@@ -14,10 +14,10 @@ use locket_wasmtime::LocketView as _;
 use super::Fixture;
 use crate::attacks::support::attacker::{Answer, Attacker, Call, EXCLUSIVE, INDEFINITELY};
 
-/// Ways for a guest to end, or for what it has. Most with the lock held.
+/// Ways for a guest, or for what it has, to end; most while it holds the lock.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Ending {
-    /// It releases and closes, and could go on.
+    /// It releases and closes, and lives on.
     Return,
     /// It closes the handle through which it holds.
     Close,
@@ -37,7 +37,7 @@ pub(super) enum Ending {
     AbortWaiting,
     /// It drops a pending acquire that waits.
     Abandon,
-    /// It drops a pending acquire that was granted, and not looked at.
+    /// It drops a pending acquire that was granted and never polled.
     AbandonGranted,
     /// It drops a guard.
     DropGuard,
@@ -45,13 +45,13 @@ pub(super) enum Ending {
     DropPending,
     /// It cancels an acquire of WASI 0.3.
     Cancel,
-    /// It releases a lock file that is removed then.
+    /// It releases a lock file, which is then removed.
     Remove,
     /// It traps with a lock file that is removed on release.
     TrapRemoving,
-    /// It traps with a lock that is a name.
+    /// It traps with an existence lock.
     TrapNamed,
-    /// The host lets it hold no longer.
+    /// Its hold reaches the host's limit.
     Expire,
     /// The host takes all its locks away.
     ReleaseAll,
@@ -86,10 +86,10 @@ impl Fixture {
             | Ending::Close
             | Ending::AbandonGranted
             | Ending::DropGuard
-            | Ending::Remove => self.give_up(ending).await,
+            | Ending::Remove => self.release_all(ending).await,
             Ending::Abandon | Ending::Cancel => {
                 let held = self.held(chance)?;
-                self.give_up(ending).await?;
+                self.release_all(ending).await?;
                 Ok(held.release()?)
             }
             Ending::DropWaiting | Ending::AbortWaiting | Ending::DropPending => {
@@ -102,14 +102,14 @@ impl Fixture {
         }
     }
 
-    /// Somebody else holds the lock, in this engine or in another one.
+    /// Holds the lock for another owner, in this engine or in another one.
     fn held(&self, chance: &mut fastrand::Rng) -> Result<Guard> {
         let lock = if chance.bool() { &self.near } else { &self.far };
         Ok(lock.acquire(Mode::Exclusive, STUCK)?)
     }
 
-    /// The resident guest gives up what it has.
-    async fn give_up(&mut self, ending: Ending) -> Result<()> {
+    /// The resident guest releases what it has.
+    async fn release_all(&mut self, ending: Ending) -> Result<()> {
         let guest = &mut self.resident;
         let removing = u32::from(ending == Ending::Remove);
         let path = if ending == Ending::Remove {
@@ -155,7 +155,7 @@ impl Fixture {
             Ending::DropWaiting => {
                 let mut wait = pin!(guest.acquire(lock, INDEFINITELY));
                 let begun = poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx))).await;
-                ensure!(begun.is_pending(), "it does not wait");
+                ensure!(begun.is_pending(), "the guest does not wait");
             }
             Ending::AbortWaiting => {
                 let task = tokio::spawn(async move { guest.acquire(lock, INDEFINITELY).await });
@@ -165,7 +165,7 @@ impl Fixture {
                 task.abort();
                 ensure!(
                     task.await.is_err_and(|end| end.is_cancelled()),
-                    "it was not aborted"
+                    "the task was not aborted"
                 );
             }
             _ => {
@@ -198,13 +198,13 @@ impl Fixture {
         match ending {
             Ending::Trap | Ending::TrapRemoving | Ending::TrapNamed => {
                 let end = guest.call(Call::Trap, [0; 4]).await;
-                ensure!(end.is_err(), "a trap was {end:?}");
+                ensure!(end.is_err(), "a trap ended with {end:?}");
             }
             Ending::Epoch => {
                 guest.store.set_epoch_deadline(1);
                 runtime().increment_epoch();
                 let end = guest.call(Call::Spin, [0; 4]).await;
-                ensure!(end.is_err(), "a loop was {end:?}");
+                ensure!(end.is_err(), "a loop ended with {end:?}");
             }
             Ending::Abort => {
                 let task = tokio::spawn(async move {
@@ -215,7 +215,7 @@ impl Fixture {
                 task.abort();
                 ensure!(
                     task.await.is_err_and(|end| end.is_cancelled()),
-                    "it was not aborted"
+                    "the task was not aborted"
                 );
             }
             Ending::Expire => self.far.acquire(Mode::Exclusive, STUCK)?.release()?,
@@ -235,7 +235,7 @@ impl Fixture {
         guest.ok("acquire a exclusive 0").await;
         guest.tell("exit 3").await;
         let end = guest.end().await;
-        ensure!(end.result.is_err(), "it goes on");
+        ensure!(end.result.is_err(), "the guest did not exit");
         Ok(())
     }
 }

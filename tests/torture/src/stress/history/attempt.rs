@@ -16,19 +16,19 @@ pub struct Section {
 /// The end of a section.
 #[derive(Clone, Debug, PartialEq)]
 pub enum End {
-    /// The participant released the lock.
+    /// The worker released the lock.
     Left {
-        /// Before it did.
+        /// Before the call.
         at: Time,
-        /// The counter as it was on entering and on leaving; none if it was left alone.
+        /// The counter on entering and on leaving; none if the object was not used.
         counted: Option<[u64; 2]>,
     },
-    /// The participant learned that the lock had been taken away.
+    /// The worker learned that the lock was lost.
     Lost {
-        /// When it did.
+        /// When it learned that.
         at: Time,
     },
-    /// The participant was killed.
+    /// The worker was killed.
     CutOff {
         /// Before the signal was sent.
         at: Time,
@@ -36,7 +36,7 @@ pub enum End {
 }
 
 impl End {
-    /// When the participant left, was told that it had lost the lock, or was killed.
+    /// When the worker left, learned that it had lost the lock, or was killed.
     pub fn at(&self) -> Time {
         match self {
             Self::Left { at, .. } | Self::Lost { at } | Self::CutOff { at } => *at,
@@ -47,9 +47,9 @@ impl End {
 /// What came of an attempt to get a lock.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// The participant got it.
+    /// The worker got the lock.
     Entered(Section),
-    /// It did not, for a reason that is part of the game.
+    /// It did not, for an expected reason.
     GaveUp(Why, Time),
     /// It failed.
     Failed(String, Time),
@@ -60,13 +60,13 @@ pub enum Outcome {
 /// An attempt to get a lock.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attempt {
-    /// The participant.
+    /// The worker.
     pub worker: String,
-    /// The how-many-th of this participant.
+    /// Number of this attempt of the worker.
     pub number: u64,
     /// Name of the lock.
     pub lock: String,
-    /// What the hold shall exclude.
+    /// What the hold is to exclude.
     pub mode: Mode,
     /// When it began.
     pub asked: Time,
@@ -85,7 +85,7 @@ impl Attempt {
         }
     }
 
-    /// When the participant stopped waiting.
+    /// When the wait ended.
     pub fn answered(&self) -> Time {
         match &self.outcome {
             Outcome::Entered(section) => section.enter,
@@ -94,7 +94,7 @@ impl Attempt {
     }
 }
 
-/// A lock that was broken, and the times between which that happened.
+/// The break of a lock, and the times between which it happened.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Break {
     /// Name of the lock.
@@ -106,40 +106,40 @@ pub struct Break {
 /// Which promise was broken.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Breach {
-    /// Two held a lock at once that at most one may hold.
+    /// Two workers held a lock at once, at least one of them exclusively.
     Overlap,
-    /// A line of the log is not whole, though nobody was killed over it.
+    /// A line of the log is not whole, although its worker was not killed.
     Torn,
     /// A section left no line.
     Missing,
     /// A line stands before one of an earlier section.
     OutOfOrder,
-    /// A line belongs to no section, or to one that has its line already.
+    /// A line belongs to no section, or to one that already has a line.
     Stray,
-    /// A line was written outside its section: before it was entered, or after it was left or lost.
+    /// A line was written before its section was entered, or after it was left or lost.
     Outside,
-    /// A section found or left another number than those before it make up.
+    /// A section found or left a count other than the sum of the sections before.
     Count,
-    /// The number at the end is not the sum.
+    /// The count at the end is not the sum of all sections.
     Total,
-    /// A lock was lost that nobody had broken.
+    /// A lock was lost without a break.
     Lost,
-    /// Who was told that the lock is lost got to release it all the same.
+    /// A worker released a lock after it had learned that the lock was lost.
     AfterLost,
-    /// A timeout came before its time, or where there was none.
+    /// A timeout came early, or without having been asked for.
     Timeout,
     /// An acquire or release failed.
     Failed,
-    /// A participant stopped in the midst, though nobody killed it.
+    /// A worker ended within an attempt, although it was not killed.
     Unfinished,
 }
 
-/// A broken promise, with what there is to look for the reason.
+/// A broken promise, with all that helps to find the reason.
 #[derive(Clone, Debug)]
 pub struct Violation {
     /// Which promise.
     pub kind: Breach,
-    /// By whom, when, against what.
+    /// The worker, the times, and what was expected.
     pub text: String,
 }
 

@@ -3,7 +3,7 @@
 use super::{Attempt, Breach, Break, End, Outcome, Section, Violation};
 use crate::stress::journal::{Mode, Time, Why};
 
-/// What is wrong with an attempt by itself.
+/// A violation that an attempt shows by itself.
 pub(super) fn answered_wrongly(attempt: &Attempt) -> Option<Violation> {
     let kind = match &attempt.outcome {
         Outcome::Failed(..) => Breach::Failed,
@@ -24,7 +24,7 @@ pub(super) fn answered_wrongly(attempt: &Attempt) -> Option<Violation> {
     })
 }
 
-/// A section and whose it is.
+/// A section and its attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hold<'a> {
     pub(super) attempt: &'a Attempt,
@@ -36,8 +36,8 @@ impl Hold<'_> {
         self.attempt.mode == Mode::Exclusive
     }
 
-    /// The first break that may have ended it, once it was granted: which is before it was entered,
-    /// and nobody knows for how long.
+    /// The first break that may have ended it. The lock was granted some time before the section was
+    /// entered, so a break may be earlier than that.
     fn broken_by<'b>(&self, breaks: &[&'b Break]) -> Option<&'b Break> {
         let End::Lost { at } = self.section.end else {
             return None;
@@ -51,11 +51,11 @@ impl Hold<'_> {
         let lost = matches!(self.section.end, End::Lost { .. });
         (lost && self.broken_by(breaks).is_none()).then(|| Violation {
             kind: Breach::Lost,
-            text: format!("nobody broke it: {:?}", self.attempt),
+            text: format!("without a break: {:?}", self.attempt),
         })
     }
 
-    /// Until when it held the lock for certain; none where it may have been broken before it was entered.
+    /// Until when it certainly held the lock; none if the lock may have been broken before it entered.
     fn held_until(&self, breaks: &[&Break]) -> Option<Time> {
         let until = match self.section.end {
             End::Left { at, .. } | End::CutOff { at } => at,
@@ -66,8 +66,8 @@ impl Hold<'_> {
     }
 }
 
-/// Sections that began while another was not over which excludes them. For each, the one that went
-/// on for longest of those that began before.
+/// Sections that began before one that excludes them was over. Each is reported with the earlier one
+/// that lasted longest.
 pub(super) fn overlaps(holds: &[Hold<'_>], breaks: &[&Break]) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut longest: [Option<(Time, &Hold<'_>)>; 2] = [None, None];

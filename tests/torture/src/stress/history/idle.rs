@@ -6,20 +6,20 @@ use std::time::Duration;
 use super::{Attempt, End, Outcome};
 use crate::stress::journal::Time;
 
-/// A time for which a lock was free while somebody waited for it.
+/// A time during which a lock was free while a worker waited for it.
 #[derive(Clone, Debug)]
 pub struct IdlePeriod {
     /// Name of the lock.
     pub lock: String,
-    /// Who held it before, if that one was killed.
+    /// The last holder, if it was killed.
     pub after_kill_of: Option<String>,
-    /// How long somebody has been waiting while it was free.
+    /// How long a worker waited while the lock was free.
     pub idle: Duration,
-    /// What came of the wait.
+    /// The attempt that ended this time.
     pub next: Attempt,
 }
 
-/// The turns of one lock. Several hold it in shared mode at once; it is free when none does.
+/// The idle periods of one lock. It is free when no worker holds it in either mode.
 pub(super) fn idle_periods(attempts: Vec<&Attempt>) -> Vec<IdlePeriod> {
     enum Moment<'a> {
         Left(Option<&'a str>),
@@ -34,7 +34,7 @@ pub(super) fn idle_periods(attempts: Vec<&Attempt>) -> Vec<IdlePeriod> {
         moments.push((attempt.asked, Moment::Asked));
         moments.push((attempt.answered(), Moment::Answered(attempt)));
         match attempt.section().map(|section| &section.end) {
-            // The signal is sent before it arrives.
+            // The time is that of sending the signal, which arrives later.
             Some(End::CutOff { at }) => moments.push((
                 (*at).max(attempt.answered()),
                 Moment::Left(Some(attempt.worker.as_str())),
@@ -47,9 +47,9 @@ pub(super) fn idle_periods(attempts: Vec<&Attempt>) -> Vec<IdlePeriod> {
     }
     moments.sort_by_key(|(time, _)| *time);
     let (mut holders, mut free, mut killed) = (0_u32, 0, None);
-    // How many have been waiting since when.
+    // How many workers have been waiting since when.
     let mut waiting: BTreeMap<Time, u32> = BTreeMap::new();
-    let mut turns = Vec::new();
+    let mut periods = Vec::new();
     for (time, moment) in moments {
         match moment {
             Moment::Asked => *waiting.entry(time).or_default() += 1,
@@ -61,7 +61,7 @@ pub(super) fn idle_periods(attempts: Vec<&Attempt>) -> Vec<IdlePeriod> {
                 if holders == 0
                     && let Some((asked, _)) = waiting.first_key_value()
                 {
-                    turns.push(IdlePeriod {
+                    periods.push(IdlePeriod {
                         lock: attempt.lock.clone(),
                         after_kill_of: killed.map(str::to_owned),
                         idle: Duration::from_nanos(time - free.max(*asked)),
@@ -80,5 +80,5 @@ pub(super) fn idle_periods(attempts: Vec<&Attempt>) -> Vec<IdlePeriod> {
             }
         }
     }
-    turns
+    periods
 }

@@ -8,17 +8,17 @@ use super::{Breach, End, Violation};
 use crate::stress::journal::Time;
 use crate::stress::object::{Line, Remains};
 
-/// A walk along the sections of a lock, with what its object must be like.
+/// A walk along the sections of a lock, with the state in which its object must be.
 pub(super) struct ObjectCheck<'a> {
     lock: &'a str,
     remains: &'a Remains,
-    /// Where the lines of a section are.
+    /// The indexes of the lines of each section.
     places: HashMap<(&'a str, u64), Vec<usize>>,
-    /// Which lines belong to a section that was met.
+    /// Which lines belong to a section on the way so far.
     met: Vec<bool>,
-    /// The line of the last section that had one.
+    /// The index of the line of the last section that had one.
     last: Option<usize>,
-    /// What the counter can be.
+    /// The possible values of the counter.
     count: RangeInclusive<u64>,
     violations: Vec<Violation>,
 }
@@ -50,13 +50,16 @@ impl<'a> ObjectCheck<'a> {
                     counted: Some(counted),
                 } => self.left(hold, *counted, *at),
                 End::CutOff { .. } if hold.is_exclusive() => self.cut_off(hold),
-                // It did nothing to the object.
+                // It did not change the object.
                 End::Left { counted: None, .. } | End::CutOff { .. } | End::Lost { .. } => {}
             }
         }
         for (place, line) in self.remains.lines.iter().enumerate() {
             if !self.met[place] {
-                self.blame(Breach::Stray, format!("line {place} of nobody: {line:?}"));
+                self.blame(
+                    Breach::Stray,
+                    format!("line {place} of no section: {line:?}"),
+                );
             }
         }
         let total = self.remains.count;
@@ -69,7 +72,7 @@ impl<'a> ObjectCheck<'a> {
         self.violations
     }
 
-    /// A section to its end.
+    /// A section that was left.
     fn left(&mut self, hold: &Hold<'_>, [before, after]: [u64; 2], left: Time) {
         let step = u64::from(hold.is_exclusive());
         if !self.count.contains(&before) || after != before + step {
@@ -99,10 +102,10 @@ impl<'a> ObjectCheck<'a> {
         }
     }
 
-    /// An exclusive section that ended anywhere.
+    /// An exclusive section that was cut off at any point.
     fn cut_off(&mut self, hold: &Hold<'_>) {
         match self.line_of(hold) {
-            // The first piece comes before everything else.
+            // Without the first piece, the counter was not changed either.
             None => {}
             Some(Line::Torn(_)) => self.count = *self.count.start()..=*self.count.end() + 1,
             Some(Line::Whole { count, at, .. }) => {
@@ -121,12 +124,12 @@ impl<'a> ObjectCheck<'a> {
         }
     }
 
-    /// The line of a section, which comes after those of the sections before.
+    /// The line of a section, which must follow those of the sections before.
     fn line_of(&mut self, hold: &Hold<'_>) -> Option<&'a Line> {
         let owner = (hold.attempt.worker.as_str(), hold.attempt.number);
         let place = match self.places.get(&owner) {
             Some(places) => places[0],
-            // A kill can come between two bytes, too.
+            // A kill can also come between two bytes.
             None if matches!(hold.section.end, End::CutOff { .. }) => self.stump_of(owner)?,
             None => return None,
         };
@@ -141,7 +144,7 @@ impl<'a> ObjectCheck<'a> {
         Some(&self.remains.lines[place])
     }
 
-    /// The next line, if it is the beginning of one of this owner's.
+    /// The next line, if it is the beginning of a line of this section.
     fn stump_of(&self, (worker, number): (&str, u64)) -> Option<usize> {
         let place = self.last.map_or(0, |last| last + 1);
         match self.remains.lines.get(place)? {
@@ -156,7 +159,7 @@ impl<'a> ObjectCheck<'a> {
     }
 }
 
-/// Whose a line is, as far as it says.
+/// The worker and attempt of a line, if it has them.
 fn owner(line: &Line) -> Option<(&str, u64)> {
     match line {
         Line::Whole { worker, number, .. } => Some((worker, *number)),

@@ -15,7 +15,7 @@ fn section(attempt: &mut Attempt) -> &mut Section {
 }
 
 #[test]
-fn what_a_good_lock_does_is_no_violation() {
+fn a_working_lock_causes_no_violation() {
     for seed in 0..200 {
         let world = World::after(seed, 200);
         assert_eq!(world.kinds(), [], "seed {seed}");
@@ -23,7 +23,7 @@ fn what_a_good_lock_does_is_no_violation() {
 }
 
 #[test]
-fn sections_that_overlap_are_found_whatever_comes_between() {
+fn overlapping_sections_are_found_even_with_others_between() {
     for (one, two) in [
         (Mode::Exclusive, Mode::Exclusive),
         (Mode::Exclusive, Mode::Shared),
@@ -58,7 +58,7 @@ fn a_killed_holder_excludes_others_until_it_was_killed() {
 }
 
 #[test]
-fn a_line_that_is_torn_missing_twice_or_elsewhere_is_found() {
+fn a_torn_missing_repeated_or_misplaced_line_is_found() {
     let clean = || {
         let mut world = World::after(2, 100);
         world.add();
@@ -85,7 +85,7 @@ fn a_line_that_is_torn_missing_twice_or_elsewhere_is_found() {
 }
 
 #[test]
-fn a_line_of_another_time_is_found() {
+fn a_line_written_outside_its_section_is_found() {
     let mut world = World::after(3, 100);
     world.add();
     let left = world.time;
@@ -97,7 +97,7 @@ fn a_line_of_another_time_is_found() {
 }
 
 #[test]
-fn a_lost_count_is_found_along_the_way_and_in_the_end() {
+fn a_lost_count_is_found_on_the_way_and_at_the_end() {
     let mut world = World::after(4, 100);
     world.add();
     let count = world.count();
@@ -123,7 +123,7 @@ fn ask() -> Event {
 }
 
 #[test]
-fn a_lock_is_lost_by_a_break_alone_and_then_for_good() {
+fn a_lock_is_lost_only_by_a_break_and_stays_lost() {
     let ask = ask();
     let lost = Event::Lost { at: 9 };
     let leave = Event::Leave {
@@ -135,7 +135,7 @@ fn a_lock_is_lost_by_a_break_alone_and_then_for_good() {
         let mut history = History::default();
         history
             .add("p.1", &[&entered, ends].concat(), None)
-            .expect("a journal");
+            .expect("the journal is in order");
         let lock = "a".into();
         history
             .add(
@@ -147,7 +147,7 @@ fn a_lock_is_lost_by_a_break_alone_and_then_for_good() {
                 }],
                 None,
             )
-            .expect("a journal");
+            .expect("the journal is in order");
         let hold = |at| Section {
             enter: at,
             end: End::CutOff { at },
@@ -175,7 +175,7 @@ fn a_lock_is_lost_by_a_break_alone_and_then_for_good() {
 }
 
 #[test]
-fn a_wrong_answer_is_found() {
+fn an_early_or_unexpected_answer_is_found() {
     for (limit, why) in [
         (Some(100), Why::Timeout),
         (None, Why::Timeout),
@@ -195,13 +195,13 @@ fn a_wrong_answer_is_found() {
 }
 
 #[test]
-fn who_stops_unkilled_is_found() {
+fn a_worker_that_ends_without_being_killed_is_found() {
     let ask = ask();
     let kinds = |killed| {
         let mut history = History::default();
         history
             .add("p.1", std::slice::from_ref(&ask), killed)
-            .expect("a journal");
+            .expect("the journal is in order");
         let kinds = history.check(&HashMap::new()).into_iter();
         kinds.map(|violation| violation.kind).collect::<Vec<_>>()
     };
@@ -210,7 +210,7 @@ fn who_stops_unkilled_is_found() {
 }
 
 #[test]
-fn a_turn_is_as_long_as_the_lock_was_free_while_somebody_waited() {
+fn an_idle_period_lasts_while_the_lock_is_free_and_awaited() {
     let mut world = World::new(6);
     let mut hold = |worker: &str, asked, enter, end| {
         let attempt = world.attempt(Mode::Exclusive, Outcome::Entered(Section { enter, end }));

@@ -29,7 +29,7 @@ impl World {
         }
     }
 
-    /// One in which so many turns were taken.
+    /// A world after so many random steps.
     pub(super) fn after(seed: u64, turns: usize) -> Self {
         let mut world = Self::new(seed);
         for _ in 0..turns {
@@ -49,7 +49,7 @@ impl World {
     }
 
     pub(super) fn count(&self) -> u64 {
-        self.remains.count.expect("a number")
+        self.remains.count.expect("the counter is a number")
     }
 
     pub(super) fn attempt(&mut self, mode: Mode, outcome: Outcome) -> &mut Attempt {
@@ -64,7 +64,10 @@ impl World {
             limit: None,
             outcome,
         });
-        self.history.attempts.last_mut().expect("the attempt")
+        self.history
+            .attempts
+            .last_mut()
+            .expect("an attempt was just added")
     }
 
     pub(super) fn hold(&mut self, mode: Mode, enter: Time, counted: [u64; 2]) {
@@ -92,7 +95,7 @@ impl World {
         self.hold(Mode::Exclusive, enter, [before, before + 1]);
     }
 
-    /// Two at once.
+    /// Two shared sections at once.
     pub(super) fn look(&mut self) {
         let (one, two, count) = (self.later(), self.later(), self.count());
         self.hold(Mode::Shared, one, [count, count]);
@@ -110,7 +113,7 @@ impl World {
         let length = self.chance.usize(1..=text.len());
         match how_far {
             0 => {}
-            // A line that was begun, and an addition that was made only if it is all there.
+            // A line that was begun; the counter was changed only if its first piece is whole.
             1 => self.remains.lines.push(Line::Torn(text[..length].into())),
             2 => self.remains.lines.push(Line::Torn(text)),
             _ => self.line(enter + 1),
@@ -123,7 +126,7 @@ impl World {
         let at = self.later();
         let attempt = self.attempt(Mode::Exclusive, Outcome::GaveUp(Why::Timeout, at));
         attempt.limit = Some((at - attempt.asked).max(1));
-        attempt.asked = at - attempt.limit.expect("a timeout");
+        attempt.asked = at - attempt.limit.expect("the timeout was just set");
     }
 
     pub(super) fn kinds(&self) -> Vec<Breach> {
@@ -141,7 +144,7 @@ impl World {
         assert!(kinds.contains(&kind), "{kinds:?}");
     }
 
-    /// The last exclusive section that came to its end; `later` more came after it.
+    /// The last attempt in this mode whose section was left.
     pub(super) fn last_of(&mut self, mode: Mode) -> &mut Attempt {
         let left = |attempt: &&mut Attempt| {
             attempt.mode == mode
@@ -152,6 +155,6 @@ impl World {
             .iter_mut()
             .rev()
             .find(left)
-            .expect("a section")
+            .expect("there is such a section")
     }
 }

@@ -1,4 +1,4 @@
-//! A component instance that takes part. It acquires and releases; its worker does the rest.
+//! A component instance that locks. It acquires and releases; its worker does the rest.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::stress::journal::{Mode, Why};
 use crate::stress::plan::{Patience, Step};
 use crate::stress::process::Shared;
 
-/// An instance of the guest that does what it is told line by line.
+/// An instance of the guest that takes commands line by line.
 pub(crate) struct Instance {
     guest: Guest,
     runtime: Handle,
@@ -21,7 +21,7 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// Starts one that has opened all locks of the traffic.
+    /// Starts an instance and opens all locks of the workload in it.
     pub(crate) fn start(shared: &Shared) -> Result<Self> {
         let layout = &shared.role.layout;
         let locket = LocketCtx::builder(&shared.engine)
@@ -48,11 +48,11 @@ impl Instance {
     }
 
     fn ask(&mut self, command: &str) -> Result<(), Failure> {
-        /// It may wait for as long as the stage goes on.
-        const EVER: Duration = Duration::from_secs(24 * 3600);
+        /// A wait may take as long as the stage.
+        const LONGEST: Duration = Duration::from_secs(24 * 3600);
         let reply = self.runtime.block_on(async {
             self.guest.tell(command).await;
-            self.guest.reply_within(EVER).await
+            self.guest.reply_within(LONGEST).await
         });
         let reply = reply.unwrap_or_default();
         match reply.strip_prefix("err ") {

@@ -79,7 +79,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Makes one attempt; whether it led to a section.
+    /// Makes one attempt; returns whether it led to a section.
     fn take_turn(&mut self, number: u64, step: &Step) -> Result<bool> {
         let lock = &self.shared.role.workload.locks[step.lock];
         let limit = match step.patience {
@@ -129,7 +129,7 @@ impl<'a> Worker<'a> {
         })
     }
 
-    /// Does what the lock is for.
+    /// Uses the object that the lock protects.
     fn touch(&mut self, number: u64, step: &Step) -> io::Result<[u64; 2]> {
         let object = &mut self.objects[step.lock];
         let meanwhile = || pass(step.hold);
@@ -139,7 +139,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Holds a lock that may be broken, and does not touch anything.
+    /// Holds a lock that may be broken, without using the object; returns whether it was lost.
     fn loses_it_within(&mut self, time: Duration) -> bool {
         let end = Instant::now() + time;
         loop {

@@ -9,16 +9,16 @@ use crate::stage::Outcome;
 use crate::stress::history::{History, Outcome as Answer, Violation};
 use crate::stress::object::Remains;
 
-/// What is left of a crew.
+/// What is left of a group.
 #[derive(Debug)]
 pub struct Finished {
     /// What they did.
     pub history: History,
     /// What their locks protected.
     pub remains: HashMap<String, Remains>,
-    /// What went wrong with the processes themselves: those that failed, and those that got stuck.
+    /// The processes that failed, and those that got stuck.
     pub failures: Vec<String>,
-    /// When the last of them ended, and how long after they were told to, if they were.
+    /// When the last process ended, and if they were made to end, how long that took.
     pub(super) over: Instant,
     pub(super) finished_within: Option<Duration>,
     pub(super) dir: TempDir,
@@ -40,10 +40,10 @@ impl Finished {
         kinds
     }
 
-    /// Adds to the outcome of a stage what was done, and what was wrong with it. Where something
-    /// was, the journals are kept.
+    /// Adds amounts and violations to the outcome of a stage. If there are violations, the journals are
+    /// kept.
     pub fn report(self, outcome: &mut Outcome) {
-        /// One thing that goes wrong draws others after it.
+        /// One violation draws others after it.
         const MOST: usize = 20;
         outcome.did("sections", self.history.sections() as u64);
         for (kind, sections) in self.sections_by_kind() {

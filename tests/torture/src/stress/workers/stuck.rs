@@ -6,7 +6,7 @@ use super::{WorkerGroup, process_of};
 use crate::stress::journal::now;
 
 impl WorkerGroup {
-    /// Puts down what there is to know of those who do not end, and kills them.
+    /// Records what is known of the processes that do not end, and kills them.
     pub(super) fn report_stuck(&mut self) {
         let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
         for member in std::mem::take(&mut self.members) {
@@ -37,7 +37,7 @@ impl WorkerGroup {
     }
 }
 
-/// What each thread of a process does in the kernel.
+/// The system call in which each thread of a process waits.
 fn waits(pid: u32) -> String {
     let threads = fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
