@@ -1,11 +1,11 @@
 /*
- * flock() for programs that were written for Unix, unmodified: compile them with `-I posix`, and link
- * them with this file, which is to come before the program's own.
+ * flock() for unmodified Unix programs: compile them with `-I posix`, and link this file before the
+ * files of the program.
  *
- * A lock is opened by path, and WASI tells no path of a descriptor. But in the C library of WASI 0.1
- * every path that is opened, be it by open(), openat() or fopen(), goes through one function, and
- * every descriptor that is closed through another. Each is in an object of its own in the library, so
- * that these here take their place without a flag for the linker; they remember the paths.
+ * A lock is opened by path, and WASI does not report the path of a descriptor. But in the C library of
+ * WASI 0.1, one function opens every path, for open(), openat() and fopen(), and another closes every
+ * descriptor. Each is in an object of its own in the library, so the functions of this file replace
+ * them without a linker flag. They record the paths.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,10 +19,10 @@
 
 #include "locket.h"
 
-/* What is known of a descriptor. All zeros: nothing. */
+/* What is known of a descriptor. All zeros means nothing. */
 typedef struct file {
     char *path;
-    locket_t lock; /* Open from the first flock() on. */
+    locket_t lock; /* Opened by the first flock(). */
     bool is_held;
     locket_mode mode; /* If held. */
 } file;
@@ -43,7 +43,7 @@ static void forget(int fd) {
     *it = (file){0};
 }
 
-/* The place for a descriptor, with nothing in it; NULL without memory. */
+/* The cleared entry of a descriptor; NULL if memory runs out. */
 static file *place(int fd) {
     forget(fd);
     if ((size_t)fd >= file_count) {
@@ -57,7 +57,7 @@ static file *place(int fd) {
     return &files[fd];
 }
 
-/* The path of a directory: known from when it was opened, or granted by the host. */
+/* The path of a directory, which was recorded when it was opened, or is granted by the host. */
 static char *directory(int fd) {
     file *it = find(fd);
     if (it) return strdup(it->path);
@@ -85,11 +85,11 @@ static char *joined(char *folder, const char *path) {
     return whole;
 }
 
-/* In place of the library's, for all that opens a file. */
+/* Replaces the function of the library that opens every file. */
 int __wasilibc_nocwd_openat_nomode(int folder, const char *path, int flags) {
     __wasi_fdstat_t of_folder;
     __wasi_errno_t error = __wasi_fd_fdstat_get(folder, &of_folder);
-    /* What the folder allows, save for what the access mode rules out. */
+    /* What the directory allows, except what the access mode rules out. */
     __wasi_rights_t rights = of_folder.fs_rights_inheriting;
     if (!(flags & O_RDONLY)) rights &= ~(__WASI_RIGHTS_FD_READ | __WASI_RIGHTS_FD_READDIR);
     if (!(flags & O_WRONLY))
@@ -105,12 +105,12 @@ int __wasilibc_nocwd_openat_nomode(int folder, const char *path, int flags) {
         return -1;
     }
     file *it = place(fd);
-    /* Without memory the file is open all the same, and cannot be locked. */
+    /* If memory runs out, the file is open but cannot be locked. */
     if (it) it->path = joined(directory(folder), path);
     return fd;
 }
 
-/* In place of the library's. The lock is free once this returns. */
+/* Replaces the function of the library. The lock is free when this returns. */
 int close(int fd) {
     forget(fd);
     __wasi_errno_t error = __wasi_fd_close(fd);
@@ -119,7 +119,7 @@ int close(int fd) {
     return -1;
 }
 
-/* In place of the library's, which has it in one object with close(). */
+/* Replaces the function of the library, which is in the same object as close(). */
 int __wasilibc_fd_renumber(int fd, int newfd) {
     __wasi_errno_t error = __wasi_fd_renumber(fd, newfd);
     if (error) {
@@ -184,7 +184,7 @@ int flock(int fd, int operation) {
     default: errno = EINVAL; return -1;
     }
     if (it->is_held && it->mode == mode) return 0;
-    /* Linux, too, lets go before it converts, and may then not get the lock back. */
+    /* Linux, too, releases a lock before it converts it, and may then fail to acquire it again. */
     if (unlock(it)) return -1;
 
     if (!is_there(fd, it->path)) {
@@ -199,7 +199,7 @@ int flock(int fd, int operation) {
     if (error) return failed(error);
     it->is_held = true;
     it->mode = mode;
-    /* What was waited for may be another file by now, one that was put in its place. */
+    /* Another program may have replaced the file during the wait. */
     if (is_there(fd, it->path)) return 0;
     unlock(it);
     errno = ESTALE;

@@ -60,6 +60,7 @@
 //! [`Duration`]: core::time::Duration
 
 #![no_std]
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 extern crate alloc;
 

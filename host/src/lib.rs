@@ -111,6 +111,7 @@
 //!   beyond the engine do not exist there.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 #[cfg(all(feature = "sandbox", windows))]
 compile_error!("the feature `sandbox` is not available on Windows: build without it");

@@ -1,4 +1,4 @@
-/* Runs once at a time: a program for any Unix, which knows nothing of components. */
+/* Runs only one instance at a time. A program for any Unix, without anything specific to components. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

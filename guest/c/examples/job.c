@@ -1,4 +1,4 @@
-/* Adds one to the number in a file, and never loses one to another that does the same. */
+/* Increments the number in a file. No count is lost if several instances run at the same time. */
 #include <stdio.h>
 
 #include "locket.h"

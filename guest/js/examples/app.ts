@@ -1,4 +1,4 @@
-// Of all instances and processes that start at the same time, one does the work.
+// Of all instances that start at the same time, one does the work.
 
 import { LockFile, LockTimeoutError } from "locket";
 import { getStdout } from "wasi:cli/stdout@0.2.0";
@@ -10,7 +10,7 @@ export const run = {
       work();
     } catch (error) {
       if (!(error instanceof LockTimeoutError)) throw error;
-      print("another job is running\n");
+      print("another instance is still working\n");
     }
   },
 };

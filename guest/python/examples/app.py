@@ -1,4 +1,4 @@
-"""Draws a hundred numbers from a file that all instances, and native processes, draw from."""
+"""Takes a hundred numbers from a file, from which other instances and native processes also take."""
 
 import os
 import sys
@@ -12,14 +12,14 @@ NUMBERS = "/jobs/numbers"
 class Run(exports.Run):
     def run(self) -> None:
         try:
-            drawn = [draw() for _ in range(100)]
+            numbers = [take_number() for _ in range(100)]
         except locket.LockError as error:
             sys.exit(str(error))
-        print("drawn", len(drawn), "numbers, the last of them", drawn[-1])
+        print(f"took {len(numbers)} numbers, the last is {numbers[-1]}")
 
 
 @locket.locked("/jobs/app.lock", timeout=30)
-def draw() -> int:
+def take_number() -> int:
     number = 1
     if os.path.exists(NUMBERS):
         with open(NUMBERS) as file:

@@ -1,5 +1,7 @@
 //! The command-line tool `locket`; see `locket --help`.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod args;
 mod break_lock;
 mod demo;

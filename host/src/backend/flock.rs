@@ -1,5 +1,7 @@
 //! `flock(2)`: one lock for each open file description, on the whole file.
 
+#![expect(clippy::disallowed_methods, reason = "the engine locks here")]
+
 use std::io;
 
 use super::{Backend, Request};

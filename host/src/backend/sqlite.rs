@@ -199,6 +199,7 @@ impl Backend for Sqlite {
 
 /// Does something again while another transaction is in its way, for as long as a release waits.
 /// Each time is cut off like a try.
+#[expect(clippy::disallowed_methods, reason = "a database cannot be waited for")]
 fn patiently<T>(mut once: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let end = Instant::now() + RELEASE;
     loop {

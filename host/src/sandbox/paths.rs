@@ -27,6 +27,7 @@ pub(super) struct Grant {
 
 impl Grant {
     /// Grants the directory at a path of the host, which is opened now.
+    #[expect(clippy::disallowed_methods, reason = "the host chose the path")]
     pub(super) fn ambient(
         engine: &Engine,
         path: &Path,

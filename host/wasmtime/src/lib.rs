@@ -87,6 +87,8 @@
 //! assign. Host paths, process identifiers and error texts go to [`tracing`] events with the target
 //! `locket`.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod admin;
 mod api;
 pub mod bindings;

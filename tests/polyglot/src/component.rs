@@ -33,6 +33,19 @@ pub fn world(wit: &Path, world: &str) -> Result<(Resolve, WorldId)> {
     Ok((resolve, world))
 }
 
+/// The world of an example: a file that needs only the interface of locks.
+///
+/// # Errors
+///
+/// If the file does not parse, or has no such world.
+pub fn example_world(wit: &Path, world: &str) -> Result<(Resolve, WorldId)> {
+    let mut resolve = Resolve::default();
+    resolve.push_dir(root().join("wit"))?;
+    let package = resolve.push_file(wit)?;
+    let world = resolve.select_world(&[package], Some(world))?;
+    Ok((resolve, world))
+}
+
 /// Adds to a module which world it implements, and how it encodes strings.
 ///
 /// # Errors

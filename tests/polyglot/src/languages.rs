@@ -1,9 +1,9 @@
 //! The languages, and how a guest is built in each.
 
-mod assemblyscript;
+pub mod assemblyscript;
 pub mod c;
 mod cpp;
-mod go;
+pub mod go;
 mod javascript;
 mod provider;
 pub mod python;
@@ -13,7 +13,7 @@ pub mod python_tasks;
 mod rust;
 mod starlingmonkey;
 mod typescript;
-mod zig;
+pub mod zig;
 
 pub use javascript::JCO;
 pub use provider::PROVIDER;

@@ -1,5 +1,10 @@
 //! The lock of a directory, which users of Locket hold while they break or remove locks in it.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it is held for microseconds, and not a lock of a user"
+)]
+
 use std::fs::File;
 use std::io;
 use std::thread;

@@ -59,7 +59,7 @@ fn obey(command: &str) -> Result<String, Error> {
             let lock = LOCKS.with_borrow_mut(|locks| locks.remove(name));
             drop(lock.ok_or(Error::Closed)?);
         }
-        "trap" => panic!("told to"),
+        "trap" => panic!("on request"),
         _ => {
             return LOCKS.with_borrow_mut(|locks| {
                 let lock = locks.get_mut(name).ok_or(Error::Closed)?;

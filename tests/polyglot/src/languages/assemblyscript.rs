@@ -4,6 +4,7 @@ use anyhow::Result;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use wit_parser::{Resolve, WorldId};
 
 use super::Language;
 use crate::component::{self, StringEncoding};
@@ -27,16 +28,32 @@ const ASSEMBLYSCRIPT: Toolchain = Toolchain {
 };
 
 fn build(scratch: &Path) -> Result<Vec<u8>> {
+    let source = "tests/polyglot/guests/assemblyscript/guest.ts";
+    let world = component::world(&component::wit(), "polyglot")?;
+    compile(scratch, source, &world)
+}
+
+/// Builds the example, which exports `run`.
+///
+/// # Errors
+///
+/// If it does not build.
+pub fn example(scratch: &Path) -> Result<Vec<u8>> {
+    let wit = root().join("guest/assemblyscript/examples/job.wit");
+    let world = component::example_world(&wit, "job")?;
+    compile(scratch, "guest/assemblyscript/examples/job.ts", &world)
+}
+
+fn compile(scratch: &Path, source: &str, world: &(Resolve, WorldId)) -> Result<Vec<u8>> {
     let module = scratch.join("guest.wasm");
     let asc = ASSEMBLYSCRIPT.folder()?.join("node_modules/.bin/asc");
     run(Command::new(asc)
-        // It takes no other paths than such below the folder it runs in.
+        // It takes only paths below the folder in which it runs.
         .current_dir(root())
-        .arg("tests/polyglot/guests/assemblyscript/guest.ts")
+        .arg(source)
         .args(["-O", "--runtime", "incremental", "--use", "abort=", "-o"])
         .arg(&module))?;
     let mut module = fs::read(module)?;
-    let world = component::world(&component::wit(), "polyglot")?;
-    component::embed(&mut module, &world, StringEncoding::UTF16)?;
+    component::embed(&mut module, world, StringEncoding::UTF16)?;
     component::new(&module)
 }

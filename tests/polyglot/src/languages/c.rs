@@ -42,22 +42,30 @@ pub(super) fn cc(compiler: &str) -> Result<Command> {
 /// the scratch folder. What a guest is linked with.
 pub(super) fn objects(scratch: &Path) -> Result<Vec<PathBuf>> {
     bindings::of_test_world(scratch)?;
+    let mut objects = own_objects(scratch)?;
+    objects.push(scratch.join("test_component_type.o"));
+    objects.extend(compile(scratch, &[scratch.join("test.c")])?);
+    Ok(objects)
+}
+
+/// Compiles the bindings into the scratch folder. What a component without a world of its own is linked
+/// with.
+pub(super) fn own_objects(scratch: &Path) -> Result<Vec<PathBuf>> {
     let locket = root().join("guest/c");
-    let sources = [
-        locket.join("locket.c"),
-        locket.join("locket_wit.c"),
-        scratch.join("test.c"),
-    ];
-    let mut objects = vec![
-        locket.join("locket_wit_component_type.o"),
-        scratch.join("test_component_type.o"),
-    ];
+    let sources = ["locket.c", "locket_wit.c"].map(|file| locket.join(file));
+    let mut objects = vec![locket.join("locket_wit_component_type.o")];
+    objects.extend(compile(scratch, &sources)?);
+    Ok(objects)
+}
+
+fn compile(scratch: &Path, sources: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut objects = Vec::new();
     for source in sources {
-        let name = source.file_name().expect("a file");
+        let name = source.file_name().expect("a source is a file");
         let object = scratch.join(name).with_extension("o");
         run(cc("cc")?
             .args(["-std=gnu23", "-c"])
-            .arg(&source)
+            .arg(source)
             .arg("-o")
             .arg(&object))?;
         objects.push(object);

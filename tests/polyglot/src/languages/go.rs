@@ -50,3 +50,22 @@ fn module() -> String {
          replace {locket} => {folder}\nreplace {runtime} => {folder}/third_party/go-pkg\n"
     )
 }
+
+/// Builds the example, a command component.
+///
+/// # Errors
+///
+/// If it does not build.
+pub fn example(scratch: &Path) -> Result<Vec<u8>> {
+    let core = scratch.join("job.core.wasm");
+    run(go("build")?
+        .current_dir(root().join("guest/go"))
+        .args(["-buildmode=c-shared", "-trimpath", "-o"])
+        .arg(&core)
+        .args(["-ldflags=-s -w -checklinkname=0", "./examples/job"]))?;
+    let mut core = fs::read(core)?;
+    let wit = root().join("guest/go/examples/job/job.wit");
+    let world = component::example_world(&wit, "job")?;
+    component::embed(&mut core, &world, StringEncoding::UTF8)?;
+    component::new(&core)
+}

@@ -32,3 +32,21 @@ fn build(scratch: &Path) -> Result<Vec<u8>> {
         .arg(format!("-femit-bin={}", module.display())))?;
     component::new(&fs::read(module)?)
 }
+
+/// Builds the example, a command component.
+///
+/// # Errors
+///
+/// If it does not build.
+pub fn example(scratch: &Path) -> Result<Vec<u8>> {
+    let module = scratch.join("job.core.wasm");
+    let path = |file| root().join(file).display().to_string();
+    run(zig("build-exe")?
+        .args(["-target", "wasm32-wasi", "-O", "ReleaseSmall", "-lc"])
+        .args(c::own_objects(scratch)?)
+        .args(["--dep", "locket"])
+        .arg(format!("-Mroot={}", path("guest/zig/examples/job.zig")))
+        .arg(format!("-Mlocket={}", path("guest/zig/locket.zig")))
+        .arg(format!("-femit-bin={}", module.display())))?;
+    component::new(&fs::read(module)?)
+}
