@@ -49,7 +49,9 @@ fn a_clock_that_is_set_ends_no_wait_and_prolongs_none() {
             let result = waiter.acquire(EX, TIMEOUT);
             done.send((result.map(drop), start.elapsed())).unwrap();
         });
-        eventually("the thread waits", || format!("{lock:?}").contains("waiting: 1"));
+        eventually("the thread waits", || {
+            format!("{lock:?}").contains("waiting: 1")
+        });
         WRONG.store(set, Ordering::SeqCst);
         let (result, waited) = ended.recv_timeout(STUCK).expect("the wait ends");
         assert!(result.unwrap_err().is_timeout());
