@@ -9,7 +9,7 @@ use super::*;
 
 /// Makes the database, and opens a second connection to it.
 fn connection(dir: &Dir) -> Connection {
-    let _ = open(&dir, Protocol::Sqlite);
+    let _ = open(dir, Protocol::Sqlite);
     Connection::open(dir.path("locks.db")).unwrap()
 }
 

@@ -148,7 +148,7 @@ const THINGS: &[Thing] = &[
 fn neighborhood() -> Dir {
     let dir = Dir::new();
     fs::write(dir.path("data"), "precious").unwrap();
-    fs::write(dir.path("dead"), format!("{}\n", GONE)).unwrap();
+    fs::write(dir.path("dead"), format!("{GONE}\n")).unwrap();
     fs::create_dir(dir.path("folder")).unwrap();
     fs::write(dir.path("folder/file"), "precious").unwrap();
     dir

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use locket::{Error, Guard, LockFile, Mode, OnRelease, Options, Protocol};
 
+use super::common::{STUCK, block_on};
 use super::history::Patience;
 use super::system::*;
 use super::vocabulary::{Answer, Attempt, Seen};
-use super::waits::{Wait, WakeFlag, block_on};
+use super::waits::{Wait, WakeFlag};
 
 impl System {
     pub(crate) fn open(&mut self, engine: u8, file: u8, protocol: u8, remove: bool) -> Option<()> {

@@ -5,6 +5,8 @@
 #![cfg(target_os = "linux")]
 
 mod calls;
+#[path = "../common/mod.rs"]
+mod common;
 mod grants;
 pub(crate) mod history;
 mod reference;

@@ -13,13 +13,11 @@ use std::time::{Duration, Instant};
 
 use locket::{Engine, Error, Guard, LockFile, LostReason, Mode, Options, Protocol, State};
 
+use super::common::STUCK;
 use super::history::{Call, History};
 use super::reference::Model;
 use super::vocabulary::{Answer, Key, Ticket};
 use super::waits::{Hold, Wait};
-
-/// Long enough that something which has not happened is stuck.
-pub(crate) const STUCK: Duration = Duration::from_secs(10);
 
 /// The timeout of an acquire that must not succeed.
 pub(crate) const SHORT: Duration = Duration::from_micros(200);

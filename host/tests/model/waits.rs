@@ -32,16 +32,6 @@ impl WakeFlag {
     }
 }
 
-pub(crate) fn block_on(mut future: Acquire) -> Result<Guard, Error> {
-    let waker = Waker::from(WakeFlag::new());
-    loop {
-        match Pin::new(&mut future).poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(result) => return result,
-            Poll::Pending => thread::park(),
-        }
-    }
-}
-
 pub(crate) struct Wait {
     pub(crate) key: Key,
     pub(crate) ticket: Ticket,
