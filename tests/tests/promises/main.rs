@@ -1,4 +1,8 @@
-//! The promises, for processes and for guests.
+//! The promises, for processes and for guests. And what only these can show.
+
+mod guest_rights;
+mod only_guests;
+mod processes;
 
 mod peers {
     use locket_test_support::stands::Peers;
