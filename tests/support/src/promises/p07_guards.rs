@@ -28,13 +28,15 @@ fn the_end_of_a_holder_frees_the_lock(stand: &dyn Stand) {
     let mut waiter = stand.subject();
     let before = stand.site().dir.names();
     for way in stand.ends() {
-        let mut holder = stand.subject();
-        holder.ok("acquire a exclusive 0");
-        waiter.waits("acquire a exclusive none");
-        end(holder, way);
-        assert_eq!(waiter.answer(), "ok", "{way:?}");
-        assert_eq!(waiter.ok("state a"), "Held");
-        waiter.ok("release a");
+        for acquire in stand.acquires() {
+            let mut holder = stand.subject();
+            holder.ok("acquire a exclusive 0");
+            waiter.waits(&format!("{acquire} a exclusive none"));
+            end(holder, way);
+            assert_eq!(waiter.answer(), "ok", "{way:?}");
+            assert_eq!(waiter.ok("state a"), "Held");
+            waiter.ok("release a");
+        }
         // And without a waiter.
         let mut holder = stand.subject();
         holder.ok("acquire a exclusive 0");

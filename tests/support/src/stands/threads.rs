@@ -25,6 +25,13 @@ pub struct Threads {
 
 const ENDS: [End; 3] = [End::Finish, End::Kill, End::Command("panic")];
 
+impl Engines {
+    /// A thread with an engine of its own, on whichever stand.
+    pub fn start_in(site: &Site) -> AnySubject {
+        Box::new(Thread::start(Engine::new(), site.options()))
+    }
+}
+
 impl Stand for Engines {
     fn new(protocol: Protocol) -> Self {
         Self(Site::new(protocol))
@@ -35,7 +42,7 @@ impl Stand for Engines {
     }
 
     fn start(&self) -> AnySubject {
-        Box::new(Thread::start(Engine::new(), self.0.options()))
+        Self::start_in(&self.0)
     }
 
     fn waiting(&self) -> Option<usize> {
