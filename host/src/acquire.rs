@@ -58,6 +58,8 @@ pub(crate) struct AcquireState {
     replaced: usize,
     /// The handle's `cancel_generation` when the acquire began.
     cancel_generation: u64,
+    /// Whether its future is complete.
+    done: bool,
 }
 
 /// A place in a queue. Dropping it abandons the wait.
@@ -115,6 +117,7 @@ impl AcquireState {
             wait: None,
             replaced: 0,
             cancel_generation: handle.cancel_generation.load(Ordering::SeqCst),
+            done: false,
         }
     }
 
@@ -302,6 +305,7 @@ fn failed(handle: &Handle, failure: Failure) -> Result<()> {
         Failure::TimedOut => Err(handle.error(ErrorKind::Timeout)),
         Failure::Canceled => Err(handle.error(ErrorKind::Canceled)),
         Failure::Broken => Ok(()),
+        Failure::Lost(reason) => Err(handle.error(ErrorKind::Lost(reason))),
         Failure::Io(e) => Err(handle.os(e)),
     }
 }
@@ -311,8 +315,12 @@ impl Future for Acquire {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { handle, state } = &mut *self;
+        assert!(!state.done, "the future is not polled after completion");
         match state.step(handle, cx.waker()) {
-            Progress::Done(result) => Poll::Ready(result),
+            Progress::Done(result) => {
+                state.done = true;
+                Poll::Ready(result)
+            }
             Progress::Pending => Poll::Pending,
             Progress::WaitInKernel(..) => {
                 unreachable!("only blocking callers are sent to the kernel")

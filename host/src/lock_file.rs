@@ -61,9 +61,10 @@ impl LockFile {
     ///
     /// [Would block](crate::Error::is_would_block) with a timeout of zero, otherwise
     /// [timeout](crate::Error::is_timeout); [canceled](crate::Error::is_canceled);
-    /// [denied](crate::Error::is_denied) for an exclusive lock of a file that may only be read; and
-    /// the errors of [`Engine::open`](crate::Engine::open) if the file has been removed in the
-    /// meantime.
+    /// [denied](crate::Error::is_denied) for an exclusive lock of a file that may only be read;
+    /// [lost](crate::Error::is_lost) if the hold expired, or was revoked, before the caller learned
+    /// of the grant; and the errors of [`Engine::open`](crate::Engine::open) if the file has been
+    /// removed in the meantime.
     pub fn acquire(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Result<Guard> {
         self.acquire_as(mode, timeout.into(), Suspends::Nothing)
     }

@@ -83,6 +83,8 @@ pub(crate) enum Failure {
     Replaced,
     /// The lock was broken between the grant and its delivery. Nothing is lost: enqueue again.
     Broken,
+    /// The hold was taken away, or expired, between the grant and its delivery.
+    Lost(LostReason),
     Io(io::Error),
 }
 
@@ -264,10 +266,15 @@ impl LockQueue {
                 state.holds[index].told = true;
                 return WaitStatus::Granted;
             }
-            // Granted, and revoked before the waiter was told.
+            // Granted, and taken away before the waiter learned of it.
+            let lost = state.loss(ticket).map(Failure::Lost);
             state.lost.retain(|(hold, _)| hold.ticket != ticket);
-            let told = state.failed.remove(&ticket);
-            WaitStatus::Failed(told.unwrap_or(Failure::Canceled))
+            let failure = state.failed.remove(&ticket).or(lost);
+            debug_assert!(
+                failure.is_some(),
+                "each ticket is somewhere until its waiter learns"
+            );
+            WaitStatus::Failed(failure.unwrap_or(Failure::Canceled))
         });
         drop(old);
         turn

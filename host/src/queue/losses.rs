@@ -133,7 +133,7 @@ impl LockQueue {
 
 impl State {
     /// Why the hold `ticket` was lost, if it was.
-    fn loss(&self, ticket: Ticket) -> Option<LostReason> {
+    pub(super) fn loss(&self, ticket: Ticket) -> Option<LostReason> {
         let mut lost = self.lost.iter();
         let found = lost.find(|(hold, _)| hold.ticket == ticket);
         found.map(|(_, reason)| *reason)

@@ -112,3 +112,33 @@ fn promise_12_a_release_that_fails_leaves_the_lock_free() {
         lock.acquire(EX, Duration::ZERO).unwrap().release().unwrap();
     }
 }
+
+/// Nothing canceled its wait.
+#[test]
+fn a_hold_that_expires_before_its_task_looks_is_lost() {
+    each_kernel_protocol(|options| {
+        let dir = Dir::new();
+        let engine = Engine::new();
+        let options = options.clone().max_hold(Some(Duration::from_millis(20)));
+        let lock = engine.open_with(dir.path("lock"), &options).unwrap();
+        let guard = lock.acquire(EX, None).unwrap();
+        let mut waits = pending(&lock, EX);
+        guard.release().unwrap();
+        // Granted by now; the task only looks once the hold is over.
+        let watching = engine.open(dir.path("lock")).unwrap();
+        assert_eq!(block_on(watching.lost()), LostReason::Expired);
+        let error = block_on(&mut waits).unwrap_err();
+        assert_eq!(error.lost_reason(), Some(LostReason::Expired), "{error}");
+        lock.acquire(EX, None).unwrap().release().unwrap();
+    });
+}
+
+#[test]
+#[should_panic(expected = "not polled after completion")]
+fn a_future_is_not_polled_after_completion() {
+    let dir = Dir::new();
+    let lock = dir.lock(&Engine::new());
+    let mut acquire = lock.acquire_async(EX, None);
+    drop(ready(&mut acquire));
+    let _ = poll(&mut acquire);
+}
