@@ -26,10 +26,11 @@
 //! queue while the lock is still held here. So it has its place among the waiters of other
 //! processes before the lock goes back, and the release wakes the process that came first.
 
+use std::fs::File;
 use std::io;
 use std::mem;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -39,10 +40,12 @@ use crate::object::{LockObject, OpenLock};
 use crate::owner::{Requester, Ticket};
 use crate::services::Services;
 use crate::sync::{Mutex, MutexGuard, WakeList, lock};
+use crate::sys;
 use crate::types::LostReason;
 use crate::waiter::{KernelWait, Outcome};
 
 mod advance;
+mod answers;
 mod attempt;
 mod events;
 mod inspect;
@@ -51,6 +54,7 @@ mod state;
 #[cfg(all(test, target_os = "linux", not(any(loom, shuttle))))]
 mod tests;
 
+pub(crate) use answers::{Enqueued, Failure, Name, WaitStatus};
 pub(crate) use events::Event;
 use events::Inbox;
 pub(crate) use losses::Losses;
@@ -66,54 +70,14 @@ pub(crate) struct LockQueue {
     writable: AtomicBool,
     /// The file could not be unlocked, so its open file description was closed.
     poisoned: AtomicBool,
+    /// Whether this system alone decides when a wait for a lock returns, and not a file server or a
+    /// program.
+    local: OnceLock<bool>,
     /// Whether it is an existence lock. A try then takes more than a moment: it reads a directory
     /// or a database.
     slow: bool,
     inbox: Mutex<Inbox>,
     state: Mutex<State>,
-}
-
-/// Why a wait ended without a grant.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    WouldBlock,
-    TimedOut,
-    Canceled,
-    /// The file behind this queue is gone: open the path again.
-    Replaced,
-    /// The lock was broken between the grant and its delivery. Nothing is lost: enqueue again.
-    Broken,
-    /// The hold was taken away, or expired, between the grant and its delivery.
-    Lost(LostReason),
-    Io(io::Error),
-}
-
-/// Whether the path still leads to what is locked, when it is released.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Name {
-    Kept,
-    Gone,
-    /// An existence lock: the backend knows its entry.
-    IsTheLock,
-}
-
-/// The result of entering the queue.
-#[derive(Debug)]
-pub(crate) enum Enqueued {
-    Granted(Ticket),
-    Queued(Ticket),
-    Failed(Failure),
-}
-
-/// What a waiter has to do next.
-#[derive(Debug)]
-pub(crate) enum WaitStatus {
-    Granted,
-    Failed(Failure),
-    /// Nothing until it is woken.
-    Wait,
-    /// Wait in the kernel on its own thread, then call [`settle`](LockQueue::settle).
-    WaitInKernel(Arc<KernelWait>),
 }
 
 impl LockQueue {
@@ -130,9 +94,16 @@ impl LockQueue {
             writable: AtomicBool::new(object.writable),
             poisoned: AtomicBool::new(false),
             slow: object.as_marker().is_some(),
+            local: OnceLock::new(),
             inbox: Mutex::default(),
             state: Mutex::new(State::new(object)),
         }
+    }
+
+    fn is_local(&self, file: &File) -> bool {
+        *self
+            .local
+            .get_or_init(|| !self.network && sys::is_known_to_be_local(file))
     }
 
     /// Whether the file may be written to.

@@ -136,7 +136,7 @@ impl State {
     ) -> io::Result<Arc<KernelWait>> {
         let signal = queue.services.signal.map_or_else(sys::Signal::any, Ok)?;
         let object = self.another(request.needs_write() || self.object.writable)?;
-        let local = !queue.network;
+        let local = queue.is_local(&self.object.file);
         KernelWait::new(object, local, request, signal, &queue.services.timer).map(Arc::new)
     }
 }

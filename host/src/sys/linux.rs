@@ -40,6 +40,30 @@ impl Identity {
     }
 }
 
+/// Whether the kernel alone answers for the file system of `file`. It is one of those known to be so:
+/// behind any other there may be a server, or a program, that does not answer for long.
+pub(crate) fn is_known_to_be_local(file: &File) -> bool {
+    const KNOWN: &[u64] = &[
+        0xef53,      // ext2, ext3, ext4
+        0x5846_5342, // XFS
+        0x9123_683e, // Btrfs
+        0x0102_1994, // tmpfs
+        0x8584_58f6, // ramfs
+        0x794c_7630, // overlayfs, whose upper layer has to be local
+        0xf2f5_2010, // F2FS
+        0x2fc1_2fc1, // ZFS
+        0xca45_1a4e, // bcachefs
+        0xe0f5_e1e2, // EROFS
+        0x7371_7368, // Squashfs
+        0x2011_bab0, // exFAT
+        0x4d44,      // FAT
+        0x3153_464a, // JFS
+        0x5265_4973, // ReiserFS
+    ];
+    let kind = rustix::fs::fstatfs(file).map(|fs| fs.f_type.cast_unsigned() & 0xffff_ffff);
+    kind.is_ok_and(|kind| KNOWN.contains(&kind))
+}
+
 /// A second open file description of an open file, even if its name is gone. Locks of the two
 /// exclude each other. Fails if `/proc` is missing, or if this process may no longer open the file
 /// with its current user.
@@ -184,4 +208,18 @@ pub(crate) fn has_inner_pid(pid: u32) -> bool {
     }
     // If the first process is hidden, others may be too.
     !seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_that_are_not_known_may_not_answer() {
+        let local = tempfile::tempfile().expect("a file can be created");
+        assert!(is_known_to_be_local(&local));
+        // Behind it are programs, as behind FUSE.
+        let other = File::open("/proc/self/status").expect("it can be opened");
+        assert!(!is_known_to_be_local(&other));
+    }
 }
