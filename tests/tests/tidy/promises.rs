@@ -45,7 +45,10 @@ fn every_promise_is_in_the_table() {
     for (number, promise, stands) in rows {
         assert!(promise.starts_with(&format!("p{number:02}_")), "{promise}");
         let said = source(&format!("{PROMISES}/{promise}.rs"));
-        assert!(said.starts_with(&format!("//! {number}. ")), "{promise}");
+        assert!(
+            said.starts_with(&format!("//! Promise {number}: ")),
+            "{promise}"
+        );
         // Once as a module, and once in the list of the macro.
         let mut words = list.split(|c: char| c != '_' && !c.is_alphanumeric());
         let times = words.by_ref().filter(|word| *word == promise).count();

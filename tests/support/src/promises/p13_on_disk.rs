@@ -1,5 +1,5 @@
-//! 13. Each protocol is on disk what other programs expect. The content of a lock file is never
-//! read or changed, except by the protocols whose file is the lock; theirs is gone after the
+//! Promise 13: Each protocol is on disk what other programs expect. The content of a lock file is
+//! never read or changed, except by the protocols whose file is the lock; theirs is gone after the
 //! release.
 
 use std::fs;
