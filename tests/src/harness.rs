@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex}
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use wasmtime::component::{Component, Linker, ResourceTable};
-use wasmtime::{Config, Store};
+use wasmtime::{Cache, CacheConfig, Config, Store};
 use wasmtime_wasi::cli::{AsyncStdinStream, AsyncStdoutStream};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p2, p3};
 
@@ -69,14 +69,28 @@ impl LocketView for State {
     }
 }
 
-/// The runtime of this process. Its epoch goes on only where a test says so.
+/// The runtime of this process. Its epoch advances only if a test says so.
+///
+/// # Panics
+///
+/// If it cannot be made.
 pub fn runtime() -> &'static wasmtime::Engine {
     static RUNTIME: LazyLock<wasmtime::Engine> = LazyLock::new(|| {
         let mut config = Config::new();
-        config.epoch_interruption(true);
+        config.epoch_interruption(true).cache(Some(cache()));
         wasmtime::Engine::new(&config).expect("the configuration is valid")
     });
     &RUNTIME
+}
+
+/// What is compiled, in the target folder: each test is a process of its own, and compiling takes
+/// it longer than all the rest.
+fn cache() -> Cache {
+    let test = std::env::current_exe().expect("this test has a path");
+    let folder = test.parent().expect("this test is in a folder");
+    let mut config = CacheConfig::new();
+    config.with_directory(folder.join("compiled-guests"));
+    Cache::new(config).expect("the target folder can be written")
 }
 
 /// The component of the guest `name`, compiled once.

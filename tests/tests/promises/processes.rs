@@ -25,17 +25,3 @@ fn a_relative_path_is_the_same_lock() {
         assert_eq!(answer, "err would-block", "{spelling}");
     }
 }
-
-/// 7. The guard of a process that ends in a panic is released by unwinding, and that of one that
-/// exits at once by the system.
-#[test]
-fn a_lock_outlives_its_process_in_no_case() {
-    for end in ["panic", "exit 3"] {
-        let dir = PeerDir::new();
-        let mut holder = dir.peer();
-        assert_eq!(holder.ask("acquire exclusive none"), "ok");
-        holder.send(end);
-        assert!(!holder.finish(), "the process fails");
-        assert_eq!(dir.peer().ask("acquire exclusive 0"), "ok", "{end}");
-    }
-}

@@ -1,7 +1,9 @@
-//! What must not be in the code, and what must be in the packages.
+//! What must not be in the code, what must be in the packages, and what the documents of the tests
+//! must say.
 
 mod files;
 mod layers;
+mod promises;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! 1. One file is one lock, by whichever path; two files are two locks.
+//! Promise 1: One file is one lock, by whichever path; two files are two locks.
 
 use std::fs;
 

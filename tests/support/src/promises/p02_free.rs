@@ -1,5 +1,5 @@
-//! 2. Acquiring a free lock returns at once, whatever the timeout. An existence lock cannot be
-//! shared.
+//! Promise 2: Acquiring a free lock returns at once, whatever the timeout. An existence lock cannot
+//! be shared.
 
 use super::{TIMEOUTS, was_at_once};
 use crate::subject::Stand;

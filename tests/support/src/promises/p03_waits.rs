@@ -1,5 +1,5 @@
-//! 3. Acquiring a held lock waits until the lock is released or the timeout expires. No timeout
-//! waits indefinitely; zero tries once.
+//! Promise 3: Acquiring a held lock waits until the lock is released or the timeout expires. No
+//! timeout waits indefinitely; zero tries once.
 
 use super::{took, was_at_once};
 use crate::subject::{Stand, Subject};

@@ -1,5 +1,5 @@
-//! 4. Locks are not reentrant: a second acquire by the holder fails, and the first hold stays. A
-//! guest that would wait for itself gets `deadlock` at once.
+//! Promise 4: Locks are not reentrant: a second acquire by the holder fails, and the first hold
+//! stays. A guest that would wait for itself gets `deadlock` at once.
 
 use super::{TIMEOUTS, took, was_at_once};
 use crate::subject::{Stand, Subject};

@@ -1,5 +1,5 @@
-//! 5. A lock belongs to the process or the guest: any handle of it releases. Dropping a handle
-//! releases what was acquired through it, and nothing else.
+//! Promise 5: A lock belongs to the process or the guest: any handle of it releases. Dropping a
+//! handle releases what was acquired through it, and nothing else.
 
 use crate::subject::Stand;
 

@@ -1,5 +1,5 @@
-//! 6. Releasing a lock without a holder and releasing one that another owner holds are different
-//! errors, and change nothing.
+//! Promise 6: Releasing a lock without a holder and releasing one that another owner holds are
+//! different errors, and change nothing.
 
 use crate::files::removes_open_files;
 use crate::subject::Stand;

@@ -1,4 +1,5 @@
-//! 7. A guard releases on every way out: return, error, panic, trap, dropped store, killed process.
+//! Promise 7: A guard releases on every way out: return, error, panic, trap, dropped store, killed
+//! process.
 
 use crate::not_tested;
 use crate::subject::{AnySubject, End, Stand};

@@ -1,5 +1,5 @@
-//! 8. The timeout covers the whole call: what passes in the queue of the engine, behind another
-//! waiter, counts as well as what passes as its head, behind another process.
+//! Promise 8: The timeout covers the whole call: what passes in the queue of the engine, behind
+//! another waiter, counts as well as what passes as its head, behind another process.
 
 use super::elapsed;
 use crate::subject::Stand;

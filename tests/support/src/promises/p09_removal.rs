@@ -1,5 +1,5 @@
-//! 9. The lock file is kept, or removed on release without ever letting two holders in: what is
-//! acquired is the lock of the file that is at the path.
+//! Promise 9: The lock file is kept, or removed on release without ever letting two holders in:
+//! what is acquired is the lock of the file that is at the path.
 
 use std::fs;
 

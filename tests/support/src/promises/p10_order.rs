@@ -1,5 +1,5 @@
-//! 10. First come, first served: within a process in its queue, between processes in that of the
-//! kernel. A waiter that gives up leaves the order in the queue as it is.
+//! Promise 10: First come, first served: within a process in its queue, between processes in that
+//! of the kernel. A waiter that gives up leaves the order in the queue as it is.
 
 use std::time::Duration;
 

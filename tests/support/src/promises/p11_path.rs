@@ -1,4 +1,5 @@
-//! 11. A lock has the path by which it was opened. In process, a guard has its descriptor, too.
+//! Promise 11: A lock has the path by which it was opened. In process, a guard has its descriptor,
+//! too.
 
 use crate::subject::Stand;
 

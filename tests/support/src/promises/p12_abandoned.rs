@@ -1,5 +1,5 @@
-//! 12. Any wait can be abandoned, and leaves nothing. A release that fails leaves the lock free.
-//! In process, a wait can be canceled through the handle, too.
+//! Promise 12: Any wait can be abandoned, and leaves nothing. A release that fails leaves the lock
+//! free. In process, a wait can be canceled through the handle, too.
 
 use std::fs;
 

@@ -1,10 +1,10 @@
-//! 13. Each protocol is on disk what other programs expect. The content of a lock file is never
-//! read or changed, except by the protocols whose file is the lock; theirs is gone after the
+//! Promise 13: Each protocol is on disk what other programs expect. The content of a lock file is
+//! never read or changed, except by the protocols whose file is the lock; theirs is gone after the
 //! release.
 
 use std::fs;
 
-use crate::subject::{Stand, Subject};
+use crate::subject::Stand;
 
 /// The promise.
 pub fn is_kept(stand: &dyn Stand) {
@@ -57,7 +57,7 @@ fn an_existence_lock_is_there_while_it_is_held(stand: &dyn Stand) {
 }
 
 #[cfg(unix)]
-fn is_on_disk(stand: &dyn Stand, holder: &dyn Subject) {
+fn is_on_disk(stand: &dyn Stand, holder: &dyn crate::subject::Subject) {
     use std::os::unix::fs::MetadataExt;
     use std::path::Path;
 

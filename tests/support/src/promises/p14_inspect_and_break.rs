@@ -1,5 +1,5 @@
-//! 14. Anyone can ask whether a lock is held, by whom, and what it guarantees. A lock can be
-//! broken: its holder learns it, and the next holder's lock is safe from it. The kernel lock of
+//! Promise 14: Anyone can ask whether a lock is held, who holds it, and what it guarantees. A lock can
+//! be broken: its holder learns it, and the next holder's lock is safe from it. The kernel lock of
 //! another process cannot be broken.
 
 use crate::subject::{Stand, Subject};

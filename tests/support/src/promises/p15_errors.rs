@@ -1,4 +1,5 @@
-//! 15. Every refusal has an error of its own. In process, it names the path and the cause, too.
+//! Promise 15: Every refusal has an error of its own. In process, it names the path and the cause,
+//! too.
 
 use crate::subject::Stand;
 

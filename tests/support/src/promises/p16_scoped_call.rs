@@ -1,5 +1,5 @@
-//! 16. A function runs with the lock held, and only then; afterwards the lock is free, even if the
-//! function panics.
+//! Promise 16: A function runs with the lock held, and only then; afterwards the lock is free, even
+//! if the function panics.
 
 use crate::subject::Stand;
 
