@@ -149,6 +149,11 @@ impl LockQueue {
         let result = change(&mut state);
         let advanced = state.advance(self);
         let wake = mem::take(&mut state.wake);
+        let canceled = mem::take(&mut state.canceled);
+        drop(state);
+        for (wait, by) in canceled {
+            self.services.waiter_pool.cancel(&wait, by.is_none());
+        }
         (result, advanced, WakeList(wake))
     }
 

@@ -250,18 +250,35 @@ impl WaiterPool {
         started
     }
 
-    /// Cancels a wait, whether or not a thread has begun it.
-    pub(crate) fn cancel(&self, wait: &Arc<KernelWait>) {
+    /// Cancels a wait, whether or not a thread has begun it: a helper if `helped`, otherwise that of
+    /// a caller. An interruption closes a descriptor, and a file system that does not answer can
+    /// block that for long, so it is left to a helper unless the file system is a local one.
+    pub(crate) fn cancel(self: &Arc<Self>, wait: &Arc<KernelWait>, helped: bool) {
+        if helped && self.take_back(wait) {
+            return;
+        }
+        if wait.local {
+            // Under the mutex, since the thread may return, and count itself as idle, at once.
+            let mut pool = self.pool();
+            let returning = wait.interrupt();
+            pool.returning += usize::from(helped && returning);
+            return;
+        }
+        let interrupted = Arc::clone(wait);
+        if !self.run_task(move || _ = interrupted.interrupt()) {
+            wait.interrupt();
+        }
+    }
+
+    /// Removes a wait that no thread has begun. Returns `false` if there is no such wait.
+    fn take_back(&self, wait: &Arc<KernelWait>) -> bool {
         let mut pool = self.pool();
         let queued = pool.jobs.iter().position(
             |job| matches!(job, Job::Wait { wait: queued, .. } if Arc::ptr_eq(queued, wait)),
         );
         let job = queued.and_then(|index| pool.jobs.remove(index));
-        if job.is_none() && wait.interrupt() && wait.local {
-            pool.returning += 1;
-        }
         drop(pool);
-        drop(job);
+        job.is_some()
     }
 
     fn work(&self, mut job: Job) {

@@ -40,10 +40,7 @@ impl State {
             if (is_due || !self.contender.serves(head))
                 && let Contender::Blocked { wait, by } = mem::take(&mut self.contender)
             {
-                match by {
-                    Some(_) => _ = wait.interrupt(),
-                    None => queue.services.waiter_pool.cancel(&wait),
-                }
+                self.canceled.push((wait, by));
             }
             let contender = !matches!(self.contender, Contender::None);
             // The waiter that is granted the lock of a replaced file finds that out by itself.

@@ -35,6 +35,9 @@ pub(super) struct State {
     pub(super) loss_watchers: BTreeMap<u64, Waker>,
     /// To be woken as soon as the mutex is released.
     pub(super) wake: Vec<Waker>,
+    /// Waits to be interrupted as soon as the mutex is released, each with the blocking caller whose
+    /// it is, if it is one's. The queue has forgotten them.
+    pub(super) canceled: Vec<(Arc<KernelWait>, Option<Ticket>)>,
     /// The open file description that holds the lock, and that tries for it. No wait uses it.
     pub(super) object: Arc<LockObject>,
     /// Another description, for the next wait.
@@ -186,6 +189,7 @@ impl State {
             lost: Vec::new(),
             loss_watchers: BTreeMap::new(),
             wake: Vec::new(),
+            canceled: Vec::new(),
             object: Arc::new(object),
             spare: None,
             held: None,
