@@ -226,7 +226,7 @@ impl AcquireState {
     /// Checks that the path leads to the file that was locked. If it does not, releases that file
     /// and opens the path again.
     fn confirm(&mut self, handle: &Handle, mut guard: Guard) -> Result<Option<Guard>> {
-        let current = handle.options.pinned
+        let current = handle.options.skip_identity_check
             || handle
                 .lock_path
                 .is(guard.queue.identity)

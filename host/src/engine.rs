@@ -84,7 +84,7 @@ impl Engine {
         let path = path.as_ref();
         let lock_path = LockPath::ambient(path, options.create, options.writes())
             .map_err(|e| Error::os(e, path))?;
-        self.open_target(lock_path, path.to_owned(), options, Owner(OwnerId::PROCESS))
+        self.open_target(lock_path, path.to_owned(), options, OwnerId::PROCESS)
     }
 
     /// Opens a lock for an owner; errors name it by `path`.
@@ -93,7 +93,7 @@ impl Engine {
         lock_path: LockPath,
         path: PathBuf,
         options: &Options,
-        owner: Owner,
+        owner: OwnerId,
     ) -> Result<LockFile> {
         self.context.refuse_forked(&path)?;
         let options = options.clone();
@@ -115,14 +115,14 @@ impl Engine {
         lock_path: LockPath,
         path: PathBuf,
         mut options: Options,
-        owner: Owner,
+        owner: OwnerId,
     ) -> LockFile {
         let queue = self.context.queue(open_lock);
         // Its two families are one there.
         if options.protocol == Protocol::Native && queue.network {
             options.protocol = Protocol::Flock;
         }
-        let handle = Handle::new(&self.context, owner.0, lock_path, path, options, queue);
+        let handle = Handle::new(&self.context, owner, lock_path, path, options, queue);
         LockFile {
             handle: Arc::new(handle),
         }
@@ -146,7 +146,7 @@ impl Engine {
     ///
     /// The file is never created, checked for replacement, or removed: of the options, only
     /// [`protocol`](Options::protocol), [`max_hold`](Options::max_hold) and
-    /// [`threaded`](Options::threaded) count.
+    /// [`owner`](Options::owner) count.
     ///
     /// ```
     /// use locket::{Engine, Mode};
@@ -174,8 +174,8 @@ impl Engine {
         if options.protocol.is_existence_lock() || options.on_release == OnRelease::Remove {
             return Err(Error::new(ErrorKind::Unsupported, &path));
         }
-        let options = options.clone().pinned(true);
-        Ok(self.handle(open_lock, lock_path, path, options, Owner(OwnerId::PROCESS)))
+        let options = options.clone().skip_identity_check(true);
+        Ok(self.handle(open_lock, lock_path, path, options, OwnerId::PROCESS))
     }
 
     /// Takes the lock of the file at `path` away from its holder, in whatever protocol it is held,
@@ -227,16 +227,16 @@ impl Engine {
 
     /// Creates an owner, shown to others as `label`.
     #[cfg(feature = "sandbox")]
-    pub(crate) fn owner(&self, label: Option<&str>) -> Owner {
+    pub(crate) fn owner(&self, label: Option<&str>) -> OwnerId {
         // A forked child opens nothing with it, and another thread may hold the mutex of the labels.
         let label = label.filter(|_| !self.context.forked());
-        Owner(self.context.registry.owner(label))
+        self.context.registry.owner(label)
     }
 
     /// Forgets an owner all of whose locks are closed.
     #[cfg(feature = "sandbox")]
-    pub(crate) fn disown(&self, owner: Owner) {
-        self.context.registry.disown(owner.0);
+    pub(crate) fn disown(&self, owner: OwnerId) {
+        self.context.registry.disown(owner);
     }
 }
 
@@ -302,10 +302,6 @@ impl Default for Engine {
         Self::new()
     }
 }
-
-/// The owner of a set of locks.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Owner(OwnerId);
 
 /// A directory that is granted to a guest: no database of the engine lies in it.
 #[cfg(feature = "sandbox")]

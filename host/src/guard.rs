@@ -109,7 +109,7 @@ impl Guard {
 
     /// When the hold expires (see [`Options::max_hold`](crate::Options::max_hold)), unless it does
     /// not, or has been lost.
-    pub fn expires(&self) -> Option<Instant> {
+    pub fn expires_at(&self) -> Option<Instant> {
         if self.handle.context.forked() {
             return None;
         }

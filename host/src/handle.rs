@@ -17,7 +17,7 @@ use crate::registry::Registry;
 use crate::services::Services;
 use crate::sync::{Mutex, lock};
 use crate::sys;
-use crate::types::{LostReason, OnRelease};
+use crate::types::{LostReason, OnRelease, Owner};
 
 /// What the handles of an engine share.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ impl Handle {
 
     /// How the calling thread appears to this lock.
     pub(crate) fn requester(&self) -> Requester {
-        let owner = if self.options.threaded {
+        let owner = if self.options.owner == Owner::Thread {
             OwnerId::thread()
         } else {
             self.owner
@@ -195,7 +195,7 @@ impl Handle {
     /// Whether the path still leads to what `queue` locks. Another program may have removed, moved or
     /// replaced it, and then others have been let in. If that cannot be found out, it counts as kept.
     fn name(&self, queue: &LockQueue) -> Name {
-        if self.options.pinned {
+        if self.options.skip_identity_check {
             Name::Kept
         } else if self.options.protocol.is_existence_lock() {
             Name::IsTheLock
@@ -217,7 +217,7 @@ impl Handle {
         self.refuse_forked()?;
         let queue = self.queue();
         let current = || self.lock_path.is(queue.identity).map_err(|e| self.os(e));
-        if !queue.is_poisoned() && (self.options.pinned || current()?) {
+        if !queue.is_poisoned() && (self.options.skip_identity_check || current()?) {
             return Ok(Some(queue));
         }
         match self.lock_path.open_existing() {

@@ -156,7 +156,7 @@ pub use guard::Guard;
 pub use lock_file::LockFile;
 pub use options::Options;
 pub use protocol::{Protocol, UnknownProtocol};
-pub use types::{Guarantee, Holder, LostReason, Mode, OnRelease, Scope, State};
+pub use types::{Guarantee, Holder, LostReason, Mode, OnRelease, Owner, Scope, State};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

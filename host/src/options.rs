@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::protocol::Protocol;
-use crate::types::OnRelease;
+use crate::types::{OnRelease, Owner};
 
 /// How to open a lock.
 #[derive(Clone, Debug)]
@@ -12,9 +12,9 @@ pub struct Options {
     pub(crate) protocol: Protocol,
     pub(crate) on_release: OnRelease,
     pub(crate) create: bool,
-    pub(crate) pinned: bool,
+    pub(crate) skip_identity_check: bool,
     pub(crate) max_hold: Option<Duration>,
-    pub(crate) threaded: bool,
+    pub(crate) owner: Owner,
     pub(crate) stale_after: Option<Duration>,
     pub(crate) database: Option<PathBuf>,
     /// Opens the file for writing only when a lock needs it.
@@ -27,9 +27,9 @@ impl Default for Options {
             protocol: Protocol::default(),
             on_release: OnRelease::Keep,
             create: true,
-            pinned: false,
+            skip_identity_check: false,
             max_hold: None,
-            threaded: false,
+            owner: Owner::Process,
             stale_after: None,
             database: None,
             late_write: false,
@@ -82,8 +82,8 @@ impl Options {
     /// Promises that no program removes or replaces the file while this lock is in use. This saves
     /// the check after every grant and before every release. Off by default. For an [existence
     /// lock](Protocol::is_existence_lock), the promise is about the entry that is the lock.
-    pub fn pinned(mut self, pinned: bool) -> Self {
-        self.pinned = pinned;
+    pub fn skip_identity_check(mut self, skip: bool) -> Self {
+        self.skip_identity_check = skip;
         self
     }
 
@@ -94,11 +94,11 @@ impl Options {
         self
     }
 
-    /// Makes each thread an owner of its own, as pylockfile's `threaded` does: another thread can
-    /// release a lock by its [`Guard`](crate::Guard), but not by
-    /// [`LockFile::release`](crate::LockFile::release). Off by default: the process is the owner.
-    pub fn threaded(mut self, threaded: bool) -> Self {
-        self.threaded = threaded;
+    /// What owns the lock: by default the process. If each thread is an owner of its own, as with
+    /// pylockfile's `threaded`, another thread can release a lock by its [`Guard`](crate::Guard), but
+    /// not by [`LockFile::release`](crate::LockFile::release).
+    pub fn owner(mut self, owner: Owner) -> Self {
+        self.owner = owner;
         self
     }
 

@@ -40,6 +40,17 @@ pub enum OnRelease {
     Remove,
 }
 
+/// What owns the locks that are acquired through a handle.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Owner {
+    /// This process: any of its threads may release.
+    #[default]
+    Process,
+    /// The thread that acquires.
+    Thread,
+}
+
 /// Why a held lock was lost.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]

@@ -221,7 +221,7 @@ fn a_thousand_contended_files_are_served_by_the_threads_there_are() {
     let _alone = alone();
     let dir = Dir::new();
     let holder = Engine::new();
-    let engine = Engine::builder().helper_threads(100).build();
+    let engine = Engine::builder().max_waiter_threads(100).build();
     let paths: Vec<_> = (0..1000).map(|i| dir.path(&i.to_string())).collect();
     let locks: Vec<_> = paths
         .iter()
@@ -267,7 +267,7 @@ fn a_storm_of_waits_that_are_given_up_leaves_no_descriptors() {
 fn nothing_is_tried_while_the_lock_is_held_here() {
     let _alone = alone();
     let dir = Dir::new();
-    let engine = Engine::builder().helper_threads(0).build();
+    let engine = Engine::builder().max_waiter_threads(0).build();
     let lock = dir.lock(&engine);
     let guard = lock.acquire(EX, None).unwrap();
     let waiting = pending(&lock, EX);
@@ -355,7 +355,7 @@ fn thousands_of_waiters_take_one_thread() {
 fn without_helper_threads_tasks_are_still_served() {
     let _alone = alone();
     let dir = Dir::new();
-    let lock = dir.lock(&Engine::builder().helper_threads(0).build());
+    let lock = dir.lock(&Engine::builder().max_waiter_threads(0).build());
     let guard = dir.lock(&Engine::new()).acquire(EX, None).unwrap();
     let acquire = pending(&lock, EX);
     let dropped = pending(&lock, EX);

@@ -234,7 +234,7 @@ fn between_threads(plan: &Plan) -> Section {
 const KINDS: [(&str, bool); 2] = [("checked", false), ("without identity check", true)];
 
 fn open(plan: &Plan, pinned: bool) -> LockFile {
-    let options = Options::new().pinned(pinned);
+    let options = Options::new().skip_identity_check(pinned);
     let path = plan.file("inside");
     Engine::new().open_with(path, &options).unwrap()
 }

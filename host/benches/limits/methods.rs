@@ -156,7 +156,9 @@ impl Method {
         match self {
             Self::Locket {
                 protocol, pinned, ..
-            } => Options::new().protocol(protocol).pinned(pinned),
+            } => Options::new()
+                .protocol(protocol)
+                .skip_identity_check(pinned),
             _ => Options::new(),
         }
     }

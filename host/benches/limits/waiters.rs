@@ -113,7 +113,7 @@ pub(crate) fn crowd(crowd: &str, path: &Path) {
         "tasks" => tasks(path, Engine::new(), 1, TASKS),
         helpers => {
             let helpers = helpers.parse().unwrap();
-            let engine = Engine::builder().helper_threads(helpers).build();
+            let engine = Engine::builder().max_waiter_threads(helpers).build();
             tasks(path, engine, FILES, 1);
         }
     }

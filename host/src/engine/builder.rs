@@ -20,7 +20,7 @@ use crate::watch::Watcher;
 pub struct EngineBuilder {
     hand_off_limit: u32,
     hand_off_time: Duration,
-    helper_threads: usize,
+    max_waiter_threads: usize,
     fairness_pause: Option<Pause>,
     signal: Option<sys::Signal>,
 }
@@ -30,7 +30,7 @@ impl Default for EngineBuilder {
         Self {
             hand_off_limit: 32,
             hand_off_time: Duration::from_millis(1),
-            helper_threads: 512,
+            max_waiter_threads: 512,
             fairness_pause: None,
             signal: None,
         }
@@ -54,8 +54,8 @@ impl EngineBuilder {
     /// a task of this engine awaits. The default is 512. Further files are polled every 10 ms, or
     /// less often if there are many: 1,000 of them every 110 ms, which uses 2 % of one processor.
     /// The same applies if no descriptor is available, or if the file may not be reopened.
-    pub fn helper_threads(mut self, limit: usize) -> Self {
-        self.helper_threads = limit;
+    pub fn max_waiter_threads(mut self, limit: usize) -> Self {
+        self.max_waiter_threads = limit;
         self
     }
 
@@ -99,7 +99,7 @@ impl EngineBuilder {
                 registry: Registry::default(),
                 services: Arc::new(Services {
                     timer: Arc::new(Timer::new(sys::keep_signals_away)),
-                    waiter_pool: Arc::new(WaiterPool::new(self.helper_threads)),
+                    waiter_pool: Arc::new(WaiterPool::new(self.max_waiter_threads)),
                     watcher: Arc::new(Watcher::default()),
                     hand_off_limit: self.hand_off_limit,
                     hand_off_time: self.hand_off_time,

@@ -8,18 +8,19 @@ use std::time::{Duration, Instant};
 use cap_std::fs::Dir;
 
 use super::limits::Limits;
-use crate::engine::{Engine, Owner};
+use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::Guard;
 use crate::lock_file::LockFile;
 use crate::lock_path::Quota;
+use crate::owner::OwnerId;
 use crate::protocol::Protocol;
 
 /// What the locks of a guest share.
 #[derive(Debug)]
 pub(super) struct Guest {
     pub(super) engine: Engine,
-    pub(super) owner: Owner,
+    pub(super) owner: OwnerId,
     pub(super) protocol: Protocol,
     pub(super) limits: Limits,
     pub(super) created: Arc<CreatedFiles>,
@@ -50,7 +51,7 @@ pub(super) struct HeldGrant {
 
 impl HeldGrant {
     pub(super) fn valid_for(&self) -> Option<Duration> {
-        match self.guard.expires() {
+        match self.guard.expires_at() {
             Some(until) => Some(until.saturating_duration_since(Instant::now())),
             None if self.guard.is_held() => None,
             None => Some(Duration::ZERO),

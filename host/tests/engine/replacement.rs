@@ -114,7 +114,7 @@ fn a_path_that_still_leads_to_the_file_keeps_the_lock() {
         assert!(symlink(dir.path("moved"), dir.path("lock")));
         guard.release().unwrap();
         // The engine does not check what the caller has promised.
-        let trusting = options.clone().pinned(true);
+        let trusting = options.clone().skip_identity_check(true);
         let lock = Engine::new().open_with(dir.path("lock"), &trusting);
         let guard = lock.unwrap().acquire(EX, None).unwrap();
         std::fs::remove_file(dir.path("lock")).unwrap();

@@ -1,11 +1,11 @@
 //! Which threads and handles are one owner: by default those of the whole process, with
-//! `threaded` each thread is an owner.
+//! [`Owner::Thread`] each thread is an owner.
 
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use locket::{Engine, LockFile, State};
+use locket::{Engine, LockFile, Owner, State};
 
 use super::{BROKEN, NOW, in_another_thread, is_free, open, times_out};
 use crate::common::*;
@@ -80,7 +80,7 @@ fn waiters_of_every_kind_get_it(lock: &LockFile, second: &LockFile) {
 #[test]
 fn a_thread_that_is_an_owner_is_alone_with_its_lock() {
     each_protocol(|options| {
-        let options = options.clone().threaded(true);
+        let options = options.clone().owner(Owner::Thread);
         let dir = Dir::new();
         let lock = open(&Engine::new(), &dir, &options);
         while_another_thread_holds(&lock, || {
@@ -108,7 +108,7 @@ fn a_thread_that_is_an_owner_is_alone_with_its_lock() {
 #[test]
 fn a_guard_releases_in_whichever_thread_it_is() {
     each_protocol(|options| {
-        let options = options.clone().threaded(true);
+        let options = options.clone().owner(Owner::Thread);
         let dir = Dir::new();
         let lock = open(&Engine::new(), &dir, &options);
         let guard = lock.acquire(EX, None).unwrap();
@@ -124,7 +124,7 @@ fn a_guard_releases_in_whichever_thread_it_is() {
 #[test]
 fn a_thread_breaks_the_lock_of_another() {
     each_protocol(|options| {
-        let options = options.clone().threaded(true);
+        let options = options.clone().owner(Owner::Thread);
         let dir = Dir::new();
         let lock = open(&Engine::new(), &dir, &options);
         let guard = lock.acquire(EX, None).unwrap();
@@ -150,7 +150,7 @@ fn options_do_not_make_another_lock() {
         let others = [
             options.clone(),
             options.clone().max_hold(Some(Duration::from_secs(600))),
-            options.clone().pinned(true),
+            options.clone().skip_identity_check(true),
         ];
         let guard = lock.acquire(EX, None).unwrap();
         for other in others {

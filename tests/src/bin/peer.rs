@@ -9,7 +9,7 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 
 use clap::Parser;
-use locket::{Engine, OnRelease, Options, Protocol};
+use locket::{Engine, OnRelease, Options, Owner, Protocol};
 use locket_test_support::dialogue::{Session, kind};
 
 /// Holds and releases locks as each line of its input says.
@@ -37,8 +37,12 @@ impl Args {
         let options = Options::new()
             .protocol(self.protocol)
             .on_release(on_release)
-            .pinned(self.pinned)
-            .threaded(self.threaded);
+            .skip_identity_check(self.pinned)
+            .owner(if self.threaded {
+                Owner::Thread
+            } else {
+                Owner::Process
+            });
         match &self.database {
             Some(database) => options.database(database),
             None => options,

@@ -21,7 +21,7 @@ pub(crate) struct Claim {
     pub(crate) fair: &'static str,
 }
 
-pub(crate) const AT_ONCE: &str = "free at once";
+pub(crate) const FREE_AT_ONCE: &str = "free at once";
 
 /// The next one that wants it takes it over.
 pub(crate) const TAKEN: &str = "taken over";
@@ -48,16 +48,16 @@ pub(crate) const CLAIMS: [Claim; 9] = [
     claim(
         "native",
         "the next two on one descriptor",
-        AT_ONCE,
+        FREE_AT_ONCE,
         true,
         "untested",
         "yes",
     ),
-    claim("flock", "`flock(2)`", AT_ONCE, true, "untested", "yes"),
+    claim("flock", "`flock(2)`", FREE_AT_ONCE, true, "untested", "yes"),
     claim(
         "fcntl",
         "open-file-description lock",
-        AT_ONCE,
+        FREE_AT_ONCE,
         true,
         "untested",
         "yes",
@@ -134,7 +134,7 @@ pub(crate) fn freed(ours: &Ours<'_>, path: &Path) -> &'static str {
     );
     let protocol: locket::Protocol = ours.protocol.parse().unwrap();
     match (freed, protocol.is_existence_lock()) {
-        (true, false) => AT_ONCE,
+        (true, false) => FREE_AT_ONCE,
         (true, true) => TAKEN,
         (false, _) => "no",
     }

@@ -75,6 +75,16 @@ fn no_file_is_too_long_to_read() {
     assert!(long.is_empty(), "more than {LONGEST} lines: {long:#?}");
 }
 
+/// Whether a line begins the item `start`, whatever its visibility.
+fn is_item(line: &str, start: &str) -> bool {
+    let line = line.trim_start();
+    line.starts_with(start)
+        || line.starts_with("pub")
+            && line
+                .split_once(' ')
+                .is_some_and(|(_, item)| item.starts_with(start))
+}
+
 #[test]
 fn the_times_that_tests_wait_are_defined_once() {
     for name in ["STUCK", "QUIESCENT", "AT_ONCE"] {
@@ -83,15 +93,7 @@ fn the_times_that_tests_wait_are_defined_once() {
             .into_iter()
             .chain(rust_files("tests"))
             .chain(rust_files("guest"))
-            .filter(|path| {
-                let text = source(path);
-                text.lines().any(|line| {
-                    let line = line.trim_start();
-                    line.trim_start_matches("pub")
-                        .trim_start()
-                        .starts_with(&definition)
-                })
-            })
+            .filter(|path| source(path).lines().any(|line| is_item(line, &definition)))
             .collect();
         assert!(found.len() == 1, "{name} is defined in {found:?}");
     }

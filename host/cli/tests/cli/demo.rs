@@ -7,7 +7,7 @@ use std::time::Instant;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Dir, STUCK, kill, locket, output};
+use crate::support::{Dir, LONGEST_RUN, kill, locket, output};
 
 fn demo(args: &[&str]) -> Output {
     output(locket(&[&["demo"], args].concat()))
@@ -128,7 +128,7 @@ fn an_interrupted_demo_leaves_nothing_behind() {
             .is_some_and(|text| text.contains(kind))
     };
     while !counts("process") || !counts("component") {
-        assert!(start.elapsed() < STUCK);
+        assert!(start.elapsed() < LONGEST_RUN);
         std::thread::yield_now();
     }
     kill(&demo, Signal::INT);

@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Stdio};
 
-use crate::support::{STUCK, code, exec};
+use crate::support::{LONGEST_RUN, code, exec};
 
 /// Whether the lock can be acquired immediately.
 fn is_free(options: &[&str], path: &Path) -> bool {
@@ -25,7 +25,7 @@ fn is_free(options: &[&str], path: &Path) -> bool {
 
 /// A timeout that does not run out in these tests, as an argument.
 fn stuck() -> String {
-    STUCK.as_secs().to_string()
+    LONGEST_RUN.as_secs().to_string()
 }
 
 /// A `locket exec -v` that has reported that it waits.

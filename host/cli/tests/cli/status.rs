@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Dir, Holder, STUCK, locket, output};
+use crate::support::{Dir, Holder, LONGEST_RUN, locket, output};
 
 /// The output of `locket status` for a path, without the path.
 fn words(path: &Path) -> String {
@@ -32,7 +32,7 @@ fn status_when(path: &Path, is_right: impl Fn(&Value) -> bool) -> Value {
         if is_right(&status) {
             return status;
         }
-        assert!(start.elapsed() < STUCK, "{status}");
+        assert!(start.elapsed() < LONGEST_RUN, "{status}");
         std::thread::yield_now();
     }
 }

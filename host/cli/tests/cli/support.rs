@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longer than any step of these tests takes, however busy the machine is.
-pub(crate) const STUCK: Duration = Duration::from_secs(120);
+pub(crate) const LONGEST_RUN: Duration = Duration::from_secs(120);
 
 /// A temporary directory.
 pub(crate) struct Dir(tempfile::TempDir);

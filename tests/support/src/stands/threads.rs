@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use locket::{Engine, LockFile, Options, Protocol};
+use locket::{Engine, LockFile, Options, Owner, Protocol};
 
 use crate::dialogue::Session;
 use crate::subject::{AnySubject, End, Site, Stand, Subject};
@@ -67,7 +67,7 @@ impl Stand for Threads {
     }
 
     fn start(&self) -> AnySubject {
-        let options = self.site.options().threaded(true);
+        let options = self.site.options().owner(Owner::Thread);
         Box::new(Thread::start(self.engine.clone(), options))
     }
 
