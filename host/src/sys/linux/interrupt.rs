@@ -169,12 +169,22 @@ fn decoy() -> io::Result<&'static File> {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
+    use std::task::Waker;
     use std::thread;
 
     use super::*;
-    use crate::sys::{try_lock, wait};
-    use crate::timer::Timer;
+    use crate::sys::{Pending, try_lock, wait};
     use crate::types::Mode;
+
+    /// Linux signals threads by timers of its own.
+    #[derive(Debug)]
+    struct NoAlarm;
+
+    impl Alarm for NoAlarm {
+        fn wake_at(self: Arc<Self>, _: Instant, _: Waker) -> io::Result<Pending> {
+            unreachable!("no alarm is needed")
+        }
+    }
 
     /// The interruption arrives after the thread has announced itself and before it enters the
     /// system call, when a signal alone would be lost.
@@ -193,8 +203,8 @@ mod tests {
         let (held, waits) = (open(), open());
         assert!(try_lock(&held, Mode::Exclusive).expect("the lock can be tried"));
         let signal = Signal::any().expect("a signal is free");
-        let timer = Arc::new(Timer::new(|| ()));
-        let interrupter = Interrupter::new(signal, timer).expect("an interrupter can be created");
+        let interrupter =
+            Interrupter::new(signal, Arc::new(NoAlarm)).expect("an interrupter can be created");
         let (known, thread) = mpsc::channel();
         let (rung, go) = mpsc::channel();
         let (ended, end) = mpsc::channel();
