@@ -193,7 +193,10 @@ impl LockFile {
         let queue = handle.queue();
         match queue.find(handle.requester()) {
             Some(ticket) => handle.release(&queue, ticket),
-            None if self.is_locked()? => Err(handle.error(ErrorKind::NotOwner)),
+            // What is being given back has no owner any more.
+            None if !queue.is_releasing() && self.is_locked()? => {
+                Err(handle.error(ErrorKind::NotOwner))
+            }
             None => Err(handle.error(ErrorKind::NotLocked)),
         }
     }

@@ -98,6 +98,14 @@ impl LockObject {
         }
     }
 
+    /// The same existence lock, of which nothing is held; `None` for a file.
+    pub(crate) fn renewed(&self) -> Option<Self> {
+        let marker = self.as_marker()?;
+        let dir = self.file.try_clone().ok()?;
+        let store = marker.store.clone();
+        Some(Self::marker(dir, marker.name.clone(), store))
+    }
+
     /// The marker, if this is an existence lock.
     pub(crate) fn as_marker(&self) -> Option<&Marker> {
         self.name.as_deref()

@@ -48,6 +48,7 @@ mod advance;
 mod answers;
 mod attempt;
 mod events;
+mod give_back;
 mod inspect;
 mod losses;
 mod state;
@@ -57,6 +58,7 @@ mod tests;
 pub(crate) use answers::{Enqueued, Failure, Name, WaitStatus};
 pub(crate) use events::Event;
 use events::Inbox;
+use give_back::Release;
 pub(crate) use losses::Losses;
 use state::{Contender, Hold, State, Waiter};
 
@@ -100,6 +102,11 @@ impl LockQueue {
         }
     }
 
+    /// Whether the calls that give a lock of `file` back return at once.
+    fn answers(&self, file: &File) -> bool {
+        self.identity.has_device() || self.is_local(file)
+    }
+
     fn is_local(&self, file: &File) -> bool {
         *self
             .local
@@ -132,29 +139,45 @@ impl LockQueue {
         lock(&self.state)
     }
 
-    /// Applies `change`, advances the state and wakes the waiters it affects. The second result is
-    /// an error if the lock could not be given back to the kernel.
-    fn change<R>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> R) -> (R, io::Result<()>) {
-        let (result, advanced, woken) = self.change_quietly(change);
+    /// Applies `change`, advances the state and wakes the waiters it affects. If the lock has to be
+    /// given back and that may take long, a helper does it.
+    fn change<R>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> R) -> R {
+        let (result, _, woken, release) = self.change_quietly(change);
         woken.wake();
-        (result, advanced)
+        if let Some(release) = release {
+            self.finish_elsewhere(release);
+        }
+        result
     }
 
-    /// Like [`change`](Self::change), but leaves the waking to the caller.
+    /// Like [`change`](Self::change), but the calling thread gives the lock back. The second result
+    /// is an error if that failed.
+    fn change_and_finish<R>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut State) -> R,
+    ) -> (R, io::Result<()>) {
+        let (result, given_back, woken, release) = self.change_quietly(change);
+        woken.wake();
+        let finished = release.map_or(Ok(()), |release| self.finish(release));
+        (result, given_back.and(finished))
+    }
+
+    /// Leaves the waking, and the release, to the caller.
     fn change_quietly<R>(
         self: &Arc<Self>,
         change: impl FnOnce(&mut State) -> R,
-    ) -> (R, io::Result<()>, WakeList) {
+    ) -> (R, io::Result<()>, WakeList, Option<Release>) {
         let mut state = self.state();
         let result = change(&mut state);
         let advanced = state.advance(self);
         let wake = mem::take(&mut state.wake);
         let canceled = mem::take(&mut state.canceled);
+        let release = state.release.take();
         drop(state);
         for (wait, by) in canceled {
             self.services.waiter_pool.cancel(&wait, by.is_none());
         }
-        (result, advanced, WakeList(wake))
+        (result, advanced, WakeList(wake), release)
     }
 
     /// Takes the lock if it is free and no waiter is queued. Otherwise, if `wait`, takes a place in
@@ -188,7 +211,7 @@ impl LockQueue {
                     Err(e) => {
                         let _ = state.advance(self);
                         drop(state);
-                        let _ = self.change(|_| ());
+                        self.change(|_| ());
                         Enqueued::Failed(Failure::Io(e))
                     }
                 }
@@ -205,7 +228,7 @@ impl LockQueue {
                 };
                 state.waiting.insert(ticket, waiter);
                 drop(state);
-                let _ = self.change(|_| ());
+                self.change(|_| ());
                 Enqueued::Queued(ticket)
             }
             Err(failure) => Enqueued::Failed(failure),
@@ -217,7 +240,7 @@ impl LockQueue {
         // Dropping a waker can drop a task, which can call back into this queue: not under the
         // mutex.
         let mut old = None;
-        let (turn, _) = self.change(|state| {
+        let turn = self.change(|state| {
             if let Some(waiter) = state.waiting.get_mut(&ticket) {
                 if !waiter.wake.will_wake(waker) {
                     old = Some(mem::replace(&mut waiter.wake, waker.clone()));
@@ -259,7 +282,7 @@ impl LockQueue {
     /// Reports how a wait in the kernel ended. The caller wakes the returned list.
     #[must_use = "waiters hang unless they are woken"]
     pub(crate) fn settle(self: &Arc<Self>, wait: &Arc<KernelWait>, outcome: Outcome) -> WakeList {
-        let ((), _, woken) = self.change_quietly(|state| {
+        let ((), _, woken, release) = self.change_quietly(|state| {
             let by = match &state.contender {
                 Contender::Blocked {
                     wait: contender,
@@ -277,7 +300,13 @@ impl LockQueue {
             let object = Arc::clone(&wait.object);
             if let Outcome::Locked = outcome {
                 let before = mem::replace(&mut state.object, object);
-                if let Some(held) = state.held.take() {
+                let held = state.held.take();
+                if held.is_some_and(|held| held.is_releasing()) {
+                    // What was held is being given back, with a description that is still in use.
+                    state.taken(self, wait.request);
+                    return;
+                }
+                if let Some(held) = held {
                     // The kernel granted it although this engine holds the lock. So it does not
                     // hold it any more: a program with a copy of the descriptor unlocked it.
                     let _ = held.request.protocol.backend().unlock(&before);
@@ -305,12 +334,15 @@ impl LockQueue {
                 state.fail(by, failure);
             }
         });
+        if let Some(release) = release {
+            self.finish_elsewhere(release);
+        }
         woken
     }
 
     /// Abandons a wait, or gives back what was granted to it in the meantime.
     pub(crate) fn abandon(self: &Arc<Self>, ticket: Ticket) {
-        let (waiter, _) = self.change(|state| {
+        let waiter = self.change(|state| {
             state.failed.remove(&ticket);
             state.lost.retain(|(hold, _)| hold.ticket != ticket);
             if let Ok(index) = state.hold(ticket) {
@@ -331,7 +363,7 @@ impl LockQueue {
         remove: Option<&Arc<LockPath>>,
         name: Name,
     ) -> io::Result<Option<Result<(), LostReason>>> {
-        let (released, advanced) = self.change(|state| {
+        let (released, advanced) = self.change_and_finish(|state| {
             if let Ok(index) = state.hold(ticket) {
                 let released = state.holds.remove(index)?;
                 let named = match name {

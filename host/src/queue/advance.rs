@@ -7,12 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::state::{Contender, Head, KernelLock, PollTimer, State};
+use super::state::{Contender, Head, PollTimer, State};
 use super::{Event, Failure, LockQueue};
-use crate::backend::{Backend, Request};
-use crate::lock_path::LockPath;
-use crate::protocol::{ALL_ONE, Protocol};
-use crate::sys;
 
 /// How often an acquire rechecks an existence lock. If the system reports changes, this is rare,
 /// and only finds dead holders and what other hosts did. Each interval is stretched at random by up
@@ -41,6 +37,9 @@ impl State {
                 && let Contender::Blocked { wait, by } = mem::take(&mut self.contender)
             {
                 self.canceled.push((wait, by));
+            }
+            if self.held.is_some_and(|held| held.is_releasing()) {
+                return given_back;
             }
             let contender = !matches!(self.contender, Contender::None);
             // The waiter that is granted the lock of a replaced file finds that out by itself.
@@ -130,74 +129,6 @@ impl State {
             }
             Err(e) => self.fail(None, Failure::Io(e)),
         }
-    }
-
-    /// Gives the lock back to the kernel. Removes the file first, if that was requested and no
-    /// waiter is queued here. A lock that cannot be given back goes with its descriptor.
-    pub(super) fn give_back(&mut self, queue: &Arc<LockQueue>) -> io::Result<()> {
-        let Some(KernelLock { request, .. }) = self.held.take() else {
-            return Ok(());
-        };
-        let vacant = self.waiting.is_empty();
-        let lock_path = self.remove.take_if(|_| vacant);
-        let (backend, removed) = match lock_path {
-            Some(lock_path) => self.remove_file(queue, request, &lock_path),
-            None => (request.protocol.backend(), Ok(())),
-        };
-        let unlocked = backend.unlock(&self.object);
-        if unlocked.is_err() && self.object.as_marker().is_none() {
-            queue.poisoned.store(true, Ordering::Release);
-            let detached = sys::detach(&self.object.file);
-            debug_assert!(detached.is_ok(), "{detached:?}");
-        } else if let Some(pause) = queue.services.pause {
-            let now = Instant::now();
-            let until = self
-                .streak
-                .left(pause, now, matches!(self.contender, Contender::None));
-            // Without a timer there is no pause.
-            if let Some(until) = until
-                && let Ok(alarm) = queue
-                    .services
-                    .timer
-                    .wake_at(until, queue.teller(Event::Resume))
-            {
-                self.contender = Contender::Yielding(alarm);
-            }
-        }
-        if let Contender::Polling(None) = self.contender {
-            self.contender = Contender::None;
-        }
-        unlocked.and(removed)
-    }
-
-    /// Removes the lock file if no other process relies on it. A sharer elsewhere does, so the last
-    /// sharer removes it. So does a holder in the other lock family, which a lock of one family
-    /// does not exclude. The first result is the backend that gives back what is held afterwards.
-    pub(super) fn remove_file(
-        &self,
-        queue: &LockQueue,
-        request: Request,
-        lock_path: &LockPath,
-    ) -> (&'static dyn Backend, io::Result<()>) {
-        let exclusive = request.exclusive();
-        let both_families = Request {
-            protocol: Protocol::Native,
-            ..exclusive
-        };
-        // On a network file system the families are one.
-        let one = ALL_ONE || queue.network;
-        let by = if one || !self.object.writable && !lock_path.is_guests() {
-            exclusive
-        } else {
-            both_families
-        };
-        let backend = by.protocol.backend();
-        let alone = by == request || backend.try_lock(&self.object, by).unwrap_or(false);
-        let removed = match alone {
-            true => lock_path.remove(queue.identity),
-            false => Ok(()),
-        };
-        (backend, removed)
     }
 }
 

@@ -4,7 +4,7 @@ use std::mem;
 use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
 
-use super::state::Contender;
+use super::state::{Contender, State};
 use super::{Failure, LockQueue};
 use crate::owner::Ticket;
 use crate::sync::lock;
@@ -95,7 +95,7 @@ impl LockQueue {
     }
 
     fn attend(self: &Arc<Self>, event: Event) {
-        let (doubt, _) = self.change(|state| match event {
+        let change = |state: &mut State| match event {
             Event::Poll => {
                 if let Contender::Polling(_) = state.contender {
                     state.try_for_head(self);
@@ -104,9 +104,11 @@ impl LockQueue {
             }
             Event::Notice => state.notice(self),
             Event::Doubt => {
-                if state.held.is_some() && !state.is_held() {
+                let held = state.held.is_some_and(|held| !held.is_releasing());
+                if held && !state.is_held() {
                     let holds = mem::take(&mut state.holds);
                     state.lose(holds, LostReason::Broken);
+                    state.let_go();
                 }
                 state.doubt.take()
             }
@@ -131,7 +133,13 @@ impl LockQueue {
                 }
                 None
             }
-        });
+        };
+        // A queue whose calls may take long is attended on a helper already.
+        let doubt = if self.slow {
+            self.change_and_finish(change).0
+        } else {
+            self.change(change)
+        };
         drop(doubt);
     }
 }

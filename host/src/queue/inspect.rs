@@ -67,6 +67,15 @@ impl LockQueue {
             let owner = Some(hold.requester.owner);
             return Ok(Some(Holder { owner, found }));
         }
+        if let Some(held) = state.held
+            && held.is_releasing()
+        {
+            let found = ForeignHolder {
+                pid: Some(std::process::id()),
+                ..ForeignHolder::new(held.request.mode)
+            };
+            return Ok(Some(Holder { owner: None, found }));
+        }
         let found = match state.contender {
             // An existence lock can be inspected without a try.
             _ if protocol.is_existence_lock() => protocol.backend().holder(&state.object)?,
@@ -83,6 +92,11 @@ impl LockQueue {
             Contender::None | Contender::Yielding(_) => protocol.backend().holder(&state.object)?,
         };
         Ok(found.map(|found| Holder { owner: None, found }))
+    }
+
+    /// Whether this engine is giving the lock back at this moment.
+    pub(crate) fn is_releasing(&self) -> bool {
+        self.state().held.is_some_and(|held| held.is_releasing())
     }
 
     /// The owners that the wait of `ticket` depends on; `None` if it does not wait any more.

@@ -35,7 +35,7 @@ impl LockQueue {
         reason: Option<LostReason>,
         concerns: impl Fn(Ticket, Requester) -> bool,
     ) {
-        let _ = self.change(|state| {
+        self.change(|state| {
             let concerned = |(ticket, waiter): (&Ticket, &Waiter)| {
                 concerns(*ticket, waiter.requester).then_some(*ticket)
             };
@@ -77,7 +77,7 @@ impl LockQueue {
     ) -> io::Result<bool> {
         let held: Vec<_> = self.state().holds.iter().map(|hold| hold.ticket).collect();
         if !held.is_empty() {
-            let _ = self.change(|state| {
+            let _ = self.change_and_finish(|state| {
                 let (broken, kept): (VecDeque<_>, _) = mem::take(&mut state.holds)
                     .into_iter()
                     .partition(|hold| held.contains(&hold.ticket));
@@ -93,7 +93,7 @@ impl LockQueue {
             let foreign = self.holder(OwnerId::PROCESS, protocol)?;
             return foreign.map_or(Ok(false), |_| Err(io::ErrorKind::Unsupported.into()));
         }
-        let (broken, _) = self.change(|state| match state.held {
+        let (broken, _) = self.change_and_finish(|state| match state.held {
             // Acquired by now, or about to be handed on.
             Some(_) => Ok(false),
             None => protocol.backend().break_lock(&state.object, require_owner),
@@ -160,7 +160,7 @@ impl State {
     /// any more.
     pub(super) fn notice(&mut self, queue: &Arc<LockQueue>) -> Option<TimerEntry> {
         let mut needless = None;
-        if self.held.is_none() || self.is_held() {
+        if self.held.is_none_or(|held| held.is_releasing()) || self.is_held() {
             needless = self.doubt.take();
         } else if self.doubt.is_none() {
             // Later changes of the entry do not postpone it.

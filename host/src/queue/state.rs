@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use hashlink::{DefaultHashBuilder, LinkedHashMap};
 
+use super::give_back::Release;
 use super::{Failure, LockQueue};
 use crate::backend::Request;
 use crate::fairness;
@@ -33,6 +34,8 @@ pub(super) struct State {
     pub(super) lost: Vec<(Hold, LostReason)>,
     /// Woken when something is lost.
     pub(super) loss_watchers: BTreeMap<u64, Waker>,
+    /// To be carried out as soon as the mutex is released.
+    pub(super) release: Option<Release>,
     /// To be woken as soon as the mutex is released.
     pub(super) wake: Vec<Waker>,
     /// Waits to be interrupted as soon as the mutex is released, each with the blocking caller whose
@@ -89,6 +92,8 @@ pub(super) struct KernelLock {
     pub(super) handed: u32,
     /// When this engine first saw one of its own waiters wait for it.
     pub(super) contended: Option<Instant>,
+    /// The release that is giving it back. Until that is over, it counts as held.
+    pub(super) releasing: Option<Ticket>,
 }
 
 impl KernelLock {
@@ -97,12 +102,17 @@ impl KernelLock {
             request,
             handed: 0,
             contended: None,
+            releasing: None,
         }
+    }
+
+    pub(super) fn is_releasing(&self) -> bool {
+        self.releasing.is_some()
     }
 
     /// Whether `request` is compatible with the current holders.
     pub(super) fn joins(&self, request: Request) -> bool {
-        self.request.mode == Mode::Shared && self.fits(request)
+        self.request.mode == Mode::Shared && self.fits(request) && !self.is_releasing()
     }
 
     /// Whether this lock satisfies `request`.
@@ -188,6 +198,7 @@ impl State {
             failed: HashMap::default(),
             lost: Vec::new(),
             loss_watchers: BTreeMap::new(),
+            release: None,
             wake: Vec::new(),
             canceled: Vec::new(),
             object: Arc::new(object),

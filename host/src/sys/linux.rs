@@ -26,13 +26,19 @@ pub(crate) use super::unix::{
 pub(crate) use super::unix::{read_dir, remove_empty};
 
 impl Identity {
+    /// Whether the file lies on a device, which answers, and not on a server's or a program's file
+    /// system.
+    pub(crate) fn has_device(self) -> bool {
+        rustix::fs::major(self.device) != 0
+    }
+
     /// Whether `file`, whose identity this is, lies on a network file system.
     pub(crate) fn is_network(self, file: &File) -> bool {
         const NFS: u64 = 0x6969;
         const SMB: u64 = 0xff53_4d42;
         const SMB2: u64 = 0xfe53_4d42;
         // The file system is on a device then. Network file systems have major number 0 instead.
-        if rustix::fs::major(self.device) != 0 {
+        if self.has_device() {
             return false;
         }
         let kind = rustix::fs::fstatfs(file).map(|fs| fs.f_type.cast_unsigned());

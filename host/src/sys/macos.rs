@@ -26,6 +26,12 @@ pub(crate) use super::unix::{
 pub(crate) use super::unix::{read_dir, remove_empty};
 
 impl Identity {
+    /// Whether it is known that the file system answers.
+    #[expect(clippy::unused_self, reason = "other systems tell by the device")]
+    pub(crate) fn has_device(self) -> bool {
+        false
+    }
+
     /// Whether `file`, whose identity this is, lies on a network file system.
     pub(crate) fn is_network(self, file: &File) -> bool {
         let system = rustix::fs::fstatfs(file);

@@ -103,6 +103,12 @@ impl Identity {
         named.map(|file| Self::of_handle(&file)).transpose()
     }
 
+    /// Whether it is known that the file system answers.
+    #[expect(clippy::unused_self, reason = "other systems tell by the device")]
+    pub(crate) fn has_device(self) -> bool {
+        false
+    }
+
     /// Whether `file`, whose identity this is, lies on a network file system.
     pub(crate) fn is_network(self, file: &File) -> bool {
         // SAFETY: this class writes this structure, of integers. It fails for local files.

@@ -67,7 +67,8 @@ fn a_file_replaced_by_rename_is_a_new_lock() {
 #[test]
 #[cfg(unix)]
 fn a_file_that_is_moved_or_replaced_is_lost_to_its_holder() {
-    let moves: [(&str, fn(&Dir)); 4] = [
+    type Move = (&'static str, fn(&Dir));
+    let moves: [Move; 4] = [
         ("moved", |dir| {
             std::fs::rename(dir.path("jobs/lock"), dir.path("jobs/old")).unwrap();
         }),

@@ -66,3 +66,58 @@ fn a_lock_is_lost_with_its_database() {
     // The next acquire makes another database.
     lock.acquire(EX, STUCK).unwrap().release().unwrap();
 }
+
+/// The row cannot be deleted while another program has a transaction open, for up to 10 s. Nothing
+/// but that call waits for it.
+#[test]
+fn a_release_that_waits_for_the_database_holds_up_nothing_else() {
+    let dir = Dir::new();
+    let connection = connection(&dir);
+    let engine = Engine::new();
+    let lock = open_in(&engine, Protocol::Sqlite, dir.0.path());
+    let other = open_in(&engine, Protocol::Native, dir.0.path());
+    let guard = lock.acquire(EX, STUCK).unwrap();
+    connection.execute_batch("begin immediate").unwrap();
+    let release = thread::spawn(move || guard.release());
+    let second = lock.clone();
+    eventually("the release has begun", || lock.state() != State::Held);
+    drop(pending(&lock, EX));
+    let timeout = block_on(lock.acquire_async(EX, QUIESCENT)).unwrap_err();
+    assert!(timeout.is_timeout(), "{timeout}");
+    assert!(second.acquire(EX, QUIESCENT).unwrap_err().is_timeout());
+    assert!(second.try_acquire(EX).unwrap().is_none());
+    assert!(second.is_locked().unwrap(), "it is not free before it is");
+    second.cancel_waits();
+    let unrelated = other.acquire(EX, None).unwrap();
+    assert!(
+        block_on(other.acquire_async(EX, QUIESCENT))
+            .unwrap_err()
+            .is_timeout()
+    );
+    unrelated.release().unwrap();
+    assert!(!release.is_finished(), "all of it happened meanwhile");
+    connection.execute_batch("commit").unwrap();
+    release.join().unwrap().unwrap();
+    lock.acquire(EX, STUCK).unwrap().release().unwrap();
+}
+
+/// A hold that a dropped future was granted goes back without the thread that dropped it.
+#[test]
+fn a_dropped_future_does_not_wait_for_the_database() {
+    let dir = Dir::new();
+    let connection = connection(&dir);
+    let engine = Engine::new();
+    let lock = open_in(&engine, Protocol::Sqlite, dir.0.path());
+    let guard = lock.acquire(EX, STUCK).unwrap();
+    let next = pending(&lock, EX);
+    // Handed over within the engine.
+    guard.release().unwrap();
+    connection.execute_batch("begin immediate").unwrap();
+    drop(next);
+    assert!(
+        lock.try_acquire(EX).unwrap().is_none(),
+        "the row is still there"
+    );
+    connection.execute_batch("commit").unwrap();
+    lock.acquire(EX, STUCK).unwrap().release().unwrap();
+}

@@ -1,6 +1,6 @@
 //! What errors and locks say of themselves, in process: 15.
 
-use locket::{Engine, Error, Owner};
+use locket::{Engine, Error};
 use std::time::Duration;
 
 use super::{NOW, foreign, open};
@@ -61,7 +61,7 @@ fn an_error_of_the_system_says_which() {
 #[cfg(target_os = "linux")]
 fn in_a_directory_without_permission_it_is_not_the_error_of_a_held_lock() {
     each_protocol(|options| {
-        for owner in [Owner::Process, Owner::Thread] {
+        for owner in [locket::Owner::Process, locket::Owner::Thread] {
             let dir = Dir::new();
             // The database is elsewhere, and so must be made unwritable as well.
             let options = options.clone().owner(owner);
