@@ -1,5 +1,6 @@
 //! Waits that are canceled, abandoned or over leave nothing behind.
 
+#[cfg(unix)]
 use std::sync::mpsc;
 
 use locket::State;

@@ -22,8 +22,10 @@ pub mod p14_inspect_and_break;
 pub mod p15_errors;
 pub mod p16_scoped_call;
 
-use crate::subject::Subject;
-use crate::waits::AT_ONCE;
+use std::time::{Duration, Instant};
+
+use crate::subject::{AnySubject, Subject};
+use crate::waits::{AT_ONCE, STUCK};
 
 /// The longest and the shortest timeouts, and none.
 const TIMEOUTS: [&str; 3] = ["none", "0", "60000"];
@@ -47,6 +49,27 @@ fn took(subject: &mut dyn Subject, timeout: u128) {
     let time = elapsed(subject);
     let expected = timeout..timeout + AT_ONCE.as_millis();
     assert!(expected.contains(&time), "{timeout} ms became {time}");
+}
+
+/// The place of the one waiter that is granted the lock next; all others still wait.
+#[track_caller]
+fn next_granted(waiters: &mut [AnySubject]) -> usize {
+    let start = Instant::now();
+    loop {
+        assert!(start.elapsed() < STUCK, "no waiter is granted the lock");
+        let mut granted = Vec::new();
+        for (i, waiter) in waiters.iter_mut().enumerate() {
+            if let Some(answer) = waiter.answer_within(Duration::from_millis(1)) {
+                assert_eq!(answer, "ok");
+                granted.push(i);
+            }
+        }
+        match granted[..] {
+            [] => {}
+            [next] => return next,
+            _ => panic!("two holders"),
+        }
+    }
 }
 
 /// Makes the tests of a stand, whose type is in scope: of every promise, or of those named behind

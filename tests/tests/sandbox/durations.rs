@@ -48,7 +48,7 @@ async fn a_hold_that_is_not_polled_ends_at_its_time() {
     eventually("the hold ends", || host.is_free("a"));
     // The guest has seen neither the grant nor the loss.
     assert_eq!(guest.ok("wait none").await, "a");
-    assert_eq!(guest.err("finish a").await, "canceled");
+    assert_eq!(guest.err("finish a").await, "lost expired");
     guest.ok("drop a").await;
     guest.ok("start a /locks/a exclusive none").await;
     let granted = guest.ok("finish a").await;

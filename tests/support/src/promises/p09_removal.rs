@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use super::next_granted;
 use crate::files::removes_open_files;
 use crate::subject::{AnySubject, Stand};
 use crate::waits::QUIESCENT;
@@ -48,11 +49,11 @@ fn removal_never_splits_the_lock(stand: &dyn Stand) {
     }
     holder.ok("release a");
     for _ in 0..waiters.len() {
-        let next = next_of(&mut waiters);
+        let next = next_granted(&mut waiters);
         assert!(path.exists() && !site.is_free());
         assert_eq!(holder.err("acquire a exclusive 0"), "would-block");
         assert_eq!(keeping.err("acquire a exclusive 0"), "would-block");
-        next.ok("release a");
+        waiters[next].ok("release a");
     }
     assert!(!path.exists());
     keeping.ok("acquire a exclusive 0");
@@ -84,26 +85,4 @@ fn removing(stand: &dyn Stand) -> AnySubject {
     let mut subject = stand.start();
     subject.ok(&stand.open_removing());
     subject
-}
-
-/// The waiter that was granted the lock; the others still wait. The order is another promise.
-fn next_of(waiters: &mut [AnySubject]) -> &mut AnySubject {
-    use crate::waits::STUCK;
-    use std::time::{Duration, Instant};
-    let start = Instant::now();
-    loop {
-        assert!(start.elapsed() < STUCK, "no waiter is granted the lock");
-        let mut granted = Vec::new();
-        for (i, waiter) in waiters.iter_mut().enumerate() {
-            if let Some(answer) = waiter.answer_within(Duration::from_millis(1)) {
-                assert_eq!(answer, "ok");
-                granted.push(i);
-            }
-        }
-        match granted[..] {
-            [] => {}
-            [next] => return &mut waiters[next],
-            _ => panic!("two holders"),
-        }
-    }
 }
