@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use locket::{Engine, Options, Protocol};
 
-use self::proc_locks::{KernelHold, KernelLocks};
-use self::report::{Mode, Report, StatusRow};
+use self::proc_locks::{KernelHold, KernelLocks, Mode};
+use self::report::{Report, StatusRow};
 use crate::args::ProtocolArgs;
 use crate::exit;
 use crate::output::eprint_line;

@@ -16,8 +16,15 @@ use locket::Protocol;
 use procfs::process::Process;
 use procfs::{FromBufRead, Lock, LockKind, LockType, Locks};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use serde::Serialize;
 
-use super::report::Mode;
+/// How a lock is held.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Mode {
+    Exclusive,
+    Shared,
+}
 
 /// A hold as the lock table lists it.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]

@@ -9,7 +9,7 @@ use locket::Protocol;
 use procfs::process::Process;
 use serde::{Serialize, Serializer};
 
-use super::proc_locks::KernelHold;
+use super::proc_locks::{KernelHold, Mode};
 use crate::output::printable;
 
 /// What is known of the lock of one path.
@@ -21,13 +21,6 @@ pub(super) struct Report {
     pub(super) mode: Option<Mode>,
     pub(super) holders: Vec<StatusRow>,
     pub(super) waiting: usize,
-}
-
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Mode {
-    Exclusive,
-    Shared,
 }
 
 /// One holder of the lock.
