@@ -1,8 +1,5 @@
 //! Guests that wait for each other.
 
-use std::sync::mpsc;
-use std::thread;
-
 use super::*;
 
 #[test]
@@ -16,24 +13,18 @@ fn guests_that_wait_for_each_other_learn_it() {
     });
     let one = first[0].acquire(EX, STUCK).unwrap();
     let two = second[1].acquire(EX, STUCK).unwrap();
-    let (done, ended) = mpsc::channel();
-    thread::scope(|scope| {
-        let waits = scope.spawn(|| {
-            let waited = second[0].acquire(EX, STUCK).map(drop);
-            done.send(()).unwrap();
-            waited
-        });
-        eventually("the second guest waits", || {
-            format!("{:?}", second[0]).contains("waiting: 1")
-        });
-        // It would wait for itself, and for a guest that waits for it.
-        for lock in &first {
-            let hopeless = lock.acquire(EX, STUCK).unwrap_err();
-            assert!(hopeless.is_deadlock(), "{hopeless}");
-        }
-        assert!(ended.try_recv().is_err());
-        one.release().unwrap();
-        waits.join().unwrap().unwrap();
-    });
+    // Once this is pending, the check for deadlocks sees the wait. A thread would be in the queue a moment
+    // before that.
+    let waits = second[0].acquire_suspended(EX, STUCK).unwrap();
+    let mut waits = std::pin::pin!(waits);
+    assert!(poll(&mut waits.as_mut()).is_pending());
+    // It would wait for itself, and for a guest that waits for it.
+    for lock in &first {
+        let hopeless = lock.acquire(EX, STUCK).unwrap_err();
+        assert!(hopeless.is_deadlock(), "{hopeless}");
+    }
+    assert!(poll(&mut waits.as_mut()).is_pending());
+    one.release().unwrap();
+    block_on(waits).unwrap().release().unwrap();
     two.release().unwrap();
 }
