@@ -38,8 +38,8 @@
 //! - The kernel releases the kernel locks of a process that dies, however it dies. Existence locks
 //!   remain, and are taken over as described below.
 //! - A stopped process keeps what it holds. There is no fencing token.
-//! - Removing or replacing a lock file by hand breaks the lock. Waiters notice and move on to the
-//!   new file; the holder gets an error from [`Guard::release`].
+//! - Removing, moving or replacing a lock file by hand breaks the lock. Waiters notice and move on
+//!   to the new file; the holder gets an error from [`Guard::release`].
 //! - Waiting uses no processor time, however many waiters there are, and any wait can be canceled.
 //!   If the engine cannot wait in the kernel (no descriptor, timer or thread left, or no permission
 //!   to reopen the file), it polls every 10 ms or less often.

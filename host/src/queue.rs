@@ -9,9 +9,10 @@
 //!                  wait in the kernel -----> kernel's lock ---> given back
 //! ```
 //!
-//! All state is behind one mutex. No thread waits for the lock while it holds the mutex, but a try
+//! All [state] is behind one mutex. No thread waits for the lock while it holds the mutex, but a try
 //! of an existence lock does file I/O under it. [`State::advance`] alone decides what happens next;
-//! every change ends by calling it. Wakers are collected, and called after the mutex is released.
+//! every change ends by calling it. Wakers, interruptions and [slow releases](give_back) are
+//! collected, and carried out after the mutex is released.
 //!
 //! The kernel sees one holder and at most one waiter of this engine, however many there are. The
 //! head of the queue waits in the kernel: a blocking caller on its own thread, a task through a
