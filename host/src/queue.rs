@@ -51,6 +51,7 @@ mod attempt;
 mod events;
 mod give_back;
 mod inspect;
+mod invariants;
 mod losses;
 mod state;
 #[cfg(all(test, target_os = "linux", not(any(loom, shuttle))))]
@@ -171,6 +172,7 @@ impl LockQueue {
         let mut state = self.state();
         let result = change(&mut state);
         let advanced = state.advance(self);
+        debug_assert_eq!(state.broken_invariant(), None, "{state:?}");
         let wake = mem::take(&mut state.wake);
         let canceled = mem::take(&mut state.canceled);
         let release = state.release.take();

@@ -120,6 +120,7 @@ impl State {
                 request,
                 remove: None,
             });
+            self.contend_again();
         }
     }
 
@@ -128,6 +129,10 @@ impl State {
         let held = self.held.take_if(|held| held.releasing == Some(id));
         if held.is_some() {
             self.pause(queue);
+            // Changes of the entry before were reported when there was nothing to try for.
+            if queue.slow && !matches!(self.contender, Contender::Yielding(_)) {
+                self.try_for_head(queue);
+            }
         }
     }
 
@@ -149,6 +154,11 @@ impl State {
                 self.contender = Contender::Yielding(alarm);
             }
         }
+        self.contend_again();
+    }
+
+    /// Polling has nothing to do during a hold. After it, there is.
+    fn contend_again(&mut self) {
         if let Contender::Polling(None) = self.contender {
             self.contender = Contender::None;
         }
@@ -165,8 +175,15 @@ impl LockQueue {
         given_back.and(advanced)
     }
 
-    /// The same on a helper thread, for a caller that must not block. Nothing reports an error.
+    /// The same for a caller that must not block: on a helper thread, unless the system answers at
+    /// once. Nothing reports an error.
     pub(super) fn finish_elsewhere(self: &Arc<Self>, release: Release) {
+        let object = &release.object;
+        let stored = object.as_marker().is_some_and(|it| it.store().is_some());
+        if !stored && self.answers(&object.file) {
+            let _ = self.finish(release);
+            return;
+        }
         let queue = Arc::clone(self);
         let release = Arc::new(Mutex::new(Some(release)));
         let task = {

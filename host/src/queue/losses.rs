@@ -82,10 +82,11 @@ impl LockQueue {
                     .into_iter()
                     .partition(|hold| held.contains(&hold.ticket));
                 state.holds = kept;
-                let untold = broken.iter().filter(|hold| !hold.told);
-                let untold = untold.map(|hold| (hold.ticket, Failure::Broken));
+                let (lost, untold): (VecDeque<_>, VecDeque<_>) =
+                    broken.into_iter().partition(|hold| hold.told);
+                let untold = untold.iter().map(|hold| (hold.ticket, Failure::Broken));
                 state.failed.extend(untold);
-                state.lose(broken, LostReason::Broken);
+                state.lose(lost, LostReason::Broken);
             });
             return Ok(true);
         }

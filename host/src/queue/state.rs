@@ -8,17 +8,7 @@
 //! - **break**: the lock is taken away from any holder, also in another process;
 //! - **take over**: the lock of a holder that is proven dead is acquired.
 //!
-//! Between changes, the following holds:
-//! 1. If the lock is held, there are holds, unless it is being given back.
-//! 2. If a waiter is queued and the lock is not held, something contends for it.
-//! 3. What was elected, or waits for a blocking caller, stands for the head of the queue.
-//! 4. A wait in the kernel makes the request of the head, and excludes what is held.
-//! 5. Polling has a timer if and only if the lock is not held. There is no pause during a hold.
-//! 6. `object`, `spare` and the description of a wait are three different ones.
-//! 7. Tickets ascend, in `holds` and in `waiting`, and each hold's is below each waiter's.
-//! 8. All holds have the mode of what is held. Several are shared.
-//! 9. A file is only removed under the lock: `remove` is empty if it is neither held nor awaited.
-//! 10. Each ticket is in one of `waiting`, `holds`, `failed` and `lost` until its waiter learns.
+//! What holds between changes is in [`invariants`](super::invariants).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
