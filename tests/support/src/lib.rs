@@ -6,7 +6,7 @@
 //! - [`process`]: programs that answer line by line, ours and those of others.
 //! - [`dialogue`]: the language in which a test commands a holder of locks.
 //! - [`subject`] and [`stands`]: the holders, which are threads, processes or guests.
-//! - [`promises`]: what every holder must be able to rely on, and the tests of that.
+//! - [`mod@promises`]: what every holder must be able to rely on, and the tests of that.
 //! - [`protocols`]: the protocols that exist on this system, in this build.
 
 pub mod dialogue;

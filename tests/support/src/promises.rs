@@ -1,6 +1,6 @@
 //! The promises, each once, for every stand and every protocol to which it applies.
 //!
-//! The macro [`promises!`](crate::promises) makes the tests of one stand, named after the promise
+//! The macro [`promises!`](crate::promises!) makes the tests of one stand, named after the promise
 //! and the protocol, as in `peers::p03_waits::flock`. `tests/README.md` lists what each promise
 //! says.
 

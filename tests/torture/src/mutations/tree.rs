@@ -95,7 +95,7 @@ impl Tree {
     /// Runs some tests on the sources as they are now.
     fn test(&self, tests: &[String]) -> anyhow::Result<Ran> {
         let mut command = cargo(["nextest", "run", "-p", "locket-host"]);
-        command.args(["--features", "sandbox", "--profile", "mutations"]);
+        command.args(["--features", "sandbox,sqlite", "--profile", "mutations"]);
         command.args(["--no-fail-fast", "--color", "never"]);
         let mut filter = Vec::new();
         let mut binaries = Vec::new();
