@@ -55,8 +55,26 @@ impl Tree {
             folder: target_dir().join("mutations/tree"),
             sources: sources.map(PathBuf::from).collect(),
         };
+        tree.remove_others(Path::new(""))?;
         tree.restore()?;
         Ok(tree)
+    }
+
+    /// Removes what is not a source any more: cargo would find tests among it.
+    fn remove_others(&self, folder: &Path) -> anyhow::Result<()> {
+        let Ok(entries) = fs::read_dir(self.folder.join(folder)) else {
+            return Ok(());
+        };
+        for entry in entries {
+            let entry = entry?;
+            let path = folder.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                self.remove_others(&path)?;
+            } else if !self.sources.contains(&path) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// Undoes a patch. Unchanged files keep their times, so that they are not built again.
