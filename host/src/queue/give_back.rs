@@ -175,12 +175,10 @@ impl LockQueue {
         given_back.and(advanced)
     }
 
-    /// The same for a caller that must not block: on a helper thread, unless the system answers at
-    /// once. Nothing reports an error.
+    /// The same for a caller that must not wait for a file system: on a helper thread, unless the
+    /// file system answers at once. Nothing reports an error.
     pub(super) fn finish_elsewhere(self: &Arc<Self>, release: Release) {
-        let object = &release.object;
-        let stored = object.as_marker().is_some_and(|it| it.store().is_some());
-        if !stored && self.answers(&object.file) {
+        if self.answers(&release.object.file) {
             let _ = self.finish(release);
             return;
         }

@@ -100,24 +100,3 @@ fn a_release_that_waits_for_the_database_holds_up_nothing_else() {
     release.join().unwrap().unwrap();
     lock.acquire(EX, STUCK).unwrap().release().unwrap();
 }
-
-/// A hold that a dropped future was granted goes back without the thread that dropped it.
-#[test]
-fn a_dropped_future_does_not_wait_for_the_database() {
-    let dir = Dir::new();
-    let connection = connection(&dir);
-    let engine = Engine::new();
-    let lock = open_in(&engine, Protocol::Sqlite, dir.0.path());
-    let guard = lock.acquire(EX, STUCK).unwrap();
-    let next = pending(&lock, EX);
-    // Handed over within the engine.
-    guard.release().unwrap();
-    connection.execute_batch("begin immediate").unwrap();
-    drop(next);
-    assert!(
-        lock.try_acquire(EX).unwrap().is_none(),
-        "the row is still there"
-    );
-    connection.execute_batch("commit").unwrap();
-    lock.acquire(EX, STUCK).unwrap().release().unwrap();
-}
