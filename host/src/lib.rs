@@ -47,6 +47,7 @@
 //!   the order of its waiters, and each process has one place in that queue; a process enqueues its
 //!   next waiter before it lets go. Between a release and the wake-up of the first waiter, some
 //!   microseconds later, a newcomer can get ahead, because the kernel has no hand-off.
+//!   If a process gives up its place, those behind it queue anew, and may change places.
 //!   [`EngineBuilder::hand_off`] bounds how long one process keeps a lock to itself, and
 //!   [`EngineBuilder::fairness_pause`] makes room for programs that poll.
 //! - The kernel lets readers pass a writer that waits in another process.

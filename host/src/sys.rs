@@ -73,8 +73,8 @@ pub(crate) use system::{
 };
 pub(crate) use system::{
     Identity, Interrupter, Interruption, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, Thread,
-    TimedWait, adopt, detach, has_name, holder, is_known_to_be_local, keep_signals_away, kind_of,
-    open_dir, path_of, remove, reopen, try_lock, unlock, wait,
+    TimedWait, adopt, detach, holder, is_known_to_be_local, keep_signals_away, kind_of, open_dir,
+    path_of, remove, reopen, try_lock, unlock, wait,
 };
 #[cfg(feature = "sandbox")]
 pub(crate) use system::{read_dir, remove_empty};

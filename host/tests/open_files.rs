@@ -1,72 +1,53 @@
 //! Locks of files that the caller opened, and of paths in the shared engine.
 
+mod common;
+
 use std::fs::File;
-use std::path::PathBuf;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use locket::{Engine, LockFile, LostReason, Mode, OnRelease, Options, Protocol, State};
+use common::*;
+use locket::{Engine, LockFile, LostReason, OnRelease, Options, Protocol, State};
 
-const EX: Mode = Mode::Exclusive;
-const SH: Mode = Mode::Shared;
-
-struct Dir(tempfile::TempDir);
-
-impl Dir {
-    fn new() -> Self {
-        Self(tempfile::tempdir().expect("a directory can be created"))
-    }
-
-    fn path(&self) -> PathBuf {
-        self.0.path().join("file")
-    }
-
-    fn open(&self) -> File {
-        let mut options = File::options();
-        options.read(true).write(true).create(true).truncate(false);
-        options.open(self.path()).expect("the file can be opened")
-    }
+/// Opens the file, and creates it if it is missing.
+fn open(dir: &Dir) -> File {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    options.open(dir.path("file")).unwrap()
 }
 
 fn is_ready(future: impl Future) -> bool {
-    let mut context = Context::from_waker(Waker::noop());
-    std::pin::pin!(future).poll(&mut context).is_ready()
+    poll(&mut Box::pin(future)).is_ready()
 }
 
 #[test]
 fn an_open_file_and_its_path_are_one_lock() {
     let dir = Dir::new();
     let engine = Engine::new();
-    let lock = engine.from_file(dir.open()).unwrap();
-    let by_path = engine.open(dir.path()).unwrap();
-    let elsewhere = Engine::new().from_file(dir.open()).unwrap();
+    let lock = engine.from_file(open(&dir)).unwrap();
+    let by_path = engine.open(dir.path("file")).unwrap();
+    let elsewhere = Engine::new().from_file(open(&dir)).unwrap();
     let guard = lock.acquire(EX, None).unwrap();
     assert_eq!(by_path.state(), State::Held);
     assert!(by_path.try_acquire(EX).unwrap().is_none());
     assert!(elsewhere.try_acquire(EX).unwrap().is_none());
     let mut waits = elsewhere.acquire_async(EX, None);
-    let mut context = Context::from_waker(Waker::noop());
-    assert!(
-        std::pin::Pin::new(&mut waits)
-            .poll(&mut context)
-            .is_pending()
-    );
+    assert!(poll(&mut waits).is_pending());
     guard.release().unwrap();
     drop(waits);
-    drop(elsewhere.acquire(EX, Duration::from_secs(10)).unwrap());
+    drop(elsewhere.acquire(EX, STUCK).unwrap());
 }
 
 #[test]
 fn the_lock_of_an_open_file_outlives_its_name() {
     let dir = Dir::new();
-    let file = dir.open();
+    let file = open(&dir);
     let engine = Engine::new();
     let lock = engine.from_file(file.try_clone().unwrap()).unwrap();
     let guard = lock.acquire(EX, None).unwrap();
-    std::fs::remove_file(dir.path()).unwrap();
+    std::fs::remove_file(dir.path("file")).unwrap();
     assert!(guard.is_held());
     // The new file of that name has another lock.
-    let other = Engine::new().from_file(dir.open()).unwrap();
+    let other = Engine::new().from_file(open(&dir)).unwrap();
     assert!(other.try_acquire(EX).unwrap().is_some());
     guard.release().unwrap();
     let again = engine.from_file(file).unwrap();
@@ -76,23 +57,23 @@ fn the_lock_of_an_open_file_outlives_its_name() {
 #[test]
 fn errors_name_the_path_of_an_open_file() {
     let dir = Dir::new();
-    let lock = Engine::new().from_file(dir.open()).unwrap();
+    let lock = Engine::new().from_file(open(&dir)).unwrap();
     let error = lock.release().unwrap_err();
     assert!(error.is_not_locked());
-    assert_eq!(error.path(), dir.path().canonicalize().unwrap());
+    assert_eq!(error.path(), dir.path("file").canonicalize().unwrap());
 }
 
 #[test]
 #[cfg(unix)]
 fn a_file_that_is_open_for_reading_has_no_exclusive_record_lock() {
     let dir = Dir::new();
-    drop(dir.open());
-    let lock = Engine::new().from_file(File::open(dir.path()).unwrap());
+    drop(open(&dir));
+    let lock = Engine::new().from_file(File::open(dir.path("file")).unwrap());
     let lock = lock.unwrap();
     assert!(lock.acquire(EX, None).unwrap_err().is_denied());
     drop(lock.acquire(SH, None).unwrap());
     let options = Options::new().protocol(Protocol::Flock);
-    let file = File::open(dir.path()).unwrap();
+    let file = File::open(dir.path("file")).unwrap();
     let flock = Engine::new().from_file_with(file, &options).unwrap();
     drop(flock.acquire(EX, None).unwrap());
 }
@@ -102,11 +83,11 @@ fn what_needs_a_path_is_refused_for_an_open_file() {
     let dir = Dir::new();
     let engine = Engine::new();
     let removing = Options::new().on_release(OnRelease::Remove);
-    let refused = engine.from_file_with(dir.open(), &removing).unwrap_err();
+    let refused = engine.from_file_with(open(&dir), &removing).unwrap_err();
     assert!(refused.is_unsupported(), "{refused}");
     for &protocol in Protocol::ALL {
         let options = Options::new().protocol(protocol);
-        let opened = engine.from_file_with(dir.open(), &options);
+        let opened = engine.from_file_with(open(&dir), &options);
         let refused = opened.err().is_some_and(|error| error.is_unsupported());
         assert_eq!(refused, protocol.is_existence_lock(), "{protocol}");
     }
@@ -125,12 +106,15 @@ fn only_regular_files_have_locks() {
 #[test]
 fn paths_opened_without_an_engine_share_one() {
     let dir = Dir::new();
-    let (one, other) = (LockFile::open(dir.path()), LockFile::open(dir.path()));
+    let (one, other) = (
+        LockFile::open(dir.path("file")),
+        LockFile::open(dir.path("file")),
+    );
     let (one, other) = (one.unwrap(), other.unwrap());
     let _guard = one.acquire(EX, None).unwrap();
     // Two engines would be two owners.
     assert_eq!(other.state(), State::Held);
-    let third = Engine::shared().open(dir.path()).unwrap();
+    let third = Engine::shared().open(dir.path("file")).unwrap();
     assert_eq!(third.state(), State::Held);
     other.release().unwrap();
     assert_eq!(one.state(), State::Unlocked);
@@ -143,23 +127,16 @@ fn a_guard_reports_the_loss_of_its_own_hold() {
     let engine = Engine::new();
     let short = Options::new().max_hold(Some(Duration::from_millis(30)));
     let (short, long) = (
-        engine.open_with(dir.path(), &short),
-        engine.open(dir.path()),
+        engine.open_with(dir.path("file"), &short),
+        engine.open(dir.path("file")),
     );
     let (short, long) = (short.unwrap(), long.unwrap());
     let kept = long.acquire(SH, None).unwrap();
     let expiring = short.acquire(SH, None).unwrap();
     let mut lost = Box::pin(expiring.lost());
-    assert!(!is_ready(lost.as_mut()));
+    assert!(poll(&mut lost).is_pending());
     assert!(!is_ready(kept.lost()));
-    let waker = Waker::from(std::sync::Arc::new(Unpark(std::thread::current())));
-    let mut context = Context::from_waker(&waker);
-    let reason = loop {
-        match lost.as_mut().poll(&mut context) {
-            Poll::Ready(reason) => break reason,
-            Poll::Pending => std::thread::park_timeout(Duration::from_secs(10)),
-        }
-    };
+    let reason = block_on(lost);
     assert_eq!(reason, LostReason::Expired);
     assert!(!expiring.is_held() && kept.is_held());
     assert!(!is_ready(kept.lost()));
@@ -169,12 +146,4 @@ fn a_guard_reports_the_loss_of_its_own_hold() {
     let later = kept.lost();
     kept.release().unwrap();
     assert!(!is_ready(later));
-}
-
-struct Unpark(std::thread::Thread);
-
-impl std::task::Wake for Unpark {
-    fn wake(self: std::sync::Arc<Self>) {
-        self.0.unpark();
-    }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::object::{Location, LockObject};
 use crate::protocol::Protocol;
-use crate::sys::{self, TimedWait};
+use crate::sys::TimedWait;
 use crate::types::Mode;
 use crate::watch::{Changes, WatchedEntry};
 
@@ -95,9 +95,11 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Gives the lock back. It is not an error if the lock was not held, or had been taken away.
     fn unlock(&self, object: &LockObject) -> io::Result<()>;
 
-    /// Whether the locked object is still the one that other processes see.
+    /// Whether the entry of an existence lock is still the one that was created. A kernel lock has
+    /// none: whether its path still leads to the file is up to the caller.
     fn is_held(&self, object: &LockObject) -> bool {
-        sys::has_name(&object.file)
+        let _ = object;
+        true
     }
 
     /// A foreign holder of the lock, if there is one. Called only while nothing is held through

@@ -90,6 +90,9 @@ impl LockQueue {
             });
             return Ok(true);
         }
+        if self.is_releasing() {
+            return Ok(false);
+        }
         if !protocol.is_existence_lock() {
             let foreign = self.holder(OwnerId::PROCESS, protocol)?;
             return foreign.map_or(Ok(false), |_| Err(io::ErrorKind::Unsupported.into()));

@@ -20,7 +20,7 @@ mod interrupt;
 pub(crate) use self::interrupt::{Interrupter, Interruption, Thread, TimedWait, detach};
 pub(crate) use super::unix::{
     Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, adopt, exchange, fork_generation,
-    has_name, holder, keep_signals_away, kind_of, open_dir, remove, rename_new, try_lock, unlock,
+    holder, keep_signals_away, kind_of, open_dir, remove, rename_new, try_lock, unlock,
 };
 #[cfg(feature = "sandbox")]
 pub(crate) use super::unix::{read_dir, remove_empty};

@@ -20,7 +20,7 @@ use crate::types::Mode;
 
 pub(crate) use super::unix::{
     Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, adopt, exchange, fork_generation,
-    has_name, holder, keep_signals_away, kind_of, open_dir, remove, rename_new, try_lock, unlock,
+    holder, keep_signals_away, kind_of, open_dir, remove, rename_new, try_lock, unlock,
 };
 #[cfg(feature = "sandbox")]
 pub(crate) use super::unix::{read_dir, remove_empty};

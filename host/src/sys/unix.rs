@@ -78,12 +78,6 @@ impl Identity {
     }
 }
 
-/// Whether an open file still has a name.
-pub(crate) fn has_name(file: &File) -> bool {
-    file.metadata()
-        .map_or(true, |metadata| metadata.nlink() > 0)
-}
-
 /// Removes the file if the path is the name of `identity`, and not a link to it.
 pub(crate) fn remove(path: &Path, identity: Identity) -> io::Result<()> {
     if Identity::at(path, false)? == Some(identity) {

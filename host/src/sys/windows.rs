@@ -21,9 +21,8 @@ use windows_sys::Win32::Storage::FileSystem::{
     FILE_DISPOSITION_FLAG_POSIX_SEMANTICS, FILE_DISPOSITION_INFO_EX, FILE_FLAG_BACKUP_SEMANTICS,
     FILE_FLAG_OPEN_REPARSE_POINT, FILE_FLAG_OVERLAPPED, FILE_ID_INFO, FILE_INFO_BY_HANDLE_CLASS,
     FILE_REMOTE_PROTOCOL_INFO, FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE,
-    FILE_STANDARD_INFO, FileDispositionInfoEx, FileIdInfo, FileRemoteProtocolInfo,
-    FileStandardInfo, GetFileInformationByHandleEx, GetFinalPathNameByHandleW, ReOpenFile,
-    SetFileInformationByHandle,
+    FileDispositionInfoEx, FileIdInfo, FileRemoteProtocolInfo, GetFileInformationByHandleEx,
+    GetFinalPathNameByHandleW, ReOpenFile, SetFileInformationByHandle,
 };
 
 pub(crate) use std::os::windows::fs::OpenOptionsExt;
@@ -132,13 +131,6 @@ fn open_named(path: &Path, access: u32, follow: bool) -> io::Result<Option<File>
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }
-}
-
-/// Whether an open file still has a name.
-pub(crate) fn has_name(file: &File) -> bool {
-    // SAFETY: this class writes this structure; the system writes 0 or 1 for its `bool`.
-    let standard = unsafe { information::<FILE_STANDARD_INFO>(file, FileStandardInfo) };
-    standard.map_or(true, |standard| standard.NumberOfLinks > 0)
 }
 
 /// Removes the file if the path is the name of `identity`, and not a link to it. The name is gone
