@@ -18,7 +18,7 @@ use crate::guard::Guard;
 use crate::handle::Handle;
 use crate::lock_path::{LockPath, TRIES};
 use crate::owner::{Requester, Ticket};
-use crate::queue::{Enqueued, Event, Failure, LockQueue, Name, WaitStatus};
+use crate::queue::{Enqueued, Event, Failure, LockQueue, WaitStatus};
 use crate::sync::Parker;
 use crate::timer::TimerEntry;
 use crate::types::Mode;
@@ -233,7 +233,7 @@ impl AcquireState {
                 .map_err(|e| handle.os(e))?;
         if !current {
             guard.released = true;
-            let _ = guard.queue.release(guard.ticket, None, Name::Kept);
+            guard.queue.drop_hold(guard.ticket, None);
             if self.deadline.passed() {
                 return Err(handle.error(ErrorKind::Timeout));
             }
@@ -272,7 +272,7 @@ impl AcquireState {
                     queue.settle(&wait, wait.run(self.deadline)).wake();
                 }
                 Progress::Pending => match &parker {
-                    Some((parker, _)) => parker.sleep(self.deadline.instant()),
+                    Some((parker, _)) => _ = parker.sleep(self.deadline.instant()),
                     // Most acquires never get here, so the parker is made on demand.
                     None => {
                         let created = Arc::new(Parker::default());

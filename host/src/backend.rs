@@ -22,7 +22,7 @@ mod native;
 #[cfg(all(unix, feature = "sqlite"))]
 mod sqlite;
 
-pub(crate) use api::{Backend, ForeignHolder, Request};
+pub(crate) use api::{Backend, ForeignHolder, Request, is_out_of_reach};
 #[cfg(all(unix, feature = "sandbox"))]
 pub(crate) use existence::is_reserved;
 

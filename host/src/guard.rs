@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::handle::Handle;
 use crate::object::LockObject;
 use crate::owner::Ticket;
-use crate::queue::{LockQueue, Losses, Name};
+use crate::queue::{LockQueue, Losses};
 use crate::types::{LostReason, Mode};
 
 /// A hold on a lock. Dropping it releases the lock, in any thread.
@@ -135,9 +135,7 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if !self.released && !self.handle.context.forked() {
-            let _ = self
-                .queue
-                .release(self.ticket, self.handle.remove(), Name::Kept);
+            self.queue.drop_hold(self.ticket, self.handle.remove());
         }
     }
 }

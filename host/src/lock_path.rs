@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use crate::backend::is_reserved;
 use crate::object::{Location, LockObject, OpenLock};
 use crate::protocol::Protocol;
-use crate::sys::{self, NO_LINK, OPEN_FLAGS, OpenOptionsExt as _};
+use crate::sys::{self, Backing, NO_LINK, OPEN_FLAGS, OpenOptionsExt as _};
 
 #[cfg(feature = "sandbox")]
 mod granted;
@@ -110,7 +110,7 @@ impl LockPath {
         let identity = Identity::of(&file, &metadata)?;
         let open_lock = OpenLock {
             identity,
-            network: identity.is_network(&file),
+            backing: identity.backing(&file),
             object: LockObject::file(file, writable),
         };
         let lock_path = Self {
@@ -183,7 +183,7 @@ impl LockPath {
                 let identity = Identity::of(&dir, &dir.metadata()?)?;
                 Ok(OpenLock {
                     identity,
-                    network: identity.is_network(&dir),
+                    backing: identity.backing(&dir),
                     object: LockObject::marker(dir, name.clone(), None),
                 })
             }
@@ -250,14 +250,14 @@ impl LockPath {
         }
         let writable = access != Access::Read;
         let identity = Identity::of(&file, &metadata)?;
-        let network = identity.is_network(&file);
+        let backing = identity.backing(&file);
         // On a network file system, every exclusive lock needs to write.
-        if network && first == Access::Read && !writable {
+        if backing == Backing::Network && first == Access::Read && !writable {
             return self.open_file(create, true);
         }
         Ok(OpenLock {
             identity,
-            network,
+            backing,
             object: LockObject::file(file, writable),
         })
     }

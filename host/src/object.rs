@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::sync::{Mutex, MutexGuard, lock};
-use crate::sys::Identity;
+use crate::sys::{Backing, Identity};
 
 /// What a lock is kept on, open, and what this engine holds there.
 #[derive(Debug)]
@@ -29,8 +29,8 @@ pub(crate) struct OpenLock {
     pub(crate) object: LockObject,
     /// The identity of the file in `object`; for a row, that of its store.
     pub(crate) identity: Identity,
-    /// Whether it lies on a network file system.
-    pub(crate) network: bool,
+    /// On what its file system depends.
+    pub(crate) backing: Backing,
 }
 
 /// Where a protocol keeps the lock of a file.
@@ -98,12 +98,18 @@ impl LockObject {
         }
     }
 
-    /// The same existence lock, of which nothing is held; `None` for a file.
-    pub(crate) fn renewed(&self) -> Option<Self> {
-        let marker = self.as_marker()?;
-        let dir = self.file.try_clone().ok()?;
+    /// The same existence lock, of which nothing is held. Fails for a file.
+    pub(crate) fn renewed(&self) -> io::Result<Self> {
+        let marker = self.as_marker().ok_or(io::ErrorKind::InvalidInput)?;
+        let dir = self.file.try_clone()?;
         let store = marker.store.clone();
-        Some(Self::marker(dir, marker.name.clone(), store))
+        Ok(Self::marker(dir, marker.name.clone(), store))
+    }
+
+    /// Whether it is an existence lock of which a marker was created here, and has not been removed.
+    pub(crate) fn has_created(&self) -> bool {
+        self.as_marker()
+            .is_some_and(|marker| marker.created().is_some())
     }
 
     /// The marker, if this is an existence lock.

@@ -27,11 +27,15 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// When to poll a file next. All files share the same ticks, since waking the timer thread
-    /// costs more than a try.
-    pub(crate) fn next_poll(&self) -> Instant {
+    /// When to poll a file next, whose tries are slow or not. All files share the same ticks, since
+    /// waking the timer thread costs more than a try.
+    pub(crate) fn next_poll(&self, slow: bool) -> Instant {
         let polled = self.polled.load(Ordering::Relaxed);
-        let pause = POLL_INTERVAL + POLL_INTERVAL_EACH * u32::try_from(polled).unwrap_or(u32::MAX);
+        let (shortest, each) = match slow {
+            true => (SLOW_POLL_INTERVAL, SLOW_POLL_INTERVAL_EACH),
+            false => (POLL_INTERVAL, POLL_INTERVAL_EACH),
+        };
+        let pause = shortest + each * u32::try_from(polled).unwrap_or(u32::MAX);
         let ticks = (self.epoch.elapsed() + pause)
             .div_duration_f64(POLL_INTERVAL)
             .floor();
@@ -43,3 +47,8 @@ impl Services {
 /// stretched for each other polled file. A try takes about a microsecond.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 const POLL_INTERVAL_EACH: Duration = Duration::from_micros(100);
+
+/// The same for existence locks, and file systems not known to be local. A try reads a directory or a
+/// database, or asks a server.
+const SLOW_POLL_INTERVAL: Duration = Duration::from_millis(40);
+const SLOW_POLL_INTERVAL_EACH: Duration = Duration::from_millis(2);

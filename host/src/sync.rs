@@ -47,13 +47,13 @@ pub(crate) struct Parker {
 
 impl Parker {
     /// Sleeps until `until`, or until it is woken. Returns at once if it was woken since the last
-    /// call.
-    pub(crate) fn sleep(&self, until: Option<Instant>) {
+    /// call. Returns whether it was woken.
+    pub(crate) fn sleep(&self, until: Option<Instant>) -> bool {
         let mut woken = lock(&self.woken);
         while !*woken {
             let left = until.map(|at| at.saturating_duration_since(Instant::now()));
             woken = match left {
-                Some(Duration::ZERO) => return,
+                Some(Duration::ZERO) => return false,
                 Some(left) => {
                     let waited = self.changed.wait_timeout(woken, left);
                     waited.unwrap_or_else(PoisonError::into_inner).0
@@ -65,6 +65,7 @@ impl Parker {
             };
         }
         *woken = false;
+        true
     }
 }
 

@@ -24,6 +24,7 @@ mod unix;
 mod windows;
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::task::Waker;
@@ -52,6 +53,28 @@ pub(crate) trait Alarm: fmt::Debug + Send + Sync {
     fn wake_at(self: Arc<Self>, at: Instant, waker: Waker) -> io::Result<Pending>;
 }
 
+/// On what the answers of a file system depend.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Backing {
+    /// On the kernel alone: it is one of those known to be so.
+    Kernel,
+    /// On a server.
+    Network,
+    /// On a server or a program, perhaps, which may not answer for long.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "not told elsewhere")
+    )]
+    Unknown,
+}
+
+impl Identity {
+    /// Whether `file`, whose identity this is, lies on a network file system.
+    pub(crate) fn is_network(self, file: &File) -> bool {
+        self.backing(file) == Backing::Network
+    }
+}
+
 /// A wake-up to come. Dropping it cancels it.
 pub(crate) type Pending = Box<dyn fmt::Debug + Send + Sync>;
 
@@ -73,8 +96,8 @@ pub(crate) use system::{
 };
 pub(crate) use system::{
     Identity, Interrupter, Interruption, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, Thread,
-    TimedWait, adopt, detach, holder, is_known_to_be_local, keep_signals_away, kind_of, open_dir,
-    path_of, remove, reopen, try_lock, unlock, wait,
+    TimedWait, adopt, detach, holder, keep_signals_away, kind_of, open_dir, path_of, remove,
+    reopen, try_lock, unlock, wait,
 };
 #[cfg(feature = "sandbox")]
 pub(crate) use system::{read_dir, remove_empty};

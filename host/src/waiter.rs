@@ -1,41 +1,91 @@
-//! Waiting in the kernel: the one thread per file that waits, and how its wait is canceled.
+//! Waiting for a lock: the one thread per file that waits, and how its wait is canceled.
 //!
-//! A kernel waiter is the thread of a blocking caller, or a helper thread from [`WaiterPool`] on
-//! behalf of tasks, which must not block. It waits on an open file description of its own, apart
-//! from the one through which the engine holds the lock and makes its tries. So it takes its place
-//! in the kernel's queue while the engine still holds the lock. Once granted, its description
-//! becomes the one that holds.
+//! The thread is that of a blocking caller, or a helper from the [`WaiterPool`] on behalf of tasks,
+//! which must not block. It waits on an object of its own, apart from the one through which the
+//! engine holds the lock and makes its tries. So it takes its place among the waiters of other
+//! processes while the engine still holds the lock. Once granted, its object becomes the one that
+//! holds. The thread opens it itself, since a file system may not answer for long.
 //!
-//! Its [`Interrupter`](sys::Interrupter) interrupts it, in a different way on each system. The
-//! queue forgets a wait when it cancels it, so a lock that is granted at that moment is given back
-//! as soon as the thread returns.
+//! For a kernel lock it sleeps in the kernel, and a [signal](sys::Interrupter) interrupts it. For an
+//! existence lock it sleeps [between tries](entry). The queue forgets a wait when it cancels it, so a
+//! lock that is granted at that moment is given back as soon as the thread returns.
 
-use std::collections::VecDeque;
-use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use self::entry::EntryWait;
 use crate::backend::Request;
 use crate::deadline::Deadline;
+use crate::lock_path::{Identity, reopen};
 use crate::object::LockObject;
-use crate::sync::{Condvar, Mutex, MutexGuard, WakeList, lock, thread};
+use crate::services::Services;
+use crate::sync::{Mutex, lock, thread};
 use crate::sys;
-use crate::timer::{IDLE_THREAD_TIMEOUT, Timer};
 
-/// One wait in the kernel.
+mod entry;
+mod pool;
+
+pub(crate) use pool::WaiterPool;
+
+/// One wait for a lock.
 #[derive(Debug)]
 pub(crate) struct KernelWait {
     pub(crate) request: Request,
-    /// A description that only this wait uses until it is over.
-    pub(crate) object: Arc<LockObject>,
-    /// Whether this system alone decides when the call returns, and not a file server.
+    /// An object that only this wait uses until it is over; opened by its thread.
+    object: OnceLock<Arc<LockObject>>,
+    /// Whether this system alone decides when its calls return, and not a file server.
     local: bool,
-    interrupter: sys::Interrupter,
+    method: Method,
     progress: Mutex<Progress>,
 }
 
-#[derive(Debug, Default)]
+/// How the thread sleeps.
+#[derive(Debug)]
+enum Method {
+    /// In the kernel, until it is interrupted.
+    InKernel(sys::Interrupter),
+    /// Between tries, until it is woken.
+    BetweenTries(EntryWait),
+}
+
+/// Where the object of a wait comes from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// It is open already.
+    Open(Arc<LockObject>),
+    /// The thread opens another one like this, of the file `identity`.
+    Like {
+        object: Arc<LockObject>,
+        identity: Identity,
+        write: bool,
+    },
+}
+
+impl Source {
+    fn open(self) -> io::Result<Arc<LockObject>> {
+        let (object, identity, write) = match self {
+            Self::Open(object) => return Ok(object),
+            Self::Like {
+                object,
+                identity,
+                write,
+            } => (object, identity, write),
+        };
+        if object.as_marker().is_some() {
+            return object.renewed().map(Arc::new);
+        }
+        let file = reopen(&object.file, write)?;
+        // A description whose lock could not be given back has been detached from its file.
+        if Identity::of(&file, &file.metadata()?)? != identity {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(Arc::new(LockObject::file(file, write)))
+    }
+}
+
+#[derive(Debug)]
 struct Progress {
+    source: Option<Source>,
     thread: Option<sys::Thread>,
     over: bool,
     interrupted: bool,
@@ -49,7 +99,7 @@ struct Progress {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Locked,
-    /// Canceled. The descriptor cannot be used any more.
+    /// Canceled. The object cannot be used any more.
     Interrupted,
     /// The deadline passed.
     TimedOut,
@@ -59,49 +109,93 @@ pub(crate) enum Outcome {
 }
 
 impl KernelWait {
-    /// Fails if descriptors, memory or a signal are missing, so that [`interrupt`](Self::interrupt)
-    /// does not.
+    /// Fails if memory or a signal is missing, so that [`interrupt`](Self::interrupt) does not.
     pub(crate) fn new(
-        object: Arc<LockObject>,
+        source: Source,
         local: bool,
         request: Request,
-        signal: sys::Signal,
-        timer: &Arc<Timer>,
+        services: &Services,
     ) -> io::Result<Self> {
-        let alarm: Arc<dyn sys::Alarm> = Arc::clone(timer) as _;
+        let method = if request.protocol.is_existence_lock() {
+            Method::BetweenTries(EntryWait::new(&services.watcher, local))
+        } else {
+            let signal = services.signal.map_or_else(sys::Signal::any, Ok)?;
+            let alarm: Arc<dyn sys::Alarm> = Arc::clone(&services.timer) as _;
+            Method::InKernel(sys::Interrupter::new(signal, alarm)?)
+        };
         Ok(Self {
             request,
-            object,
+            object: OnceLock::new(),
             local,
-            interrupter: sys::Interrupter::new(signal, alarm)?,
-            progress: Mutex::default(),
+            method,
+            progress: Mutex::new(Progress {
+                source: Some(source),
+                thread: None,
+                over: false,
+                interrupted: false,
+                returning: false,
+                interruption: None,
+            }),
         })
+    }
+
+    /// The object on which it waits, if its thread has opened it.
+    pub(crate) fn object(&self) -> Option<&Arc<LockObject>> {
+        self.object.get()
+    }
+
+    /// Takes the object back from a wait that no thread has begun.
+    pub(crate) fn take_back(&self) -> Option<Arc<LockObject>> {
+        match lock(&self.progress).source.take() {
+            Some(Source::Open(object)) => Some(object),
+            _ => None,
+        }
     }
 
     /// Waits on the calling thread.
     pub(crate) fn run(&self, deadline: Deadline) -> Outcome {
-        let outcome = self.wait(deadline);
+        let source = lock(&self.progress).source.take();
+        let Some(Ok(object)) = source.map(Source::open) else {
+            return self.end(Outcome::NotBegun);
+        };
+        let outcome = self.wait(self.object.get_or_init(|| object), deadline);
+        self.end(outcome)
+    }
+
+    fn end(&self, outcome: Outcome) -> Outcome {
         let mut progress = lock(&self.progress);
         progress.thread = None;
         progress.over = true;
         if !progress.interrupted {
             return outcome;
         }
+        let interruption = progress.interruption.take();
+        drop(progress);
+        let backend = self.request.protocol.backend();
         // Closing it is not enough: a forked child may have a copy.
-        if let Some(interruption) = progress.interruption.take() {
-            let backend = self.request.protocol.backend();
+        if let (Some(interruption), Some(object)) = (interruption, self.object()) {
             let _ = match interruption.held() {
-                Some(file) => backend.unlock(&LockObject::file(file, self.object.writable)),
-                None => backend.unlock(&self.object),
+                Some(file) => backend.unlock(&LockObject::file(file, object.writable)),
+                None => backend.unlock(object),
             };
-        } else if let Outcome::Locked = outcome {
-            let _ = self.request.protocol.backend().unlock(&self.object);
+            return Outcome::Interrupted;
         }
-        Outcome::Interrupted
+        match outcome {
+            // The queue has forgotten the wait, and gives the lock back.
+            Outcome::Locked => Outcome::Locked,
+            _ => Outcome::Interrupted,
+        }
     }
 
-    fn wait(&self, deadline: Deadline) -> Outcome {
-        let Ok(timed_wait) = self.interrupter.timed_wait(deadline) else {
+    fn wait(&self, object: &LockObject, deadline: Deadline) -> Outcome {
+        let interrupter = match &self.method {
+            Method::InKernel(interrupter) => interrupter,
+            Method::BetweenTries(wait) => {
+                let interrupted = || lock(&self.progress).interrupted;
+                return wait.run(object, self.request, deadline, interrupted);
+            }
+        };
+        let Ok(timed_wait) = interrupter.timed_wait(deadline) else {
             return Outcome::NotBegun;
         };
         {
@@ -112,7 +206,7 @@ impl KernelWait {
             progress.thread = Some(timed_wait.thread());
         }
         loop {
-            match self.sleep(&timed_wait) {
+            match self.sleep(object, &timed_wait) {
                 Ok(()) => return Outcome::Locked,
                 Err(e) if e.kind() != io::ErrorKind::Interrupted => return Outcome::Failed(e),
                 // By a cancellation, by the deadline, or by a signal of the program's own.
@@ -123,21 +217,21 @@ impl KernelWait {
         }
     }
 
-    fn sleep(&self, timed_wait: &sys::TimedWait) -> io::Result<()> {
+    fn sleep(&self, object: &LockObject, timed_wait: &sys::TimedWait) -> io::Result<()> {
         let backend = self.request.protocol.backend();
         // A model checker runs all threads on one, which must not block.
         if cfg!(any(loom, shuttle)) {
-            while !backend.try_lock(&self.object, self.request)? {
+            while !backend.try_lock(object, self.request)? {
                 thread::yield_now();
             }
             return Ok(());
         }
-        backend.wait(&self.object, self.request, timed_wait)
+        backend.wait(object, self.request, timed_wait)
     }
 
-    /// Interrupts the waiter, which reports [`Outcome::Interrupted`] within microseconds. Returns
-    /// `false` if it is about to report another outcome already, or if the system refused to
-    /// interrupt it; it then returns with the lock at the latest.
+    /// Interrupts the waiter, which returns within microseconds. Returns `false` if it is about to
+    /// report an outcome already, or if the system refused to interrupt it; it then returns with
+    /// the lock at the latest.
     pub(crate) fn interrupt(&self) -> bool {
         let mut progress = lock(&self.progress);
         if progress.interrupted || progress.over {
@@ -145,212 +239,28 @@ impl KernelWait {
         }
         progress.interrupted = true;
         progress.returning = true;
-        if let Some(thread) = progress.thread {
+        let interrupter = match &self.method {
+            Method::InKernel(interrupter) => interrupter,
+            Method::BetweenTries(wait) => {
+                wait.wake();
+                return true;
+            }
+        };
+        if let (Some(thread), Some(object)) = (progress.thread, self.object()) {
             // The thread cannot end: it takes this mutex before it lets go of the wait.
-            progress.interruption = self.interrupter.interrupt(thread, &self.object.file).ok();
+            progress.interruption = interrupter.interrupt(thread, &object.file).ok();
             progress.returning = progress.interruption.is_some();
         }
         progress.returning
     }
 
+    /// Whether [`interrupt`](Self::interrupt) makes no call that may take long.
+    fn is_interrupted_at_once(&self) -> bool {
+        self.local || matches!(self.method, Method::BetweenTries(_))
+    }
+
     /// Whether a caller was told that it returns at once.
     fn is_returning(&self) -> bool {
         lock(&self.progress).returning
-    }
-}
-
-/// The threads that wait in the kernel on behalf of tasks: started when needed, kept for a moment
-/// for the next wait, limited in number.
-pub(crate) struct WaiterPool {
-    limit: usize,
-    shared: Mutex<Pool>,
-    work: Condvar,
-}
-
-/// What a helper does.
-enum Job {
-    /// Waits, and tells how it ended.
-    Wait {
-        wait: Arc<KernelWait>,
-        done: Box<dyn FnOnce(Outcome) -> WakeList + Send>,
-    },
-    /// Work that may take longer than the timer and watcher threads can spend.
-    Task(Box<dyn FnOnce() + Send>),
-}
-
-/// How many threads tasks may use beyond the limit on waiting threads.
-const TASKS: usize = 8;
-
-#[derive(Default)]
-struct Pool {
-    jobs: VecDeque<Job>,
-    idle: usize,
-    /// Threads whose wait was canceled, and which will be idle in a moment.
-    returning: usize,
-    threads: usize,
-}
-
-impl Pool {
-    /// Whether there is, or is about to be, a thread without work.
-    fn has_spare(&self) -> bool {
-        self.idle + self.returning > self.jobs.len()
-    }
-}
-
-impl WaiterPool {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            shared: Mutex::default(),
-            work: Condvar::new(),
-        }
-    }
-
-    fn pool(&self) -> MutexGuard<'_, Pool> {
-        lock(&self.shared)
-    }
-
-    /// Whether [`run`](Self::run) is worth a try.
-    pub(crate) fn has_room(&self) -> bool {
-        let pool = self.pool();
-        pool.threads < self.limit || pool.has_spare()
-    }
-
-    /// Waits on a helper thread. Returns `false`, and does nothing, if no thread is left.
-    pub(crate) fn run(
-        self: &Arc<Self>,
-        wait: Arc<KernelWait>,
-        done: impl FnOnce(Outcome) -> WakeList + Send + 'static,
-    ) -> bool {
-        let done = Box::new(done);
-        self.take(Job::Wait { wait, done }, self.limit)
-    }
-
-    /// Runs a task on a helper thread. Returns `false`, and does nothing, if no thread is left.
-    pub(crate) fn run_task(self: &Arc<Self>, task: impl FnOnce() + Send + 'static) -> bool {
-        self.take(Job::Task(Box::new(task)), self.limit.saturating_add(TASKS))
-    }
-
-    fn take(self: &Arc<Self>, job: Job, limit: usize) -> bool {
-        let mut pool = self.pool();
-        if pool.has_spare() {
-            pool.jobs.push_back(job);
-            self.work.notify_one();
-            return true;
-        }
-        if pool.threads >= limit {
-            return false;
-        }
-        let waiter_pool = Arc::clone(self);
-        let thread = thread::Builder::new()
-            .name("locket-waiter".into())
-            .stack_size(256 << 10);
-        let started = thread.spawn(move || waiter_pool.work(job)).is_ok();
-        pool.threads += usize::from(started);
-        started
-    }
-
-    /// Cancels a wait, whether or not a thread has begun it: a helper if `helped`, otherwise that of
-    /// a caller. An interruption closes a descriptor, and a file system that does not answer can
-    /// block that for long, so it is left to a helper unless the file system is a local one.
-    pub(crate) fn cancel(self: &Arc<Self>, wait: &Arc<KernelWait>, helped: bool) {
-        if helped && self.take_back(wait) {
-            return;
-        }
-        if wait.local {
-            // Under the mutex, since the thread may return, and count itself as idle, at once.
-            let mut pool = self.pool();
-            let returning = wait.interrupt();
-            pool.returning += usize::from(helped && returning);
-            return;
-        }
-        let interrupted = Arc::clone(wait);
-        if !self.run_task(move || _ = interrupted.interrupt()) {
-            wait.interrupt();
-        }
-    }
-
-    /// Removes a wait that no thread has begun. Returns `false` if there is no such wait.
-    fn take_back(&self, wait: &Arc<KernelWait>) -> bool {
-        let mut pool = self.pool();
-        let queued = pool.jobs.iter().position(
-            |job| matches!(job, Job::Wait { wait: queued, .. } if Arc::ptr_eq(queued, wait)),
-        );
-        let job = queued.and_then(|index| pool.jobs.remove(index));
-        drop(pool);
-        job.is_some()
-    }
-
-    fn work(&self, mut job: Job) {
-        sys::keep_signals_away();
-        loop {
-            let (wait, done) = match job {
-                Job::Wait { wait, done } => (wait, done),
-                Job::Task(task) => {
-                    task();
-                    let next = self.pool().jobs.pop_front();
-                    job = match next.or_else(|| self.await_work()) {
-                        Some(next) => next,
-                        None => return,
-                    };
-                    continue;
-                }
-            };
-            let outcome = wait.run(Deadline::Never);
-            let returned = wait.local && wait.is_returning();
-            // Close its descriptor before this thread goes idle.
-            drop(wait);
-            // Before the outcome is reported, since that can request the next wait.
-            let mut pool = self.pool();
-            pool.idle += 1;
-            pool.returning -= usize::from(returned);
-            drop(pool);
-            let woken = done(outcome);
-            let mut pool = self.pool();
-            pool.idle -= 1;
-            let next = pool.jobs.pop_front();
-            drop(pool);
-            // Wakers run foreign code; do not count this thread as idle until they return.
-            woken.wake();
-            job = match next.or_else(|| self.await_work()) {
-                Some(next) => next,
-                None => return,
-            };
-        }
-    }
-
-    /// The next job. If none comes soon, returns `None` and counts this thread as gone.
-    fn await_work(&self) -> Option<Job> {
-        let mut pool = self.pool();
-        pool.idle += 1;
-        let mut pool = self.idle(pool);
-        pool.idle -= 1;
-        let job = pool.jobs.pop_front();
-        pool.threads -= usize::from(job.is_none());
-        job
-    }
-
-    #[cfg(not(any(loom, shuttle)))]
-    fn idle<'a>(&'a self, pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {
-        let work = self
-            .work
-            .wait_timeout_while(pool, IDLE_THREAD_TIMEOUT, |pool| pool.jobs.is_empty());
-        work.unwrap_or_else(std::sync::PoisonError::into_inner).0
-    }
-
-    /// A model has no time; a thread without work ends.
-    #[cfg(any(loom, shuttle))]
-    #[expect(clippy::unused_self, reason = "as above")]
-    fn idle<'a>(&'a self, pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {
-        let _ = IDLE_THREAD_TIMEOUT;
-        pool
-    }
-}
-
-impl fmt::Debug for WaiterPool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Helpers")
-            .field("limit", &self.limit)
-            .finish_non_exhaustive()
     }
 }

@@ -29,6 +29,16 @@ impl Request {
         }
     }
 
+    /// Whether a lock that was acquired for this satisfies `other`.
+    pub(crate) fn satisfies(self, other: Self) -> bool {
+        self.mode == other.mode && self.protocol.covers(other.protocol)
+    }
+
+    /// Whether holders of a lock that was acquired for this share it with `other`.
+    pub(crate) fn is_shared_with(self, other: Self) -> bool {
+        self.mode == Mode::Shared && self.satisfies(other)
+    }
+
     /// Whether the kernel keeps this and `other` from being held at once through two open file
     /// descriptions.
     pub(crate) fn excludes(self, other: Self) -> bool {
@@ -83,7 +93,9 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     }
 
     /// Acquires the lock or upgrades a shared one. Returns `false` if another holder is in the way;
-    /// a shared lock may then be lost. Takes the lock over from a holder that is proven dead.
+    /// a shared lock may then be lost. Takes the lock over from a holder that is proven dead. Fails
+    /// with an error that [`is_out_of_reach`] if only a program that does not hold the lock is in
+    /// the way.
     fn try_lock(&self, object: &LockObject, request: Request) -> io::Result<bool>;
 
     /// Blocks until the lock is acquired. Fails with [`io::ErrorKind::Interrupted`] if the thread
@@ -93,6 +105,7 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     -> io::Result<()>;
 
     /// Gives the lock back. It is not an error if the lock was not held, or had been taken away.
+    /// Fails with an error that [`is_out_of_reach`] if another program is in the way for a moment.
     fn unlock(&self, object: &LockObject) -> io::Result<()>;
 
     /// Whether the entry of an existence lock is still the one that was created. A kernel lock has
@@ -135,6 +148,18 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
         let _ = require_owner;
         Err(io::ErrorKind::Unsupported.into())
     }
+}
+
+/// The error of a try that another program, which does not hold the lock, is in the way of for a
+/// moment.
+#[cfg(unix)]
+pub(super) fn out_of_reach(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::ResourceBusy, why)
+}
+
+/// Whether the lock may be free, and another program in the way of taking it for a moment.
+pub(crate) fn is_out_of_reach(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ResourceBusy && error.get_ref().is_some()
 }
 
 /// The error of a shared acquire of an existence lock.

@@ -31,7 +31,7 @@ use self::dirent::EntryStat;
 use self::owner_record::OwnerRecord;
 use self::release::{removed, unlink_own};
 use self::takeover::{Takeover, TakeoverResult, is_no_more, take_over};
-use super::api::{Backend, ForeignHolder, Request, no_sharing};
+use super::api::{Backend, ForeignHolder, Request, no_sharing, out_of_reach};
 use crate::object::{Created, Location, LockObject, Marker};
 use crate::sys::TimedWait;
 use crate::types::Mode;
@@ -278,8 +278,7 @@ fn is_lock<F: MarkerFormat>(form: &F, kind: FileType) -> bool {
 }
 
 fn busy() -> io::Error {
-    let busy = "another program has the directory locked; try again";
-    io::Error::new(io::ErrorKind::ResourceBusy, busy)
+    out_of_reach("another program has the directory locked; try again")
 }
 
 fn not_a_lock() -> io::Error {

@@ -21,11 +21,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 
 use self::database::{
-    Database, INDEX, JOURNAL, TABLE, WRITE_AHEAD_LOG, connect, in_database, is_busy, is_table,
-    locate,
+    Database, INDEX, JOURNAL, TABLE, WRITE_AHEAD_LOG, connect, in_database, is_table, locate,
 };
 use super::api::{Backend, ForeignHolder, Request, no_sharing};
 use super::existence::owner_record::OwnerRecord;
@@ -37,10 +36,12 @@ use crate::watch::{Changes, WatchedEntry};
 #[derive(Debug)]
 pub(super) struct Sqlite;
 
-/// How long a release waits for other transactions on the database.
-const RELEASE: Duration = Duration::from_secs(10);
+/// How long one attempt to release waits for other transactions on the database.
+const RELEASE: Duration = Duration::from_millis(2);
 
-/// How long a release pauses before it looks again: SQLite reports some kinds of busy at once.
+/// How long breaking a lock waits for them, and how it pauses before it looks again: SQLite reports
+/// some kinds of busy at once.
+const BREAK: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(1);
 
 impl Backend for Sqlite {
@@ -78,10 +79,7 @@ impl Backend for Sqlite {
         }
         let (name, key, mut connection) = parts(object)?;
         // Reading does not keep other programs from writing.
-        let holders = match self.read(&connection, &key) {
-            Err(e) if e.kind() == io::ErrorKind::ResourceBusy => return Ok(false),
-            read => read?,
-        };
+        let holders = self.read(&connection, &key)?;
         if let Some(created) = &*name.created()
             && holders.iter().any(|holder| *created.token == **holder)
         {
@@ -117,7 +115,8 @@ impl Backend for Sqlite {
                 Ok(true)
             }
             Ok(false) => Ok(false),
-            Err(e) if is_busy(&e) => Ok(false),
+            // Another program inserted one after the last look.
+            Err(e) if e.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => Ok(false),
             Err(e) => Err(in_database(&connection)(e)),
         }
     }
@@ -128,27 +127,27 @@ impl Backend for Sqlite {
 
     fn unlock(&self, object: &LockObject) -> io::Result<()> {
         let delete = "delete from locks where lock_file = ? and unique_name = ?";
-        patiently(|| {
-            let (name, key, connection) = match parts(object) {
-                // The row is gone with the database.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    object.as_marker().map(|name| name.created().take());
-                    return Ok(());
-                }
-                parts => parts?,
-            };
-            let mut created = name.created();
-            if let Some(Created { token, .. }) = &*created {
-                let token = token.to_string_lossy();
-                let deleted = is_table(&connection).and_then(|there| match there {
-                    true => connection.execute(delete, params![key, token]),
-                    false => Ok(0),
-                });
-                deleted.map_err(in_database(&connection))?;
-                *created = None;
+        let (name, key, connection) = match parts(object) {
+            // The row is gone with the database.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                object.as_marker().map(|name| name.created().take());
+                return Ok(());
             }
-            Ok(())
-        })
+            parts => parts?,
+        };
+        let mut created = name.created();
+        if let Some(Created { token, .. }) = &*created {
+            let token = token.to_string_lossy();
+            let deleted = connection.busy_timeout(RELEASE).and_then(|()| {
+                Ok(match is_table(&connection)? {
+                    true => connection.execute(delete, params![key, token])?,
+                    false => 0,
+                })
+            });
+            deleted.map_err(in_database(&connection))?;
+            *created = None;
+        }
+        Ok(())
     }
 
     fn is_held(&self, object: &LockObject) -> bool {
@@ -197,11 +196,10 @@ impl Backend for Sqlite {
     }
 }
 
-/// Does something again while another transaction is in its way, for as long as a release waits.
-/// Each time is cut off like a try.
+/// Does something again while another transaction is in its way. Each time is cut off like a try.
 #[expect(clippy::disallowed_methods, reason = "a database cannot be waited for")]
 fn patiently<T>(mut once: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    let end = Instant::now() + RELEASE;
+    let end = Instant::now() + BREAK;
     loop {
         match once() {
             Err(e) if e.kind() == io::ErrorKind::ResourceBusy && Instant::now() < end => {

@@ -1,28 +1,119 @@
-//! Tries to take the lock, and what they need: descriptors, and notices of changes.
+//! Tries to take the lock, and the objects that they need.
+//!
+//! A try of a kernel lock of a local file takes a microsecond, and is made under the mutex. Any
+//! other may take long: it reads a directory or a database, or asks a server. It is made outside of
+//! the mutex, by one thread at a time, and meanwhile that thread contends for the lock.
 
 use std::io;
 use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::state::{Contender, KernelLock, State};
-use super::{Event, Failure, LockQueue};
-use crate::backend::Request;
+use super::state::{Contender, KernelLock, State, Waiter};
+use super::{Enqueued, Failure, LockQueue};
+use crate::backend::{Request, is_out_of_reach};
 use crate::lock_path::reopen;
 use crate::object::LockObject;
-use crate::protocol::Protocol;
-use crate::sys;
-use crate::waiter::KernelWait;
-use crate::watch::Interest;
+use crate::waiter::{KernelWait, Source};
+
+impl LockQueue {
+    /// Whether a try may take long.
+    pub(super) fn is_slow(&self) -> bool {
+        self.existence || !self.local
+    }
+
+    /// Like [`enter`](Self::enter), but makes the try outside of the mutex. `None` if another holder,
+    /// waiter or try is in the way.
+    pub(super) fn enter_slowly(
+        self: &Arc<Self>,
+        waiter: &Waiter,
+        wait: bool,
+    ) -> Option<Result<Enqueued, Failure>> {
+        let request = waiter.request;
+        let (ticket, object) = {
+            let mut state = self.state();
+            if self.is_poisoned() {
+                return Some(Err(Failure::Replaced));
+            }
+            let is_left_alone = wait && matches!(state.contender, Contender::Yielding(_));
+            let free = matches!(state.contender, Contender::None | Contender::Yielding(_));
+            if state.held.is_some() || !state.waiting.is_empty() || !free || is_left_alone {
+                return None;
+            }
+            (state.ticket(), state.begin_try(request))
+        };
+        let tried = self.try_with(object, request);
+        let expiry = match &tried {
+            Ok((_, true)) => self.expiry(ticket, waiter.max_hold).map_err(Failure::Io),
+            _ => Ok(None),
+        };
+        Some(self.change(|state| {
+            if state.end_try(tried)? {
+                state.taken(self, request).handed = 1;
+                // Without a hold, the lock is given back.
+                let expiry = expiry?;
+                state.holds.push_back(waiter.hold(ticket, true, expiry));
+                return Ok(Enqueued::Granted(ticket));
+            }
+            if !wait {
+                return Err(Failure::WouldBlock);
+            }
+            // It came before those that entered during its try.
+            state.waiting.insert(ticket, waiter.clone());
+            state.waiting.to_front(&ticket);
+            Ok(Enqueued::Queued(ticket))
+        }))
+    }
+
+    /// Makes a try for the head of the queue outside of the mutex.
+    pub(super) fn poll_slowly(self: &Arc<Self>) {
+        let (head, object) = {
+            let mut state = self.state();
+            let polls = matches!(state.contender, Contender::Polling(Some(_)));
+            let (true, Some(head), None) = (polls, state.head(), state.held) else {
+                return;
+            };
+            (head, state.begin_try(head.request))
+        };
+        let tried = self.try_with(object, head.request);
+        self.change(|state| match state.end_try(tried) {
+            Ok(true) => _ = state.taken(self, head.request),
+            Ok(false) => {}
+            Err(failure) => state.fail(Some(head.ticket), failure),
+        });
+    }
+
+    /// A lock that is out of reach for the moment counts as held.
+    fn try_with(
+        self: &Arc<Self>,
+        object: Result<Arc<LockObject>, Arc<LockObject>>,
+        request: Request,
+    ) -> io::Result<(Arc<LockObject>, bool)> {
+        let object = match object {
+            Ok(object) => object,
+            Err(other) => Arc::new(LockObject::file(reopen(&other.file, true)?, true)),
+        };
+        if self.existence {
+            self.watch(request.protocol);
+        }
+        match request.protocol.backend().try_lock(&object, request) {
+            Err(e) if is_out_of_reach(&e) => Ok((object, false)),
+            tried => Ok((object, tried?)),
+        }
+    }
+}
 
 impl State {
     /// Takes the lock, or joins its sharers, if no other holder or waiter is in the way.
     pub(super) fn try_take(
         &mut self,
-        queue: &Arc<LockQueue>,
+        queue: &LockQueue,
         request: Request,
         wait: bool,
     ) -> Result<bool, Failure> {
+        if queue.is_poisoned() {
+            return Err(Failure::Replaced);
+        }
         // During a fairness pause, a caller that can wait does.
         if !self.waiting.is_empty() || wait && matches!(self.contender, Contender::Yielding(_)) {
             return Ok(false);
@@ -30,27 +121,52 @@ impl State {
         if let Some(held) = self.held {
             return Ok(held.joins(request) && !(wait && self.is_due(queue)));
         }
-        // Before the try, so that no change after it is missed.
-        self.watch(queue, request.protocol);
-        let taken = self.try_lock(request);
-        let taken = taken.map_err(|e| self.failure(e))?;
+        if queue.is_slow() {
+            return Ok(false);
+        }
+        let taken = self.try_lock(request).map_err(Failure::Io)?;
         if taken {
             self.taken(queue, request).handed = 1;
         }
         Ok(taken)
     }
 
-    /// Makes a try. A lock that is out of reach for the moment counts as held.
-    pub(super) fn try_lock(&mut self, request: Request) -> io::Result<bool> {
+    /// Makes a try that does not take long.
+    fn try_lock(&mut self, request: Request) -> io::Result<bool> {
         if request.needs_write() && !self.object.writable {
-            let writable = self.another(true)?;
+            let spare = self.spare.take_if(|spare| spare.writable);
+            let writable = match spare {
+                Some(spare) => spare,
+                None => Arc::new(LockObject::file(reopen(&self.object.file, true)?, true)),
+            };
             self.spare = Some(mem::replace(&mut self.object, writable));
         }
-        let tried = request.protocol.backend().try_lock(&self.object, request);
-        self.out_of_reach = tried
-            .as_ref()
-            .is_err_and(|e| e.kind() == io::ErrorKind::ResourceBusy && e.get_ref().is_some());
-        if self.out_of_reach { Ok(false) } else { tried }
+        let backend = request.protocol.backend();
+        backend.try_lock(&self.object, request)
+    }
+
+    /// The object for a try outside of the mutex; an error if another has to be opened like it,
+    /// for writing.
+    fn begin_try(&mut self, request: Request) -> Result<Arc<LockObject>, Arc<LockObject>> {
+        self.contender = Contender::Trying;
+        if !request.needs_write() || self.object.writable {
+            return Ok(Arc::clone(&self.object));
+        }
+        let spare = self.spare.as_ref().filter(|spare| spare.writable);
+        spare.map_or_else(
+            || Err(Arc::clone(&self.object)),
+            |spare| Ok(Arc::clone(spare)),
+        )
+    }
+
+    /// Records a try outside of the mutex. Returns whether the lock was acquired.
+    fn end_try(&mut self, tried: io::Result<(Arc<LockObject>, bool)>) -> Result<bool, Failure> {
+        self.contender = Contender::None;
+        let (object, taken) = tried.map_err(|e| self.failure(e))?;
+        if !Arc::ptr_eq(&object, &self.object) {
+            self.spare = Some(mem::replace(&mut self.object, object));
+        }
+        Ok(taken)
     }
 
     /// What an error of a try means: the directory of an existence lock is gone, or the error
@@ -63,21 +179,18 @@ impl State {
         }
     }
 
-    /// Makes a try for the head of the queue, if the lock is not held here.
-    pub(super) fn try_for_head(&mut self, queue: &LockQueue) {
-        self.contender = Contender::None;
-        let (Some(head), None) = (self.head(), self.held) else {
-            self.holder_pid = None;
+    /// Makes a try for the head of the queue, which no thread can wait for.
+    pub(super) fn poll(&mut self, queue: &LockQueue) {
+        let polls = matches!(self.contender, Contender::Polling(_));
+        let (true, Some(head), None) = (polls, self.head(), self.held) else {
             return;
         };
+        // Perhaps a thread can wait by now.
+        self.contender = Contender::None;
         match self.try_lock(head.request) {
-            Ok(true) => {
-                self.holder_pid = None;
-                self.taken(queue, head.request);
-            }
-            // Perhaps a thread can wait in the kernel by now.
+            Ok(true) => _ = self.taken(queue, head.request),
             Ok(false) => {}
-            Err(e) => self.fail(None, self.failure(e)),
+            Err(e) => self.fail(None, Failure::Io(e)),
         }
     }
 
@@ -86,57 +199,30 @@ impl State {
         if let Some(pause) = queue.services.pause {
             self.streak.taken(pause, Instant::now());
         }
-        self.held.insert(KernelLock::new(request))
+        let id = self.ticket();
+        self.held.insert(KernelLock::new(request, id))
     }
 
-    /// Watches for changes, if it is an existence lock.
-    pub(super) fn watch(&mut self, queue: &Arc<LockQueue>, protocol: Protocol) {
-        if self.object.as_marker().is_none() {
-            return;
-        }
-        self.watch.get_or_insert_with(|| {
-            let interest = Interest {
-                entries: protocol.backend().watched(&self.object),
-                waker: queue.teller(Event::Notice),
-            };
-            queue.services.watcher.watch(&self.object.file, interest)
-        });
-    }
-
-    /// Watches for the end of the process that holds an existence lock, if a waiter is queued.
-    pub(super) fn watch_holder(&mut self, queue: &Arc<LockQueue>) {
-        let Some(head) = self.head() else { return };
-        let holder_pid = head.request.protocol.backend().holder_pid(&self.object);
-        if self.holder_pid.as_ref().map(|(pid, _)| *pid) == holder_pid {
-            return;
-        }
-        self.holder_pid = holder_pid.map(|pid| {
-            let watcher = &queue.services.watcher;
-            let watch = watcher.watch_process(pid, queue.teller(Event::Notice));
-            // It may have ended since the try.
-            self.out_of_reach |= watch.is_err();
-            (pid, watch.ok())
-        });
-    }
-
-    /// Another open description of the file.
-    pub(super) fn another(&mut self, write: bool) -> io::Result<Arc<LockObject>> {
-        if let Some(spare) = self.spare.take_if(|spare| spare.writable || !write) {
-            return Ok(spare);
-        }
-        let file = reopen(&self.object.file, write)?;
-        Ok(Arc::new(LockObject::file(file, write)))
-    }
-
-    /// A wait on a description of its own.
+    /// A wait on an object of its own.
     pub(super) fn kernel_wait(
         &mut self,
         queue: &LockQueue,
         request: Request,
     ) -> io::Result<Arc<KernelWait>> {
-        let signal = queue.services.signal.map_or_else(sys::Signal::any, Ok)?;
-        let object = self.another(request.needs_write() || self.object.writable)?;
-        let local = queue.is_local(&self.object.file);
-        KernelWait::new(object, local, request, signal, &queue.services.timer).map(Arc::new)
+        let write = request.needs_write() || self.object.writable;
+        // Only this object knows the entry that a release failed to remove as one of ours.
+        let source = if self.held.is_none() && self.object.has_created() {
+            let renewed = Arc::new(self.object.renewed()?);
+            Source::Open(mem::replace(&mut self.object, renewed))
+        } else if let Some(spare) = self.spare.take_if(|spare| spare.writable || !write) {
+            Source::Open(spare)
+        } else {
+            Source::Like {
+                object: Arc::clone(&self.object),
+                identity: queue.identity,
+                write,
+            }
+        };
+        KernelWait::new(source, queue.local, request, &queue.services).map(Arc::new)
     }
 }

@@ -4,6 +4,7 @@ use std::mem;
 use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
 
+use super::give_back::Finish;
 use super::state::{Contender, State};
 use super::{Failure, LockQueue};
 use crate::owner::Ticket;
@@ -56,11 +57,14 @@ impl LockQueue {
         Waker::from(Arc::new(Teller { queue, event }))
     }
 
-    /// Deals with an event: on the thread of the timer or the watcher if that is quick, otherwise
-    /// on a helper. All queues of the engine share those two threads, and waiting for this queue's
-    /// mutex while a try reads a large directory would hold them up.
+    /// Deals with an event on the thread of the timer or the watcher, which all queues of the engine
+    /// share. A helper does so if that takes calls that may take long.
     fn tell(self: &Arc<Self>, event: Event) {
-        if !self.slow {
+        let calls = match event {
+            Event::Poll | Event::Notice | Event::Doubt => self.is_slow(),
+            Event::Resume | Event::WaitOver(_) | Event::HoldOver(_) => false,
+        };
+        if !calls {
             return self.attend(event);
         }
         let mut inbox = lock(&self.inbox);
@@ -96,50 +100,28 @@ impl LockQueue {
 
     fn attend(self: &Arc<Self>, event: Event) {
         let change = |state: &mut State| match event {
-            Event::Poll => {
-                if let Contender::Polling(_) = state.contender {
-                    state.try_for_head(self);
-                }
-                None
-            }
-            Event::Notice => state.notice(self),
-            Event::Doubt => {
-                let held = state.held.is_some_and(|held| !held.is_releasing());
-                if held && !state.is_held() {
-                    let holds = mem::take(&mut state.holds);
-                    state.lose(holds, LostReason::Broken);
-                    state.let_go();
-                }
-                state.doubt.take()
-            }
+            Event::Poll => state.poll(self),
+            Event::Notice | Event::Doubt => {}
             Event::Resume => {
                 if let Contender::Yielding(_) = state.contender {
                     state.contender = Contender::None;
-                    // Changes of the entry during the pause are not reported again.
-                    if self.slow {
-                        state.try_for_head(self);
-                    }
                 }
-                None
             }
-            Event::WaitOver(ticket) => {
-                state.fail(Some(ticket), Failure::TimedOut);
-                None
-            }
+            Event::WaitOver(ticket) => state.fail(Some(ticket), Failure::TimedOut),
             Event::HoldOver(ticket) => {
                 if let Ok(index) = state.hold(ticket) {
                     let over = state.holds.remove(index).into_iter().collect();
                     state.lose(over, LostReason::Expired);
+                    state.distrust();
                 }
-                None
             }
         };
-        // A queue whose calls may take long is attended on a helper already.
-        let doubt = if self.slow {
-            self.change_and_finish(change).0
-        } else {
-            self.change(change)
-        };
-        drop(doubt);
+        match event {
+            Event::Notice => self.check_entry(false),
+            Event::Doubt => self.check_entry(true),
+            Event::Poll if self.is_slow() => self.poll_slowly(),
+            // This thread has others to serve.
+            _ => _ = self.change_and(Finish::Elsewhere, change),
+        }
     }
 }

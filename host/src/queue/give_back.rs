@@ -3,17 +3,22 @@
 //! That can take long: a database has other users, a directory may be locked by another program, and
 //! a file system may not answer. So unless it is known to be quick, it takes two steps. Under the
 //! mutex the lock becomes *releasing*, and counts as held. The calls are made after the mutex is
-//! released, and then the result is recorded. Others see the lock free in between, so a waiter in
-//! the kernel may have it by the time the result is recorded.
+//! released, and then the result is recorded. Others see the lock free in between, so a waiter may
+//! have it by the time the result is recorded.
+//!
+//! A caller that asks for the result carries the release out itself, and waits for other users of a
+//! database. Any other makes one attempt at most, and leaves what is in its way to a helper.
 
 use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::state::{Contender, KernelLock, State};
 use super::{Event, LockQueue};
-use crate::backend::{Backend, Request};
+use crate::backend::{Backend, Request, is_out_of_reach};
 use crate::lock_path::LockPath;
 use crate::object::LockObject;
 use crate::owner::Ticket;
@@ -21,10 +26,29 @@ use crate::protocol::{ALL_ONE, Protocol};
 use crate::sync::{Mutex, lock};
 use crate::sys;
 
+/// Which thread carries releases out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Finish {
+    /// The calling one, which waits for others' transactions.
+    Patiently,
+    /// The calling one makes one attempt.
+    Promptly,
+    /// The calling one makes one attempt, if the file system is a local one.
+    IfLocal,
+    /// A helper.
+    Elsewhere,
+}
+
+/// How long a release waits for others' transactions, and how it pauses before it looks again: a
+/// database reports some kinds of busy at once.
+const PATIENCE: Duration = Duration::from_secs(10);
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
 /// What has to be given back.
 #[derive(Debug)]
 pub(super) struct Release {
-    /// Identifies it; comes from the tickets.
+    /// What was held, by its identifier.
     id: Ticket,
     object: Arc<LockObject>,
     request: Request,
@@ -33,8 +57,18 @@ pub(super) struct Release {
 }
 
 impl Release {
+    pub(super) fn new(id: Ticket, object: Arc<LockObject>, request: Request) -> Self {
+        Self {
+            id,
+            object,
+            request,
+            remove: None,
+        }
+    }
+
     /// Removes the file, if that was requested, and gives the lock back. A lock that cannot be given
-    /// back goes with its descriptor.
+    /// back goes with its descriptor. Fails with an error that [`is_out_of_reach`] if it is worth
+    /// another attempt.
     fn run(&self, queue: &LockQueue) -> io::Result<()> {
         let (backend, removed) = match &self.remove {
             Some(lock_path) => self.remove_file(queue, lock_path),
@@ -47,6 +81,20 @@ impl Release {
             debug_assert!(detached.is_ok(), "{detached:?}");
         }
         unlocked.and(removed)
+    }
+
+    /// The same, in as many attempts as it takes.
+    #[expect(clippy::disallowed_methods, reason = "a database cannot be waited for")]
+    fn run_patiently(&self, queue: &LockQueue) -> io::Result<()> {
+        let end = Instant::now() + PATIENCE;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.run(queue) {
+                Err(e) if is_out_of_reach(&e) && Instant::now() < end => thread::sleep(pause),
+                result => return result,
+            }
+            pause = LONGEST_PAUSE.min(pause * 2);
+        }
     }
 
     /// Removes the lock file if no other process relies on it. A sharer elsewhere does, so the last
@@ -83,56 +131,46 @@ impl State {
     /// Gives the lock back, at once if that is quick. Otherwise it is releasing from now on, and the
     /// caller carries the release out. The file is removed only if no waiter is queued here.
     pub(super) fn give_back(&mut self, queue: &Arc<LockQueue>) -> io::Result<()> {
-        let Some(KernelLock { request, .. }) = self.held else {
+        let Some(KernelLock { request, id, .. }) = self.held else {
             return Ok(());
         };
         let vacant = self.waiting.is_empty();
         let release = Release {
-            id: self.ticket(),
-            object: Arc::clone(&self.object),
-            request,
             remove: self.remove.take_if(|_| vacant),
+            ..Release::new(id, Arc::clone(&self.object), request)
         };
-        let quick = !queue.slow && release.remove.is_none();
-        if quick && queue.answers(&release.object.file) {
+        if !queue.is_slow() && release.remove.is_none() {
             self.held = None;
             let given_back = release.run(queue);
             self.pause(queue);
             return given_back;
         }
         if let Some(held) = &mut self.held {
-            held.releasing = Some(release.id);
+            held.releasing = true;
         }
-        self.release = Some(release);
+        self.releases.push(release);
         Ok(())
     }
 
     /// Lets go of an existence lock whose entry is not ours any more. It does not count as held
     /// meanwhile: all that is left to do is to clean up.
     pub(super) fn let_go(&mut self) {
-        let Some(renewed) = self.object.renewed() else {
+        let Ok(renewed) = self.object.renewed() else {
             return;
         };
-        if let Some(KernelLock { request, .. }) = self.held.take() {
-            self.release = Some(Release {
-                id: self.ticket(),
-                object: std::mem::replace(&mut self.object, Arc::new(renewed)),
-                request,
-                remove: None,
-            });
+        if let Some(KernelLock { request, id, .. }) = self.held.take() {
+            let object = mem::replace(&mut self.object, Arc::new(renewed));
+            self.releases.push(Release::new(id, object, request));
             self.contend_again();
         }
     }
 
-    /// Records that a release is over, unless a waiter in the kernel has acquired the lock since.
+    /// Records that a release is over, unless a waiter has acquired the lock since.
     fn given_back(&mut self, queue: &Arc<LockQueue>, id: Ticket) {
-        let held = self.held.take_if(|held| held.releasing == Some(id));
+        let held = self.held.take_if(|held| held.releasing && held.id == id);
         if held.is_some() {
+            self.doubt = None;
             self.pause(queue);
-            // Changes of the entry before were reported when there was nothing to try for.
-            if queue.slow && !matches!(self.contender, Contender::Yielding(_)) {
-                self.try_for_head(queue);
-            }
         }
     }
 
@@ -166,35 +204,52 @@ impl State {
 }
 
 impl LockQueue {
-    /// Carries a release out, and all that follow from it.
-    pub(super) fn finish(self: &Arc<Self>, release: Release) -> io::Result<()> {
-        let given_back = release.run(self);
-        let id = release.id;
-        drop(release);
-        let ((), advanced) = self.change_and_finish(|state| state.given_back(self, id));
-        given_back.and(advanced)
+    /// Carries releases out, and all that follow from them. Reports an error only if the calling
+    /// thread does all of it.
+    pub(super) fn finish(self: &Arc<Self>, releases: Vec<Release>, how: Finish) -> io::Result<()> {
+        let mut result = Ok(());
+        for release in releases {
+            result = result.and(match how {
+                Finish::Patiently => self.given_back(&release, release.run_patiently(self)),
+                Finish::Promptly => self.attempt(release),
+                Finish::IfLocal if self.local => self.attempt(release),
+                Finish::IfLocal | Finish::Elsewhere => self.help(release),
+            });
+        }
+        result
     }
 
-    /// The same for a caller that must not wait for a file system: on a helper thread, unless the
-    /// file system answers at once. Nothing reports an error.
-    pub(super) fn finish_elsewhere(self: &Arc<Self>, release: Release) {
-        if self.answers(&release.object.file) {
-            let _ = self.finish(release);
-            return;
+    /// Makes one attempt. If another program is in the way, a helper makes more.
+    fn attempt(self: &Arc<Self>, release: Release) -> io::Result<()> {
+        match release.run(self) {
+            Err(e) if is_out_of_reach(&e) => self.help(release),
+            result => self.given_back(&release, result),
         }
-        let queue = Arc::clone(self);
+    }
+
+    /// Lets a helper carry a release out.
+    fn help(self: &Arc<Self>, release: Release) -> io::Result<()> {
         let release = Arc::new(Mutex::new(Some(release)));
-        let task = {
-            let release = Arc::clone(&release);
-            move || {
-                let release = lock(&release).take();
-                release.map(|release| queue.finish(release));
-            }
+        let run = |queue: &Arc<Self>, release: &Mutex<Option<Release>>| {
+            let release = lock(release).take();
+            release.map_or(Ok(()), |release| {
+                queue.given_back(&release, release.run_patiently(queue))
+            })
         };
-        if !self.services.waiter_pool.run_task(task) {
+        let task = {
+            let (queue, release) = (Arc::clone(self), Arc::clone(&release));
+            move || _ = run(&queue, &release)
+        };
+        match self.services.waiter_pool.run_task(task) {
+            true => Ok(()),
             // Without a thread, the caller has to.
-            let release = lock(&release).take();
-            release.map(|release| self.finish(release));
+            false => run(self, &release),
         }
+    }
+
+    fn given_back(self: &Arc<Self>, release: &Release, result: io::Result<()>) -> io::Result<()> {
+        let id = release.id;
+        let ((), advanced) = self.change_and(Finish::Patiently, |state| state.given_back(self, id));
+        result.and(advanced)
     }
 }

@@ -1,7 +1,8 @@
 //! What others ask of a queue: its holders, its waiters, and the owners that a wait depends on.
-//! Nothing here changes its state.
+//! Nothing here changes who holds or awaits the lock.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -53,8 +54,12 @@ impl LockQueue {
     }
 
     /// A holder of the lock, in this engine or elsewhere; preferably `asking`.
-    pub(crate) fn holder(&self, asking: OwnerId, protocol: Protocol) -> io::Result<Option<Holder>> {
-        let state = self.state();
+    pub(crate) fn holder(
+        self: &Arc<Self>,
+        asking: OwnerId,
+        protocol: Protocol,
+    ) -> io::Result<Option<Holder>> {
+        let mut state = self.state();
         if let Some(hold) = state
             .holds
             .iter()
@@ -67,36 +72,45 @@ impl LockQueue {
             let owner = Some(hold.requester.owner);
             return Ok(Some(Holder { owner, found }));
         }
-        if let Some(held) = state.held
-            && held.is_releasing()
-        {
+        if let Some(held) = state.held.filter(|held| held.releasing) {
             let found = ForeignHolder {
                 pid: Some(std::process::id()),
                 ..ForeignHolder::new(held.request.mode)
             };
             return Ok(Some(Holder { owner: None, found }));
         }
-        let found = match state.contender {
-            // An existence lock can be inspected without a try.
-            _ if protocol.is_existence_lock() => protocol.backend().holder(&state.object)?,
-            // A waiter contends for the lock, so it is held. A try to find the holder would get in
-            // the waiter's way.
-            Contender::Elected(_) | Contender::Blocked { .. } | Contender::Polling(_) => {
-                let record = sys::holder(&state.object.file).ok().flatten();
-                let (mode, pid) = record.unwrap_or((Mode::Exclusive, None));
-                Some(ForeignHolder {
-                    pid,
-                    ..ForeignHolder::new(mode)
-                })
-            }
-            Contender::None | Contender::Yielding(_) => protocol.backend().holder(&state.object)?,
+        let backend = protocol.backend();
+        let contends = !matches!(state.contender, Contender::None | Contender::Yielding(_));
+        let object = Arc::clone(&state.object);
+        let found = if self.existence {
+            // It can be inspected without a try.
+            drop(state);
+            backend.holder(&object)?
+        } else if contends {
+            // A thread contends for the lock, so it is held. A try to find the holder would get in
+            // that thread's way.
+            drop(state);
+            let record = sys::holder(&object.file).ok().flatten();
+            let (mode, pid) = record.unwrap_or((Mode::Exclusive, None));
+            Some(ForeignHolder {
+                pid,
+                ..ForeignHolder::new(mode)
+            })
+        } else if self.local {
+            backend.holder(&object)?
+        } else {
+            state.contender = Contender::Trying;
+            drop(state);
+            let found = backend.holder(&object);
+            self.change(|state| state.contender = Contender::None);
+            found?
         };
         Ok(found.map(|found| Holder { owner: None, found }))
     }
 
     /// Whether this engine is giving the lock back at this moment.
     pub(crate) fn is_releasing(&self) -> bool {
-        self.state().held.is_some_and(|held| held.is_releasing())
+        self.state().held.is_some_and(|held| held.releasing)
     }
 
     /// The owners that the wait of `ticket` depends on; `None` if it does not wait any more.

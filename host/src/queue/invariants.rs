@@ -3,9 +3,9 @@
 //! 1. If the lock is held, there are holds, unless it is being given back.
 //! 2. If a waiter is queued and the lock is not held, something contends for it.
 //! 3. What was elected, or waits for a blocking caller, stands for the head of the queue.
-//! 4. A wait in the kernel makes the request of the head, and excludes what is held.
+//! 4. A wait makes the request of the head, and excludes what is held.
 //! 5. Polling has a timer if and only if the lock is not held.
-//! 6. `object`, `spare` and the description of a wait are three different ones.
+//! 6. `object`, `spare` and the object of a wait are three different ones.
 //! 7. Tickets ascend, in `holds` and in `waiting`, and each hold's is below each waiter's.
 //! 8. All holds have the mode of what is held. Several are shared.
 //! 9. The file is removed only under the lock: none is to be removed if the lock is neither held nor
@@ -46,7 +46,7 @@ impl State {
     }
 
     fn holds_are_held(&self) -> bool {
-        let releasing = self.held.is_some_and(|held| held.is_releasing());
+        let releasing = self.held.is_some_and(|held| held.releasing);
         self.held.is_some() == (releasing || !self.holds.is_empty())
     }
 
@@ -84,7 +84,7 @@ impl State {
 
     fn descriptions_differ(&self) -> bool {
         let wait = match &self.contender {
-            Contender::Blocked { wait, .. } => Some(&wait.object),
+            Contender::Blocked { wait, .. } => wait.object(),
             _ => None,
         };
         let used = [Some(&self.object), self.spare.as_ref(), wait];

@@ -7,12 +7,15 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::state::{Contender, Hold, State, Waiter};
+use super::give_back::Finish;
+use super::state::{Hold, KernelLock, State, Waiter};
 use super::{Event, Failure, LockQueue};
 use crate::owner::{OwnerId, Requester, Ticket};
 use crate::protocol::Protocol;
+use crate::sync::lock;
 use crate::timer::TimerEntry;
 use crate::types::LostReason;
+use crate::watch::Interest;
 
 /// How long the entry may be another one before the lock counts as lost. A process that breaks a
 /// lock by mistake puts it back within microseconds.
@@ -77,7 +80,7 @@ impl LockQueue {
     ) -> io::Result<bool> {
         let held: Vec<_> = self.state().holds.iter().map(|hold| hold.ticket).collect();
         if !held.is_empty() {
-            let _ = self.change_and_finish(|state| {
+            let _ = self.change_and(Finish::Patiently, |state| {
                 let (broken, kept): (VecDeque<_>, _) = mem::take(&mut state.holds)
                     .into_iter()
                     .partition(|hold| held.contains(&hold.ticket));
@@ -97,12 +100,67 @@ impl LockQueue {
             let foreign = self.holder(OwnerId::PROCESS, protocol)?;
             return foreign.map_or(Ok(false), |_| Err(io::ErrorKind::Unsupported.into()));
         }
-        let (broken, _) = self.change_and_finish(|state| match state.held {
-            // Acquired by now, or about to be handed on.
-            Some(_) => Ok(false),
-            None => protocol.backend().break_lock(&state.object, require_owner),
+        // On an object of its own: this engine may acquire the lock meanwhile.
+        let object = self.object().renewed()?;
+        protocol.backend().break_lock(&object, require_owner)
+    }
+
+    /// Watches for changes of the entry, unless it is watched. Returns whether this is new.
+    pub(super) fn watch(self: &Arc<Self>, protocol: Protocol) -> bool {
+        let mut watch = lock(&self.watch);
+        if watch.is_some() {
+            return false;
+        }
+        let object = self.object();
+        let interest = Interest {
+            entries: protocol.backend().watched(&object),
+            waker: self.teller(Event::Notice),
+        };
+        // Descriptors may be missing for a moment only, so the next acquire asks again.
+        *watch = self.services.watcher.watch(&object.file, interest).ok();
+        true
+    }
+
+    /// Whether other processes see the lock of the hold `ticket` as held.
+    pub(super) fn sees(&self, ticket: Ticket) -> bool {
+        let state = self.state();
+        let held = state.held.filter(|_| state.hold(ticket).is_ok());
+        let Some(held) = held else { return true };
+        let object = Arc::clone(&state.object);
+        drop(state);
+        held.request.protocol.backend().is_held(&object)
+    }
+
+    /// Checks, outside of the mutex, whether other processes see the lock that is held here. If they
+    /// do not, it counts as lost only if they still do not after `LOSS_GRACE`, at the `last` check.
+    pub(super) fn check_entry(self: &Arc<Self>, last: bool) {
+        let state = self.state();
+        let held = state.held.filter(|held| !held.releasing);
+        let object = Arc::clone(&state.object);
+        drop(state);
+        let Some(held) = held else { return };
+        let seen = held.request.protocol.backend().is_held(&object);
+        let needless = self.change(|state| {
+            let same = |now: KernelLock| now.id == held.id && !now.releasing;
+            if !state.held.is_some_and(same) {
+                return None;
+            }
+            if !seen && last {
+                let holds = mem::take(&mut state.holds);
+                state.lose(holds, LostReason::Broken);
+                state.let_go();
+            } else if !seen {
+                // Later changes of the entry do not postpone it.
+                if state.doubt.is_none() {
+                    let again = self.teller(Event::Doubt);
+                    let at = Instant::now() + LOSS_GRACE;
+                    state.doubt = self.services.timer.wake_at(at, again).ok();
+                }
+                return None;
+            }
+            state.doubt.take()
         });
-        broken
+        drop(needless);
     }
 
     /// Forgets the lost holds of a handle, once no caller can ask for them.
@@ -136,6 +194,13 @@ impl LockQueue {
 }
 
 impl State {
+    /// The entry of an existence lock has not been looked at, so the lock is not handed on.
+    pub(super) fn distrust(&mut self) {
+        if let Some(held) = &mut self.held {
+            held.gone |= self.object.as_marker().is_some();
+        }
+    }
+
     /// Why the hold `ticket` was lost, if it was.
     pub(super) fn loss(&self, ticket: Ticket) -> Option<LostReason> {
         let mut lost = self.lost.iter();
@@ -152,30 +217,5 @@ impl State {
             .extend(holds.into_iter().map(|hold| (hold, reason)));
         let watchers = mem::take(&mut self.loss_watchers);
         self.wake.extend(watchers.into_values());
-    }
-
-    /// Whether the lock held here is still the one that other processes see.
-    pub(super) fn is_held(&self) -> bool {
-        self.held
-            .is_none_or(|held| held.request.protocol.backend().is_held(&self.object))
-    }
-
-    /// Checks the entry after a change. The caller drops the returned timer, which is not needed
-    /// any more.
-    pub(super) fn notice(&mut self, queue: &Arc<LockQueue>) -> Option<TimerEntry> {
-        let mut needless = None;
-        if self.held.is_none_or(|held| held.is_releasing()) || self.is_held() {
-            needless = self.doubt.take();
-        } else if self.doubt.is_none() {
-            // Later changes of the entry do not postpone it.
-            let again = queue.teller(Event::Doubt);
-            let at = Instant::now() + LOSS_GRACE;
-            self.doubt = queue.services.timer.wake_at(at, again).ok();
-        }
-        // `None` if a waiter has just entered the queue, after a try of its own.
-        if let Contender::Polling(_) | Contender::None = self.contender {
-            self.try_for_head(queue);
-        }
-        needless
     }
 }

@@ -11,7 +11,6 @@
 //! What holds between changes is in [`invariants`](super::invariants).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -30,7 +29,6 @@ use crate::services::Services;
 use crate::timer::TimerEntry;
 use crate::types::{LostReason, Mode};
 use crate::waiter::KernelWait;
-use crate::watch::Watch;
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -45,7 +43,7 @@ pub(super) struct State {
     /// Woken when something is lost.
     pub(super) loss_watchers: BTreeMap<u64, Waker>,
     /// To be carried out as soon as the mutex is released.
-    pub(super) release: Option<Release>,
+    pub(super) releases: Vec<Release>,
     /// To be woken as soon as the mutex is released.
     pub(super) wake: Vec<Waker>,
     /// Waits to be interrupted as soon as the mutex is released, each with the blocking caller whose
@@ -57,13 +55,6 @@ pub(super) struct State {
     pub(super) spare: Option<Arc<LockObject>>,
     /// The lock that `object` holds.
     pub(super) held: Option<KernelLock>,
-    /// Reports changes of an existence lock. `None` before the first acquire; an error if the
-    /// system cannot report them.
-    pub(super) watch: Option<io::Result<Watch>>,
-    /// The process that holds an existence lock, and the watch that reports its end.
-    pub(super) holder_pid: Option<(u32, Option<Watch>)>,
-    /// The last try failed for a reason that passes soon, without a notification.
-    pub(super) out_of_reach: bool,
     /// Checks once more whether the lock is lost.
     pub(super) doubt: Option<TimerEntry>,
     pub(super) contender: Contender,
@@ -72,13 +63,13 @@ pub(super) struct State {
     pub(super) remove: Option<Arc<LockPath>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Waiter {
     pub(super) request: Request,
     pub(super) requester: Requester,
     pub(super) max_hold: Option<Duration>,
     pub(super) wake: Waker,
-    /// Waits in the kernel on its own thread when it becomes the head.
+    /// Waits on its own thread when it becomes the head.
     pub(super) blocking: bool,
 }
 
@@ -94,40 +85,49 @@ pub(super) struct Hold {
     pub(super) expiry: Option<TimerEntry>,
 }
 
+impl Waiter {
+    pub(super) fn hold(&self, ticket: Ticket, told: bool, expiry: Option<TimerEntry>) -> Hold {
+        Hold {
+            ticket,
+            requester: self.requester,
+            mode: self.request.mode,
+            told,
+            expiry,
+        }
+    }
+}
+
 /// The lock that this engine has: held, or about to be handed on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KernelLock {
     pub(super) request: Request,
+    /// Identifies it; comes from the tickets.
+    pub(super) id: Ticket,
     /// How many grants this engine made of it.
     pub(super) handed: u32,
     /// When this engine first saw one of its own waiters wait for it.
     pub(super) contended: Option<Instant>,
-    /// The release that is giving it back. Until that is over, it counts as held.
-    pub(super) releasing: Option<Ticket>,
+    /// A release is giving it back. Until that is over, it counts as held.
+    pub(super) releasing: bool,
+    /// Other processes may see it as lost, so it is not handed on.
+    pub(super) gone: bool,
 }
 
 impl KernelLock {
-    pub(super) fn new(request: Request) -> Self {
+    pub(super) fn new(request: Request, id: Ticket) -> Self {
         Self {
             request,
+            id,
             handed: 0,
             contended: None,
-            releasing: None,
+            releasing: false,
+            gone: false,
         }
-    }
-
-    pub(super) fn is_releasing(&self) -> bool {
-        self.releasing.is_some()
     }
 
     /// Whether `request` is compatible with the current holders.
     pub(super) fn joins(&self, request: Request) -> bool {
-        self.request.mode == Mode::Shared && self.fits(request) && !self.is_releasing()
-    }
-
-    /// Whether this lock satisfies `request`.
-    pub(super) fn fits(&self, request: Request) -> bool {
-        self.request.mode == request.mode && self.request.protocol.covers(request.protocol)
+        self.request.is_shared_with(request) && !self.releasing
     }
 
     /// Whether the bound on hand-offs is reached. Call this only if a waiter is queued.
@@ -146,15 +146,17 @@ impl KernelLock {
 pub(super) enum Contender {
     #[default]
     None,
-    /// A blocking caller was told to wait in the kernel, and is on its way there.
+    /// A blocking caller was told to wait on its own thread, and is about to.
     Elected(Ticket),
-    /// A thread waits in the kernel: that of the blocking caller `by`, otherwise a helper.
+    /// A thread waits: that of the blocking caller `by`, otherwise a helper.
     Blocked {
         wait: Arc<KernelWait>,
         by: Option<Ticket>,
     },
-    /// No thread can wait in the kernel, or it is an existence lock; the timer makes a try. `None`
-    /// while the lock is held here and there is nothing to try.
+    /// A thread makes a try outside of the mutex, for itself or for the head of the queue.
+    Trying,
+    /// No thread can wait; the timer makes a try. `None` while the lock is held here and there is
+    /// nothing to try.
     Polling(Option<PollTimer>),
     /// The fairness pause: the lock is left alone for a moment.
     Yielding(#[expect(dead_code, reason = "dropping it ends the pause")] TimerEntry),
@@ -164,7 +166,7 @@ impl Contender {
     /// Whether it still serves `head`, the head of the queue.
     pub(super) fn serves(&self, head: Option<Head>) -> bool {
         match self {
-            Self::None | Self::Yielding(_) => true,
+            Self::None | Self::Trying | Self::Yielding(_) => true,
             Self::Elected(ticket) => head.is_some_and(|head| head.ticket == *ticket),
             Self::Blocked { wait, by } => head.is_some_and(|head| match *by {
                 Some(by) => by == head.ticket,
@@ -179,15 +181,13 @@ impl Contender {
 #[derive(Debug)]
 pub(super) struct PollTimer {
     pub(super) _alarm: TimerEntry,
-    /// The services whose counter includes it, if any.
-    pub(super) polled: Option<Arc<Services>>,
+    /// Their counter includes it.
+    pub(super) polled: Arc<Services>,
 }
 
 impl Drop for PollTimer {
     fn drop(&mut self) {
-        if let Some(services) = &self.polled {
-            services.polled.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.polled.polled.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -208,15 +208,12 @@ impl State {
             failed: HashMap::default(),
             lost: Vec::new(),
             loss_watchers: BTreeMap::new(),
-            release: None,
+            releases: Vec::new(),
             wake: Vec::new(),
             canceled: Vec::new(),
             object: Arc::new(object),
             spare: None,
             held: None,
-            watch: None,
-            holder_pid: None,
-            out_of_reach: false,
             doubt: None,
             contender: Contender::None,
             streak: fairness::Streak::default(),
@@ -256,18 +253,7 @@ impl State {
     pub(super) fn grant(&mut self, queue: &Arc<LockQueue>) {
         if let Some((ticket, waiter)) = self.waiting.pop_front() {
             match queue.expiry(ticket, waiter.max_hold) {
-                Ok(expiry) => {
-                    let Waiter {
-                        requester, request, ..
-                    } = waiter;
-                    self.holds.push_back(Hold {
-                        ticket,
-                        requester,
-                        mode: request.mode,
-                        told: false,
-                        expiry,
-                    });
-                }
+                Ok(expiry) => self.holds.push_back(waiter.hold(ticket, false, expiry)),
                 Err(e) => drop(self.failed.insert(ticket, Failure::Io(e))),
             }
             self.wake.push(waiter.wake);

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{
     AtFlags, CWD, Mode as Permissions, OFlags, ResolveFlags, linkat, openat, openat2,
@@ -13,6 +14,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::unix::{record_lock, whole_file};
+use crate::sys::Backing;
 use crate::types::Mode;
 
 mod interrupt;
@@ -26,48 +28,51 @@ pub(crate) use super::unix::{
 pub(crate) use super::unix::{read_dir, remove_empty};
 
 impl Identity {
-    /// Whether the file lies on a device, which answers, and not on a server's or a program's file
-    /// system.
-    pub(crate) fn has_device(self) -> bool {
-        rustix::fs::major(self.device) != 0
-    }
-
-    /// Whether `file`, whose identity this is, lies on a network file system.
-    pub(crate) fn is_network(self, file: &File) -> bool {
-        const NFS: u64 = 0x6969;
-        const SMB: u64 = 0xff53_4d42;
-        const SMB2: u64 = 0xfe53_4d42;
-        // The file system is on a device then. Network file systems have major number 0 instead.
-        if self.has_device() {
-            return false;
+    /// On what the file system of `file`, whose identity this is, depends. What is neither known to
+    /// be local nor a network's counts as unknown: behind FUSE, say, is a program.
+    pub(crate) fn backing(self, file: &File) -> Backing {
+        const NETWORK: &[u64] = &[
+            0x6969,      // NFS
+            0xff53_4d42, // SMB
+            0xfe53_4d42, // SMB, from version 2 on
+        ];
+        const LOCAL: &[u64] = &[
+            0xef53,      // ext2, ext3, ext4
+            0x5846_5342, // XFS
+            0x9123_683e, // Btrfs
+            0x0102_1994, // tmpfs
+            0x8584_58f6, // ramfs
+            0x794c_7630, // overlayfs, whose upper layer has to be local
+            0xf2f5_2010, // F2FS
+            0x2fc1_2fc1, // ZFS
+            0xca45_1a4e, // bcachefs
+            0xe0f5_e1e2, // EROFS
+            0x7371_7368, // Squashfs
+            0x2011_bab0, // exFAT
+            0x4d44,      // FAT
+            0x3153_464a, // JFS
+            0x5265_4973, // ReiserFS
+        ];
+        /// The block device that was found to be local last. To ask for each file would make
+        /// opening a lock by its path a tenth slower. Other file systems have major number 0, and
+        /// the next one that is mounted can have the number of one that is gone.
+        static LAST_LOCAL: AtomicU64 = AtomicU64::new(0);
+        let on_device = rustix::fs::major(self.device) != 0;
+        if on_device && LAST_LOCAL.load(Ordering::Relaxed) == self.device {
+            return Backing::Kernel;
         }
-        let kind = rustix::fs::fstatfs(file).map(|fs| fs.f_type.cast_unsigned());
-        matches!(kind.map(|kind| kind & 0xffff_ffff), Ok(NFS | SMB | SMB2))
+        let kind = rustix::fs::fstatfs(file).map(|fs| fs.f_type.cast_unsigned() & 0xffff_ffff);
+        match kind {
+            Ok(kind) if LOCAL.contains(&kind) => {
+                if on_device {
+                    LAST_LOCAL.store(self.device, Ordering::Relaxed);
+                }
+                Backing::Kernel
+            }
+            Ok(kind) if NETWORK.contains(&kind) => Backing::Network,
+            _ => Backing::Unknown,
+        }
     }
-}
-
-/// Whether the kernel alone answers for the file system of `file`. It is one of those known to be so:
-/// behind any other there may be a server, or a program, that does not answer for long.
-pub(crate) fn is_known_to_be_local(file: &File) -> bool {
-    const KNOWN: &[u64] = &[
-        0xef53,      // ext2, ext3, ext4
-        0x5846_5342, // XFS
-        0x9123_683e, // Btrfs
-        0x0102_1994, // tmpfs
-        0x8584_58f6, // ramfs
-        0x794c_7630, // overlayfs, whose upper layer has to be local
-        0xf2f5_2010, // F2FS
-        0x2fc1_2fc1, // ZFS
-        0xca45_1a4e, // bcachefs
-        0xe0f5_e1e2, // EROFS
-        0x7371_7368, // Squashfs
-        0x2011_bab0, // exFAT
-        0x4d44,      // FAT
-        0x3153_464a, // JFS
-        0x5265_4973, // ReiserFS
-    ];
-    let kind = rustix::fs::fstatfs(file).map(|fs| fs.f_type.cast_unsigned() & 0xffff_ffff);
-    kind.is_ok_and(|kind| KNOWN.contains(&kind))
 }
 
 /// A second open file description of an open file, even if its name is gone. Locks of the two
@@ -222,10 +227,15 @@ mod tests {
 
     #[test]
     fn file_systems_that_are_not_known_may_not_answer() {
+        let backing = |file: &File| {
+            let metadata = file.metadata().expect("it has metadata");
+            let identity = Identity::of(file, &metadata).expect("it has an identity");
+            identity.backing(file)
+        };
         let local = tempfile::tempfile().expect("a file can be created");
-        assert!(is_known_to_be_local(&local));
+        assert_eq!(backing(&local), Backing::Kernel);
         // Behind it are programs, as behind FUSE.
         let other = File::open("/proc/self/status").expect("it can be opened");
-        assert!(!is_known_to_be_local(&other));
+        assert_eq!(backing(&other), Backing::Unknown);
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::unix::{Unblocked, check, check_number, record_lock, timespec, whole_file};
 use crate::deadline::Deadline;
 use crate::sync::{Mutex, lock};
-use crate::sys::{Alarm, Pending};
+use crate::sys::{Alarm, Backing, Pending};
 use crate::types::Mode;
 
 pub(crate) use super::unix::{
@@ -26,22 +26,15 @@ pub(crate) use super::unix::{
 pub(crate) use super::unix::{read_dir, remove_empty};
 
 impl Identity {
-    /// Whether it is known that the file system answers.
-    #[expect(clippy::unused_self, reason = "other systems tell by the device")]
-    pub(crate) fn has_device(self) -> bool {
-        false
-    }
-
-    /// Whether `file`, whose identity this is, lies on a network file system.
-    pub(crate) fn is_network(self, file: &File) -> bool {
+    /// On what the file system of `file`, whose identity this is, depends.
+    pub(crate) fn backing(self, file: &File) -> Backing {
         let system = rustix::fs::fstatfs(file);
-        system.is_ok_and(|system| system.f_flags & libc::MNT_LOCAL.cast_unsigned() == 0)
+        let remote = |flags: u32| flags & libc::MNT_LOCAL.cast_unsigned() == 0;
+        match system.is_ok_and(|system| remote(system.f_flags)) {
+            true => Backing::Network,
+            false => Backing::Kernel,
+        }
     }
-}
-
-/// Whether the kernel alone answers for the file system of `file`: any that is not a network's.
-pub(crate) fn is_known_to_be_local(_: &File) -> bool {
-    true
 }
 
 /// A second open file description of an open file, by one of its names. Locks of the two exclude

@@ -102,16 +102,15 @@ impl Identity {
         named.map(|file| Self::of_handle(&file)).transpose()
     }
 
-    /// Whether it is known that the file system answers.
-    #[expect(clippy::unused_self, reason = "other systems tell by the device")]
-    pub(crate) fn has_device(self) -> bool {
-        false
-    }
-
-    /// Whether `file`, whose identity this is, lies on a network file system.
-    pub(crate) fn is_network(self, file: &File) -> bool {
+    /// On what the file system of `file`, whose identity this is, depends.
+    pub(crate) fn backing(self, file: &File) -> Backing {
         // SAFETY: this class writes this structure, of integers. It fails for local files.
-        unsafe { information::<FILE_REMOTE_PROTOCOL_INFO>(file, FileRemoteProtocolInfo) }.is_ok()
+        let remote =
+            unsafe { information::<FILE_REMOTE_PROTOCOL_INFO>(file, FileRemoteProtocolInfo) };
+        match remote.is_ok() {
+            true => Backing::Network,
+            false => Backing::Kernel,
+        }
     }
 }
 
@@ -174,11 +173,6 @@ pub(crate) fn kind_of(error: i32) -> Option<io::ErrorKind> {
         }
         _ => None,
     }
-}
-
-/// Whether the kernel alone answers for the file system of `file`: any that is not a network's.
-pub(crate) fn is_known_to_be_local(_: &File) -> bool {
-    true
 }
 
 /// A second open handle of the same file, even if its name is gone. Locks of the two exclude each

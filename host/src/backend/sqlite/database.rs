@@ -76,7 +76,7 @@ impl Store for Database {
         let dir = sys::open_dir(database.parent().ok_or_else(missing)?)?;
         Ok(OpenLock {
             identity,
-            network: identity.is_network(&dir),
+            backing: identity.backing(&dir),
             object: LockObject::marker(dir, key.into(), Some(database.clone())),
         })
     }
@@ -172,14 +172,6 @@ fn is_same(one: &str, other: &str) -> bool {
         sql.to_ascii_lowercase().replace("ifnotexists", "")
     };
     plain(one) == plain(other)
-}
-
-pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
-    let code = error.sqlite_error_code();
-    matches!(
-        code,
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::ConstraintViolation)
-    )
 }
 
 /// The error of an operation on the open database.

@@ -1,0 +1,152 @@
+//! Waiting for an existence lock, which has no queue in the kernel.
+//!
+//! The thread makes a try whenever something may have freed the lock: the directory reports that the
+//! entry changed, or the system reports the end of its holder. A notice can come just before the
+//! change that it reports is complete, so tries follow it at growing intervals. If nothing is
+//! reported, rare tries remain, which find what other hosts did.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use super::Outcome;
+use crate::backend::{Request, is_out_of_reach};
+use crate::deadline::Deadline;
+use crate::object::LockObject;
+use crate::sync::Parker;
+use crate::watch::{Interest, Watch, Watcher};
+
+/// The first interval after a notice. Each is twice as long as the one before.
+const FIRST: Duration = Duration::from_millis(1);
+
+/// The first interval, if there was no notice.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// The longest interval if all that frees the lock is reported.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// The longest interval if other hosts can free it, or its age does, or another program has the
+/// directory or the database locked, or the end of its holder is not reported.
+const LONGEST_UNREPORTED: Duration = Duration::from_millis(200);
+
+/// The longest interval if the system does not report changes of the directory.
+const LONGEST_UNWATCHED: Duration = Duration::from_millis(40);
+
+/// How a thread sleeps between tries.
+#[derive(Debug)]
+pub(super) struct EntryWait {
+    parker: Arc<Parker>,
+    watcher: Arc<Watcher>,
+    local: bool,
+}
+
+impl EntryWait {
+    pub(super) fn new(watcher: &Arc<Watcher>, local: bool) -> Self {
+        Self {
+            parker: Arc::default(),
+            watcher: Arc::clone(watcher),
+            local,
+        }
+    }
+
+    /// Wakes the thread.
+    pub(super) fn wake(&self) {
+        self.waker().wake();
+    }
+
+    fn waker(&self) -> Waker {
+        Waker::from(Arc::clone(&self.parker))
+    }
+
+    /// Waits on the calling thread, until `interrupted` says that it was.
+    pub(super) fn run(
+        &self,
+        object: &LockObject,
+        request: Request,
+        deadline: Deadline,
+        interrupted: impl Fn() -> bool,
+    ) -> Outcome {
+        let backend = request.protocol.backend();
+        let mut watch: Option<Watch> = None;
+        let mut holder = Holder::default();
+        let (mut pause, mut unreported) = (QUIET, false);
+        loop {
+            if interrupted() {
+                return Outcome::Interrupted;
+            }
+            // Before the try, so that no change after it is missed. Descriptors may be missing for
+            // a moment only.
+            if watch.is_none() {
+                watch = self.watch(object, request).ok();
+            }
+            let out_of_reach = match backend.try_lock(object, request) {
+                Ok(true) => return Outcome::Locked,
+                Ok(false) => false,
+                Err(e) if is_out_of_reach(&e) => true,
+                Err(e) => return Outcome::Failed(e),
+            };
+            if deadline.passed() {
+                return Outcome::TimedOut;
+            }
+            // Whatever comes next may come without a notice.
+            let before = unreported;
+            unreported = out_of_reach | !holder.follow(backend.holder_pid(object), self);
+            if unreported && !before {
+                pause = FIRST;
+            }
+            let longest = match &watch {
+                None => LONGEST_UNWATCHED,
+                Some(_) if unreported || !self.local || request.stale_after.is_some() => {
+                    LONGEST_UNREPORTED
+                }
+                Some(_) => LONGEST,
+            };
+            pause = pause.min(longest);
+            let until = Instant::now() + stretched(pause);
+            let until = deadline.instant().map_or(until, |at| until.min(at));
+            pause = match self.parker.sleep(Some(until)) {
+                true => FIRST,
+                false => pause * 2,
+            };
+        }
+    }
+
+    fn watch(&self, object: &LockObject, request: Request) -> io::Result<Watch> {
+        let interest = Interest {
+            entries: request.protocol.backend().watched(object),
+            waker: self.waker(),
+        };
+        self.watcher.watch(&object.file, interest)
+    }
+}
+
+/// The holder of the lock, whose end is watched for.
+#[derive(Default)]
+struct Holder {
+    pid: Option<u32>,
+    watch: Option<Watch>,
+}
+
+impl Holder {
+    /// Watches for the end of the process that holds the lock now. Returns `false` if the system
+    /// does not report it: it may have ended since the try.
+    fn follow(&mut self, pid: Option<u32>, wait: &EntryWait) -> bool {
+        if self.pid != pid || self.watch.is_none() {
+            let watch = pid.map(|pid| wait.watcher.watch_process(pid, wait.waker()));
+            *self = Self {
+                pid,
+                watch: watch.and_then(Result::ok),
+            };
+        }
+        pid.is_none() || self.watch.is_some()
+    }
+}
+
+/// A random time from `pause` to one and a half times `pause`, so that waiters do not try at the
+/// same moment.
+fn stretched(pause: Duration) -> Duration {
+    let part = RandomState::new().hash_one(()) % 512;
+    pause + pause * u32::try_from(part).unwrap_or(0) / 1024
+}
