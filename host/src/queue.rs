@@ -273,12 +273,15 @@ impl LockQueue {
 
     /// Abandons a wait, or gives back what was granted to it in the meantime.
     pub(crate) fn abandon(self: &Arc<Self>, ticket: Ticket) {
+        let named = !self.existence || self.local && self.sees(ticket);
         let waiter = self.change(|state| {
             state.failed.remove(&ticket);
             state.lost.retain(|(hold, _)| hold.ticket != ticket);
             if let Ok(index) = state.hold(ticket) {
                 state.holds.remove(index);
-                state.distrust();
+                if !named {
+                    state.distrust();
+                }
             }
             state.waiting.remove(&ticket)
         });

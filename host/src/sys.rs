@@ -24,6 +24,7 @@ mod unix;
 mod windows;
 
 use std::fmt;
+#[cfg(unix)]
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -70,6 +71,7 @@ pub(crate) enum Backing {
 
 impl Identity {
     /// Whether `file`, whose identity this is, lies on a network file system.
+    #[cfg(unix)]
     pub(crate) fn is_network(self, file: &File) -> bool {
         self.backing(file) == Backing::Network
     }

@@ -231,7 +231,9 @@ impl State {
     }
 
     pub(super) fn standing(&self, owner: OwnerId) -> Result<bool, LostReason> {
-        if self.holds.iter().any(|hold| hold.requester.owner == owner) {
+        // A hold of which the owner has not learned does not hide a loss.
+        let mine = |hold: &Hold| hold.told && hold.requester.owner == owner;
+        if self.holds.iter().any(mine) {
             return Ok(true);
         }
         let lost = self
