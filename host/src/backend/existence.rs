@@ -11,6 +11,7 @@ pub(super) mod link;
 pub(super) mod mkdir;
 pub(super) mod owner_record;
 pub(super) mod pid_file;
+pub(crate) mod promise;
 mod release;
 pub(super) mod soft;
 pub(super) mod symlink;
@@ -26,9 +27,10 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, unlinkat};
 
-use self::dir_lock::{DirLock, PATIENCE};
+use self::dir_lock::{DirLock, LITTLE_PATIENCE, PATIENCE};
 use self::dirent::EntryStat;
 use self::owner_record::OwnerRecord;
+use self::promise::Claim;
 use self::release::{removed, unlink_own};
 use self::takeover::{Takeover, TakeoverResult, is_no_more, take_over};
 use super::api::{Backend, ForeignHolder, Request, no_sharing};
@@ -47,8 +49,8 @@ trait MarkerFormat: fmt::Debug + Send + Sync {
     /// the name is taken. On failure nothing is left.
     fn make(&self, dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created>;
 
-    /// The owner record of the marker, if it has one.
-    fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<OwnerRecord>>;
+    /// What the marker says of its holder, if it has a record.
+    fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<Claim>>;
 
     /// Whether a non-empty file of this format contains the record of its holder and nothing else.
     fn is_record(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<bool> {
@@ -115,6 +117,10 @@ impl<F: MarkerFormat> Backend for F {
             return Err(no_sharing());
         }
         let (dir, name) = parts(object)?;
+        if request.stale_after.is_none() && promise::is_still_held(dir, name)? {
+            return Ok(false);
+        }
+        *name.judged() = None;
         let claim = OwnerRecord::mine();
         let is_mine = |seen: &EntryStat| {
             let created = name.created();
@@ -139,6 +145,7 @@ impl<F: MarkerFormat> Backend for F {
             };
             match created {
                 Ok(created) => {
+                    *name.judged() = None;
                     *name.created() = Some(created);
                     return Ok(true);
                 }
@@ -157,7 +164,7 @@ impl<F: MarkerFormat> Backend for F {
         let (dir, name) = parts(object)?;
         let mut created = name.created();
         let Some(mine) = &*created else { return Ok(()) };
-        let guard = DirLock::of(dir, PATIENCE).ok().flatten();
+        let guard = DirLock::of(dir, LITTLE_PATIENCE).ok().flatten();
         // If removal fails, `created` stays, and the next try finds the lock to be ours.
         let removed = match EntryStat::glance(dir, name.name())? {
             Some(seen) if self.is(dir, name.name(), &seen, mine)? => match guard {
@@ -169,6 +176,7 @@ impl<F: MarkerFormat> Backend for F {
         if !removed {
             self.clean_up(dir, mine);
         }
+        promise::end(mine);
         *created = None;
         Ok(())
     }
@@ -207,14 +215,14 @@ impl<F: MarkerFormat> Backend for F {
         } else {
             None
         };
-        if claim.as_ref().is_some_and(|claim| claim.is_dead(dir)) {
-            return Ok(None);
-        }
+        let holder = match &claim {
+            Some(claim) if claim.death(dir).is_some() => return Ok(None),
+            Some(claim) => claim.record.holder(),
+            None => ForeignHolder::new(Mode::Exclusive),
+        };
         Ok(Some(ForeignHolder {
-            mode: Mode::Exclusive,
-            host: claim.as_ref().and_then(OwnerRecord::host),
-            pid: claim.map(|claim| claim.pid),
             since: seen.changed(),
+            ..holder
         }))
     }
 
@@ -222,8 +230,12 @@ impl<F: MarkerFormat> Backend for F {
         let (dir, name) = parts(object).ok()?;
         let seen = EntryStat::at(dir, name.name()).ok()??;
         let one = self.is_one(seen.kind());
-        let claim = one.then(|| self.claim(dir, name.name(), &seen).ok())??;
-        claim.filter(OwnerRecord::is_here).map(|claim| claim.pid)
+        let claim = one.then(|| promise::claim_of(self, dir, name, &seen).ok())??;
+        claim?.record.watchable_pid()
+    }
+
+    fn holder_marker(&self, object: &LockObject) -> Option<File> {
+        promise::life_of(object.as_marker()?)
     }
 
     fn break_lock(&self, object: &LockObject, require_owner: bool) -> io::Result<bool> {
@@ -231,7 +243,7 @@ impl<F: MarkerFormat> Backend for F {
         let Some(seen) = EntryStat::at(dir, name.name())? else {
             return Ok(false);
         };
-        let claim = || -> io::Result<Option<OwnerRecord>> {
+        let claim = || -> io::Result<Option<Claim>> {
             let one = self.is_one(seen.kind());
             one.then(|| self.claim(dir, name.name(), &seen))
                 .map_or(Ok(None), |claim| claim)

@@ -49,25 +49,42 @@ impl Identity {
 /// Whether the kernel alone answers for the file system of `file`. It is one of those known to be so:
 /// behind any other there may be a server, or a program, that does not answer for long.
 pub(crate) fn is_known_to_be_local(file: &File) -> bool {
-    const KNOWN: &[u64] = &[
-        0xef53,      // ext2, ext3, ext4
-        0x5846_5342, // XFS
-        0x9123_683e, // Btrfs
-        0x0102_1994, // tmpfs
-        0x8584_58f6, // ramfs
-        0x794c_7630, // overlayfs, whose upper layer has to be local
-        0xf2f5_2010, // F2FS
-        0x2fc1_2fc1, // ZFS
-        0xca45_1a4e, // bcachefs
-        0xe0f5_e1e2, // EROFS
-        0x7371_7368, // Squashfs
-        0x2011_bab0, // exFAT
-        0x4d44,      // FAT
-        0x3153_464a, // JFS
-        0x5265_4973, // ReiserFS
-    ];
-    let kind = rustix::fs::fstatfs(file).map(|fs| fs.f_type.cast_unsigned() & 0xffff_ffff);
-    kind.is_ok_and(|kind| KNOWN.contains(&kind))
+    kind_of_file_system(file).is_ok_and(|kind| KNOWN_TO_BE_LOCAL.contains(&kind))
+}
+
+const KNOWN_TO_BE_LOCAL: &[u64] = &[
+    0xef53,      // ext2, ext3, ext4
+    0x5846_5342, // XFS
+    0x9123_683e, // Btrfs
+    0x0102_1994, // tmpfs
+    0x8584_58f6, // ramfs
+    0x794c_7630, // overlayfs, whose upper layer has to be local
+    0xf2f5_2010, // F2FS
+    0x2fc1_2fc1, // ZFS
+    0xca45_1a4e, // bcachefs
+    0xe0f5_e1e2, // EROFS
+    0x7371_7368, // Squashfs
+    0x2011_bab0, // exFAT
+    0x4d44,      // FAT
+    0x3153_464a, // JFS
+    0x5265_4973, // ReiserFS
+];
+
+fn kind_of_file_system(file: &File) -> io::Result<u64> {
+    Ok(rustix::fs::fstatfs(file)?.f_type.cast_unsigned() & 0xffff_ffff)
+}
+
+/// Set in the [`flock_domain`] of a file system that is not known to be local.
+pub(crate) const OF_THIS_BOOT: u64 = 1 << 63;
+
+/// Where a `flock` on `file` counts: for everyone who has the same inode open in the same domain,
+/// by whichever mount. An overlay, a server or a program can show the files of another file system,
+/// and keeps locks of its own.
+pub(crate) fn flock_domain(file: &File) -> io::Result<u64> {
+    match kind_of_file_system(file)? {
+        kind if KNOWN_TO_BE_LOCAL.contains(&kind) => Ok(kind),
+        _ => Ok(OF_THIS_BOOT | file.metadata()?.dev()),
+    }
 }
 
 /// A second open file description of an open file, even if its name is gone. Locks of the two

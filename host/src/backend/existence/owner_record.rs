@@ -15,7 +15,9 @@ use std::sync::Mutex;
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
+use super::super::api::ForeignHolder;
 use crate::sys::{self, Identity};
+use crate::types::Mode;
 
 /// What a lock records of the process that created it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,6 +27,8 @@ pub(in crate::backend) struct OwnerRecord {
     pub(in crate::backend) host: Host,
     /// When it started, if recorded.
     pub(in crate::backend) start: Option<Start>,
+    /// The domain of the `flock` by which it promises to show that it lives, if it does.
+    pub(in crate::backend) promise: Option<u64>,
 }
 
 /// Where a process runs.
@@ -77,6 +81,7 @@ impl OwnerRecord {
             pid,
             host: Host::Named(host_name(), Some(sys::pid_namespace())),
             start: start_of(pid),
+            promise: None,
         };
         if let Some(mine) = &mut mine {
             **mine = Some(claim.clone());
@@ -84,12 +89,28 @@ impl OwnerRecord {
         claim
     }
 
-    /// The name of the host, if recorded.
-    pub(in crate::backend) fn host(&self) -> Option<String> {
-        match &self.host {
-            Host::Named(host, _) => Some(host.to_string_lossy().into_owned()),
-            Host::Local | Host::Nowhere => None,
+    /// The holder, as far as this process can tell who that is.
+    pub(in crate::backend) fn holder(&self) -> ForeignHolder {
+        let (host, away) = match &self.host {
+            Host::Named(host, _) => (Some(host), *host != host_name()),
+            Host::Local | Host::Nowhere => (None, false),
+        };
+        let elsewhere = host.is_some() && !self.is_here();
+        // Here, another process may have the number: in this namespace or, if the lock was passed
+        // on, after this one.
+        let unclear = elsewhere || self.promise.is_some() && self.is_gone();
+        ForeignHolder {
+            host: host.map(|host| host.to_string_lossy().into_owned()),
+            pid: (away || !unclear).then_some(self.pid),
+            elsewhere,
+            ..ForeignHolder::new(Mode::Exclusive)
         }
+    }
+
+    /// The process of this namespace whose end frees the lock.
+    pub(in crate::backend) fn watchable_pid(&self) -> Option<u32> {
+        let passed_on = || self.promise.is_some() && self.is_gone();
+        (self.is_here() && !passed_on()).then_some(self.pid)
     }
 
     /// Whether the number belongs, or belonged, to a process of this namespace.
@@ -121,7 +142,8 @@ impl OwnerRecord {
         if known && then != boot {
             return true;
         }
-        if !(self.is_here() && self.is_gone()) {
+        // One that promised to show that it lives may have passed the lock on.
+        if self.promise.is_some() || !(self.is_here() && self.is_gone()) {
             return false;
         }
         // Without a namespace, the number may be that of a process in a container.
@@ -150,7 +172,8 @@ impl OwnerRecord {
     /// uses: the number, a hash in pylockfile, begins with a zero here. No peer reads it.
     ///
     /// `host.pid-0` and then, as decimal digits of fixed width, the boot, the namespace and
-    /// a number that no other name of this process has; at last the ticks.
+    /// a number that no other name of this process has; then the ticks, and at last `-` and the
+    /// promise, if there is one.
     pub(in crate::backend) fn unique_name(&self) -> OsString {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let (host, namespace) = match &self.host {
@@ -166,6 +189,9 @@ impl OwnerRecord {
         name.push(format!(
             ".{pid}-0{boot:039}{namespace:010}{next:010}{ticks}"
         ));
+        if let Some(promise) = self.promise {
+            name.push(format!("-{promise}"));
+        }
         name
     }
 
@@ -183,6 +209,10 @@ impl OwnerRecord {
         let (host, rest) = (&name[..dot], std::str::from_utf8(&name[dot + 1..]).ok()?);
         let (pid, number) = rest.split_once('-')?;
         let pid = parse_pid(pid)?;
+        let (number, promise) = match number.split_once('-') {
+            Some((number, promise)) => (number, Some(parse_promise(promise)?)),
+            None => (number, None),
+        };
         let digits = |range| {
             let digits: &str = number.get(range)?;
             let plain = digits.bytes().all(|b| b.is_ascii_digit());
@@ -199,7 +229,7 @@ impl OwnerRecord {
         } else {
             // A truncated name of ours looks like this, except for its beginning.
             let hash = digits(0..number.len())?;
-            if hash.is_empty() || hash.starts_with('0') && hash != "0" {
+            if promise.is_some() || hash.is_empty() || hash.starts_with('0') && hash != "0" {
                 return None;
             }
             (None, None)
@@ -214,7 +244,12 @@ impl OwnerRecord {
             Some(thread) if !ours && is_thread(thread) => Host::Local,
             _ => Host::Named(OsStr::from_bytes(host).to_owned(), namespace),
         };
-        Some(Self { pid, host, start })
+        Some(Self {
+            pid,
+            host,
+            start,
+            promise,
+        })
     }
 }
 
@@ -226,6 +261,7 @@ impl OwnerRecord {
             pid: parse_pid(pid)?,
             host: Host::Named(host.into(), None),
             start: None,
+            promise: None,
         })
     }
 }
@@ -241,6 +277,11 @@ fn start_of(pid: u32) -> Option<Start> {
     let ticks = sys::start_ticks(pid)?;
     let boot = sys::boot_id();
     Some(Start { boot, ticks })
+}
+
+fn parse_promise(text: &str) -> Option<u64> {
+    let plain = text.bytes().all(|b| b.is_ascii_digit());
+    plain.then(|| text.parse().ok()).flatten()
 }
 
 /// Parses a process number: decimal, positive, in the range that systems use.
@@ -265,6 +306,10 @@ mod tests {
         let read = OwnerRecord::of_name(&mine.unique_name()).expect("the name can be parsed");
         assert_eq!(read, mine);
         assert_ne!(mine.unique_name(), mine.unique_name());
+        let promise = Some(u64::MAX);
+        let promising = OwnerRecord { promise, ..mine };
+        let read = OwnerRecord::of_own_name(&promising.unique_name());
+        assert_eq!(read, Some(promising));
     }
 
     /// A waiter for its lock checks just when it has ended, which is when its parent reaps it.

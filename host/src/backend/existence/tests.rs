@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, unlinkat};
 use super::dirent::{self, EntryStat};
 use super::owner_record::OwnerRecord;
 use super::pid_file::PidFile;
+use super::promise::Claim;
 use super::release::unlink_own;
 use super::takeover::{Takeover, TakeoverResult, take_over};
 use super::{Backend, MarkerFormat};
@@ -85,7 +86,7 @@ impl MarkerFormat for Broken {
         PidFile.make(dir, name, claim)
     }
 
-    fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<OwnerRecord>> {
+    fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<Claim>> {
         PidFile.claim(dir, name, seen)
     }
 
