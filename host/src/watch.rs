@@ -111,7 +111,7 @@ impl Watcher {
     /// Wakes `waker` when an open description of the file is closed that was open for writing. The
     /// system reports the end of a killed process that way, too, in whatever container it ran. It
     /// does so just before it drops the locks of the description.
-    #[expect(dead_code, reason = "the queue is about to use it")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "the queue is about to use it"))]
     pub(crate) fn watch_close(self: &Arc<Self>, file: &File, waker: Waker) -> io::Result<Watch> {
         let key = system::watch_close(self, file, waker)?;
         Ok(Watch {

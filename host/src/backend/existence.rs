@@ -105,8 +105,13 @@ trait MarkerFormat: fmt::Debug + Send + Sync {
 
 impl<F: MarkerFormat> Backend for F {
     fn place(&self, file: &OsStr, _: Option<&Path>) -> io::Result<Location> {
+        const LONGEST: usize = 255;
         let mut name = file.to_owned();
         name.push(self.suffix());
+        if name.len() > LONGEST && file.len() <= LONGEST {
+            let long = "the name is too long for this protocol, which adds `.lock` to it";
+            return Err(io::Error::new(io::ErrorKind::InvalidFilename, long));
+        }
         Ok(Location::Marker(name))
     }
 

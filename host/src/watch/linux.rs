@@ -235,3 +235,60 @@ fn concerned(watcher: &Watcher, dir: i32, events: ReadFlags, name: Option<&OsStr
     }
     wakers
 }
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use std::process::{Command, Stdio};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::sync::{Mutex, PoisonError};
+    use std::task::Wake;
+    use std::time::Duration;
+
+    use super::*;
+
+    struct Tell(Mutex<Sender<()>>);
+
+    impl Wake for Tell {
+        fn wake(self: Arc<Self>) {
+            let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = sender.send(());
+        }
+    }
+
+    fn waker() -> (Waker, Receiver<()>) {
+        let (sender, receiver) = channel();
+        (Waker::from(Arc::new(Tell(Mutex::new(sender)))), receiver)
+    }
+
+    /// Each of those who watch a file learns when a process that has it open for writing is killed.
+    #[test]
+    fn the_end_of_a_process_closes_its_files() {
+        let dir = tempfile::tempdir().expect("a directory can be created");
+        let path = dir.path().join("file");
+        let written = File::create(&path).expect("a file can be created");
+        let file = File::open(&path).expect("the file can be opened");
+        let watcher = Arc::new(Watcher::default());
+        let mut wakes = Vec::new();
+        for _ in 0..2 {
+            let (waker, woken) = waker();
+            let watch = watcher.watch_close(&file, waker);
+            wakes.push((watch.expect("the file can be watched"), woken));
+        }
+        let mut process = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(written)
+            .spawn()
+            .expect("the process exists");
+        // Opened and closed for reading, which is no news.
+        drop(File::open(&path).expect("the file can be opened"));
+        for (_, woken) in &wakes {
+            assert!(woken.try_recv().is_err(), "nothing was closed");
+        }
+        process.kill().expect("the process can be killed");
+        for (_, woken) in &wakes {
+            let told = woken.recv_timeout(Duration::from_secs(20));
+            told.expect("the watch reports the end");
+        }
+        process.wait().expect("the process ends");
+    }
+}

@@ -57,6 +57,21 @@ fn as_another_process() {
             eventually("the test ends", || dir.join("end").exists());
             guard.release().unwrap();
         }
+        "wait" => {
+            fs::write(dir.join("waiting"), "").unwrap();
+            let guard = open_at(&dir, protocol).acquire(EX, STUCK).unwrap();
+            fs::write(dir.join("granted"), "").unwrap();
+            guard.release().unwrap();
+        }
+        "pass on" => {
+            use std::os::fd::AsFd;
+            let guard = open_at(&dir, protocol).acquire(EX, STUCK).unwrap();
+            rustix::io::fcntl_setfd(guard.as_fd(), rustix::io::FdFlags::empty()).unwrap();
+            let until_end = "until [ -e \"$FOLDER/end\" ]; do sleep 0.01; done";
+            let mut next = Command::new("sh");
+            next.args(["-c", until_end]).spawn().unwrap();
+            std::process::exit(0);
+        }
         "give back" => {
             let guard = open_at(&dir, protocol).acquire(EX, STUCK).unwrap();
             let released = guard.release().map_err(|e| e.to_string());

@@ -24,7 +24,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fs4::{FileExt, TryLockError};
 use rustix::fs::{XattrFlags, fgetxattr, fsetxattr};
@@ -33,6 +33,7 @@ use super::MarkerFormat;
 use super::dirent::{EntryStat, Moment};
 use super::owner_record::OwnerRecord;
 use crate::object::{Created, Marker};
+use crate::sync::{Mutex, lock};
 use crate::sys;
 
 /// Takes the lock on a file of a new marker, which has no name yet. Returns the record that promises
@@ -86,6 +87,8 @@ pub(crate) struct Claim {
     pub(super) record: OwnerRecord,
     /// The file on which the holder keeps the promised lock, if it can be tried here.
     life: Option<File>,
+    /// When a process in a namespace below had the number.
+    inner: Mutex<Option<Instant>>,
 }
 
 impl Claim {
@@ -102,13 +105,31 @@ impl Claim {
             sys::flock_domain(file).is_ok_and(|here| counts(&record, here, sys::boot_id()))
         };
         let life = file.filter(counts);
-        Ok(Self { record, life })
+        let inner = Mutex::default();
+        Ok(Self {
+            record,
+            life,
+            inner,
+        })
+    }
+
+    /// Whether a process in a namespace below has the number, or had it a moment ago.
+    fn has_inner_pid(&self, pid: u32) -> bool {
+        const MOMENT: Duration = Duration::from_secs(1);
+        let mut inner = lock(&self.inner);
+        if inner.is_none_or(|at| at.elapsed() > MOMENT) {
+            *inner = sys::has_inner_pid(pid).then(Instant::now);
+        }
+        inner.is_some()
     }
 
     /// The proof that the holder is dead, if there is one.
     pub(super) fn death(&self, dir: &File) -> Option<Death<'_>> {
         let Some(life) = &self.life else {
-            return self.record.is_dead(dir).then_some(Death(None));
+            let dead = self
+                .record
+                .is_dead_unless(dir, |pid| self.has_inner_pid(pid));
+            return dead.then_some(Death(None));
         };
         loop {
             match FileExt::try_lock_shared(life) {
