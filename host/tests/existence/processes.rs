@@ -104,18 +104,20 @@ fn contend(protocol: Protocol, dir: &Path) {
     thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
+                // The system closes the files of a process in order when it dies, so this one before
+                // those of the lock.
+                let witness = File::open(dir.join("witness")).unwrap();
                 let lock = open_at(dir, protocol);
                 loop {
                     let guard = match lock.acquire(EX, STUCK) {
                         Ok(guard) => guard,
                         Err(e) => return trace("failed", format!("{e:?}")),
                     };
-                    let witness = File::open(dir.join("witness")).unwrap();
                     if let Err(TryLockError::WouldBlock) = witness.try_lock() {
                         trace("twice", format!("{lock:?}"));
                     }
                     let _ = fs::write(dir.join("granted"), "");
-                    drop(witness);
+                    witness.unlock().unwrap();
                     if let Err(e) = guard.release() {
                         trace("failed", format!("{e:?}"));
                     }
