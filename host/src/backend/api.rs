@@ -134,6 +134,7 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
 
     /// The file on which the holder that the last try found keeps a `flock` until it has died, open
     /// for reading; `None` if it does not promise that. The holder has it open for writing.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the queue is about to use it"))]
     fn holder_marker(&self, _: &LockObject) -> Option<File> {
         None
     }
