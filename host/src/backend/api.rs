@@ -127,7 +127,7 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
         })
     }
 
-    /// The process of this system whose end makes the lock stale.
+    /// The process of this system whose end makes the lock stale that the last try found held.
     fn holder_pid(&self, _: &LockObject) -> Option<u32> {
         None
     }

@@ -1,7 +1,8 @@
 //! Existence locks: the process that creates the entry holds the lock.
 //!
 //! A marker is complete from the moment it has its name, so no process sees it half-written. It
-//! carries an [`OwnerRecord`] of its creator. Before the engine relies on the entry or removes it,
+//! carries an [`OwnerRecord`] of its creator, and in most formats the kernel's [proof](promise) that
+//! its holder lives. Before the engine relies on the entry or removes it,
 //! it compares the entry with the marker that it created, by device and inode: another process may
 //! have removed the marker and created its own.
 
@@ -125,7 +126,6 @@ impl<F: MarkerFormat> Backend for F {
         if request.stale_after.is_none() && promise::is_still_held(dir, name)? {
             return Ok(false);
         }
-        *name.judged() = None;
         let claim = OwnerRecord::mine();
         let is_mine = |seen: &EntryStat| {
             let created = name.created();
@@ -134,7 +134,11 @@ impl<F: MarkerFormat> Backend for F {
             })
         };
         for _ in 0..TRIES {
-            let created = match EntryStat::at(dir, name.name())? {
+            let seen = EntryStat::at(dir, name.name())?;
+            if !seen.as_ref().is_some_and(|seen| self.is_one(seen.kind())) {
+                *name.judged() = None;
+            }
+            let created = match seen {
                 None => self.make(dir, name.name(), &claim),
                 Some(seen) if !is_lock(self, seen.kind()) => return Err(not_a_lock()),
                 Some(seen) if is_mine(&seen)? => return Ok(true),
@@ -232,15 +236,11 @@ impl<F: MarkerFormat> Backend for F {
     }
 
     fn holder_pid(&self, object: &LockObject) -> Option<u32> {
-        let (dir, name) = parts(object).ok()?;
-        let seen = EntryStat::at(dir, name.name()).ok()??;
-        let one = self.is_one(seen.kind());
-        let claim = one.then(|| promise::claim_of(self, dir, name, &seen).ok())??;
-        claim?.record.watchable_pid()
+        promise::judged(object.as_marker()?)?.record.watchable_pid()
     }
 
     fn holder_marker(&self, object: &LockObject) -> Option<File> {
-        promise::life_of(object.as_marker()?)
+        promise::judged(object.as_marker()?)?.life()
     }
 
     fn break_lock(&self, object: &LockObject, require_owner: bool) -> io::Result<bool> {

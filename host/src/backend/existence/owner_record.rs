@@ -2,7 +2,8 @@
 //!
 //! Four things identify a process: its host, the boot of the host, the PID namespace of its number,
 //! and its start time. If one is missing or cannot be compared, nothing is proven and the holder
-//! counts as alive. The record is the only evidence, and any program can write it.
+//! counts as alive. Unless the kernel gives [proof](super::promise), the record is the only evidence,
+//! and any program can write it.
 
 mod names;
 

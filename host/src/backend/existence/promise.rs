@@ -113,6 +113,11 @@ impl Claim {
         })
     }
 
+    /// The file on which the holder keeps its lock.
+    pub(super) fn life(&self) -> Option<File> {
+        self.life.as_ref()?.try_clone().ok()
+    }
+
     /// Whether a process in a namespace below has the number, or had it a moment ago.
     fn has_inner_pid(&self, pid: u32) -> bool {
         const MOMENT: Duration = Duration::from_secs(1);
@@ -211,10 +216,10 @@ pub(super) fn is_still_held(dir: &File, marker: &Marker) -> io::Result<bool> {
     Ok(same && judged.claim.death(dir).is_none())
 }
 
-/// The file on which the holder that was found last keeps its lock, open for reading.
-pub(super) fn life_of(marker: &Marker) -> Option<File> {
+/// The claim of the holder that the last try found.
+pub(super) fn judged(marker: &Marker) -> Option<Arc<Claim>> {
     let judged = marker.judged();
-    judged.as_ref()?.claim.life.as_ref()?.try_clone().ok()
+    judged.as_ref().map(|judged| Arc::clone(&judged.claim))
 }
 
 #[cfg(test)]
