@@ -1,6 +1,8 @@
 //! A hold on a lock.
 
 use std::fmt;
+#[cfg(unix)]
+use std::fs::File;
 use std::future::Future;
 #[cfg(unix)]
 use std::os::fd::{AsFd, BorrowedFd};
@@ -26,7 +28,10 @@ pub struct Guard {
     pub(crate) mode: Mode,
     pub(crate) released: bool,
     /// Rarely needed, so looked up on demand.
-    pub(crate) object: OnceLock<Arc<LockObject>>,
+    object: OnceLock<Arc<LockObject>>,
+    /// The same for what carries an existence lock.
+    #[cfg(unix)]
+    carrier: OnceLock<Option<File>>,
 }
 
 impl Guard {
@@ -43,6 +48,8 @@ impl Guard {
             mode,
             released: false,
             object: OnceLock::new(),
+            #[cfg(unix)]
+            carrier: OnceLock::new(),
         }
     }
 
@@ -143,10 +150,17 @@ impl Drop for Guard {
 /// The descriptor that carries the lock. A child process that inherits it keeps the lock until it
 /// is released here or all copies are closed. After the hold is lost, the descriptor carries no
 /// lock, or that of the next hold.
+///
+/// An [existence lock](crate::Protocol::is_existence_lock) is passed on the same way to whoever uses
+/// Locket, in the protocols `link`, `mkdir`, `pid-file` and `soft`, unless the file system can
+/// neither lock a file before it has a name nor, in the last two, give it an extended attribute.
+/// Otherwise the descriptor carries no lock.
 #[cfg(unix)]
 impl AsFd for Guard {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.object.get_or_init(|| self.queue.object()).file.as_fd()
+        let object = self.object.get_or_init(|| self.queue.object());
+        let carrier = self.carrier.get_or_init(|| object.carrier());
+        carrier.as_ref().unwrap_or(&object.file).as_fd()
     }
 }
 

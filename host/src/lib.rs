@@ -71,12 +71,18 @@
 //! is yours, prefer a kernel lock. What is different:
 //!
 //! - They are exclusive only. Acquiring one in shared mode is [unsupported](Error::is_unsupported).
-//! - The lock remains when its holder dies. The next process that tries takes it over if the lock
-//!   names its holder and that holder is proven dead: it ran on this host, in this process's PID
-//!   namespace, and that process is gone, started before the last boot, or its number now belongs
-//!   to a process with another start time. Any other lock counts as held for as long as it exists.
-//!   [`LockFile::break_lock`] and [`Options::stale_after`] are for callers that know better. If
-//!   several break one lock at once, one of them gets it.
+//! - The lock remains when its holder dies. The next process that tries takes it over if that
+//!   holder is proven dead. In `Link`, `Mkdir`, `PidFile` and `Soft`, the kernel proves it: while it
+//!   holds the lock, a process also keeps a `flock` on its entry, and the entry says so. The death
+//!   shows in every container and under every host name, after a reboot, and if the number of the
+//!   process is in use again. A child that inherits the descriptor keeps the lock (see
+//!   [`Guard`]), and a process that closes all of its descriptors gives it up, as with a kernel
+//!   lock. On a network file system this counts within one host.
+//! - In the other protocols, and for entries of other programs, the record has to prove it: the
+//!   holder ran on this host, in this process's PID namespace, and is gone, started before the last
+//!   boot, or its number now belongs to a process with another start time. Any other lock counts as
+//!   held for as long as it exists. [`LockFile::break_lock`] and [`Options::stale_after`] are for
+//!   callers that know better. If several break one lock at once, one of them gets it.
 //! - The holder of a broken lock learns of the loss from [`LockFile::state`] and
 //!   [`LockFile::lost`] if the system reports changes of the directory, otherwise from the release.
 //!   The release then removes only what is its own.

@@ -250,6 +250,7 @@ impl LockFile {
             mode: holder.found.mode,
             pid: holder.found.pid,
             host: holder.found.host,
+            elsewhere: holder.found.elsewhere,
             since: holder.found.since,
         }))
     }

@@ -9,6 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(unix)]
+use crate::backend::Judged;
 use crate::sync::{Mutex, MutexGuard, lock};
 use crate::sys::{Backing, Identity};
 
@@ -65,6 +67,9 @@ pub(crate) struct Marker {
     /// The store, if the lock is a row.
     store: Option<PathBuf>,
     created: Mutex<Option<Created>>,
+    /// What has the name, if it was another holder's at the last look.
+    #[cfg(unix)]
+    judged: Mutex<Option<Judged>>,
 }
 
 /// The marker that was created to take a lock.
@@ -74,6 +79,16 @@ pub(crate) struct Created {
     pub(crate) token: OsString,
     /// Keeps the inode number of the marker from being reused.
     pub(crate) pin: Option<File>,
+    /// Carries the `flock` that proves that the holder lives, if that is not `pin`.
+    pub(crate) life: Option<File>,
+}
+
+impl Created {
+    /// The description that carries the lock: a process that inherits it keeps the lock, if the
+    /// marker promises that.
+    pub(crate) fn carrier(&self) -> Option<&File> {
+        self.life.as_ref().or(self.pin.as_ref())
+    }
 }
 
 impl LockObject {
@@ -90,6 +105,8 @@ impl LockObject {
             name,
             store,
             created: Mutex::default(),
+            #[cfg(unix)]
+            judged: Mutex::default(),
         };
         Self {
             file: dir,
@@ -112,6 +129,12 @@ impl LockObject {
             .is_some_and(|marker| marker.created().is_some())
     }
 
+    /// A duplicate of the description that carries an existence lock, if there is one.
+    pub(crate) fn carrier(&self) -> Option<File> {
+        let created = self.as_marker()?.created();
+        created.as_ref()?.carrier()?.try_clone().ok()
+    }
+
     /// The marker, if this is an existence lock.
     pub(crate) fn as_marker(&self) -> Option<&Marker> {
         self.name.as_deref()
@@ -130,5 +153,10 @@ impl Marker {
 
     pub(crate) fn created(&self) -> MutexGuard<'_, Option<Created>> {
         lock(&self.created)
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn judged(&self) -> MutexGuard<'_, Option<Judged>> {
+        lock(&self.judged)
     }
 }

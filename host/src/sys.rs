@@ -93,8 +93,8 @@ compile_error!("locket supports the locks of Linux, macOS and Windows");
 
 #[cfg(unix)]
 pub(crate) use system::{
-    INITIAL_PID_NAMESPACE, boot_id, exchange, give_name, has_inner_pid, is_zombie, leads_nowhere,
-    nameless_file, pid_namespace, pin, rename_new, start_ticks,
+    INITIAL_PID_NAMESPACE, OF_THIS_BOOT, boot_id, exchange, flock_domain, give_name, has_inner_pid,
+    is_zombie, leads_nowhere, nameless_file, pid_namespace, pin, rename_new, start_ticks,
 };
 pub(crate) use system::{
     Identity, Interrupter, Interruption, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, Thread,

@@ -92,10 +92,14 @@ pub struct Holder {
     pub mode: Mode,
     /// Whether the holder is the caller itself.
     pub is_self: bool,
-    /// The number of its process on its host, if the system or the lock tells. Not shown to guests.
+    /// The number of its process, if the system or the lock tells: here, or on another `host`. None
+    /// if it runs in another container of this host. Not shown to guests.
     pub pid: Option<u32>,
     /// The name of its host, if the lock tells.
     pub host: Option<String>,
+    /// Whether it runs elsewhere: in another container or on another host, so that its number says
+    /// nothing here.
+    pub elsewhere: bool,
     /// Since when the lock is held, if the lock tells.
     pub since: Option<SystemTime>,
 }

@@ -42,7 +42,7 @@ impl Default for Watcher {
     }
 }
 
-/// Watches a directory or a process until it is dropped.
+/// Watches a directory, a file or a process until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Watch {
     watcher: Arc<Watcher>,
@@ -55,7 +55,7 @@ pub(crate) struct Watch {
     expect(dead_code, reason = "nothing is watched")
 )]
 enum Key {
-    Directory(i32, u64),
+    Inode(i32, u64),
     Process(u64),
 }
 
@@ -102,6 +102,17 @@ impl Watcher {
     /// Watches `dir`.
     pub(crate) fn watch(self: &Arc<Self>, dir: &File, interest: Interest) -> io::Result<Watch> {
         let key = system::watch(self, dir, interest)?;
+        Ok(Watch {
+            watcher: Arc::clone(self),
+            key,
+        })
+    }
+
+    /// Wakes `waker` when an open description of the file is closed that was open for writing. The
+    /// system reports the end of a killed process that way, too, in whatever container it ran. It
+    /// does so just before it drops the locks of the description.
+    pub(crate) fn watch_close(self: &Arc<Self>, file: &File, waker: Waker) -> io::Result<Watch> {
+        let key = system::watch_close(self, file, waker)?;
         Ok(Watch {
             watcher: Arc::clone(self),
             key,

@@ -4,7 +4,8 @@
 //! that it cannot catch, the command therefore stays protected until it and all its children have
 //! ended. In every other case this process outlives the command and releases the lock itself, so a
 //! daemon that the command leaves behind does not keep the lock. An existence lock names this
-//! process as its holder, so the command loses its protection if this process is killed.
+//! process as its holder. A descriptor of the command carries it, too, for users of Locket; those
+//! of other libraries take it over, as does anyone in the protocols that have no descriptor.
 
 mod supervise;
 
@@ -16,7 +17,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use locket::{Engine, Guard, Mode, OnRelease};
+use locket::{Engine, Guard, Mode, OnRelease, Protocol};
 use rustix::io::{FdFlags, fcntl_setfd};
 use tokio::process::Command;
 
@@ -196,7 +197,8 @@ impl Exec {
 
     fn execute(&self, guard: &Guard) -> anyhow::Result<ExitStatus> {
         // This process has one thread, so no other thread can fork at the wrong moment.
-        if !self.locking.protocol_or_default().is_existence_lock() {
+        let protocol = self.locking.protocol_or_default();
+        if !matches!(protocol, Protocol::Symlink | Protocol::Sqlite) {
             fcntl_setfd(guard.as_fd(), FdFlags::empty())?;
         }
         let (program, args) = self.command.split_first().expect("clap requires a command");

@@ -3,6 +3,7 @@
 //! The codes are those of `sysexits.h` and of shells.
 
 use std::fmt;
+use std::io;
 
 pub(crate) const FAILURE: u8 = 1;
 pub(crate) const USAGE: u8 = 64;
@@ -33,7 +34,13 @@ impl ExitError {
     /// Adds a hint on how to fix it to an error of the lock engine. If the path is not the cause,
     /// the tool exits with `otherwise`.
     pub(crate) fn from_lock(error: &locket::Error, otherwise: u8) -> Self {
-        let code = if error.is_unsupported() {
+        let full = |e: &io::Error| {
+            matches!(
+                e.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            )
+        };
+        let code = if error.is_unsupported() || error.os_error().is_some_and(full) {
             UNAVAILABLE
         } else if error.is_denied() || error.is_not_found() || error.is_invalid_path() {
             NO_INPUT

@@ -43,7 +43,8 @@ JSON: an object for one path, an array of them for several, with the fields
   holders               for each holder: mode, protocol, pid, host (only if the lock records it),
                         command, and since, in seconds since 1970: the time at which the holder
                         acquired an existence lock, for other locks the time at which its process
-                        started. pid, command and since are null if unknown
+                        started. pid, command and since are null if unknown, and the pid
+                        is null if the holder is in another container of this host
   waiting               the number of waiters in the kernel
 
 Exit status: 0, or 66 if a path cannot be examined",
@@ -137,20 +138,16 @@ impl Status {
         let options = self.locking.options(protocol).create(false);
         let holder = Engine::new().open_with(path, &options)?.holder()?;
         Ok(holder.map(|holder| {
-            let here = rustix::system::uname();
-            let elsewhere = holder
-                .host
-                .as_ref()
-                .is_some_and(|host| *host != here.nodename().to_string_lossy());
             let pid = holder.pid.and_then(|pid| i32::try_from(pid).ok());
             let process = StatusRow::of_process(KernelHold {
-                pid: pid.filter(|_| !elsewhere),
+                pid: pid.filter(|_| !holder.elsewhere),
                 mode: Mode::Exclusive,
                 protocol,
             });
             StatusRow {
                 pid,
                 host: holder.host,
+                elsewhere: holder.elsewhere,
                 since: holder.since,
                 ..process
             }
@@ -176,7 +173,8 @@ fn recognized(path: &Path) -> Option<Protocol> {
         let options = Options::new().create(false).protocol(*protocol);
         let lock = Engine::new().open_with(path, &options);
         let holder = lock.and_then(|lock| lock.holder());
-        holder.is_ok_and(|holder| holder.is_some_and(|holder| holder.pid.is_some()))
+        let named = |holder: locket::Holder| holder.pid.is_some() || holder.host.is_some();
+        holder.is_ok_and(|holder| holder.is_some_and(named))
     };
     [Protocol::Soft, Protocol::PidFile]
         .into_iter()

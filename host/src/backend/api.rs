@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -54,6 +55,8 @@ pub(crate) struct ForeignHolder {
     pub(crate) mode: Mode,
     pub(crate) pid: Option<u32>,
     pub(crate) host: Option<String>,
+    /// Whether its process runs in another container or on another host.
+    pub(crate) elsewhere: bool,
     pub(crate) since: Option<SystemTime>,
 }
 
@@ -63,6 +66,7 @@ impl ForeignHolder {
             mode,
             pid: None,
             host: None,
+            elsewhere: false,
             since: None,
         }
     }
@@ -136,8 +140,14 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
         })
     }
 
-    /// The process of this system whose end makes the lock stale.
+    /// The process of this system whose end makes the lock stale that the last try found held.
     fn holder_pid(&self, _: &LockObject) -> Option<u32> {
+        None
+    }
+
+    /// The file on which the holder that the last try found keeps a `flock` until it has died, open
+    /// for reading; `None` if it does not promise that. The holder has it open for writing.
+    fn holder_marker(&self, _: &LockObject) -> Option<File> {
         None
     }
 

@@ -1,7 +1,8 @@
 //! Existence locks: the process that creates the entry holds the lock.
 //!
 //! A marker is complete from the moment it has its name, so no process sees it half-written. It
-//! carries an [`OwnerRecord`] of its creator. Before the engine relies on the entry or removes it,
+//! carries an [`OwnerRecord`] of its creator, and in most formats the kernel's [proof](promise) that
+//! its holder lives. Before the engine relies on the entry or removes it,
 //! it compares the entry with the marker that it created, by device and inode: another process may
 //! have removed the marker and created its own.
 
@@ -11,6 +12,7 @@ pub(super) mod link;
 pub(super) mod mkdir;
 pub(super) mod owner_record;
 pub(super) mod pid_file;
+pub(crate) mod promise;
 mod release;
 pub(super) mod soft;
 pub(super) mod symlink;
@@ -26,9 +28,10 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, unlinkat};
 
-use self::dir_lock::{DirLock, PATIENCE};
+use self::dir_lock::{DirLock, LITTLE_PATIENCE, PATIENCE};
 use self::dirent::EntryStat;
 use self::owner_record::OwnerRecord;
+use self::promise::Claim;
 use self::release::{removed, unlink_own};
 use self::takeover::{Takeover, TakeoverResult, is_no_more, take_over};
 use super::api::{Backend, ForeignHolder, Request, no_sharing, out_of_reach};
@@ -47,8 +50,8 @@ trait MarkerFormat: fmt::Debug + Send + Sync {
     /// the name is taken. On failure nothing is left.
     fn make(&self, dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created>;
 
-    /// The owner record of the marker, if it has one.
-    fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<OwnerRecord>>;
+    /// What the marker says of its holder, if it has a record.
+    fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<Claim>>;
 
     /// Whether a non-empty file of this format contains the record of its holder and nothing else.
     fn is_record(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<bool> {
@@ -103,8 +106,13 @@ trait MarkerFormat: fmt::Debug + Send + Sync {
 
 impl<F: MarkerFormat> Backend for F {
     fn place(&self, file: &OsStr, _: Option<&Path>) -> io::Result<Location> {
+        const LONGEST: usize = 255;
         let mut name = file.to_owned();
         name.push(self.suffix());
+        if name.len() > LONGEST && file.len() <= LONGEST {
+            let long = "the name is too long for this protocol, which adds `.lock` to it";
+            return Err(io::Error::new(io::ErrorKind::InvalidFilename, long));
+        }
         Ok(Location::Marker(name))
     }
 
@@ -115,6 +123,9 @@ impl<F: MarkerFormat> Backend for F {
             return Err(no_sharing());
         }
         let (dir, name) = parts(object)?;
+        if request.stale_after.is_none() && promise::is_still_held(dir, name)? {
+            return Ok(false);
+        }
         let claim = OwnerRecord::mine();
         let is_mine = |seen: &EntryStat| {
             let created = name.created();
@@ -123,7 +134,11 @@ impl<F: MarkerFormat> Backend for F {
             })
         };
         for _ in 0..TRIES {
-            let created = match EntryStat::at(dir, name.name())? {
+            let seen = EntryStat::at(dir, name.name())?;
+            if !seen.as_ref().is_some_and(|seen| self.is_one(seen.kind())) {
+                *name.judged() = None;
+            }
+            let created = match seen {
                 None => self.make(dir, name.name(), &claim),
                 Some(seen) if !is_lock(self, seen.kind()) => return Err(not_a_lock()),
                 Some(seen) if is_mine(&seen)? => return Ok(true),
@@ -139,6 +154,7 @@ impl<F: MarkerFormat> Backend for F {
             };
             match created {
                 Ok(created) => {
+                    *name.judged() = None;
                     *name.created() = Some(created);
                     return Ok(true);
                 }
@@ -157,7 +173,7 @@ impl<F: MarkerFormat> Backend for F {
         let (dir, name) = parts(object)?;
         let mut created = name.created();
         let Some(mine) = &*created else { return Ok(()) };
-        let guard = DirLock::of(dir, PATIENCE).ok().flatten();
+        let guard = DirLock::of(dir, LITTLE_PATIENCE).ok().flatten();
         // If removal fails, `created` stays, and the next try finds the lock to be ours.
         let removed = match EntryStat::glance(dir, name.name())? {
             Some(seen) if self.is(dir, name.name(), &seen, mine)? => match guard {
@@ -169,6 +185,7 @@ impl<F: MarkerFormat> Backend for F {
         if !removed {
             self.clean_up(dir, mine);
         }
+        promise::end(mine);
         *created = None;
         Ok(())
     }
@@ -207,23 +224,23 @@ impl<F: MarkerFormat> Backend for F {
         } else {
             None
         };
-        if claim.as_ref().is_some_and(|claim| claim.is_dead(dir)) {
-            return Ok(None);
-        }
+        let holder = match &claim {
+            Some(claim) if claim.death(dir).is_some() => return Ok(None),
+            Some(claim) => claim.record.holder(),
+            None => ForeignHolder::new(Mode::Exclusive),
+        };
         Ok(Some(ForeignHolder {
-            mode: Mode::Exclusive,
-            host: claim.as_ref().and_then(OwnerRecord::host),
-            pid: claim.map(|claim| claim.pid),
             since: seen.changed(),
+            ..holder
         }))
     }
 
     fn holder_pid(&self, object: &LockObject) -> Option<u32> {
-        let (dir, name) = parts(object).ok()?;
-        let seen = EntryStat::at(dir, name.name()).ok()??;
-        let one = self.is_one(seen.kind());
-        let claim = one.then(|| self.claim(dir, name.name(), &seen).ok())??;
-        claim.filter(OwnerRecord::is_here).map(|claim| claim.pid)
+        promise::judged(object.as_marker()?)?.record.watchable_pid()
+    }
+
+    fn holder_marker(&self, object: &LockObject) -> Option<File> {
+        promise::judged(object.as_marker()?)?.life()
     }
 
     fn break_lock(&self, object: &LockObject, require_owner: bool) -> io::Result<bool> {
@@ -231,7 +248,7 @@ impl<F: MarkerFormat> Backend for F {
         let Some(seen) = EntryStat::at(dir, name.name())? else {
             return Ok(false);
         };
-        let claim = || -> io::Result<Option<OwnerRecord>> {
+        let claim = || -> io::Result<Option<Claim>> {
             let one = self.is_one(seen.kind());
             one.then(|| self.claim(dir, name.name(), &seen))
                 .map_or(Ok(None), |claim| claim)

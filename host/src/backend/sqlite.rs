@@ -111,6 +111,7 @@ impl Backend for Sqlite {
                 *name.created() = Some(Created {
                     token: token.into(),
                     pin: None,
+                    life: None,
                 });
                 Ok(true)
             }
@@ -167,13 +168,9 @@ impl Backend for Sqlite {
         let (_, key, connection) = parts(object)?;
         let holders = self.read(&connection, &key)?;
         let holder = holders.into_iter().find(|holder| !is_dead(object, holder));
-        Ok(holder.map(|holder| {
-            let claim = claim(&holder);
-            ForeignHolder {
-                host: claim.as_ref().and_then(OwnerRecord::host),
-                pid: claim.map(|claim| claim.pid),
-                ..ForeignHolder::new(Mode::Exclusive)
-            }
+        Ok(holder.map(|holder| match claim(&holder) {
+            Some(claim) => claim.holder(),
+            None => ForeignHolder::new(Mode::Exclusive),
         }))
     }
 

@@ -36,23 +36,6 @@ impl Identity {
             0xff53_4d42, // SMB
             0xfe53_4d42, // SMB, from version 2 on
         ];
-        const LOCAL: &[u64] = &[
-            0xef53,      // ext2, ext3, ext4
-            0x5846_5342, // XFS
-            0x9123_683e, // Btrfs
-            0x0102_1994, // tmpfs
-            0x8584_58f6, // ramfs
-            0x794c_7630, // overlayfs, whose upper layer has to be local
-            0xf2f5_2010, // F2FS
-            0x2fc1_2fc1, // ZFS
-            0xca45_1a4e, // bcachefs
-            0xe0f5_e1e2, // EROFS
-            0x7371_7368, // Squashfs
-            0x2011_bab0, // exFAT
-            0x4d44,      // FAT
-            0x3153_464a, // JFS
-            0x5265_4973, // ReiserFS
-        ];
         /// The block device that was found to be local last. To ask for each file would make
         /// opening a lock by its path a tenth slower. Other file systems have major number 0, and
         /// the next one that is mounted can have the number of one that is gone.
@@ -61,9 +44,8 @@ impl Identity {
         if on_device && LAST_LOCAL.load(Ordering::Relaxed) == self.device {
             return Backing::Kernel;
         }
-        let kind = rustix::fs::fstatfs(file).map(|fs| fs.f_type.cast_unsigned() & 0xffff_ffff);
-        match kind {
-            Ok(kind) if LOCAL.contains(&kind) => {
+        match kind_of_file_system(file) {
+            Ok(kind) if KNOWN_TO_BE_LOCAL.contains(&kind) => {
                 if on_device {
                     LAST_LOCAL.store(self.device, Ordering::Relaxed);
                 }
@@ -72,6 +54,43 @@ impl Identity {
             Ok(kind) if NETWORK.contains(&kind) => Backing::Network,
             _ => Backing::Unknown,
         }
+    }
+}
+
+/// The file systems for which the kernel alone answers. Behind any other there may be a server, or a
+/// program, that does not answer for long.
+const KNOWN_TO_BE_LOCAL: &[u64] = &[
+    0xef53,      // ext2, ext3, ext4
+    0x5846_5342, // XFS
+    0x9123_683e, // Btrfs
+    0x0102_1994, // tmpfs
+    0x8584_58f6, // ramfs
+    0x794c_7630, // overlayfs, whose upper layer has to be local
+    0xf2f5_2010, // F2FS
+    0x2fc1_2fc1, // ZFS
+    0xca45_1a4e, // bcachefs
+    0xe0f5_e1e2, // EROFS
+    0x7371_7368, // Squashfs
+    0x2011_bab0, // exFAT
+    0x4d44,      // FAT
+    0x3153_464a, // JFS
+    0x5265_4973, // ReiserFS
+];
+
+fn kind_of_file_system(file: &File) -> io::Result<u64> {
+    Ok(rustix::fs::fstatfs(file)?.f_type.cast_unsigned() & 0xffff_ffff)
+}
+
+/// Set in the [`flock_domain`] of a file system that is not known to be local.
+pub(crate) const OF_THIS_BOOT: u64 = 1 << 63;
+
+/// Where a `flock` on `file` counts: for everyone who has the same inode open in the same domain,
+/// by whichever mount. An overlay, a server or a program can show the files of another file system,
+/// and keeps locks of its own.
+pub(crate) fn flock_domain(file: &File) -> io::Result<u64> {
+    match kind_of_file_system(file)? {
+        kind if KNOWN_TO_BE_LOCAL.contains(&kind) => Ok(kind),
+        _ => Ok(OF_THIS_BOOT | file.metadata()?.dev()),
     }
 }
 

@@ -5,6 +5,7 @@
 //! change that it reports is complete, so tries follow it at growing intervals. If nothing is
 //! reported, rare tries remain, which find what other hosts did.
 
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
@@ -12,8 +13,9 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::Outcome;
-use crate::backend::{Request, is_out_of_reach};
+use crate::backend::{Backend, Request, is_out_of_reach};
 use crate::deadline::Deadline;
+use crate::lock_path::Identity;
 use crate::object::LockObject;
 use crate::sync::Parker;
 use crate::watch::{Interest, Watch, Watcher};
@@ -92,7 +94,7 @@ impl EntryWait {
             }
             // Whatever comes next may come without a notice.
             let before = unreported;
-            unreported = out_of_reach | !holder.follow(backend.holder_pid(object), self);
+            unreported = out_of_reach | !holder.follow(Life::of(backend, object), self);
             if unreported && !before {
                 pause = FIRST;
             }
@@ -122,25 +124,62 @@ impl EntryWait {
     }
 }
 
+/// What ends when the holder does.
+enum Life {
+    Process(u32),
+    /// The file on which it keeps a `flock`. The system reports that a file which was open for
+    /// writing is closed, whichever process did so and however it ended. A thread that waits for the
+    /// `flock` itself would not learn that the entry was removed or replaced.
+    Marker(File, Identity),
+}
+
+impl Life {
+    /// That of the holder that the last try found; `None` if it is not known.
+    fn of(backend: &dyn Backend, object: &LockObject) -> Option<Self> {
+        let marker = backend.holder_marker(object).and_then(|file| {
+            let identity = Identity::of(&file, &file.metadata().ok()?).ok()?;
+            Some(Self::Marker(file, identity))
+        });
+        marker.or_else(|| backend.holder_pid(object).map(Self::Process))
+    }
+
+    fn watch(&self, wait: &EntryWait) -> io::Result<Watch> {
+        match self {
+            Self::Process(pid) => wait.watcher.watch_process(*pid, wait.waker()),
+            Self::Marker(file, _) => wait.watcher.watch_close(file, wait.waker()),
+        }
+    }
+}
+
+impl PartialEq for Life {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Process(one), Self::Process(other)) => one == other,
+            (Self::Marker(_, one), Self::Marker(_, other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
 /// The holder of the lock, whose end is watched for.
 #[derive(Default)]
 struct Holder {
-    pid: Option<u32>,
+    life: Option<Life>,
     watch: Option<Watch>,
 }
 
 impl Holder {
-    /// Watches for the end of the process that holds the lock now. Returns `false` if the system
-    /// does not report it: it may have ended since the try.
-    fn follow(&mut self, pid: Option<u32>, wait: &EntryWait) -> bool {
-        if self.pid != pid || self.watch.is_none() {
-            let watch = pid.map(|pid| wait.watcher.watch_process(pid, wait.waker()));
+    /// Watches for the end of the holder. Returns `false` if the system does not report it: it may
+    /// have ended since the try.
+    fn follow(&mut self, life: Option<Life>, wait: &EntryWait) -> bool {
+        if self.life != life || self.watch.is_none() {
+            let watch = life.as_ref().map(|life| life.watch(wait));
             *self = Self {
-                pid,
+                life,
                 watch: watch.and_then(Result::ok),
             };
         }
-        pid.is_none() || self.watch.is_some()
+        self.life.is_none() || self.watch.is_some()
     }
 }
 

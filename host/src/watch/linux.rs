@@ -23,9 +23,9 @@ use crate::sys;
 #[derive(Debug, Default)]
 pub(super) struct State {
     next: u64,
-    /// None while no directory is watched.
+    /// None while no directory or file is watched.
     running: Option<Arc<Descriptors>>,
-    /// By the watch descriptor of the directory.
+    /// By the watch descriptor of the directory or the file.
     interests: HashMap<i32, BTreeMap<u64, Interest>>,
     processes: HashMap<u64, (OwnedFd, Waker)>,
 }
@@ -66,26 +66,41 @@ pub(super) fn watch(watcher: &Arc<Watcher>, dir: &File, interest: Interest) -> i
     {
         flags |= WatchFlags::MODIFY;
     }
-    let path = format!("/proc/self/fd/{}", dir.as_raw_fd());
+    add(watcher, dir, flags, interest)
+}
+
+pub(super) fn watch_close(watcher: &Arc<Watcher>, file: &File, waker: Waker) -> io::Result<Key> {
+    let entries = Vec::new();
+    let flags = WatchFlags::CLOSE_WRITE | WatchFlags::MASK_ADD;
+    add(watcher, file, flags, Interest { entries, waker })
+}
+
+fn add(
+    watcher: &Arc<Watcher>,
+    inode: &File,
+    flags: WatchFlags,
+    interest: Interest,
+) -> io::Result<Key> {
+    let path = format!("/proc/self/fd/{}", inode.as_raw_fd());
     let mut state = lock(&watcher.state);
-    let dir = match &state.running {
+    let inode = match &state.running {
         Some(running) => inotify::add_watch(&running.notices, path, flags)?,
         None => {
             let descriptors = Arc::new(Descriptors::new()?);
-            let dir = inotify::add_watch(&descriptors.notices, path, flags)?;
+            let inode = inotify::add_watch(&descriptors.notices, path, flags)?;
             start(watcher, &descriptors)?;
             state.running = Some(descriptors);
-            dir
+            inode
         }
     };
     state.next += 1;
     let number = state.next;
     state
         .interests
-        .entry(dir)
+        .entry(inode)
         .or_default()
         .insert(number, interest);
-    Ok(Key::Directory(dir, number))
+    Ok(Key::Inode(inode, number))
 }
 
 pub(super) fn watch_process(watcher: &Arc<Watcher>, pid: u32, waker: Waker) -> io::Result<Key> {
@@ -121,7 +136,7 @@ pub(super) fn forget(watcher: &Watcher, key: Key) {
             // Closing it removes it from the epoll set.
             drop(process);
         }
-        Key::Directory(dir, number) => {
+        Key::Inode(dir, number) => {
             let Some(interests) = state.interests.get_mut(&dir) else {
                 return;
             };
@@ -202,7 +217,7 @@ fn concerned(watcher: &Watcher, dir: i32, events: ReadFlags, name: Option<&OsStr
             entry.name == name
                 && (entry.changes != Changes::Content || events.contains(ReadFlags::MODIFY))
         }),
-        // The directory itself.
+        // The directory or the file itself.
         None => true,
     };
     let interests = state.interests.get(&dir);
@@ -219,4 +234,61 @@ fn concerned(watcher: &Watcher, dir: i32, events: ReadFlags, name: Option<&OsStr
         drop(forgotten);
     }
     wakers
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use std::process::{Command, Stdio};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::sync::{Mutex, PoisonError};
+    use std::task::Wake;
+    use std::time::Duration;
+
+    use super::*;
+
+    struct Tell(Mutex<Sender<()>>);
+
+    impl Wake for Tell {
+        fn wake(self: Arc<Self>) {
+            let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = sender.send(());
+        }
+    }
+
+    fn waker() -> (Waker, Receiver<()>) {
+        let (sender, receiver) = channel();
+        (Waker::from(Arc::new(Tell(Mutex::new(sender)))), receiver)
+    }
+
+    /// Each of those who watch a file learns when a process that has it open for writing is killed.
+    #[test]
+    fn the_end_of_a_process_closes_its_files() {
+        let dir = tempfile::tempdir().expect("a directory can be created");
+        let path = dir.path().join("file");
+        let written = File::create(&path).expect("a file can be created");
+        let file = File::open(&path).expect("the file can be opened");
+        let watcher = Arc::new(Watcher::default());
+        let mut wakes = Vec::new();
+        for _ in 0..2 {
+            let (waker, woken) = waker();
+            let watch = watcher.watch_close(&file, waker);
+            wakes.push((watch.expect("the file can be watched"), woken));
+        }
+        let mut process = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(written)
+            .spawn()
+            .expect("the process exists");
+        // Opened and closed for reading, which is no news.
+        drop(File::open(&path).expect("the file can be opened"));
+        for (_, woken) in &wakes {
+            assert!(woken.try_recv().is_err(), "nothing was closed");
+        }
+        process.kill().expect("the process can be killed");
+        for (_, woken) in &wakes {
+            let told = woken.recv_timeout(Duration::from_secs(20));
+            told.expect("the watch reports the end");
+        }
+        process.wait().expect("the process ends");
+    }
 }

@@ -18,6 +18,10 @@ pub(super) fn watch(_: &Arc<Watcher>, _: &File, interest: Interest) -> io::Resul
     Err(io::ErrorKind::Unsupported.into())
 }
 
+pub(super) fn watch_close(_: &Arc<Watcher>, _: &File, _: Waker) -> io::Result<Key> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 pub(super) fn watch_process(_: &Arc<Watcher>, _: u32, _: Waker) -> io::Result<Key> {
     Err(io::ErrorKind::Unsupported.into())
 }

@@ -5,6 +5,7 @@
 mod breaks;
 #[path = "../common/mod.rs"]
 mod common;
+mod containers;
 #[cfg(feature = "sqlite")]
 mod database_locks;
 #[cfg(feature = "sqlite")]
@@ -13,6 +14,7 @@ mod directories;
 mod foreign_data;
 mod killed;
 mod processes;
+mod promises;
 pub(crate) mod random_bytes;
 mod record;
 mod records;

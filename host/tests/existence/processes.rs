@@ -57,6 +57,21 @@ fn as_another_process() {
             eventually("the test ends", || dir.join("end").exists());
             guard.release().unwrap();
         }
+        "wait" => {
+            fs::write(dir.join("waiting"), "").unwrap();
+            let guard = open_at(&dir, protocol).acquire(EX, STUCK).unwrap();
+            fs::write(dir.join("granted"), "").unwrap();
+            guard.release().unwrap();
+        }
+        "pass on" => {
+            use std::os::fd::AsFd;
+            let guard = open_at(&dir, protocol).acquire(EX, STUCK).unwrap();
+            rustix::io::fcntl_setfd(guard.as_fd(), rustix::io::FdFlags::empty()).unwrap();
+            let until_end = "until [ -e \"$FOLDER/end\" ]; do sleep 0.01; done";
+            let mut next = Command::new("sh");
+            next.args(["-c", until_end]).spawn().unwrap();
+            std::process::exit(0);
+        }
         "give back" => {
             let guard = open_at(&dir, protocol).acquire(EX, STUCK).unwrap();
             let released = guard.release().map_err(|e| e.to_string());
@@ -89,18 +104,20 @@ fn contend(protocol: Protocol, dir: &Path) {
     thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
+                // The system closes the files of a process in order when it dies, so this one before
+                // those of the lock.
+                let witness = File::open(dir.join("witness")).unwrap();
                 let lock = open_at(dir, protocol);
                 loop {
                     let guard = match lock.acquire(EX, STUCK) {
                         Ok(guard) => guard,
                         Err(e) => return trace("failed", format!("{e:?}")),
                     };
-                    let witness = File::open(dir.join("witness")).unwrap();
                     if let Err(TryLockError::WouldBlock) = witness.try_lock() {
                         trace("twice", format!("{lock:?}"));
                     }
                     let _ = fs::write(dir.join("granted"), "");
-                    drop(witness);
+                    witness.unlock().unwrap();
                     if let Err(e) = guard.release() {
                         trace("failed", format!("{e:?}"));
                     }

@@ -164,6 +164,13 @@ pub(crate) fn read(protocol: Protocol, text: &[u8]) -> Option<(Record, bool)> {
                 return mkdir.then(|| pid(rest).map(|pid| (plain(host, pid), true)))?;
             };
             let number = pid(number)?;
+            let (tail, promise) = match tail.split_once('-') {
+                Some((tail, promise)) if tail.starts_with('0') && tail.len() > 60 => {
+                    let plain = promise.bytes().all(|byte| byte.is_ascii_digit());
+                    (tail, Some(promise.parse::<u64>().ok().filter(|_| plain)?))
+                }
+                _ => (tail, None),
+            };
             if tail.is_empty() || !tail.bytes().all(|byte| byte.is_ascii_digit()) {
                 return None;
             }
@@ -186,7 +193,8 @@ pub(crate) fn read(protocol: Protocol, text: &[u8]) -> Option<(Record, bool)> {
                 namespace: tail[40..50].parse().ok()?,
                 ticks: tail[60..].parse().ok()?,
             };
-            Some((record, true))
+            // Who promises to show that it lives, but where it cannot be seen, is not judged.
+            Some((record, promise.is_none()))
         }
     }
 }

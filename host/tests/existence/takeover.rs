@@ -105,9 +105,11 @@ fn leftovers_of_dead_processes_are_removed_and_nothing_else() {
     leave_behind(Protocol::Link, &other);
     let mark = |dir: &Dir| {
         let names = listing(dir.0.path());
-        names.into_iter().find(|name| name != "lock.lock").unwrap()
+        let name = names.into_iter().find(|name| name != "lock.lock").unwrap();
+        let (plain, promise) = name.rsplit_once('-').unwrap();
+        (plain.to_owned(), promise.to_owned())
     };
-    let (mine, dead) = (mark(&dir), mark(&other));
+    let ((mine, promise), (dead, _)) = (mark(&dir), mark(&other));
     // The names that one process makes differ in a number; this changes one of its last digits.
     let another = |name: &str, digit: char| {
         let mut name = name.to_owned();
@@ -134,9 +136,15 @@ fn leftovers_of_dead_processes_are_removed_and_nothing_else() {
     link(&another(&dead, '5'), &another(&dead, '6'));
     let linked = [another(&dead, '4'), "linked".to_owned()];
     link(&linked[0], &linked[1]);
+    // Of a living process, too, which has not given it the name of the lock yet, and of one that died.
+    let promises = ['6', '7'].map(|digit| format!("{}-{promise}", another(&mine, digit)));
+    let [kept_promise, broken_promise] = promises.map(|name| (other.path(&name), name));
+    let living = File::create(&kept_promise.0).unwrap();
+    living.lock().unwrap();
+    fs::write(&broken_promise.0, "").unwrap();
     let lock = open(&other, Protocol::Link);
     lock.acquire(EX, STUCK).unwrap().release().unwrap();
-    let mut kept = [&kept[..], &linked].concat();
+    let mut kept = [&kept[..], &linked, &[kept_promise.1]].concat();
     kept.sort();
     assert_eq!(listing(other.0.path()), kept);
 }

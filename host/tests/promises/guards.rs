@@ -173,10 +173,15 @@ fn has_its_descriptor(dir: &Dir, lock: &LockFile, guard: &locket::Guard) {
 
     use locket::Protocol;
     let open = fs::File::from(guard.as_fd().try_clone_to_owned().unwrap());
-    // An existence lock has that of its directory, or of its database.
+    // An existence lock has that of its marker's file; without one, of its directory or database.
     let named = match lock.protocol() {
         Protocol::Sqlite => return,
-        protocol if protocol.is_existence_lock() => dir.0.path().to_owned(),
+        Protocol::Symlink => dir.0.path().to_owned(),
+        Protocol::Link => dir.path("lock.lock"),
+        Protocol::Mkdir => {
+            let mut inside = fs::read_dir(dir.path("lock.lock")).unwrap();
+            inside.next().unwrap().unwrap().path()
+        }
         _ => dir.path("lock"),
     };
     let (open, named) = (open.metadata().unwrap(), named.metadata().unwrap());

@@ -32,6 +32,9 @@ pub(super) struct StatusRow {
     pub(super) pid: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) host: Option<String>,
+    /// Whether it runs in another container or on another host.
+    #[serde(skip)]
+    pub(super) elsewhere: bool,
     pub(super) command: Option<String>,
     #[serde(serialize_with = "unix_seconds")]
     pub(super) since: Option<SystemTime>,
@@ -68,6 +71,7 @@ impl StatusRow {
             protocol: hold.protocol,
             pid,
             host: None,
+            elsewhere: false,
             command,
             since: process.and_then(|process| start_time(&process)),
         }
@@ -116,6 +120,7 @@ impl fmt::Display for StatusRow {
         /// The longest command shown, so that the output stays on one line.
         const LONGEST: usize = 60;
         match (self.pid, &self.command) {
+            (None, _) if self.elsewhere => f.write_str("a process of another container")?,
             (None, _) => f.write_str("an unknown process")?,
             (Some(pid), None) => write!(f, "process {pid}")?,
             (Some(pid), Some(command)) if command.chars().count() > LONGEST => {

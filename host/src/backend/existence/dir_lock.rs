@@ -45,6 +45,8 @@ impl<'a> DirLock<'a> {
 /// How long to wait for the directory lock. The disk or a busy processor can hold up its holder.
 /// But another program may lock the directory indefinitely; do not let it block us.
 pub(super) const PATIENCE: Duration = Duration::from_millis(10);
+/// The same for a release, which is right without the directory lock.
+pub(super) const LITTLE_PATIENCE: Duration = Duration::from_millis(2);
 /// The same for breaking a lock by hand, which fails without the directory lock.
 pub(super) const MUCH_PATIENCE: Duration = Duration::from_secs(1);
 

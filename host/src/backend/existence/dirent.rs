@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, FileType, Mode as Permissions, OFlags, Stat, openat, statat, unlinkat};
 use rustix::io::Errno;
 
+use super::owner_record::OwnerRecord;
+use super::promise;
 use crate::object::Created;
 use crate::sys;
 
@@ -87,9 +89,50 @@ impl EntryStat {
         SystemTime::UNIX_EPOCH.checked_add(since)
     }
 
+    /// Which version of which inode it is.
+    pub(super) fn moment(&self) -> Moment {
+        let Stat {
+            st_dev,
+            st_ino,
+            st_mtime,
+            st_mtime_nsec,
+            st_ctime,
+            st_ctime_nsec,
+            ..
+        } = self.stat;
+        #[allow(
+            clippy::unnecessary_cast,
+            clippy::cast_sign_loss,
+            reason = "of other widths on other systems"
+        )]
+        Moment {
+            inode: (st_dev as u64, st_ino),
+            content: (st_mtime as i64, st_mtime_nsec as u32),
+            change: (st_ctime as i64, st_ctime_nsec as u32),
+        }
+    }
+
     pub(super) fn age(&self) -> Duration {
         let age = self.changed().and_then(|changed| changed.elapsed().ok());
         age.unwrap_or_default()
+    }
+}
+
+/// A version of an inode. The system changes it with each link, attribute, name within, and byte.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Moment {
+    inode: (u64, u64),
+    content: (i64, u32),
+    change: (i64, u32),
+}
+
+impl Moment {
+    /// Whether the last change was that long ago, by the clock of this host.
+    pub(super) fn is_older_than(&self, age: Duration) -> bool {
+        let (seconds, nanos) = self.change;
+        let changed = u64::try_from(seconds).map(|seconds| Duration::new(seconds, nanos));
+        let changed = changed.map(|changed| SystemTime::UNIX_EPOCH + changed);
+        changed.is_ok_and(|at| at.elapsed().is_ok_and(|elapsed| elapsed > age))
     }
 }
 
@@ -99,11 +142,13 @@ pub(super) fn make_file(
     name: &OsStr,
     content: &[u8],
     permissions: u32,
+    claim: &OwnerRecord,
 ) -> io::Result<Created> {
     let permissions = Permissions::from_raw_mode(permissions as _);
     let file = match sys::nameless_file(dir, permissions) {
         Ok(mut file) => {
             file.write_all(content)?;
+            promise::attach(&file, claim);
             match sys::give_name(&file, dir, name) {
                 Ok(()) => Some(file),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(e),
@@ -128,24 +173,30 @@ pub(super) fn make_file(
     Ok(Created {
         token: OsString::new(),
         pin: Some(file),
+        life: None,
     })
 }
 
-/// The content of a lock file, unless it is longer than any that a holder writes.
-pub(super) fn read_file(dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<Vec<u8>>> {
-    const LONGEST: u64 = 1024;
+/// Opens the file that was `seen`, for reading. `None` if it is gone, or not readable for us.
+pub(super) fn open_file(dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<File>> {
+    let file = open_any_file(dir, name)?;
+    let same = |file: &File| rustix::fs::fstat(file).is_ok_and(|stat| seen.is(&stat));
+    Ok(file.filter(same))
+}
+
+/// Opens the file that has the name now.
+pub(super) fn open_any_file(dir: &File, name: &OsStr) -> io::Result<Option<File>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match openat(dir, name, flags, Permissions::empty()) {
-        Ok(file) => File::from(file),
-        // Gone, or not readable for us: no record.
-        Err(Errno::NOENT | Errno::LOOP | Errno::ACCESS | Errno::PERM | Errno::NXIO) => {
-            return Ok(None);
-        }
-        Err(e) => return Err(e.into()),
-    };
-    if !rustix::fs::fstat(&file).is_ok_and(|stat| seen.is(&stat)) {
-        return Ok(None);
+    match openat(dir, name, flags, Permissions::empty()) {
+        Ok(file) => Ok(Some(file.into())),
+        Err(Errno::NOENT | Errno::LOOP | Errno::ACCESS | Errno::PERM | Errno::NXIO) => Ok(None),
+        Err(e) => Err(e.into()),
     }
+}
+
+/// The content of a lock file, unless it is longer than any that a holder writes.
+pub(super) fn read_file(file: &File) -> io::Result<Option<Vec<u8>>> {
+    const LONGEST: u64 = 1024;
     let mut content = Vec::new();
     file.take(LONGEST + 1).read_to_end(&mut content)?;
     Ok((content.len() as u64 <= LONGEST).then_some(content))

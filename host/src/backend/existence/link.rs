@@ -11,20 +11,28 @@ use std::io;
 use rustix::fs::{AtFlags, Mode as Permissions, OFlags, linkat, openat, statat, unlinkat};
 
 use super::MarkerFormat;
-use super::dirent::{EntryStat, names_if, read_file};
+use super::dirent::{EntryStat, names_if, open_file, read_file};
 use super::owner_record::OwnerRecord;
+use super::promise::{self, Claim};
 use super::soft;
 use crate::object::Created;
+use crate::sys;
 
 #[derive(Debug)]
 pub(in crate::backend) struct Link;
 
 impl MarkerFormat for Link {
     fn make(&self, dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created> {
-        let token = claim.unique_name();
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let permissions = Permissions::from_raw_mode(0o666);
-        let own = File::from(openat(dir, &token, flags, permissions)?);
+        let (own, token) = match promising(dir, claim) {
+            Some(made) => made,
+            // Not possible there: a file that has its name from the start.
+            None => {
+                let token = claim.unique_name();
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                let own = openat(dir, &token, flags, PERMISSIONS)?;
+                (File::from(own), token)
+            }
+        };
         if let Err(e) = linkat(dir, &token, dir, name, AtFlags::empty())
             && !rustix::fs::fstat(&own).is_ok_and(|stat| stat.st_nlink == 2)
         {
@@ -40,19 +48,25 @@ impl MarkerFormat for Link {
         Ok(Created {
             token,
             pin: Some(own),
+            life: None,
         })
     }
 
-    fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<OwnerRecord>> {
-        // A process that died while it broke the lock by mistake may have left its name on it.
+    fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<Claim>> {
+        // A process that died while it broke the lock by mistake may have left its name on it. Only
+        // the creator's makes a promise.
         let claims = owners(dir, name, seen)?.into_iter().map(|(_, claim)| claim);
-        Ok(claims.max_by_key(|claim| !claim.is_dead(dir)))
+        let claim = claims.max_by_key(|claim| (claim.promise.is_some(), !claim.is_dead(dir)));
+        let claim = claim.map(|claim| Claim::new(claim, || open_file(dir, name, seen)));
+        claim.transpose()
     }
 
     // The provider for guests of other hosts writes such a record, since it does not know its
     // host's name.
     fn is_record(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<bool> {
-        Ok(read_file(dir, name, seen)?.is_some_and(|content| soft::is_record(&content)))
+        let file = open_file(dir, name, seen)?;
+        let content = file.map_or(Ok(None), |file| read_file(&file))?;
+        Ok(content.is_some_and(|content| soft::is_record(&content)))
     }
 
     // The lock first: if this stops half-way, the rest is in no other process's way.
@@ -80,6 +94,17 @@ impl MarkerFormat for Link {
     fn clean_up(&self, dir: &File, created: &Created) {
         let _ = unlinkat(dir, &created.token, AtFlags::empty());
     }
+}
+
+const PERMISSIONS: Permissions = Permissions::from_raw_mode(0o666);
+
+/// Creates a file with a name that promises what holds already. `None` if that is not possible
+/// there.
+fn promising(dir: &File, claim: &OwnerRecord) -> Option<(File, OsString)> {
+    let own = sys::nameless_file(dir, PERMISSIONS).ok()?;
+    let token = promise::give(&own, claim)?.unique_name();
+    sys::give_name(&own, dir, &token).ok()?;
+    Some((own, token))
 }
 
 /// The links to the same file that name its owner.

@@ -12,8 +12,9 @@ use rustix::fs::{
 };
 
 use super::MarkerFormat;
-use super::dirent::{EntryStat, names, open, remove_bare};
+use super::dirent::{EntryStat, names, open, open_any_file, remove_bare};
 use super::owner_record::OwnerRecord;
+use super::promise::{self, Claim};
 use crate::object::Created;
 use crate::sys;
 
@@ -23,7 +24,7 @@ pub(in crate::backend) struct Mkdir;
 impl MarkerFormat for Mkdir {
     fn make(&self, dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created> {
         let aside = claim.unique_name();
-        let created = build(dir, &aside, claim)?;
+        let created = build(dir, &aside, claim, true)?;
         match sys::rename_new(dir, &aside, name) {
             Ok(()) => Ok(created),
             Err(e) => {
@@ -31,7 +32,7 @@ impl MarkerFormat for Mkdir {
                 match e.kind() {
                     io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound => Err(e),
                     // Not possible there: create it in its place, as the peers do.
-                    _ => build(dir, name, claim),
+                    _ => build(dir, name, claim, false),
                 }
             }
         }
@@ -41,7 +42,7 @@ impl MarkerFormat for Mkdir {
         kind == FileType::Directory
     }
 
-    fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<OwnerRecord>> {
+    fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<Claim>> {
         let Some(lock) = open(dir, name)? else {
             return Ok(None);
         };
@@ -51,7 +52,10 @@ impl MarkerFormat for Mkdir {
         // A directory with more than one file belongs to no known program.
         match names(&lock)?.as_deref() {
             Some([file]) => {
-                Ok(OwnerRecord::of_name(file).or_else(|| OwnerRecord::of_plain_name(file)))
+                let claim = OwnerRecord::of_name(file);
+                let claim = claim.or_else(|| OwnerRecord::of_plain_name(file));
+                let claim = claim.map(|claim| Claim::new(claim, || open_any_file(&lock, file)));
+                claim.transpose()
             }
             _ => Ok(None),
         }
@@ -64,7 +68,7 @@ impl MarkerFormat for Mkdir {
         _: &EntryStat,
         created: Option<&Created>,
     ) -> io::Result<()> {
-        let Some(Created { token, pin }) = created else {
+        let Some(Created { token, pin, .. }) = created else {
             return remove_bare(dir, name);
         };
         // In one step: dying between two would leave an empty directory that does not name its
@@ -79,21 +83,29 @@ impl MarkerFormat for Mkdir {
     }
 }
 
-/// Creates the directory with the file in it.
-fn build(dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created> {
-    let token = claim.unique_name();
+/// Creates the directory with the file in it. The file makes a promise if `aside`: if the directory
+/// does not have the name of the lock yet.
+fn build(dir: &File, name: &OsStr, claim: &OwnerRecord, aside: bool) -> io::Result<Created> {
+    let mut token = claim.unique_name();
     mkdirat(dir, name, Permissions::from_raw_mode(0o777))?;
-    let fill = || -> io::Result<File> {
+    let mut fill = || -> io::Result<(File, File)> {
         // The umask can deny access to the owner.
         let lock = open(dir, name)?.ok_or(io::ErrorKind::PermissionDenied)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        openat(&lock, &token, flags, Permissions::from_raw_mode(0o666))?;
-        Ok(lock)
+        let own = openat(&lock, &token, flags, Permissions::from_raw_mode(0o666))?;
+        let own = File::from(own);
+        if aside && let Some(promising) = promise::give(&own, claim) {
+            let promising = promising.unique_name();
+            renameat(&lock, &token, &lock, &promising)?;
+            token = promising;
+        }
+        Ok((lock, own))
     };
     match fill() {
-        Ok(lock) => Ok(Created {
+        Ok((lock, own)) => Ok(Created {
             token,
             pin: Some(lock),
+            life: Some(own),
         }),
         Err(e) => {
             let _ = remove_bare(dir, name);

@@ -2,20 +2,25 @@
 //!
 //! Four things identify a process: its host, the boot of the host, the PID namespace of its number,
 //! and its start time. If one is missing or cannot be compared, nothing is proven and the holder
-//! counts as alive. The record is the only evidence, and any program can write it.
+//! counts as alive. Unless the kernel gives [proof](super::promise), the record is the only evidence,
+//! and any program can write it.
 
-use std::ffi::{OsStr, OsString};
+mod names;
+
+use std::ffi::OsString;
 use std::fs::File;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::process;
-use std::sync::atomic::{AtomicU32, Ordering};
 // Constant, so the model checker need not see it.
 use std::sync::Mutex;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
+pub(in crate::backend) use self::names::parse_pid;
+use super::super::api::ForeignHolder;
 use crate::sys::{self, Identity};
+use crate::types::Mode;
 
 /// What a lock records of the process that created it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,6 +30,8 @@ pub(in crate::backend) struct OwnerRecord {
     pub(in crate::backend) host: Host,
     /// When it started, if recorded.
     pub(in crate::backend) start: Option<Start>,
+    /// The domain of the `flock` by which it promises to show that it lives, if it does.
+    pub(in crate::backend) promise: Option<u64>,
 }
 
 /// Where a process runs.
@@ -77,6 +84,7 @@ impl OwnerRecord {
             pid,
             host: Host::Named(host_name(), Some(sys::pid_namespace())),
             start: start_of(pid),
+            promise: None,
         };
         if let Some(mine) = &mut mine {
             **mine = Some(claim.clone());
@@ -84,12 +92,28 @@ impl OwnerRecord {
         claim
     }
 
-    /// The name of the host, if recorded.
-    pub(in crate::backend) fn host(&self) -> Option<String> {
-        match &self.host {
-            Host::Named(host, _) => Some(host.to_string_lossy().into_owned()),
-            Host::Local | Host::Nowhere => None,
+    /// The holder, as far as this process can tell who that is.
+    pub(in crate::backend) fn holder(&self) -> ForeignHolder {
+        let (host, away) = match &self.host {
+            Host::Named(host, _) => (Some(host), *host != host_name()),
+            Host::Local | Host::Nowhere => (None, false),
+        };
+        let elsewhere = host.is_some() && !self.is_here();
+        // Here, another process may have the number: in this namespace or, if the lock was passed
+        // on, after this one.
+        let unclear = elsewhere || self.promise.is_some() && self.is_gone();
+        ForeignHolder {
+            host: host.map(|host| host.to_string_lossy().into_owned()),
+            pid: (away || !unclear).then_some(self.pid),
+            elsewhere,
+            ..ForeignHolder::new(Mode::Exclusive)
         }
+    }
+
+    /// The process of this namespace whose end frees the lock.
+    pub(in crate::backend) fn watchable_pid(&self) -> Option<u32> {
+        let passed_on = || self.promise.is_some() && self.is_gone();
+        (self.is_here() && !passed_on()).then_some(self.pid)
     }
 
     /// Whether the number belongs, or belonged, to a process of this namespace.
@@ -104,6 +128,16 @@ impl OwnerRecord {
 
     /// Whether the process that left this record in `dir` is certainly gone.
     pub(in crate::backend) fn is_dead(&self, dir: &File) -> bool {
+        self.is_dead_unless(dir, sys::has_inner_pid)
+    }
+
+    /// The same. `has_inner_pid` tells whether a process in a namespace below has the number. That
+    /// takes long, so it is asked last.
+    pub(super) fn is_dead_unless(
+        &self,
+        dir: &File,
+        has_inner_pid: impl FnOnce(u32) -> bool,
+    ) -> bool {
         let namespace = match &self.host {
             Host::Nowhere => return true,
             Host::Named(host, namespace) if *host == host_name() => *namespace,
@@ -121,11 +155,12 @@ impl OwnerRecord {
         if known && then != boot {
             return true;
         }
-        if !(self.is_here() && self.is_gone()) {
+        // One that promised to show that it lives may have passed the lock on.
+        if self.promise.is_some() || !(self.is_here() && self.is_gone()) {
             return false;
         }
         // Without a namespace, the number may be that of a process in a container.
-        namespace.is_some() || !sys::has_inner_pid(self.pid)
+        namespace.is_some() || !has_inner_pid(self.pid)
     }
 
     /// Whether the process no longer exists in this namespace.
@@ -145,89 +180,6 @@ impl OwnerRecord {
             (_, None) => is_reaped(),
         }
     }
-
-    /// The name that pylockfile would give to a file of this process, in a form that only Locket
-    /// uses: the number, a hash in pylockfile, begins with a zero here. No peer reads it.
-    ///
-    /// `host.pid-0` and then, as decimal digits of fixed width, the boot, the namespace and
-    /// a number that no other name of this process has; at last the ticks.
-    pub(in crate::backend) fn unique_name(&self) -> OsString {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let (host, namespace) = match &self.host {
-            Host::Named(host, namespace) => (host.clone(), namespace.unwrap_or_default()),
-            Host::Local | Host::Nowhere => (OsString::new(), 0),
-        };
-        let Start { boot, ticks } = self.start.unwrap_or(Start { boot: 0, ticks: 0 });
-        let (pid, next) = (self.pid, NEXT.fetch_add(1, Ordering::Relaxed));
-        // A host name may contain `/`; a file name cannot.
-        let host = host.into_vec().into_iter();
-        let host = host.map(|byte| if byte == b'/' { b'_' } else { byte });
-        let mut name = OsString::from_vec(host.collect());
-        name.push(format!(
-            ".{pid}-0{boot:039}{namespace:010}{next:010}{ticks}"
-        ));
-        name
-    }
-
-    /// Parses a [`unique_name`](Self::unique_name).
-    pub(in crate::backend) fn of_own_name(name: &OsStr) -> Option<Self> {
-        let claim = Self::of_name(name)?;
-        matches!(claim.host, Host::Named(_, Some(_))).then_some(claim)
-    }
-
-    /// Parses a [`unique_name`](Self::unique_name), or one of pylockfile's if the end of the
-    /// process number is unambiguous.
-    pub(in crate::backend) fn of_name(name: &OsStr) -> Option<Self> {
-        let name = name.as_bytes();
-        let dot = name.iter().rposition(|b| *b == b'.')?;
-        let (host, rest) = (&name[..dot], std::str::from_utf8(&name[dot + 1..]).ok()?);
-        let (pid, number) = rest.split_once('-')?;
-        let pid = parse_pid(pid)?;
-        let digits = |range| {
-            let digits: &str = number.get(range)?;
-            let plain = digits.bytes().all(|b| b.is_ascii_digit());
-            plain.then_some(digits)
-        };
-        let ours = number.starts_with('0') && number.len() > 60;
-        let (namespace, start) = if ours {
-            let boot = digits(1..40)?.parse().ok()?;
-            let namespace = digits(40..50)?.parse().ok()?;
-            digits(50..60)?;
-            let ticks = digits(60..number.len())?.parse().ok()?;
-            let start = Start { boot, ticks };
-            (Some(namespace), (ticks != 0).then_some(start))
-        } else {
-            // A truncated name of ours looks like this, except for its beginning.
-            let hash = digits(0..number.len())?;
-            if hash.is_empty() || hash.starts_with('0') && hash != "0" {
-                return None;
-            }
-            (None, None)
-        };
-        let is_thread = |id: &[u8]| !id.is_empty() && id.iter().all(u8::is_ascii_hexdigit);
-        // A thread identifier may follow the host, and host names can look like one.
-        let me = host_name();
-        let thread = host
-            .strip_prefix(me.as_bytes())
-            .and_then(|rest| rest.strip_prefix(b"-"));
-        let host = match thread {
-            Some(thread) if !ours && is_thread(thread) => Host::Local,
-            _ => Host::Named(OsStr::from_bytes(host).to_owned(), namespace),
-        };
-        Some(Self { pid, host, start })
-    }
-}
-
-impl OwnerRecord {
-    /// Parses a name that has only the host and the number.
-    pub(in crate::backend) fn of_plain_name(name: &OsStr) -> Option<Self> {
-        let (host, pid) = name.to_str()?.rsplit_once('.')?;
-        Some(Self {
-            pid: parse_pid(pid)?,
-            host: Host::Named(host.into(), None),
-            start: None,
-        })
-    }
 }
 
 /// Whether other hosts may use the directory too.
@@ -241,13 +193,6 @@ fn start_of(pid: u32) -> Option<Start> {
     let ticks = sys::start_ticks(pid)?;
     let boot = sys::boot_id();
     Some(Start { boot, ticks })
-}
-
-/// Parses a process number: decimal, positive, in the range that systems use.
-pub(in crate::backend) fn parse_pid(text: &str) -> Option<u32> {
-    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let pid: u32 = plain.then(|| text.parse().ok()).flatten()?;
-    (1..=i32::MAX.unsigned_abs()).contains(&pid).then_some(pid)
 }
 
 #[cfg(test)]
@@ -265,6 +210,10 @@ mod tests {
         let read = OwnerRecord::of_name(&mine.unique_name()).expect("the name can be parsed");
         assert_eq!(read, mine);
         assert_ne!(mine.unique_name(), mine.unique_name());
+        let promise = Some(u64::MAX);
+        let promising = OwnerRecord { promise, ..mine };
+        let read = OwnerRecord::of_own_name(&promising.unique_name());
+        assert_eq!(read, Some(promising));
     }
 
     /// A waiter for its lock checks just when it has ended, which is when its parent reaps it.
@@ -343,24 +292,5 @@ mod tests {
             ..gone
         };
         assert!(before.is_dead(&dir()));
-    }
-
-    #[test]
-    fn names_of_pylockfile_are_read_as_far_as_they_can_be() {
-        let pid_of = |name: &str| OwnerRecord::of_name(OsStr::new(name)).map(|claim| claim.pid);
-        assert_eq!(pid_of("vm.14277-1299480933727220916"), Some(14277));
-        assert_eq!(pid_of("vm-5bbccb80.14277-1299480933727220916"), Some(14277));
-        for unclear in [
-            "vm-5bbccb80.142774976789965273491598",
-            "vm.14277-",
-            "vm.14277-0123",
-            "vm.0-1",
-            "vm.-1-1",
-            "vm.4294967296-1",
-            "vm",
-            "",
-        ] {
-            assert_eq!(pid_of(unclear), None, "{unclear}");
-        }
     }
 }

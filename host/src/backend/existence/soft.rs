@@ -3,7 +3,8 @@
 //!
 //! The host is as filelock writes it: bytes that are not printable as `?xx`, and then the namespace
 //! of the process, unless it is the initial one. The start is one number: the boot identifier as
-//! 128 bits, and after it 64 bits with the ticks since.
+//! 128 bits, and after it 64 bits with the ticks since. An extended attribute, which filelock
+//! ignores, has the [`promise`].
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -12,8 +13,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 
 use super::MarkerFormat;
-use super::dirent::{EntryStat, make_file, read_file};
+use super::dirent::{EntryStat, make_file, open_file, read_file};
 use super::owner_record::{Host, OwnerRecord, Start, parse_pid};
+use super::promise::{self, Claim};
 use crate::object::Created;
 use crate::sys;
 
@@ -30,12 +32,18 @@ impl MarkerFormat for Soft {
     }
 
     fn make(&self, dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created> {
-        make_file(dir, name, record(claim).as_bytes(), 0o644)
+        make_file(dir, name, record(claim).as_bytes(), 0o644, claim)
     }
 
-    fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<OwnerRecord>> {
-        let content = read_file(dir, name, seen)?;
-        Ok(content.and_then(|content| parse(&content)))
+    fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<Claim>> {
+        let Some(file) = open_file(dir, name, seen)? else {
+            return Ok(None);
+        };
+        let record = read_file(&file)?.and_then(|content| parse(&content));
+        let record = record.map(|plain| promise::attached(&file, plain));
+        record
+            .map(|record| Claim::new(record, || Ok(Some(file))))
+            .transpose()
     }
 
     /// filelock may be breaking the lock and about to put the file back. This record marks it as
@@ -90,6 +98,7 @@ fn parse(content: &[u8]) -> Option<OwnerRecord> {
             pid: 0,
             host: Host::Nowhere,
             start: None,
+            promise: None,
         });
     }
     let content = std::str::from_utf8(content).ok()?.strip_suffix('\n')?;
@@ -122,6 +131,7 @@ fn parse(content: &[u8]) -> Option<OwnerRecord> {
         pid: parse_pid(pid)?,
         host: Host::Named(OsString::from_vec(name), namespace),
         start,
+        promise: None,
     })
 }
 

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::MarkerFormat;
 use super::dirent::EntryStat;
 use super::owner_record::OwnerRecord;
+use super::promise::Claim;
 use crate::object::Created;
 
 #[derive(Debug)]
@@ -20,15 +21,22 @@ impl MarkerFormat for Symlink {
     fn make(&self, dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created> {
         let token = claim.unique_name();
         symlinkat(&token, dir, name)?;
-        Ok(Created { token, pin: None })
+        Ok(Created {
+            token,
+            pin: None,
+            life: None,
+        })
     }
 
     fn is_one(&self, kind: FileType) -> bool {
         kind == FileType::Symlink
     }
 
-    fn claim(&self, dir: &File, name: &OsStr, _: &EntryStat) -> io::Result<Option<OwnerRecord>> {
-        Ok(target(dir, name)?.and_then(|target| OwnerRecord::of_name(&target)))
+    fn claim(&self, dir: &File, name: &OsStr, _: &EntryStat) -> io::Result<Option<Claim>> {
+        let record = target(dir, name)?.and_then(|target| OwnerRecord::of_name(&target));
+        // A link cannot be locked.
+        let claim = record.map(|record| Claim::new(record, || Ok(None)));
+        claim.transpose()
     }
 
     // Each link has a target of its own.

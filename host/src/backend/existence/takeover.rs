@@ -20,6 +20,7 @@ use super::MarkerFormat;
 use super::dir_lock::{DirLock, MUCH_PATIENCE, PATIENCE};
 use super::dirent::{self, EntryStat};
 use super::owner_record::OwnerRecord;
+use super::promise::{Claim, claim_of};
 use crate::object::{Created, Marker};
 use crate::sys;
 
@@ -63,20 +64,23 @@ pub(super) enum TakeoverResult {
 pub(super) fn take_over<F: MarkerFormat>(
     form: &F,
     dir: &File,
-    name: &Marker,
+    marker: &Marker,
     seen: &EntryStat,
     victim: Takeover,
     mine: &OwnerRecord,
 ) -> io::Result<TakeoverResult> {
-    let name = name.name();
+    let name = marker.name();
     let one = form.is_one(seen.kind());
+    let claim = match victim {
+        Takeover::Stale(_) if one => claim_of(form, dir, marker, seen)?,
+        _ => None,
+    };
+    // Kept to the end: what is taken stays the lock of a dead process.
+    let death = claim.as_ref().and_then(|claim| claim.death(dir));
     if let Takeover::Stale(age) = victim {
-        let dead = || -> io::Result<bool> {
-            let claim = form.claim(dir, name, seen)?;
-            Ok(claim.is_some_and(|claim| claim.is_dead(dir)))
-        };
+        let dead = death.is_some();
         let old = || age.is_some_and(|age| seen.age() >= age);
-        let stale = one && (dead()? || old()) && is_no_more(form, dir, name, seen)?;
+        let stale = one && (dead || old()) && is_no_more(form, dir, name, seen)?;
         if !stale {
             return Ok(TakeoverResult::Held);
         }
@@ -143,10 +147,14 @@ pub(super) fn take_over<F: MarkerFormat>(
 fn tidy(dir: &File) -> io::Result<()> {
     let mut linked = Vec::new();
     for name in dirent::names(dir)?.unwrap_or_default() {
-        if !OwnerRecord::of_own_name(&name).is_some_and(|claim| claim.is_dead(dir)) {
+        let Some(record) = OwnerRecord::of_own_name(&name) else {
             continue;
-        }
+        };
         if let Some(left) = EntryStat::at(dir, &name)? {
+            let claim = Claim::new(record, || dirent::open_file(dir, &name, &left))?;
+            if claim.death(dir).is_none() {
+                continue;
+            }
             match left.kind() {
                 // Another process may have put more into it.
                 FileType::Directory => dirent::remove_bare(dir, &name)?,

@@ -3,18 +3,23 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, unlinkat};
 
 use super::dirent::{self, EntryStat};
+use super::mkdir::Mkdir;
 use super::owner_record::OwnerRecord;
 use super::pid_file::PidFile;
+use super::promise::Claim;
 use super::release::unlink_own;
 use super::takeover::{Takeover, TakeoverResult, take_over};
-use super::{Backend, MarkerFormat};
+use super::{Backend, MarkerFormat, Request};
 use crate::object::{Created, LockObject};
+use crate::protocol::Protocol;
 use crate::sys;
+use crate::types::Mode;
 
 /// A directory with a lock of the first holder that the second has taken since.
 fn taken() -> (tempfile::TempDir, File, [Created; 2], EntryStat) {
@@ -72,6 +77,35 @@ fn a_takeover_that_comes_too_late_leaves_the_entry() {
     assert!(is_there(&dir, &second));
 }
 
+/// Whoever waits for a lock watches the file that its holder keeps locked.
+#[test]
+fn the_file_that_a_holder_keeps_locked_is_found_by_who_waits() {
+    let folder = tempfile::tempdir().expect("a directory can be created");
+    let open = || {
+        let dir = sys::open_dir(folder.path()).expect("the directory can be opened");
+        LockObject::marker(dir, "lock".into(), None)
+    };
+    let request = Request {
+        mode: Mode::Exclusive,
+        protocol: Protocol::Mkdir,
+        stale_after: None,
+    };
+    let (holder, waiter) = (open(), open());
+    assert!(Mkdir.try_lock(&holder, request).expect("a try works"));
+    assert!(Mkdir.holder_marker(&waiter).is_none());
+    // Twice, since the second look may rely on the first.
+    for _ in 0..2 {
+        assert!(!Mkdir.try_lock(&waiter, request).expect("a try works"));
+        let found = Mkdir.holder_marker(&waiter).expect("it is known");
+        let carrier = holder.carrier().expect("the holder has it open");
+        let number = |file: &File| file.metadata().expect("it is open").ino();
+        assert_eq!(number(&found), number(&carrier));
+    }
+    Mkdir.unlock(&holder).expect("the release works");
+    assert!(Mkdir.try_lock(&waiter, request).expect("a try works"));
+    assert!(Mkdir.holder_marker(&waiter).is_none());
+}
+
 /// A format whose lock another process breaks and takes right after the first check.
 #[derive(Debug, Default)]
 struct Broken(AtomicBool);
@@ -85,7 +119,7 @@ impl MarkerFormat for Broken {
         PidFile.make(dir, name, claim)
     }
 
-    fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<OwnerRecord>> {
+    fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<Claim>> {
         PidFile.claim(dir, name, seen)
     }
 
