@@ -79,7 +79,17 @@ impl State {
     }
 
     /// Sends the head of the queue into the kernel, or a helper on its behalf.
+    /// During a fairness pause, sends nobody. Without a timer, there is no pause.
     pub(super) fn send(&mut self, queue: &Arc<LockQueue>, head: Head) {
+        if let Some(until) = self.streak.pause()
+            && let Ok(timer) = queue
+                .services
+                .timer
+                .wake_at(until, queue.teller(Event::Resume))
+        {
+            self.contender = Contender::Yielding(timer);
+            return;
+        }
         if head.request.protocol.is_existence_lock() {
             return self.poll_later(queue);
         }

@@ -24,7 +24,7 @@ impl State {
         wait: bool,
     ) -> Result<bool, Failure> {
         // During a fairness pause, a caller that can wait does.
-        if !self.waiting.is_empty() || wait && matches!(self.contender, Contender::Yielding(_)) {
+        if !self.waiting.is_empty() || wait && self.streak.pause().is_some() {
             return Ok(false);
         }
         if let Some(held) = self.held {

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::LockQueue;
 use super::state::{Contender, KernelLock, State};
-use super::{Event, LockQueue};
 use crate::backend::{Backend, Request};
 use crate::lock_path::LockPath;
 use crate::object::LockObject;
@@ -130,7 +130,7 @@ impl State {
         if held.is_some() {
             self.pause(queue);
             // Changes of the entry before were reported when there was nothing to try for.
-            if queue.slow && !matches!(self.contender, Contender::Yielding(_)) {
+            if queue.slow && self.streak.pause().is_none() {
                 self.try_for_head(queue);
             }
         }
@@ -141,18 +141,8 @@ impl State {
         if let Some(pause) = queue.services.pause
             && !queue.is_poisoned()
         {
-            let now = Instant::now();
             let free = matches!(self.contender, Contender::None);
-            let until = self.streak.left(pause, now, free);
-            // Without a timer there is no pause.
-            if let Some(until) = until
-                && let Ok(alarm) = queue
-                    .services
-                    .timer
-                    .wake_at(until, queue.teller(Event::Resume))
-            {
-                self.contender = Contender::Yielding(alarm);
-            }
+            self.streak.left(pause, Instant::now(), free);
         }
         self.contend_again();
     }
