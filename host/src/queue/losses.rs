@@ -11,6 +11,7 @@ use super::state::{Contender, Hold, State, Waiter};
 use super::{Event, Failure, LockQueue};
 use crate::owner::{OwnerId, Requester, Ticket};
 use crate::protocol::Protocol;
+use crate::sync::WakeList;
 use crate::timer::TimerEntry;
 use crate::types::LostReason;
 
@@ -127,6 +128,12 @@ impl LockQueue {
         drop(state);
         drop(old);
         Poll::Pending
+    }
+
+    /// Has everyone who waits for a loss look again, because the path leads to another file now.
+    pub(crate) fn wake_loss_watchers(&self) {
+        let watchers = mem::take(&mut self.state().loss_watchers);
+        WakeList(watchers.into_values().collect()).wake();
     }
 
     pub(crate) fn unwatch(&self, watcher: u64) {
