@@ -107,7 +107,7 @@ impl LockQueue {
                 let held = state.held.is_some_and(|held| !held.is_releasing());
                 if held && !state.is_held() {
                     let holds = mem::take(&mut state.holds);
-                    state.lose(holds, LostReason::Broken);
+                    state.lose_broken(holds);
                     state.let_go();
                 }
                 state.doubt.take()

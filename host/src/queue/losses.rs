@@ -83,11 +83,7 @@ impl LockQueue {
                     .into_iter()
                     .partition(|hold| held.contains(&hold.ticket));
                 state.holds = kept;
-                let (lost, untold): (VecDeque<_>, VecDeque<_>) =
-                    broken.into_iter().partition(|hold| hold.told);
-                let untold = untold.iter().map(|hold| (hold.ticket, Failure::Broken));
-                state.failed.extend(untold);
-                state.lose(lost, LostReason::Broken);
+                state.lose_broken(broken);
             });
             return Ok(true);
         }
@@ -159,6 +155,15 @@ impl State {
             .extend(holds.into_iter().map(|hold| (hold, reason)));
         let watchers = mem::take(&mut self.loss_watchers);
         self.wake.extend(watchers.into_values());
+    }
+
+    /// Records that holds were broken. A waiter that has not learned of its grant waits again.
+    pub(super) fn lose_broken(&mut self, holds: VecDeque<Hold>) {
+        let (lost, untold): (VecDeque<_>, VecDeque<_>) =
+            holds.into_iter().partition(|hold| hold.told);
+        let untold = untold.iter().map(|hold| (hold.ticket, Failure::Broken));
+        self.failed.extend(untold);
+        self.lose(lost, LostReason::Broken);
     }
 
     /// Whether the lock held here is still the one that other processes see.
