@@ -1,9 +1,11 @@
-//! Fairness pauses: moments in which the lock is free, for programs that poll.
+//! Fairness pauses: moments in which an engine leaves a lock alone after it has had it for long.
 //!
-//! A process that waits in the kernel gets its turn, however contended the lock is. A program that
-//! polls (filelock every 50 ms, say) finds the lock taken each time if other processes hand it to
-//! each other without a pause. An engine can be told to leave the lock alone for a moment once it
-//! has held it for long.
+//! A waiter in the kernel is woken at the release, but a program that asks again at once is faster
+//! than the waiter can wake up. So a single thread that does nothing but lock and unlock keeps a
+//! waiter of another process out for as long as the scheduler lets it. A program that polls finds
+//! the lock taken each time, and so does a writer elsewhere among overlapping readers. The pause
+//! lets all of them in. Nothing happens at its beginning: only an acquire that comes before its end
+//! waits, and sets a timer.
 
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,8 @@ pub(crate) struct Pause {
 pub(crate) struct Streak {
     since: Option<Instant>,
     left: Option<Instant>,
+    /// The end of the last pause.
+    until: Option<Instant>,
 }
 
 impl Streak {
@@ -35,14 +39,19 @@ impl Streak {
         self.since.is_some_and(|since| now - since >= pause.after)
     }
 
-    /// The lock was given back. Returns until when to leave it alone, if a pause is due and `may`
-    /// be made.
-    pub(crate) fn left(&mut self, pause: Pause, now: Instant, may: bool) -> Option<Instant> {
+    /// The lock was given back. If a pause is due and `may` be made, it begins.
+    pub(crate) fn left(&mut self, pause: Pause, now: Instant, may: bool) {
         self.left = Some(now);
-        (may && self.is_due(pause, now)).then(|| {
+        if may && self.is_due(pause, now) {
             self.since = None;
-            now + pause.length
-        })
+            self.until = Some(now + pause.length);
+        }
+    }
+
+    /// Until when to leave the lock alone, if there is a pause.
+    pub(crate) fn pause(&mut self) -> Option<Instant> {
+        self.until = self.until.filter(|until| Instant::now() < *until);
+        self.until
     }
 }
 
@@ -51,27 +60,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_long_run_is_followed_by_a_gap() {
-        const MS: Duration = Duration::from_millis(1);
+    fn only_a_long_run_is_followed_by_a_pause() {
+        const S: Duration = Duration::from_secs(1);
         let pause = Pause {
-            after: 50 * MS,
-            length: MS,
+            after: 50 * S,
+            length: S,
         };
         let start = Instant::now();
         let mut streak = Streak::default();
-        streak.taken(pause, start);
-        assert_eq!(streak.left(pause, start + 49 * MS, true), None);
+        let mut left_at = |from, to| {
+            streak.taken(pause, start + from * S);
+            streak.left(pause, start + to * S, true);
+            streak.until.take()
+        };
+        assert_eq!(left_at(0, 49), None);
         // Acquired again at once: the streak continues.
-        streak.taken(pause, start + 49 * MS);
-        assert_eq!(
-            streak.left(pause, start + 50 * MS, true),
-            Some(start + 51 * MS)
-        );
+        assert_eq!(left_at(49, 50), Some(start + 51 * S));
         // After the pause a new streak begins.
-        streak.taken(pause, start + 51 * MS);
-        assert_eq!(streak.left(pause, start + 100 * MS, true), None);
+        assert_eq!(left_at(51, 100), None);
         // The lock was left alone for long enough without being told to.
-        streak.taken(pause, start + 101 * MS);
-        assert_eq!(streak.left(pause, start + 150 * MS, true), None);
+        assert_eq!(left_at(101, 150), None);
+    }
+
+    #[test]
+    fn a_pause_ends() {
+        let ends = |until| {
+            let mut streak = Streak {
+                until: Some(until),
+                ..Streak::default()
+            };
+            streak.pause().is_none()
+        };
+        assert!(ends(Instant::now()));
+        assert!(!ends(Instant::now() + Duration::from_secs(60)));
     }
 }

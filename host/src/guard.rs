@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::handle::Handle;
 use crate::object::LockObject;
 use crate::owner::Ticket;
-use crate::queue::{LockQueue, Losses};
+use crate::queue::LockQueue;
 use crate::types::{LostReason, Mode};
 
 /// A hold on a lock. Dropping it releases the lock, in any thread.
@@ -110,8 +110,7 @@ impl Guard {
     ///
     /// Dropping the future has no other effect.
     pub fn lost(&self) -> impl Future<Output = LostReason> + Send + use<> + 'static {
-        let queue = Arc::clone(&self.queue);
-        self.handle.lost(queue, Losses::OfHold(self.ticket))
+        self.handle.lost_hold(Arc::clone(&self.queue), self.ticket)
     }
 
     /// When the hold expires (see [`Options::max_hold`](crate::Options::max_hold)), unless it does

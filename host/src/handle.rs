@@ -5,7 +5,7 @@ use std::future::{self, Future};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::Poll;
+use std::task::{Poll, Waker};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock_path::LockPath;
@@ -127,7 +127,8 @@ impl Handle {
         previous_queues.push(Arc::downgrade(&self.queue()));
         let old = std::mem::replace(&mut *lock(&self.queue), queue);
         drop(previous_queues);
-        drop(old);
+        // Those that wait for a loss have to look here now.
+        old.wake_loss_watchers();
         Ok(())
     }
 
@@ -148,24 +149,24 @@ impl Handle {
         }
     }
 
-    /// Completes with the first of those losses.
-    pub(crate) fn lost(
-        &self,
+    /// Completes with the loss of the hold `ticket` in `queue`.
+    pub(crate) fn lost_hold(
+        self: &Arc<Self>,
         queue: Arc<LockQueue>,
-        which: Losses,
+        ticket: Ticket,
     ) -> impl Future<Output = LostReason> + Send + use<> + 'static {
-        let context = Arc::clone(&self.context);
-        let watch = (!context.forked()).then(|| LossWatch {
-            queue,
-            number: context.registry.number(),
-            context,
-        });
-        future::poll_fn(move |cx| match &watch {
-            Some(watch) if !watch.context.forked() => {
-                watch.queue.poll_lost(which, watch.number, cx.waker())
-            }
-            _ => Poll::Pending,
-        })
+        let mut watch = LossWatch::new(self);
+        future::poll_fn(move |cx| watch.poll_queue(&queue, Losses::OfHold(ticket), cx.waker()))
+    }
+
+    /// Completes with the first loss after which `owner` holds nothing on the file to which the
+    /// path leads by then.
+    pub(crate) fn lost(
+        self: &Arc<Self>,
+        owner: OwnerId,
+    ) -> impl Future<Output = LostReason> + Send + use<> + 'static {
+        let mut watch = LossWatch::new(self);
+        future::poll_fn(move |cx| watch.poll_path(Losses::OfOwner(owner), cx.waker()))
     }
 
     pub(crate) fn error(&self, kind: ErrorKind) -> Error {
@@ -243,16 +244,65 @@ impl fmt::Debug for Handle {
     }
 }
 
+/// Waits for a loss, in each queue to which the path has led since.
 struct LossWatch {
-    queue: Arc<LockQueue>,
+    handle: Arc<Handle>,
     number: u64,
-    context: Arc<Context>,
+    queues: Vec<Arc<LockQueue>>,
+}
+
+impl LossWatch {
+    fn new(handle: &Arc<Handle>) -> Self {
+        Self {
+            handle: Arc::clone(handle),
+            number: handle.context.registry.number(),
+            queues: Vec::new(),
+        }
+    }
+
+    fn poll_queue(
+        &mut self,
+        queue: &Arc<LockQueue>,
+        which: Losses,
+        waker: &Waker,
+    ) -> Poll<LostReason> {
+        if self.handle.context.forked() {
+            return Poll::Pending;
+        }
+        if !self.queues.iter().any(|known| Arc::ptr_eq(known, queue)) {
+            self.queues.push(Arc::clone(queue));
+        }
+        queue.poll_lost(which, self.number, waker)
+    }
+
+    fn poll_path(&mut self, which: Losses, waker: &Waker) -> Poll<LostReason> {
+        if self.handle.context.forked() {
+            return Poll::Pending;
+        }
+        for queue in &self.queues {
+            if let Poll::Ready(reason) = queue.poll_lost(which, self.number, waker) {
+                return Poll::Ready(reason);
+            }
+        }
+        loop {
+            let queue = self.handle.queue();
+            if let Poll::Ready(reason) = self.poll_queue(&queue, which, waker) {
+                return Poll::Ready(reason);
+            }
+            // If the path was led elsewhere before the waker was known, nothing wakes it.
+            if Arc::ptr_eq(&queue, &self.handle.queue()) {
+                return Poll::Pending;
+            }
+        }
+    }
 }
 
 impl Drop for LossWatch {
     fn drop(&mut self) {
-        if !self.context.forked() {
-            self.queue.unwatch(self.number);
+        if !self.handle.context.forked() {
+            for queue in &self.queues {
+                queue.unwatch(self.number);
+            }
         }
     }
 }

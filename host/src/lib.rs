@@ -42,15 +42,18 @@
 //!   to the new file; the holder gets an error from [`Guard::release`].
 //! - Waiting uses no processor time, however many waiters there are, and any wait can be canceled.
 //!   If the engine cannot wait in the kernel (no descriptor, timer or thread left, or no permission
-//!   to reopen the file), it polls every 10 ms or less often.
+//!   to reopen the file), its timer thread polls every 10 ms or less often. If not even that thread
+//!   can be started, a wait fails with the error of the system; a try does not need it.
 //! - Within a process, waiters are served in order of arrival. Between processes, the kernel keeps
-//!   the order of its waiters, and each process has one place in that queue; a process enqueues its
-//!   next waiter before it lets go. Between a release and the wake-up of the first waiter, some
+//!   the order of its waiters, and each process has one place in that queue; before a process lets
+//!   go, its next waiter is sent there. Between a release and the wake-up of the first waiter, some
 //!   microseconds later, a newcomer can get ahead, because the kernel has no hand-off.
 //!   If a process gives up its place, those behind it queue anew, and may change places.
-//!   [`EngineBuilder::hand_off`] bounds how long one process keeps a lock to itself, and
-//!   [`EngineBuilder::fairness_pause`] makes room for programs that poll.
-//! - The kernel lets readers pass a writer that waits in another process.
+//!   [`EngineBuilder::hand_off`] bounds how long one process keeps a lock to itself.
+//! - So that newcomers do not get ahead for long, an engine that has held a lock for 5 ms leaves it
+//!   alone for 0.3 ms after the release. Its own waiters queue after that
+//!   ([`EngineBuilder::fairness_pause`]).
+//! - The kernel lets readers pass a writer that waits in another process, until such a pause.
 //! - A forked child shares the parent's descriptors, so a release there would release the parent's
 //!   lock. Locket refuses; create a new [`Engine`] in the child. A child that executes another
 //!   program inherits nothing.

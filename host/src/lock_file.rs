@@ -11,7 +11,6 @@ use crate::error::{ErrorKind, Result};
 use crate::guard::Guard;
 use crate::handle::Handle;
 use crate::protocol::Protocol;
-use crate::queue::Losses;
 use crate::types::{Guarantee, Holder, LostReason, Mode, Scope, State};
 
 /// A handle on the lock of one file.
@@ -373,9 +372,7 @@ impl LockFile {
     ///
     /// Dropping the future has no other effect.
     pub fn lost(&self) -> impl Future<Output = LostReason> + Send + use<> + 'static {
-        let owner = self.handle.requester().owner;
-        self.handle
-            .lost(self.handle.queue(), Losses::OfOwner(owner))
+        self.handle.lost(self.handle.requester().owner)
     }
 }
 

@@ -123,6 +123,8 @@ pub struct Guarantee {
     pub scope: Scope,
     /// The time after which an unreleased hold is taken away.
     pub ttl: Option<Duration>,
-    /// Whether grants follow the order of arrival.
+    /// Whether grants follow the order of arrival: within an engine always, and between processes in
+    /// the order of the kernel's queue. There, a program that asks at the moment of a release can
+    /// get ahead of a waiter that is still waking up.
     pub fifo: bool,
 }

@@ -82,7 +82,10 @@ fn model(preemptions: impl Into<Option<usize>>, run: impl Fn(&Arc<World>) + Send
     check(preemptions.into(), move || {
         counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         // Does the same whatever time it is, and comes to the end of a hand-off.
-        let engine = Engine::builder().hand_off(1, Duration::MAX).build();
+        let engine = Engine::builder()
+            .hand_off(1, Duration::MAX)
+            .fairness_pause(Duration::ZERO, Duration::ZERO)
+            .build();
         let world = Arc::new(World {
             lock: engine.open(&path).unwrap(),
             inside: AtomicUsize::new(0),

@@ -7,6 +7,7 @@
 
 mod crash;
 mod existence;
+mod fairness;
 mod handoff;
 mod measure;
 mod methods;
@@ -61,6 +62,7 @@ enum Which {
     Handoff,
     Peers,
     Throughput,
+    Fairness,
     Waiters,
     Crash,
     Existence,
@@ -100,6 +102,7 @@ fn main() {
             return handoff::contend_as(place, manner, Path::new(path));
         }
         ["load", load, path] => return throughput::work(load, Path::new(path)),
+        ["contest", words, path] => return fairness::work(words, Path::new(path)),
         ["waiters", crowd, path] => return waiters::crowd(crowd, Path::new(path)),
         _ => unreachable!("{role:?}"),
     }
@@ -117,6 +120,7 @@ fn main() {
             Which::Handoff => handoff::run(&plan, &mut report),
             Which::Peers => peers::run(&plan, &mut report),
             Which::Throughput => throughput::run(&plan, &mut report),
+            Which::Fairness => fairness::run(&plan, &mut report),
             Which::Waiters => waiters::run(&plan, &mut report),
             Which::Crash => crash::run(&plan, &mut report),
             Which::Existence => existence::run(&plan, &mut report),

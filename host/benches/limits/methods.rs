@@ -169,20 +169,24 @@ pub(crate) fn open(path: &Path) -> File {
 }
 
 fn raw_lock(file: &File, protocol: Protocol) {
-    flock(file, FlockOperation::LockExclusive).unwrap();
-    if protocol == Protocol::Native {
+    if protocol != Protocol::Fcntl {
+        flock(file, FlockOperation::LockExclusive).unwrap();
+    }
+    if protocol != Protocol::Flock {
         record_lock(file, libc::F_WRLCK);
     }
 }
 
 fn raw_unlock(file: &File, protocol: Protocol) {
-    if protocol == Protocol::Native {
+    if protocol != Protocol::Flock {
         record_lock(file, libc::F_UNLCK);
     }
-    flock(file, FlockOperation::Unlock).unwrap();
+    if protocol != Protocol::Fcntl {
+        flock(file, FlockOperation::Unlock).unwrap();
+    }
 }
 
-/// The second lock of the native protocol.
+/// The record lock, which is the second of the native protocol.
 #[expect(unsafe_code, reason = "the baseline is the raw system call")]
 fn record_lock(file: &File, kind: i32) {
     // SAFETY: `lock` is plain data, valid during the call; the descriptor is open.

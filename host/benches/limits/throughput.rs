@@ -39,15 +39,18 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) {
 }
 
 /// What one process came to in a run.
-struct Tally {
-    turns: u64,
+pub(crate) struct Tally {
+    pub(crate) turns: u64,
     spent: Duration,
-    longest: Duration,
+    pub(crate) longest: Duration,
 }
 
 impl Tally {
     /// Has processes run at the same time, for so long.
-    fn of<'a>(processes: impl Iterator<Item = &'a mut Process>, time: Duration) -> Vec<Self> {
+    pub(crate) fn of<'a>(
+        processes: impl Iterator<Item = &'a mut Process>,
+        time: Duration,
+    ) -> Vec<Self> {
         let start = now() + 5_000_000;
         let mut processes: Vec<_> = processes.collect();
         for process in &mut processes {

@@ -77,8 +77,18 @@ impl State {
         }
     }
 
-    /// Lets a thread wait for the head of the queue: its own, or a helper on its behalf.
+    /// Lets a thread wait for the head of the queue: its own, or a helper on its behalf. Before that
+    /// comes the fairness pause, if there is one; without a timer there is none.
     fn send(&mut self, queue: &Arc<LockQueue>) {
+        if let Some(until) = self.streak.pause()
+            && let Ok(timer) = queue
+                .services
+                .timer
+                .wake_at(until, queue.teller(Event::Resume))
+        {
+            self.contender = Contender::Yielding(timer);
+            return;
+        }
         let Some(Head {
             ticket,
             request,

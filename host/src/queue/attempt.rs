@@ -35,7 +35,7 @@ impl LockQueue {
             if self.is_poisoned() {
                 return Some(Err(Failure::Replaced));
             }
-            let is_left_alone = wait && matches!(state.contender, Contender::Yielding(_));
+            let is_left_alone = wait && state.streak.pause().is_some();
             let free = matches!(state.contender, Contender::None | Contender::Yielding(_));
             if state.held.is_some() || !state.waiting.is_empty() || !free || is_left_alone {
                 return None;
@@ -115,7 +115,7 @@ impl State {
             return Err(Failure::Replaced);
         }
         // During a fairness pause, a caller that can wait does.
-        if !self.waiting.is_empty() || wait && matches!(self.contender, Contender::Yielding(_)) {
+        if !self.waiting.is_empty() || wait && self.streak.pause().is_some() {
             return Ok(false);
         }
         if let Some(held) = self.held {

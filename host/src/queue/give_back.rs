@@ -16,8 +16,8 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::LockQueue;
 use super::state::{Contender, KernelLock, State};
-use super::{Event, LockQueue};
 use crate::backend::{Backend, Request, is_out_of_reach};
 use crate::lock_path::LockPath;
 use crate::object::LockObject;
@@ -179,18 +179,8 @@ impl State {
         if let Some(pause) = queue.services.pause
             && !queue.is_poisoned()
         {
-            let now = Instant::now();
             let free = matches!(self.contender, Contender::None);
-            let until = self.streak.left(pause, now, free);
-            // Without a timer there is no pause.
-            if let Some(until) = until
-                && let Ok(alarm) = queue
-                    .services
-                    .timer
-                    .wake_at(until, queue.teller(Event::Resume))
-            {
-                self.contender = Contender::Yielding(alarm);
-            }
+            self.streak.left(pause, Instant::now(), free);
         }
         self.contend_again();
     }

@@ -12,7 +12,7 @@ use super::state::{Hold, KernelLock, State, Waiter};
 use super::{Event, Failure, LockQueue};
 use crate::owner::{OwnerId, Requester, Ticket};
 use crate::protocol::Protocol;
-use crate::sync::lock;
+use crate::sync::{WakeList, lock};
 use crate::timer::TimerEntry;
 use crate::types::LostReason;
 use crate::watch::Interest;
@@ -85,11 +85,7 @@ impl LockQueue {
                     .into_iter()
                     .partition(|hold| held.contains(&hold.ticket));
                 state.holds = kept;
-                let (lost, untold): (VecDeque<_>, VecDeque<_>) =
-                    broken.into_iter().partition(|hold| hold.told);
-                let untold = untold.iter().map(|hold| (hold.ticket, Failure::Broken));
-                state.failed.extend(untold);
-                state.lose(lost, LostReason::Broken);
+                state.lose_broken(broken);
             });
             return Ok(true);
         }
@@ -147,7 +143,7 @@ impl LockQueue {
             }
             if !seen && last {
                 let holds = mem::take(&mut state.holds);
-                state.lose(holds, LostReason::Broken);
+                state.lose_broken(holds);
                 state.let_go();
             } else if !seen {
                 // Later changes of the entry do not postpone it.
@@ -187,6 +183,12 @@ impl LockQueue {
         Poll::Pending
     }
 
+    /// Has everyone who waits for a loss look again, because the path leads to another file now.
+    pub(crate) fn wake_loss_watchers(&self) {
+        let watchers = mem::take(&mut self.state().loss_watchers);
+        WakeList(watchers.into_values().collect()).wake();
+    }
+
     pub(crate) fn unwatch(&self, watcher: u64) {
         let old = self.state().loss_watchers.remove(&watcher);
         drop(old);
@@ -217,5 +219,14 @@ impl State {
             .extend(holds.into_iter().map(|hold| (hold, reason)));
         let watchers = mem::take(&mut self.loss_watchers);
         self.wake.extend(watchers.into_values());
+    }
+
+    /// Records that holds were broken. A waiter that has not learned of its grant waits again.
+    pub(super) fn lose_broken(&mut self, holds: VecDeque<Hold>) {
+        let (lost, untold): (VecDeque<_>, VecDeque<_>) =
+            holds.into_iter().partition(|hold| hold.told);
+        let untold = untold.iter().map(|hold| (hold.ticket, Failure::Broken));
+        self.failed.extend(untold);
+        self.lose(lost, LostReason::Broken);
     }
 }

@@ -67,7 +67,7 @@ impl State {
                 self.releases
                     .push(Release::new(held.id, before, held.request));
                 let holds = mem::take(&mut self.holds);
-                self.lose(holds, LostReason::Broken);
+                self.lose_broken(holds);
             }
             None => self.spare = Some(before),
         }

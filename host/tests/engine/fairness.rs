@@ -1,8 +1,8 @@
 //! Other processes get their turn, however many waiters an engine has of its own.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 #[cfg(target_os = "linux")]
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::Instant;
 
 use locket::State;
@@ -16,6 +16,7 @@ fn the_bounded_hand_off_lets_other_engines_in() {
     let mine = dir.lock(
         &Engine::builder()
             .hand_off(4, Duration::from_secs(60))
+            .fairness_pause(Duration::ZERO, Duration::ZERO)
             .build(),
     );
     let other = dir.lock(&Engine::new());
@@ -53,7 +54,12 @@ fn the_bounded_hand_off_lets_other_engines_in() {
 #[cfg(target_os = "linux")]
 fn the_next_waiter_has_its_place_before_the_lock_goes_back() {
     let dir = Dir::new();
-    let engine = || Engine::builder().hand_off(0, Duration::ZERO).build();
+    let engine = || {
+        Engine::builder()
+            .hand_off(0, Duration::ZERO)
+            .fairness_pause(Duration::ZERO, Duration::ZERO)
+            .build()
+    };
     let locks = [dir.lock(&engine()), dir.lock(&engine())];
     let first = dir.lock(&Engine::new()).acquire(EX, None).unwrap();
     let (order, turns) = mpsc::channel();
@@ -97,7 +103,12 @@ fn the_next_waiter_has_its_place_before_the_lock_goes_back() {
 fn long_holds_let_other_engines_in() {
     let dir = Dir::new();
     let time = Duration::from_millis(1);
-    let mine = dir.lock(&Engine::builder().hand_off(1000, time).build());
+    let mine = dir.lock(
+        &Engine::builder()
+            .hand_off(1000, time)
+            .fairness_pause(Duration::ZERO, Duration::ZERO)
+            .build(),
+    );
     let other = dir.lock(&Engine::new());
     let mut guard = mine.acquire(EX, None).unwrap();
     let mut foreign = pending(&other, EX);
@@ -160,6 +171,22 @@ fn a_polling_process_gets_the_lock_in_the_fairness_pause() {
     drop(busy.acquire(EX, STUCK).unwrap());
 }
 
+/// The pause is short, so this thread may miss it.
+#[test]
+fn a_long_hold_is_followed_by_a_pause_by_default() {
+    let dir = Dir::new();
+    let lock = dir.lock(&Engine::new());
+    eventually("an acquire waits although the lock is free", || {
+        let guard = lock.acquire(EX, None).unwrap();
+        thread::sleep(QUIESCENT);
+        guard.release().unwrap();
+        let mut next = lock.acquire_async(EX, None);
+        let waits = poll(&mut next).is_pending();
+        block_on(next).unwrap().release().unwrap();
+        waits
+    });
+}
+
 #[test]
 fn a_writer_of_another_engine_gets_its_turn_among_overlapping_readers() {
     let dir = Dir::new();
@@ -191,5 +218,51 @@ fn a_writer_of_another_engine_gets_its_turn_among_overlapping_readers() {
                 .unwrap();
         }
         done.store(true, Ordering::Relaxed);
+    });
+}
+
+/// One of the two locks is held at any moment, so whoever gives one back to wait for the other never
+/// has both.
+#[test]
+#[cfg(target_os = "linux")]
+fn busy_users_of_both_families_do_not_starve_native() {
+    const TURNS: usize = 20;
+    let dir = Dir::new();
+    let native = dir.lock(&Engine::new());
+    let (one_is_free, done) = (Mutex::new(()), AtomicBool::new(false));
+    let windows = [const { AtomicUsize::new(0) }; 2];
+    thread::scope(|scope| {
+        for (protocol, windows) in [Protocol::Flock, Protocol::Fcntl].into_iter().zip(&windows) {
+            let options = Options::new().protocol(protocol);
+            let lock = Engine::new().open_with(native.path(), &options).unwrap();
+            let (one_is_free, done) = (&one_is_free, &done);
+            scope.spawn(move || {
+                let mut held = lock.acquire(EX, None).unwrap();
+                while !done.load(Ordering::Relaxed) {
+                    let free = one_is_free.lock().unwrap();
+                    held.release().unwrap();
+                    thread::sleep(Duration::from_millis(1));
+                    let again = lock.try_acquire(EX).unwrap();
+                    drop(free);
+                    held = again.unwrap_or_else(|| lock.acquire(EX, None).unwrap());
+                    windows.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        let end = Instant::now() + STUCK;
+        let turns = std::iter::repeat_with(|| {
+            // It does not ask before they are back from its last turn.
+            let seen = windows
+                .each_ref()
+                .map(|windows| windows.load(Ordering::SeqCst));
+            eventually("both are at work", || {
+                let mut both = windows.iter().zip(seen);
+                both.all(|(windows, seen)| windows.load(Ordering::SeqCst) > seen)
+            });
+            native.acquire(EX, end.saturating_duration_since(Instant::now()))
+        });
+        let turns = turns.take(TURNS).take_while(Result::is_ok).count();
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(turns, TURNS);
     });
 }

@@ -36,7 +36,10 @@ fn a_hold_past_its_time_is_taken_away_and_its_holder_learns_it() {
 fn a_hold_that_another_process_unlocked_is_lost_to_the_next_waiter() {
     let dir = Dir::new();
     let options = Options::new().protocol(Protocol::Flock);
-    let engine = Engine::new();
+    // No pause delays the wait in the kernel.
+    let engine = Engine::builder()
+        .fairness_pause(Duration::ZERO, Duration::ZERO)
+        .build();
     let lock = engine.open_with(dir.path("lock"), &options).unwrap();
     for mode in [EX, SH] {
         let guard = lock.acquire(EX, None).unwrap();
@@ -131,6 +134,30 @@ fn a_hold_that_expires_before_its_task_looks_is_lost() {
         assert_eq!(error.lost_reason(), Some(LostReason::Expired), "{error}");
         lock.acquire(EX, None).unwrap().release().unwrap();
     });
+}
+
+/// The call came before the acquire found another file at the path.
+#[test]
+fn a_loss_is_told_to_who_asked_before_the_file_was_replaced() {
+    let dir = Dir::new();
+    let options = Options::new().max_hold(Some(QUIESCENT));
+    let lock = Engine::new().open_with(dir.path("lock"), &options).unwrap();
+    let (asked, told) = std::sync::mpsc::channel();
+    let mut polled = Box::pin(lock.lost());
+    assert!(poll(&mut polled).is_pending());
+    // One was polled before, and one is polled for the first time afterwards.
+    let later = lock.lost();
+    std::fs::remove_file(lock.path()).unwrap();
+    let guard = lock.acquire(EX, None).unwrap();
+    let waits = thread::spawn(move || {
+        asked.send(block_on(polled)).unwrap();
+        asked.send(block_on(Box::pin(later))).unwrap();
+    });
+    for _ in 0..2 {
+        assert_eq!(told.recv_timeout(STUCK), Ok(LostReason::Expired));
+    }
+    waits.join().unwrap();
+    assert!(guard.release().unwrap_err().is_lost());
 }
 
 #[test]

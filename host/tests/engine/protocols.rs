@@ -82,7 +82,9 @@ fn waiting_for_one_family_does_not_hold_the_other() {
     });
     // A second descriptor: closing it must not drop the record lock of this process.
     let other = std::mem::ManuallyDrop::new(File::open(dir.path("lock")).unwrap());
-    flock(&*other, FlockOperation::NonBlockingLockExclusive).unwrap();
+    eventually("it lets the first lock go", || {
+        flock(&*other, FlockOperation::NonBlockingLockExclusive).is_ok()
+    });
     flock(&*other, FlockOperation::Unlock).unwrap();
     fcntl_lock(&file, FlockOperation::Unlock).unwrap();
     waiter.join().unwrap().release().unwrap();

@@ -1,8 +1,8 @@
 //! How waiting tasks and threads are woken.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, mpsc};
-use std::task::{Context, Waker};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Wake, Waker};
 
 #[cfg(target_os = "linux")]
 use locket::State;
@@ -13,7 +13,12 @@ use super::*;
 fn a_task_is_woken_once_for_its_grant() {
     let dir = Dir::new();
     // However slowly this runs, no other engine is let in between.
-    let lock = dir.lock(&Engine::builder().hand_off(32, STUCK).build());
+    let lock = dir.lock(
+        &Engine::builder()
+            .hand_off(32, STUCK)
+            .fairness_pause(Duration::ZERO, Duration::ZERO)
+            .build(),
+    );
     let guard = lock.acquire(EX, None).unwrap();
     let count = Arc::new(Count::default());
     let waker = Waker::from(Arc::clone(&count));
@@ -33,7 +38,7 @@ fn a_task_is_woken_once_for_its_grant() {
 #[test]
 fn a_waker_that_panics_harms_no_other_waiter() {
     struct Panics;
-    impl std::task::Wake for Panics {
+    impl Wake for Panics {
         fn wake(self: Arc<Self>) {
             panic!("on purpose");
         }
@@ -62,17 +67,56 @@ fn a_waker_that_panics_harms_no_other_waiter() {
     }
 }
 
+/// Takes until the sender is gone or sends, if that ever happens.
+struct Slow(Mutex<mpsc::Receiver<()>>);
+
+impl Wake for Slow {
+    fn wake(self: Arc<Self>) {
+        let _ = self.0.lock().unwrap().recv_timeout(2 * STUCK);
+    }
+}
+
+#[test]
+fn a_slow_waker_delays_no_timeout_of_another_file() {
+    let dir = Dir::new();
+    let (mine, other) = (Engine::new(), Engine::new());
+    let open = |engine: &Engine, name| engine.open(dir.path(name)).unwrap();
+    let names = ["a", "b", "c"];
+    let _held = names.map(|name| open(&other, name).acquire(EX, None).unwrap());
+    // Two are slow, so that the thread that stands in for the first needs another one.
+    let (finish, wakers): (Vec<_>, Vec<_>) = (0..2)
+        .map(|_| {
+            let (finish, slow) = mpsc::channel();
+            (finish, Waker::from(Arc::new(Slow(Mutex::new(slow)))))
+        })
+        .unzip();
+    let mut slow = Vec::new();
+    for (name, waker) in names.iter().zip(&wakers) {
+        let mut acquire = open(&mine, name).acquire_async(EX, QUIESCENT);
+        let mut cx = Context::from_waker(waker);
+        assert!(std::pin::Pin::new(&mut acquire).poll(&mut cx).is_pending());
+        slow.push(acquire);
+    }
+    // One of the timeouts is set before the wakers are woken, the other while they are busy.
+    let lock = open(&mine, "c");
+    let (asked, ended) = mpsc::channel();
+    let waits = thread::spawn(move || {
+        for _ in 0..2 {
+            let result = block_on(lock.acquire_async(EX, 2 * QUIESCENT));
+            asked.send(result.unwrap_err().is_timeout()).unwrap();
+        }
+    });
+    for _ in 0..2 {
+        let timed_out = ended.recv_timeout(STUCK);
+        assert!(timed_out.expect("the timeouts do not wait for the wakers"));
+    }
+    drop(finish);
+    waits.join().unwrap();
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_slow_waker_keeps_no_other_file_waiting() {
-    use std::sync::Mutex;
-    use std::task::Wake;
-    struct Slow(Mutex<mpsc::Receiver<()>>);
-    impl Wake for Slow {
-        fn wake(self: Arc<Self>) {
-            let _ = self.0.lock().unwrap().recv();
-        }
-    }
     let dir = Dir::new();
     let (mine, other) = (Engine::new(), Engine::new());
     let open = |engine: &Engine, name| engine.open(dir.path(name)).unwrap();

@@ -123,7 +123,10 @@ impl System {
         };
         let engine = |hands_on: bool| {
             let limit = if hands_on { 1000 } else { 0 };
-            Engine::builder().hand_off(limit, STUCK).build()
+            Engine::builder()
+                .hand_off(limit, STUCK)
+                .fairness_pause(Duration::ZERO, Duration::ZERO)
+                .build()
         };
         let names: Vec<_> = (0..FILES).map(|file| file == EXISTENCE).collect();
         Self {

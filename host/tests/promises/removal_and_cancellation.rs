@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use locket::{Engine, OnRelease};
 
@@ -94,7 +95,9 @@ fn a_wait_is_canceled_through_its_handle_or_by_dropping_its_future() {
 fn a_free_lock_is_granted_at_the_first_poll() {
     each_protocol(|options| {
         let dir = Dir::new();
-        let lock = open(&Engine::new(), &dir, options);
+        // However slowly this runs, it makes no pause.
+        let engine = Engine::builder().fairness_pause(Duration::ZERO, Duration::ZERO);
+        let lock = open(&engine.build(), &dir, options);
         let shared = !lock.protocol().is_existence_lock();
         for timeout in [None, Some(super::NOW), Some(STUCK)] {
             let mut acquire = lock.acquire_async(if shared { SH } else { EX }, timeout);

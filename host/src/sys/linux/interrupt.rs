@@ -40,6 +40,7 @@ impl Interrupter {
             .transpose()?;
         Ok(TimedWait {
             thread,
+            signal: self.signal,
             _alarm: alarm,
             _unblocked: unblocked,
         })
@@ -86,6 +87,7 @@ impl Interruption {
 /// A thread that is ready to wait.
 pub(crate) struct TimedWait {
     thread: Thread,
+    signal: Signal,
     // Dropped after the timer, and so after the last signal.
     _alarm: Option<ThreadTimer>,
     _unblocked: Unblocked,
@@ -99,6 +101,27 @@ impl TimedWait {
     /// Runs a system call without a timeout of its own, and interrupts it at the deadline.
     pub(crate) fn untimed<R>(&self, call: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
         call()
+    }
+
+    /// Runs a system call that waits, and interrupts it after `limit` too. Returns whether it
+    /// succeeded; `false` if it took too long, or if no timer is left to limit it. Fails with
+    /// [`io::ErrorKind::Interrupted`] if the thread was interrupted before.
+    pub(crate) fn at_most(
+        &self,
+        limit: Duration,
+        call: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<bool> {
+        let until = Instant::now() + limit;
+        let Ok(_alarm) = ThreadTimer::set(self.thread, self.signal, until) else {
+            return Ok(false);
+        };
+        match call() {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted && until <= Instant::now() => {
+                Ok(false)
+            }
+            Err(e) => Err(e),
+        }
     }
 }
 
