@@ -18,7 +18,7 @@ use crate::guard::Guard;
 use crate::handle::Handle;
 use crate::lock_path::{LockPath, TRIES};
 use crate::owner::{Requester, Ticket};
-use crate::queue::{Enqueued, Event, Failure, LockQueue, Name, WaitStatus};
+use crate::queue::{Enqueued, Event, Failure, LockQueue, WaitStatus};
 use crate::sync::Parker;
 use crate::timer::TimerEntry;
 use crate::types::Mode;
@@ -90,6 +90,28 @@ impl Drop for Wait {
     }
 }
 
+/// Acquires a lock that is free, without what an acquire needs that waits: a state, a deadline. `None`
+/// if it takes more than that; nothing has changed then. `wait` says whether the caller can wait.
+pub(crate) fn acquire_now(handle: &Arc<Handle>, mode: Mode, wait: bool) -> Option<Result<Guard>> {
+    if handle.options.max_hold.is_some() || handle.context.forked() {
+        return None;
+    }
+    let (request, queue) = (handle.request(mode), handle.queue());
+    if request.needs_write() && !queue.is_writable() {
+        return None;
+    }
+    let guard = match queue.try_now(request, handle.requester(), wait)? {
+        Enqueued::Granted(ticket) => Guard::new(handle, queue, ticket, mode),
+        Enqueued::Failed(failure) => return failed(handle, failure).err().map(Err),
+        Enqueued::Queued(_) => unreachable!("it takes no place in the queue"),
+    };
+    if handle.options.skip_identity_check || handle.leads_to(&guard.queue).unwrap_or(false) {
+        return Some(Ok(guard));
+    }
+    guard.undo();
+    None
+}
+
 enum Progress {
     Done(Result<Guard>),
     Pending,
@@ -105,11 +127,7 @@ impl AcquireState {
         blocking: bool,
     ) -> Self {
         Self {
-            request: Request {
-                mode,
-                protocol: handle.options.protocol,
-                stale_after: handle.options.stale_after,
-            },
+            request: handle.request(mode),
             requester: handle.requester(),
             deadline: Deadline::after(timeout),
             meanwhile,
@@ -225,15 +243,10 @@ impl AcquireState {
 
     /// Checks that the path leads to the file that was locked. If it does not, releases that file
     /// and opens the path again.
-    fn confirm(&mut self, handle: &Handle, mut guard: Guard) -> Result<Option<Guard>> {
-        let current = handle.options.skip_identity_check
-            || handle
-                .lock_path
-                .is(guard.queue.identity)
-                .map_err(|e| handle.os(e))?;
+    fn confirm(&mut self, handle: &Handle, guard: Guard) -> Result<Option<Guard>> {
+        let current = handle.options.skip_identity_check || handle.leads_to(&guard.queue)?;
         if !current {
-            guard.released = true;
-            let _ = guard.queue.release(guard.ticket, None, Name::Kept);
+            guard.undo();
             if self.deadline.passed() {
                 return Err(handle.error(ErrorKind::Timeout));
             }
@@ -316,6 +329,13 @@ impl Future for Acquire {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { handle, state } = &mut *self;
         assert!(!state.done, "the future is not polled after completion");
+        let wait = !matches!(state.deadline, Deadline::Now);
+        if state.wait.is_none()
+            && let Some(result) = acquire_now(handle, state.request.mode, wait)
+        {
+            state.done = true;
+            return Poll::Ready(result);
+        }
         match state.step(handle, cx.waker()) {
             Progress::Done(result) => {
                 state.done = true;

@@ -46,6 +46,12 @@ impl Guard {
         }
     }
 
+    /// Gives back what was granted by mistake.
+    pub(crate) fn undo(mut self) {
+        self.released = true;
+        let _ = self.queue.release(self.ticket, None, Name::Kept);
+    }
+
     /// The path of the lock, as it was opened.
     pub fn path(&self) -> &Path {
         &self.handle.path

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Poll;
 
+use crate::backend::Request;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock_path::LockPath;
 use crate::object::OpenLock;
@@ -17,7 +18,7 @@ use crate::registry::Registry;
 use crate::services::Services;
 use crate::sync::{Mutex, lock};
 use crate::sys;
-use crate::types::{LostReason, OnRelease, Owner};
+use crate::types::{LostReason, Mode, OnRelease, Owner};
 
 /// What the handles of an engine share.
 #[derive(Debug)]
@@ -105,6 +106,20 @@ impl Handle {
             owner,
             handle: self.number,
         }
+    }
+
+    /// What an acquire of this lock asks for.
+    pub(crate) fn request(&self, mode: Mode) -> Request {
+        Request {
+            mode,
+            protocol: self.options.protocol,
+            stale_after: self.options.stale_after,
+        }
+    }
+
+    /// Whether the path leads to what `queue` locks.
+    pub(crate) fn leads_to(&self, queue: &LockQueue) -> Result<bool> {
+        self.lock_path.is(queue.identity).map_err(|e| self.os(e))
     }
 
     pub(crate) fn queue(&self) -> Arc<LockQueue> {
@@ -199,7 +214,7 @@ impl Handle {
             Name::Kept
         } else if self.options.protocol.is_existence_lock() {
             Name::IsTheLock
-        } else if self.lock_path.is(queue.identity).unwrap_or(true) {
+        } else if self.leads_to(queue).unwrap_or(true) {
             Name::Kept
         } else {
             Name::Gone
@@ -216,8 +231,7 @@ impl Handle {
     pub(crate) fn current(&self) -> Result<Option<Arc<LockQueue>>> {
         self.refuse_forked()?;
         let queue = self.queue();
-        let current = || self.lock_path.is(queue.identity).map_err(|e| self.os(e));
-        if !queue.is_poisoned() && (self.options.skip_identity_check || current()?) {
+        if !queue.is_poisoned() && (self.options.skip_identity_check || self.leads_to(&queue)?) {
             return Ok(Some(queue));
         }
         match self.lock_path.open_existing() {

@@ -49,6 +49,7 @@ mod advance;
 mod answers;
 mod attempt;
 mod events;
+mod fast;
 mod give_back;
 mod inspect;
 mod invariants;
@@ -366,6 +367,12 @@ impl LockQueue {
         remove: Option<&Arc<LockPath>>,
         name: Name,
     ) -> io::Result<Option<Result<(), LostReason>>> {
+        if remove.is_none()
+            && name == Name::Kept
+            && let Some(given_back) = self.release_now(ticket)
+        {
+            return given_back.map(|()| Some(Ok(())));
+        }
         let (released, advanced) = self.change_and_finish(|state| {
             if let Ok(index) = state.hold(ticket) {
                 let released = state.holds.remove(index)?;

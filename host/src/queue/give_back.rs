@@ -33,20 +33,13 @@ pub(super) struct Release {
 }
 
 impl Release {
-    /// Removes the file, if that was requested, and gives the lock back. A lock that cannot be given
-    /// back goes with its descriptor.
+    /// Removes the file, if that was requested, and gives the lock back.
     fn run(&self, queue: &LockQueue) -> io::Result<()> {
         let (backend, removed) = match &self.remove {
             Some(lock_path) => self.remove_file(queue, lock_path),
             None => (self.request.protocol.backend(), Ok(())),
         };
-        let unlocked = backend.unlock(&self.object);
-        if unlocked.is_err() && self.object.as_marker().is_none() {
-            queue.poisoned.store(true, Ordering::Release);
-            let detached = sys::detach(&self.object.file);
-            debug_assert!(detached.is_ok(), "{detached:?}");
-        }
-        unlocked.and(removed)
+        queue.unlock(backend, &self.object).and(removed)
     }
 
     /// Removes the lock file if no other process relies on it. A sharer elsewhere does, so the last
@@ -87,19 +80,20 @@ impl State {
             return Ok(());
         };
         let vacant = self.waiting.is_empty();
+        let remove = self.remove.take_if(|_| vacant);
+        let quick = !queue.slow && remove.is_none();
+        if quick && queue.answers(&self.object.file) {
+            self.held = None;
+            let given_back = queue.unlock(request.protocol.backend(), &self.object);
+            self.pause(queue);
+            return given_back;
+        }
         let release = Release {
             id: self.ticket(),
             object: Arc::clone(&self.object),
             request,
-            remove: self.remove.take_if(|_| vacant),
+            remove,
         };
-        let quick = !queue.slow && release.remove.is_none();
-        if quick && queue.answers(&release.object.file) {
-            self.held = None;
-            let given_back = release.run(queue);
-            self.pause(queue);
-            return given_back;
-        }
         if let Some(held) = &mut self.held {
             held.releasing = Some(release.id);
         }
@@ -166,6 +160,17 @@ impl State {
 }
 
 impl LockQueue {
+    /// Unlocks `object`. A kernel lock that cannot be given back goes with its descriptor.
+    fn unlock(&self, backend: &dyn Backend, object: &LockObject) -> io::Result<()> {
+        let unlocked = backend.unlock(object);
+        if unlocked.is_err() && object.as_marker().is_none() {
+            self.poisoned.store(true, Ordering::Release);
+            let detached = sys::detach(&object.file);
+            debug_assert!(detached.is_ok(), "{detached:?}");
+        }
+        unlocked
+    }
+
     /// Carries a release out, and all that follow from it.
     pub(super) fn finish(self: &Arc<Self>, release: Release) -> io::Result<()> {
         let given_back = release.run(self);
