@@ -39,6 +39,7 @@ use crate::backend::Request;
 use crate::lock_path::{Identity, LockPath};
 use crate::object::{LockObject, OpenLock};
 use crate::owner::{Requester, Ticket};
+use crate::registry::Entry;
 use crate::services::Services;
 use crate::sync::{Mutex, MutexGuard, WakeList, lock};
 use crate::sys;
@@ -71,6 +72,7 @@ pub(crate) struct LockQueue {
     /// Whether the file lies on a network file system, where `flock` and record locks are one.
     pub(crate) network: bool,
     services: Arc<Services>,
+    _entry: Entry,
     /// Whether a writable description exists or can be opened. An exclusive record lock needs one.
     writable: AtomicBool,
     /// The file could not be unlocked, so its open file description was closed.
@@ -86,23 +88,24 @@ pub(crate) struct LockQueue {
 }
 
 impl LockQueue {
-    pub(crate) fn new(open_lock: OpenLock, services: Arc<Services>) -> Self {
+    pub(crate) fn new(open_lock: OpenLock, services: Arc<Services>, entry: Entry) -> Arc<Self> {
         let OpenLock {
             object,
             identity,
             network,
         } = open_lock;
-        Self {
+        Arc::new(Self {
             identity,
             network,
             services,
+            _entry: entry,
             writable: AtomicBool::new(object.writable),
             poisoned: AtomicBool::new(false),
             slow: object.as_marker().is_some(),
             local: OnceLock::new(),
             inbox: Mutex::default(),
             state: Mutex::new(State::new(object)),
-        }
+        })
     }
 
     /// Whether the calls that give a lock of `file` back return at once.

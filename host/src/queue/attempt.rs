@@ -17,6 +17,7 @@ use crate::watch::Interest;
 
 impl State {
     /// Takes the lock, or joins its sharers, if no other holder or waiter is in the way.
+    #[inline]
     pub(super) fn try_take(
         &mut self,
         queue: &Arc<LockQueue>,
@@ -41,6 +42,7 @@ impl State {
     }
 
     /// Makes a try. A lock that is out of reach for the moment counts as held.
+    #[inline]
     pub(super) fn try_lock(&mut self, request: Request) -> io::Result<bool> {
         if request.needs_write() && !self.object.writable {
             let writable = self.another(true)?;
@@ -82,6 +84,7 @@ impl State {
     }
 
     /// Records that this engine acquired the lock from outside.
+    #[inline]
     pub(super) fn taken(&mut self, queue: &LockQueue, request: Request) -> &mut KernelLock {
         if let Some(pause) = queue.services.pause {
             self.streak.taken(pause, Instant::now());

@@ -17,6 +17,7 @@ use crate::owner::{Requester, Ticket};
 impl LockQueue {
     /// Takes the lock if it is free, and otherwise fails if the caller does not `wait`. `None` if
     /// the caller has to enter the queue.
+    #[inline]
     pub(crate) fn try_now(
         self: &Arc<Self>,
         request: Request,
@@ -47,6 +48,7 @@ impl LockQueue {
 
     /// Gives the lock back if `ticket` is its only hold and nobody waits for anything here. `None`
     /// if the rest of a release is needed.
+    #[inline]
     pub(super) fn release_now(self: &Arc<Self>, ticket: Ticket) -> Option<io::Result<()>> {
         let mut state = self.state();
         if !state.is_left_alone_by(ticket) || !self.is_quick(&state) {

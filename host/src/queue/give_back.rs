@@ -8,7 +8,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::state::{Contender, KernelLock, State};
@@ -75,6 +74,7 @@ impl Release {
 impl State {
     /// Gives the lock back, at once if that is quick. Otherwise it is releasing from now on, and the
     /// caller carries the release out. The file is removed only if no waiter is queued here.
+    #[inline]
     pub(super) fn give_back(&mut self, queue: &Arc<LockQueue>) -> io::Result<()> {
         let Some(KernelLock { request, .. }) = self.held else {
             return Ok(());
@@ -131,6 +131,7 @@ impl State {
     }
 
     /// Begins the fairness pause that follows a long run, and lets the head try again.
+    #[inline]
     fn pause(&mut self, queue: &Arc<LockQueue>) {
         if let Some(pause) = queue.services.pause
             && !queue.is_poisoned()
@@ -161,10 +162,11 @@ impl State {
 
 impl LockQueue {
     /// Unlocks `object`. A kernel lock that cannot be given back goes with its descriptor.
+    #[inline]
     fn unlock(&self, backend: &dyn Backend, object: &LockObject) -> io::Result<()> {
         let unlocked = backend.unlock(object);
         if unlocked.is_err() && object.as_marker().is_none() {
-            self.poisoned.store(true, Ordering::Release);
+            self.poison();
             let detached = sys::detach(&object.file);
             debug_assert!(detached.is_ok(), "{detached:?}");
         }
