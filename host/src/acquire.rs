@@ -105,7 +105,7 @@ pub(crate) fn acquire_now(handle: &Arc<Handle>, mode: Mode, wait: bool) -> Optio
         Enqueued::Failed(failure) => return failed(handle, failure).err().map(Err),
         Enqueued::Queued(_) => unreachable!("it takes no place in the queue"),
     };
-    if handle.options.skip_identity_check || handle.leads_to(&guard.queue).unwrap_or(false) {
+    if handle.is_current(&guard.queue).unwrap_or(false) {
         return Some(Ok(guard));
     }
     guard.undo();
@@ -244,8 +244,7 @@ impl AcquireState {
     /// Checks that the path leads to the file that was locked. If it does not, releases that file
     /// and opens the path again.
     fn confirm(&mut self, handle: &Handle, guard: Guard) -> Result<Option<Guard>> {
-        let current = handle.options.skip_identity_check || handle.leads_to(&guard.queue)?;
-        if !current {
+        if !handle.is_current(&guard.queue)? {
             guard.undo();
             if self.deadline.passed() {
                 return Err(handle.error(ErrorKind::Timeout));

@@ -54,7 +54,7 @@ impl Guard {
 
     /// The path of the lock, as it was opened.
     pub fn path(&self) -> &Path {
-        &self.handle.path
+        self.handle.path()
     }
 
     /// The mode in which the lock is held.
@@ -173,7 +173,7 @@ impl AsHandle for Guard {
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard")
-            .field("path", &self.handle.path)
+            .field("path", &self.handle.path())
             .field("mode", &self.mode)
             .finish()
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::{self, Future};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Poll;
@@ -56,7 +56,6 @@ pub(crate) struct Handle {
     pub(crate) owner: OwnerId,
     pub(crate) number: u64,
     pub(crate) lock_path: Arc<LockPath>,
-    pub(crate) path: PathBuf,
     pub(crate) options: Options,
     queue: Mutex<Arc<LockQueue>>,
     /// The queues of the files to which the path led before, as long as they are in use.
@@ -78,7 +77,6 @@ impl Handle {
         context: &Arc<Context>,
         owner: OwnerId,
         lock_path: LockPath,
-        path: PathBuf,
         options: Options,
         queue: Arc<LockQueue>,
     ) -> Self {
@@ -87,12 +85,16 @@ impl Handle {
             owner,
             number: context.registry.number(),
             lock_path: Arc::new(lock_path),
-            path,
             options,
             queue: Mutex::new(queue),
             previous_queues: Mutex::default(),
             cancel_generation: AtomicU64::new(0),
         }
+    }
+
+    /// The path of the lock, as it was opened.
+    pub(crate) fn path(&self) -> &Path {
+        self.lock_path.name()
     }
 
     /// How the calling thread appears to this lock.
@@ -118,8 +120,13 @@ impl Handle {
     }
 
     /// Whether the path leads to what `queue` locks.
-    pub(crate) fn leads_to(&self, queue: &LockQueue) -> Result<bool> {
+    fn leads_to(&self, queue: &LockQueue) -> Result<bool> {
         self.lock_path.is(queue.identity).map_err(|e| self.os(e))
+    }
+
+    /// Whether the path leads to what `queue` locks, or it is promised that it does.
+    pub(crate) fn is_current(&self, queue: &LockQueue) -> Result<bool> {
+        Ok(self.options.skip_identity_check || self.leads_to(queue)?)
     }
 
     pub(crate) fn queue(&self) -> Arc<LockQueue> {
@@ -184,15 +191,15 @@ impl Handle {
     }
 
     pub(crate) fn error(&self, kind: ErrorKind) -> Error {
-        Error::new(kind, &self.path)
+        Error::new(kind, self.path())
     }
 
     pub(crate) fn os(&self, error: std::io::Error) -> Error {
-        Error::os(error, &self.path)
+        Error::os(error, self.path())
     }
 
     pub(crate) fn refuse_forked(&self) -> Result<()> {
-        self.context.refuse_forked(&self.path)
+        self.context.refuse_forked(self.path())
     }
 
     pub(crate) fn release(&self, queue: &Arc<LockQueue>, ticket: Ticket) -> Result<()> {
@@ -231,7 +238,7 @@ impl Handle {
     pub(crate) fn current(&self) -> Result<Option<Arc<LockQueue>>> {
         self.refuse_forked()?;
         let queue = self.queue();
-        if !queue.is_poisoned() && (self.options.skip_identity_check || self.leads_to(&queue)?) {
+        if !queue.is_poisoned() && self.is_current(&queue)? {
             return Ok(Some(queue));
         }
         match self.lock_path.open_existing() {
@@ -245,7 +252,7 @@ impl Handle {
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut lock = f.debug_struct("LockFile");
-        lock.field("path", &self.path);
+        lock.field("path", &self.path());
         lock.field("protocol", &self.options.protocol);
         if self.context.forked() {
             return lock.finish_non_exhaustive();

@@ -27,7 +27,7 @@ pub struct LockFile {
 impl LockFile {
     /// The path, as it was opened.
     pub fn path(&self) -> &Path {
-        &self.handle.path
+        self.handle.path()
     }
 
     /// The protocol in use.
