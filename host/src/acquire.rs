@@ -105,11 +105,14 @@ pub(crate) fn acquire_now(handle: &Arc<Handle>, mode: Mode, wait: bool) -> Optio
         Enqueued::Failed(failure) => return failed(handle, failure).err().map(Err),
         Enqueued::Queued(_) => unreachable!("it takes no place in the queue"),
     };
-    if handle.is_current(&guard.queue).unwrap_or(false) {
-        return Some(Ok(guard));
+    match handle.is_current(&guard.queue) {
+        Ok(true) => Some(Ok(guard)),
+        Ok(false) => {
+            guard.undo();
+            None
+        }
+        Err(e) => Some(Err(e)),
     }
-    guard.undo();
-    None
 }
 
 enum Progress {

@@ -143,7 +143,7 @@ impl Drop for Guard {
         if !self.released && !self.handle.context.forked() {
             let _ = self
                 .queue
-                .release(self.ticket, self.handle.remove(), Name::Kept);
+                .release(self.ticket, self.handle.remove().as_ref(), Name::Kept);
         }
     }
 }

@@ -55,7 +55,7 @@ pub(crate) struct Handle {
     /// The owner, unless each thread is one.
     pub(crate) owner: OwnerId,
     pub(crate) number: u64,
-    pub(crate) lock_path: Arc<LockPath>,
+    lock_path: LockPath,
     pub(crate) options: Options,
     queue: Mutex<Arc<LockQueue>>,
     /// The queues of the files to which the path led before, as long as they are in use.
@@ -84,7 +84,7 @@ impl Handle {
             context: Arc::clone(context),
             owner,
             number: context.registry.number(),
-            lock_path: Arc::new(lock_path),
+            lock_path,
             options,
             queue: Mutex::new(queue),
             previous_queues: Mutex::default(),
@@ -205,7 +205,7 @@ impl Handle {
     pub(crate) fn release(&self, queue: &Arc<LockQueue>, ticket: Ticket) -> Result<()> {
         self.refuse_forked()?;
         match queue
-            .release(ticket, self.remove(), self.name(queue))
+            .release(ticket, self.remove().as_ref(), self.name(queue))
             .map_err(|e| self.os(e))?
         {
             Some(Ok(())) => Ok(()),
@@ -229,9 +229,10 @@ impl Handle {
     }
 
     /// What to remove on release, unless the release removes it anyway.
-    pub(crate) fn remove(&self) -> Option<&Arc<LockPath>> {
+    pub(crate) fn remove(&self) -> Option<Arc<LockPath>> {
         let remove = self.options.on_release == OnRelease::Remove;
-        (remove && !self.options.protocol.is_existence_lock()).then_some(&self.lock_path)
+        let removes = remove && !self.options.protocol.is_existence_lock();
+        removes.then(|| Arc::new(self.lock_path.clone()))
     }
 
     /// The queue of the file to which the path leads now, if there is one.

@@ -36,7 +36,7 @@ use granted::escape;
 pub(crate) use granted::{Granted, Quota};
 
 /// Where a lock is: a path, and the directory that it starts from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LockPath {
     base: Base,
     /// The path of the lock file, or the directory of an existence lock.
@@ -49,7 +49,7 @@ pub(crate) struct LockPath {
     place: Location,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Base {
     /// The file system as this process sees it; the path is absolute.
     Ambient,

@@ -2,8 +2,8 @@
 //!
 //! It is the way of nearly all acquires and releases, so it leaves out what only others need: a
 //! decision what happens next, a list of wakers, a clock. What it finds in its way sends the caller
-//! to [`enter`](LockQueue::enter) or to the rest of [`release`](LockQueue::release); until then,
-//! nothing has changed. It is there for kernel locks alone, on file systems that answer at once,
+//! to [`enter`](LockQueue::enter) or to the rest of [`release`](LockQueue::release), and nothing
+//! has changed by then. It is there for kernel locks alone, on file systems that answer at once,
 //! since it makes its calls under the mutex.
 
 use std::io;
@@ -41,8 +41,9 @@ impl LockQueue {
                 debug_assert_eq!(state.broken_invariant(), None, "{state:?}");
                 Some(Enqueued::Granted(ticket))
             }
-            Ok(false) if !wait => Some(Enqueued::Failed(Failure::WouldBlock)),
-            _ => None,
+            Ok(false) if wait => None,
+            Ok(false) => Some(Enqueued::Failed(Failure::WouldBlock)),
+            Err(failure) => Some(Enqueued::Failed(failure)),
         }
     }
 
