@@ -90,6 +90,31 @@ impl Drop for Wait {
     }
 }
 
+/// Acquires a lock that is free, without what an acquire needs that waits: a state, a deadline. `None`
+/// if it takes more than that; nothing has changed then. `wait` says whether the caller can wait.
+pub(crate) fn acquire_now(handle: &Arc<Handle>, mode: Mode, wait: bool) -> Option<Result<Guard>> {
+    if handle.options.max_hold.is_some() || handle.context.forked() {
+        return None;
+    }
+    let (request, queue) = (handle.request(mode), handle.queue());
+    if request.needs_write() && !queue.is_writable() {
+        return None;
+    }
+    let guard = match queue.try_now(request, handle.requester(), wait)? {
+        Enqueued::Granted(ticket) => Guard::new(handle, queue, ticket, mode),
+        Enqueued::Failed(failure) => return failed(handle, failure).err().map(Err),
+        Enqueued::Queued(_) => unreachable!("it takes no place in the queue"),
+    };
+    match handle.is_current(&guard.queue) {
+        Ok(true) => Some(Ok(guard)),
+        Ok(false) => {
+            guard.undo();
+            None
+        }
+        Err(e) => Some(Err(e)),
+    }
+}
+
 enum Progress {
     Done(Result<Guard>),
     Pending,
@@ -105,11 +130,7 @@ impl AcquireState {
         blocking: bool,
     ) -> Self {
         Self {
-            request: Request {
-                mode,
-                protocol: handle.options.protocol,
-                stale_after: handle.options.stale_after,
-            },
+            request: handle.request(mode),
             requester: handle.requester(),
             deadline: Deadline::after(timeout),
             meanwhile,
@@ -225,15 +246,9 @@ impl AcquireState {
 
     /// Checks that the path leads to the file that was locked. If it does not, releases that file
     /// and opens the path again.
-    fn confirm(&mut self, handle: &Handle, mut guard: Guard) -> Result<Option<Guard>> {
-        let current = handle.options.skip_identity_check
-            || handle
-                .lock_path
-                .is(guard.queue.identity)
-                .map_err(|e| handle.os(e))?;
-        if !current {
-            guard.released = true;
-            guard.queue.drop_hold(guard.ticket, None);
+    fn confirm(&mut self, handle: &Handle, guard: Guard) -> Result<Option<Guard>> {
+        if !handle.is_current(&guard.queue)? {
+            guard.undo();
             if self.deadline.passed() {
                 return Err(handle.error(ErrorKind::Timeout));
             }
@@ -316,6 +331,13 @@ impl Future for Acquire {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { handle, state } = &mut *self;
         assert!(!state.done, "the future is not polled after completion");
+        let wait = !matches!(state.deadline, Deadline::Now);
+        if state.wait.is_none()
+            && let Some(result) = acquire_now(handle, state.request.mode, wait)
+        {
+            state.done = true;
+            return Poll::Ready(result);
+        }
         match state.step(handle, cx.waker()) {
             Progress::Done(result) => {
                 state.done = true;

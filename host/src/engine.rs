@@ -3,7 +3,7 @@
 mod builder;
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -84,36 +84,33 @@ impl Engine {
         let path = path.as_ref();
         let lock_path = LockPath::ambient(path, options.create, options.writes())
             .map_err(|e| Error::os(e, path))?;
-        self.open_target(lock_path, path.to_owned(), options, OwnerId::PROCESS)
+        self.open_target(lock_path, options, OwnerId::PROCESS)
     }
 
-    /// Opens a lock for an owner; errors name it by `path`.
+    /// Opens a lock for an owner.
     pub(crate) fn open_target(
         &self,
-        lock_path: LockPath,
-        path: PathBuf,
+        mut lock_path: LockPath,
         options: &Options,
         owner: OwnerId,
     ) -> Result<LockFile> {
-        self.context.refuse_forked(&path)?;
-        let options = options.clone();
-        let lock_path = lock_path
-            .kept_by(options.protocol, options.database.as_deref())
-            .map_err(|e| Error::os(e, &path))?;
+        self.context.refuse_forked(lock_path.name())?;
+        let kept = lock_path.keep_by(options.protocol, options.database.as_deref());
+        kept.map_err(|e| Error::os(e, lock_path.name()))?;
         #[cfg(feature = "sandbox")]
         if let Some(store) = lock_path.store() {
             let kept = self.context.registry.guests.keep_out(store);
-            kept.map_err(|e| Error::os(e, &path))?;
+            kept.map_err(|e| Error::os(e, lock_path.name()))?;
         }
-        let open_lock = lock_path.open().map_err(|e| Error::os(e, &path))?;
-        Ok(self.handle(open_lock, lock_path, path, options, owner))
+        let open_lock = lock_path.open();
+        let open_lock = open_lock.map_err(|e| Error::os(e, lock_path.name()))?;
+        Ok(self.handle(open_lock, lock_path, options.clone(), owner))
     }
 
     fn handle(
         &self,
         open_lock: OpenLock,
         lock_path: LockPath,
-        path: PathBuf,
         mut options: Options,
         owner: OwnerId,
     ) -> LockFile {
@@ -122,7 +119,7 @@ impl Engine {
         if options.protocol == Protocol::Native && queue.network {
             options.protocol = Protocol::Flock;
         }
-        let handle = Handle::new(&self.context, owner, lock_path, path, options, queue);
+        let handle = Handle::new(&self.context, owner, lock_path, options, queue);
         LockFile {
             handle: Arc::new(handle),
         }
@@ -169,13 +166,12 @@ impl Engine {
     pub fn from_file_with(&self, file: File, options: &Options) -> Result<LockFile> {
         let (lock_path, open_lock) =
             LockPath::adopt(file).map_err(|e| Error::os(e, Path::new("an open file")))?;
-        let path = lock_path.path().to_owned();
-        self.context.refuse_forked(&path)?;
+        self.context.refuse_forked(lock_path.name())?;
         if options.protocol.is_existence_lock() || options.on_release == OnRelease::Remove {
-            return Err(Error::new(ErrorKind::Unsupported, &path));
+            return Err(Error::new(ErrorKind::Unsupported, lock_path.name()));
         }
         let options = options.clone().skip_identity_check(true);
-        Ok(self.handle(open_lock, lock_path, path, options, OwnerId::PROCESS))
+        Ok(self.handle(open_lock, lock_path, options, OwnerId::PROCESS))
     }
 
     /// Takes the lock of the file at `path` away from its holder, in whatever protocol it is held,

@@ -53,9 +53,15 @@ impl Guard {
         }
     }
 
+    /// Gives back what was granted by mistake.
+    pub(crate) fn undo(mut self) {
+        self.released = true;
+        self.queue.drop_hold(self.ticket, None);
+    }
+
     /// The path of the lock, as it was opened.
     pub fn path(&self) -> &Path {
-        &self.handle.path
+        self.handle.path()
     }
 
     /// The mode in which the lock is held.
@@ -141,7 +147,8 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if !self.released && !self.handle.context.forked() {
-            self.queue.drop_hold(self.ticket, self.handle.remove());
+            self.queue
+                .drop_hold(self.ticket, self.handle.remove().as_ref());
         }
     }
 }
@@ -178,7 +185,7 @@ impl AsHandle for Guard {
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard")
-            .field("path", &self.handle.path)
+            .field("path", &self.handle.path())
             .field("mode", &self.mode)
             .finish()
     }

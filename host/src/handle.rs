@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::future::{self, Future};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Poll, Waker};
 
+use crate::backend::Request;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock_path::LockPath;
 use crate::object::OpenLock;
@@ -17,7 +18,7 @@ use crate::registry::Registry;
 use crate::services::Services;
 use crate::sync::{Mutex, lock};
 use crate::sys;
-use crate::types::{LostReason, OnRelease, Owner};
+use crate::types::{LostReason, Mode, OnRelease, Owner};
 
 /// What the handles of an engine share.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ impl Context {
     }
 
     pub(crate) fn queue(&self, open_lock: OpenLock) -> Arc<LockQueue> {
-        self.registry.queue(open_lock, &self.services)
+        self.registry.queues.queue(open_lock, &self.services)
     }
 }
 
@@ -54,8 +55,7 @@ pub(crate) struct Handle {
     /// The owner, unless each thread is one.
     pub(crate) owner: OwnerId,
     pub(crate) number: u64,
-    pub(crate) lock_path: Arc<LockPath>,
-    pub(crate) path: PathBuf,
+    lock_path: LockPath,
     pub(crate) options: Options,
     queue: Mutex<Arc<LockQueue>>,
     /// The queues of the files to which the path led before, as long as they are in use.
@@ -77,7 +77,6 @@ impl Handle {
         context: &Arc<Context>,
         owner: OwnerId,
         lock_path: LockPath,
-        path: PathBuf,
         options: Options,
         queue: Arc<LockQueue>,
     ) -> Self {
@@ -85,13 +84,17 @@ impl Handle {
             context: Arc::clone(context),
             owner,
             number: context.registry.number(),
-            lock_path: Arc::new(lock_path),
-            path,
+            lock_path,
             options,
             queue: Mutex::new(queue),
             previous_queues: Mutex::default(),
             cancel_generation: AtomicU64::new(0),
         }
+    }
+
+    /// The path of the lock, as it was opened.
+    pub(crate) fn path(&self) -> &Path {
+        self.lock_path.name()
     }
 
     /// How the calling thread appears to this lock.
@@ -105,6 +108,25 @@ impl Handle {
             owner,
             handle: self.number,
         }
+    }
+
+    /// What an acquire of this lock asks for.
+    pub(crate) fn request(&self, mode: Mode) -> Request {
+        Request {
+            mode,
+            protocol: self.options.protocol,
+            stale_after: self.options.stale_after,
+        }
+    }
+
+    /// Whether the path leads to what `queue` locks.
+    fn leads_to(&self, queue: &LockQueue) -> Result<bool> {
+        self.lock_path.is(queue.identity).map_err(|e| self.os(e))
+    }
+
+    /// Whether the path leads to what `queue` locks, or it is promised that it does.
+    pub(crate) fn is_current(&self, queue: &LockQueue) -> Result<bool> {
+        Ok(self.options.skip_identity_check || self.leads_to(queue)?)
     }
 
     pub(crate) fn queue(&self) -> Arc<LockQueue> {
@@ -170,21 +192,21 @@ impl Handle {
     }
 
     pub(crate) fn error(&self, kind: ErrorKind) -> Error {
-        Error::new(kind, &self.path)
+        Error::new(kind, self.path())
     }
 
     pub(crate) fn os(&self, error: std::io::Error) -> Error {
-        Error::os(error, &self.path)
+        Error::os(error, self.path())
     }
 
     pub(crate) fn refuse_forked(&self) -> Result<()> {
-        self.context.refuse_forked(&self.path)
+        self.context.refuse_forked(self.path())
     }
 
     pub(crate) fn release(&self, queue: &Arc<LockQueue>, ticket: Ticket) -> Result<()> {
         self.refuse_forked()?;
         match queue
-            .release(ticket, self.remove(), self.name(queue))
+            .release(ticket, self.remove().as_ref(), self.name(queue))
             .map_err(|e| self.os(e))?
         {
             Some(Ok(())) => Ok(()),
@@ -200,7 +222,7 @@ impl Handle {
             Name::Kept
         } else if self.options.protocol.is_existence_lock() {
             Name::IsTheLock
-        } else if self.lock_path.is(queue.identity).unwrap_or(true) {
+        } else if self.leads_to(queue).unwrap_or(true) {
             Name::Kept
         } else {
             Name::Gone
@@ -208,17 +230,17 @@ impl Handle {
     }
 
     /// What to remove on release, unless the release removes it anyway.
-    pub(crate) fn remove(&self) -> Option<&Arc<LockPath>> {
+    pub(crate) fn remove(&self) -> Option<Arc<LockPath>> {
         let remove = self.options.on_release == OnRelease::Remove;
-        (remove && !self.options.protocol.is_existence_lock()).then_some(&self.lock_path)
+        let removes = remove && !self.options.protocol.is_existence_lock();
+        removes.then(|| Arc::new(self.lock_path.clone()))
     }
 
     /// The queue of the file to which the path leads now, if there is one.
     pub(crate) fn current(&self) -> Result<Option<Arc<LockQueue>>> {
         self.refuse_forked()?;
         let queue = self.queue();
-        let current = || self.lock_path.is(queue.identity).map_err(|e| self.os(e));
-        if !queue.is_poisoned() && (self.options.skip_identity_check || current()?) {
+        if !queue.is_poisoned() && self.is_current(&queue)? {
             return Ok(Some(queue));
         }
         match self.lock_path.open_existing() {
@@ -232,7 +254,7 @@ impl Handle {
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut lock = f.debug_struct("LockFile");
-        lock.field("path", &self.path);
+        lock.field("path", &self.path());
         lock.field("protocol", &self.options.protocol);
         if self.context.forked() {
             return lock.finish_non_exhaustive();

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::acquire::{Acquire, AcquireState, Suspends};
+use crate::acquire::{Acquire, AcquireState, Suspends, acquire_now};
 use crate::error::{ErrorKind, Result};
 use crate::guard::Guard;
 use crate::handle::Handle;
@@ -26,7 +26,7 @@ pub struct LockFile {
 impl LockFile {
     /// The path, as it was opened.
     pub fn path(&self) -> &Path {
-        &self.handle.path
+        self.handle.path()
     }
 
     /// The protocol in use.
@@ -129,6 +129,10 @@ impl LockFile {
         meanwhile: Suspends,
     ) -> Result<Guard> {
         let handle = &self.handle;
+        let wait = timeout != Some(Duration::ZERO);
+        if let Some(result) = acquire_now(handle, mode, wait) {
+            return result;
+        }
         AcquireState::new(handle, mode, timeout, meanwhile, true).block(handle)
     }
 

@@ -36,18 +36,20 @@ use granted::escape;
 pub(crate) use granted::{Granted, Quota};
 
 /// Where a lock is: a path, and the directory that it starts from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LockPath {
     base: Base,
     /// The path of the lock file, or the directory of an existence lock.
     path: PathBuf,
+    /// The path as the caller knows it, if that is another one.
+    name: Option<PathBuf>,
     create: bool,
     /// Whether to open the file for writing at once.
     write: bool,
     place: Location,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Base {
     /// The file system as this process sees it; the path is absolute.
     Ambient,
@@ -73,26 +75,34 @@ pub(crate) const TRIES: usize = 64;
 impl LockPath {
     /// A path of this process. It is made absolute, since the working directory may change.
     pub(crate) fn ambient(path: &Path, create: bool, write: bool) -> io::Result<Self> {
-        let path = if path.is_absolute() {
-            path.to_owned()
+        let (path, name) = if path.is_absolute() {
+            (path.to_owned(), None)
         } else {
-            std::path::absolute(path)?
+            (std::path::absolute(path)?, Some(path.to_owned()))
         };
         Ok(Self {
             base: Base::Ambient,
             path,
+            name,
             create,
             write,
             place: Location::File,
         })
     }
 
-    /// A path beneath a directory.
+    /// A path beneath a directory, which the guest knows as `name`.
     #[cfg(feature = "sandbox")]
-    pub(crate) fn beneath(granted: Granted, path: PathBuf, create: bool, write: bool) -> Self {
+    pub(crate) fn beneath(
+        granted: Granted,
+        path: PathBuf,
+        name: PathBuf,
+        create: bool,
+        write: bool,
+    ) -> Self {
         Self {
             base: Base::Beneath(granted),
             path,
+            name: Some(name),
             create,
             write,
             place: Location::File,
@@ -101,13 +111,9 @@ impl LockPath {
 
     /// A file that is open already, and its lock.
     pub(crate) fn adopt(file: File) -> io::Result<(Self, OpenLock)> {
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(not_a_file());
-        }
+        let identity = Identity::of_file(&file)?.ok_or_else(not_a_file)?;
         let path = sys::path_of(&file).unwrap_or_default();
         let (file, writable) = sys::adopt(file)?;
-        let identity = Identity::of(&file, &metadata)?;
         let open_lock = OpenLock {
             identity,
             backing: identity.backing(&file),
@@ -116,6 +122,7 @@ impl LockPath {
         let lock_path = Self {
             base: Base::Open,
             path,
+            name: None,
             create: false,
             write: writable,
             place: Location::File,
@@ -123,32 +130,33 @@ impl LockPath {
         Ok((lock_path, open_lock))
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// The path as the caller knows it.
+    pub(crate) fn name(&self) -> &Path {
+        self.name.as_ref().unwrap_or(&self.path)
     }
 
-    /// The lock of the same file in a protocol.
-    pub(crate) fn kept_by(self, protocol: Protocol, database: Option<&Path>) -> io::Result<Self> {
-        let backend = protocol.backend();
-        let file = self.path.file_name().unwrap_or_default();
-        let place = backend.place(file, database)?;
-        if let Location::File = place {
-            return Ok(self);
+    /// Makes it the lock of the same file in a protocol.
+    pub(crate) fn keep_by(
+        &mut self,
+        protocol: Protocol,
+        database: Option<&Path>,
+    ) -> io::Result<()> {
+        if !protocol.is_existence_lock() {
+            return Ok(());
         }
+        let file = self.path.file_name().unwrap_or_default();
+        let place = protocol.backend().place(file, database)?;
         if file.is_empty() {
             let directory = "the path names a directory, not a file in one";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, directory));
         }
-        let mut path = self.path;
-        path.pop();
-        if path.as_os_str().is_empty() {
-            path.push(".");
+        self.place = place;
+        self.name.get_or_insert_with(|| self.path.clone());
+        self.path.pop();
+        if self.path.as_os_str().is_empty() {
+            self.path.push(".");
         }
-        Ok(Self {
-            path,
-            place,
-            ..self
-        })
+        Ok(())
     }
 
     /// The path of the store, if the lock is a row of one.
@@ -244,12 +252,8 @@ impl LockPath {
                 }
             }
         };
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(not_a_file());
-        }
+        let identity = Identity::of_file(&file)?.ok_or_else(not_a_file)?;
         let writable = access != Access::Read;
-        let identity = Identity::of(&file, &metadata)?;
         let backing = identity.backing(&file);
         // On a network file system, every exclusive lock needs to write.
         if backing == Backing::Network && first == Access::Read && !writable {

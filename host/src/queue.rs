@@ -35,6 +35,7 @@ use crate::backend::Request;
 use crate::lock_path::{Identity, LockPath};
 use crate::object::{LockObject, OpenLock};
 use crate::owner::{Requester, Ticket};
+use crate::registry::Entry;
 use crate::services::Services;
 use crate::sync::{Mutex, MutexGuard, WakeList, lock};
 use crate::sys::Backing;
@@ -47,6 +48,7 @@ mod answers;
 mod attempt;
 mod decide;
 mod events;
+mod fast;
 mod give_back;
 mod inspect;
 mod invariants;
@@ -69,6 +71,7 @@ pub(crate) struct LockQueue {
     /// Whether the file lies on a network file system, where `flock` and record locks are one.
     pub(crate) network: bool,
     services: Arc<Services>,
+    _entry: Entry,
     /// Whether a writable description exists or can be opened. An exclusive record lock needs one.
     writable: AtomicBool,
     /// The file could not be unlocked, so its open file description was closed.
@@ -84,16 +87,17 @@ pub(crate) struct LockQueue {
 }
 
 impl LockQueue {
-    pub(crate) fn new(open_lock: OpenLock, services: Arc<Services>) -> Self {
+    pub(crate) fn new(open_lock: OpenLock, services: Arc<Services>, entry: Entry) -> Arc<Self> {
         let OpenLock {
             object,
             identity,
             backing,
         } = open_lock;
-        Self {
+        Arc::new(Self {
             identity,
             network: backing == Backing::Network,
             services,
+            _entry: entry,
             writable: AtomicBool::new(object.writable),
             poisoned: AtomicBool::new(false),
             local: backing == Backing::Kernel,
@@ -101,7 +105,7 @@ impl LockQueue {
             inbox: Mutex::default(),
             watch: Mutex::default(),
             state: Mutex::new(State::new(object)),
-        }
+        })
     }
 
     /// Whether the file may be written to.
@@ -298,6 +302,12 @@ impl LockQueue {
         remove: Option<&Arc<LockPath>>,
         name: Name,
     ) -> io::Result<Option<Result<(), LostReason>>> {
+        if remove.is_none()
+            && name == Name::Kept
+            && let Some(given_back) = self.release_now(ticket)
+        {
+            return given_back.map(|()| Some(Ok(())));
+        }
         let named = match name {
             Name::Kept => true,
             Name::Gone => false,

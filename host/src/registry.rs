@@ -1,23 +1,21 @@
 //! What an engine knows across files: the queue of each file, and which owners wait for which
 //! others.
 
+mod queues;
+
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 
-use hashlink::DefaultHashBuilder;
-
-use crate::lock_path::Identity;
-use crate::object::OpenLock;
 use crate::owner::{OwnerId, Ticket};
 use crate::queue::LockQueue;
-use crate::services::Services;
 use crate::sync::{Mutex, lock};
+
+pub(crate) use self::queues::{Entry, Queues};
 
 #[derive(Debug)]
 pub(crate) struct Registry {
-    queues: Mutex<Queues>,
+    pub(crate) queues: Arc<Queues>,
     /// The suspended owners, which do nothing until a wait is over, and that wait.
     suspended: Mutex<HashMap<OwnerId, Suspended>>,
     labels: Mutex<HashMap<OwnerId, String>>,
@@ -29,7 +27,7 @@ pub(crate) struct Registry {
 impl Default for Registry {
     fn default() -> Self {
         Self {
-            queues: Mutex::default(),
+            queues: Arc::default(),
             suspended: Mutex::default(),
             labels: Mutex::default(),
             #[cfg(feature = "sandbox")]
@@ -41,27 +39,6 @@ impl Default for Registry {
 
 /// The wait of a suspended owner.
 type Suspended = (Arc<LockQueue>, Ticket);
-
-/// What a lock is kept on: a file, or an entry in a directory.
-type Key = (Identity, Option<OsString>);
-
-/// The queues by what their locks are kept on. A queue is gone with its last handle; its key is
-/// removed once enough queues are gone.
-#[derive(Debug, Default)]
-struct Queues {
-    known: HashMap<Key, Weak<LockQueue>, DefaultHashBuilder>,
-    /// How many keys the last tidying left.
-    tidy: usize,
-}
-
-impl Queues {
-    fn tidy(&mut self) {
-        if self.known.len() > 2 * self.tidy + 64 {
-            self.known.retain(|_, queue| queue.strong_count() > 0);
-            self.tidy = self.known.len();
-        }
-    }
-}
 
 impl Registry {
     /// A number that no owner, handle or watcher of this engine had before.
@@ -85,32 +62,6 @@ impl Registry {
     #[cfg(feature = "sandbox")]
     pub(crate) fn disown(&self, owner: OwnerId) {
         lock(&self.labels).remove(&owner);
-    }
-
-    /// The queue of an open file: the existing one, or a new one around this descriptor. An
-    /// existing queue without a writable descriptor gets this one, if it is writable.
-    pub(crate) fn queue(&self, open_lock: OpenLock, services: &Arc<Services>) -> Arc<LockQueue> {
-        let mut queues = lock(&self.queues);
-        let name = open_lock
-            .object
-            .as_marker()
-            .map(|name| name.name().to_owned());
-        let known = queues.known.entry((open_lock.identity, name)).or_default();
-        let before = known.upgrade();
-        if let Some(queue) = before.as_ref().filter(|queue| !queue.is_poisoned()) {
-            let queue = Arc::clone(queue);
-            // Not under the mutex: closing a file can take long.
-            drop(queues);
-            drop(before);
-            queue.offer(open_lock.object);
-            return queue;
-        }
-        let queue = Arc::new(LockQueue::new(open_lock, Arc::clone(services)));
-        *known = Arc::downgrade(&queue);
-        queues.tidy();
-        drop(queues);
-        drop(before);
-        queue
     }
 
     /// Records that `owner` is suspended until the wait of `ticket` is over. Returns `false`, and

@@ -212,9 +212,10 @@ impl Sandbox {
             dir: Arc::clone(&grant.dir),
             quota: Arc::clone(&self.guest.created) as _,
         };
-        let lock_path = LockPath::beneath(granted, rest, options.creates(), options.writes());
+        let (create, write) = (options.creates(), options.writes());
+        let lock_path = LockPath::beneath(granted, rest, path.into(), create, write);
         let (engine, owner) = (&self.guest.engine, self.guest.owner);
-        engine.open_target(lock_path, path.into(), options, owner)
+        engine.open_target(lock_path, options, owner)
     }
 
     /// Takes the lock of the file at `path`, a path of the guest, away from its holder, in any

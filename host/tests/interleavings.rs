@@ -222,7 +222,7 @@ fn readers_and_a_writer_take_turns() {
 
 #[test]
 fn a_lock_is_released_by_its_guard_or_its_handle_and_never_twice() {
-    model(None, |world| {
+    model(5, |world| {
         let guard = world.lock.acquire(EX, None).unwrap();
         world.write(&guard);
         let other = spawn(world, World::acquire);

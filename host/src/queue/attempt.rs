@@ -105,6 +105,7 @@ impl LockQueue {
 
 impl State {
     /// Takes the lock, or joins its sharers, if no other holder or waiter is in the way.
+    #[inline]
     pub(super) fn try_take(
         &mut self,
         queue: &LockQueue,
@@ -132,6 +133,7 @@ impl State {
     }
 
     /// Makes a try that does not take long.
+    #[inline]
     fn try_lock(&mut self, request: Request) -> io::Result<bool> {
         if request.needs_write() && !self.object.writable {
             let spare = self.spare.take_if(|spare| spare.writable);
@@ -195,6 +197,7 @@ impl State {
     }
 
     /// Records that this engine acquired the lock from outside.
+    #[inline]
     pub(super) fn taken(&mut self, queue: &LockQueue, request: Request) -> &mut KernelLock {
         if let Some(pause) = queue.services.pause {
             self.streak.taken(pause, Instant::now());

@@ -12,7 +12,6 @@
 use std::io;
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -66,21 +65,14 @@ impl Release {
         }
     }
 
-    /// Removes the file, if that was requested, and gives the lock back. A lock that cannot be given
-    /// back goes with its descriptor. Fails with an error that [`is_out_of_reach`] if it is worth
-    /// another attempt.
+    /// Removes the file, if that was requested, and gives the lock back. Fails with an error that
+    /// [`is_out_of_reach`] if it is worth another attempt.
     fn run(&self, queue: &LockQueue) -> io::Result<()> {
         let (backend, removed) = match &self.remove {
             Some(lock_path) => self.remove_file(queue, lock_path),
             None => (self.request.protocol.backend(), Ok(())),
         };
-        let unlocked = backend.unlock(&self.object);
-        if unlocked.is_err() && self.object.as_marker().is_none() {
-            queue.poisoned.store(true, Ordering::Release);
-            let detached = sys::detach(&self.object.file);
-            debug_assert!(detached.is_ok(), "{detached:?}");
-        }
-        unlocked.and(removed)
+        queue.unlock(backend, &self.object).and(removed)
     }
 
     /// The same, in as many attempts as it takes.
@@ -130,21 +122,23 @@ impl Release {
 impl State {
     /// Gives the lock back, at once if that is quick. Otherwise it is releasing from now on, and the
     /// caller carries the release out. The file is removed only if no waiter is queued here.
+    #[inline]
     pub(super) fn give_back(&mut self, queue: &Arc<LockQueue>) -> io::Result<()> {
         let Some(KernelLock { request, id, .. }) = self.held else {
             return Ok(());
         };
         let vacant = self.waiting.is_empty();
-        let release = Release {
-            remove: self.remove.take_if(|_| vacant),
-            ..Release::new(id, Arc::clone(&self.object), request)
-        };
-        if !queue.is_slow() && release.remove.is_none() {
+        let remove = self.remove.take_if(|_| vacant);
+        if !queue.is_slow() && remove.is_none() {
             self.held = None;
-            let given_back = release.run(queue);
+            let given_back = queue.unlock(request.protocol.backend(), &self.object);
             self.pause(queue);
             return given_back;
         }
+        let release = Release {
+            remove,
+            ..Release::new(id, Arc::clone(&self.object), request)
+        };
         if let Some(held) = &mut self.held {
             held.releasing = true;
         }
@@ -175,6 +169,7 @@ impl State {
     }
 
     /// Begins the fairness pause that follows a long run, and lets the head try again.
+    #[inline]
     fn pause(&mut self, queue: &Arc<LockQueue>) {
         if let Some(pause) = queue.services.pause
             && !queue.is_poisoned()
@@ -194,6 +189,18 @@ impl State {
 }
 
 impl LockQueue {
+    /// Unlocks `object`. A kernel lock that cannot be given back goes with its descriptor.
+    #[inline]
+    fn unlock(&self, backend: &dyn Backend, object: &LockObject) -> io::Result<()> {
+        let unlocked = backend.unlock(object);
+        if unlocked.is_err() && object.as_marker().is_none() {
+            self.poison();
+            let detached = sys::detach(&object.file);
+            debug_assert!(detached.is_ok(), "{detached:?}");
+        }
+        unlocked
+    }
+
     /// Carries releases out, and all that follow from them. Reports an error only if the calling
     /// thread does all of it.
     pub(super) fn finish(self: &Arc<Self>, releases: Vec<Release>, how: Finish) -> io::Result<()> {

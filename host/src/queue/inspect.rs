@@ -140,6 +140,11 @@ impl LockQueue {
         (state.holds.len(), state.waiting.len())
     }
 
+    /// Makes this queue unusable, since the file could not be unlocked.
+    pub(crate) fn poison(&self) {
+        self.poisoned.store(true, Ordering::Release);
+    }
+
     /// Whether the file could not be unlocked, which makes this queue unusable.
     pub(crate) fn is_poisoned(&self) -> bool {
         self.poisoned.load(Ordering::Acquire)

@@ -200,6 +200,7 @@ pub(super) struct Head {
 }
 
 impl State {
+    #[inline]
     pub(super) fn new(object: LockObject) -> Self {
         Self {
             next: 0,

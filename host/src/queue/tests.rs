@@ -10,6 +10,7 @@ use crate::backend::Request;
 use crate::lock_path::LockPath;
 use crate::owner::{OwnerId, Requester};
 use crate::protocol::Protocol;
+use crate::registry::Queues;
 use crate::services::Services;
 use crate::sys;
 use crate::timer::Timer;
@@ -32,7 +33,7 @@ fn queue(path: &std::path::Path, limit: usize) -> Arc<LockQueue> {
     };
     let lock_path = LockPath::ambient(path, true, true).expect("the file can be created");
     let open_lock = lock_path.open().expect("the file can be opened");
-    Arc::new(LockQueue::new(open_lock, Arc::new(services)))
+    Arc::new(Queues::default()).queue(open_lock, &Arc::new(services))
 }
 
 #[test]

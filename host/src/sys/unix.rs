@@ -12,9 +12,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, OFlags, RenameFlags, Stat, renameat_with, statat};
 #[cfg(feature = "sandbox")]
-use rustix::fs::{FileType, unlinkat};
+use rustix::fs::unlinkat;
+use rustix::fs::{AtFlags, CWD, FileType, OFlags, RenameFlags, Stat, fstat, renameat_with, statat};
 use rustix::io::Errno;
 
 pub(crate) use std::os::unix::fs::OpenOptionsExt;
@@ -49,6 +49,13 @@ impl Identity {
             device: metadata.dev(),
             inode: metadata.ino(),
         })
+    }
+
+    /// The identity of an open file; `None` if it is not a regular one.
+    pub(crate) fn of_file(file: &File) -> io::Result<Option<Self>> {
+        let stat = fstat(file)?;
+        let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        Ok(regular.then(|| Self::of_stat(&stat)))
     }
 
     /// The identity of what a path leads to, or of the last link on the way; `None` if nothing is

@@ -88,6 +88,12 @@ impl Identity {
         Self::of_handle(file)
     }
 
+    /// The identity of an open file; `None` if it is not a regular one.
+    pub(crate) fn of_file(file: &File) -> io::Result<Option<Self>> {
+        let regular = file.metadata()?.is_file();
+        regular.then(|| Self::of_handle(file)).transpose()
+    }
+
     fn of_handle(file: &File) -> io::Result<Self> {
         // SAFETY: this class writes this structure, of integers.
         let id: FILE_ID_INFO = unsafe { information(file, FileIdInfo) }?;

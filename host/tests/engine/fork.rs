@@ -16,11 +16,13 @@ fn a_forked_child_cannot_touch_its_parents_locks() {
     let held = other.acquire(EX, None).unwrap();
     let granted = pending(&other, EX);
     held.release().unwrap();
+    let free = engine.open(dir.path("free")).unwrap();
     // SAFETY: the child touches only what it inherited, and leaves by `_exit`.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let refused = lock.release().is_err()
             && lock.acquire(EX, Duration::ZERO).is_err()
+            && free.acquire(EX, Duration::ZERO).is_err()
             && engine.open(dir.path("lock")).is_err()
             && matches!(poll(&mut waiting), Poll::Ready(Err(_)));
         lock.cancel_waits();
