@@ -31,7 +31,7 @@ fn what_is_done_in_a_locked_directory_holds_up_nothing_else() {
             drop(guard);
             drop(waits);
         });
-        other.is_not_held_up();
+        other.goes_on();
         drop(directory);
         lock.acquire(EX, STUCK).unwrap().release().unwrap();
     }

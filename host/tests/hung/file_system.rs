@@ -44,7 +44,7 @@ impl Stand {
     /// Checks that nothing else is held up, and lets the file system come back.
     #[track_caller]
     pub(crate) fn others_go_on(mut self) -> Returned {
-        self.elsewhere.is_not_held_up();
+        self.elsewhere.goes_on();
         self.files.resume();
         Returned {
             files: self.files,
@@ -61,7 +61,7 @@ pub(crate) struct Returned {
 
 impl Returned {
     #[track_caller]
-    pub(crate) fn is_sound(self) {
+    pub(crate) fn proves_sound(self) {
         is_sound(&self.engine, &self.files.path("lock"));
     }
 }
@@ -83,7 +83,7 @@ fn a_waiter_there_times_out() {
         });
         let returned = stand.others_go_on();
         guard.release().unwrap();
-        returned.is_sound();
+        returned.proves_sound();
     }
 }
 
@@ -101,7 +101,7 @@ fn a_thread_that_waits_there_times_out() {
         if let Err(e) = waits.join().unwrap() {
             assert!(e.is_timeout(), "{e}");
         }
-        returned.is_sound();
+        returned.proves_sound();
     }
 }
 
@@ -114,7 +114,7 @@ fn a_future_that_waits_there_is_dropped() {
         must_end("the drop", move || drop(waits));
         let returned = stand.others_go_on();
         guard.release().unwrap();
-        returned.is_sound();
+        returned.proves_sound();
     }
 }
 
@@ -131,7 +131,7 @@ fn waits_there_are_canceled() {
         });
         let returned = stand.others_go_on();
         guard.release().unwrap();
-        returned.is_sound();
+        returned.proves_sound();
     }
 }
 
@@ -144,7 +144,7 @@ fn a_wait_there_is_given_up_while_the_file_system_answers() {
         drop(stand.waits(None));
         let returned = stand.others_go_on();
         guard.release().unwrap();
-        returned.is_sound();
+        returned.proves_sound();
     }
 }
 
@@ -158,7 +158,7 @@ fn a_guard_there_is_released() {
         fuse::hang(1);
         let returned = stand.others_go_on();
         release.join().unwrap().unwrap();
-        returned.is_sound();
+        returned.proves_sound();
     }
 }
 
@@ -172,7 +172,7 @@ fn a_granted_future_there_is_dropped() {
         eventually("it is granted", || waiters(&stand.lock) == 0);
         stand.files.stop();
         must_end("the drop", move || drop(waits));
-        stand.others_go_on().is_sound();
+        stand.others_go_on().proves_sound();
     }
 }
 
@@ -186,6 +186,6 @@ fn handles_and_engines_there_are_dropped() {
         let dropped = thread::spawn(move || drop(lock));
         let returned = stand.others_go_on();
         dropped.join().unwrap();
-        returned.is_sound();
+        returned.proves_sound();
     }
 }

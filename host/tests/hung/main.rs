@@ -57,7 +57,7 @@ impl Elsewhere {
     /// Checks that waits of tasks and of threads time out, that locks are granted and given back, and
     /// that a waiter gets the lock when it becomes free.
     #[track_caller]
-    fn is_not_held_up(mut self) {
+    fn goes_on(mut self) {
         let lock = self.lock.clone();
         must_end("the timeout of a task", move || {
             let start = Instant::now();
