@@ -5,8 +5,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod crowd;
 mod directory;
 mod file_system;
+mod guards;
+mod same_file;
+mod transaction;
 
 use std::path::Path;
 use std::sync::mpsc;
