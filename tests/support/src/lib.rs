@@ -2,6 +2,7 @@
 //!
 //! - [`waits`]: how long is too long, and waiting for a condition or a future.
 //! - [`files`]: directories that are removed again, and what a file system can do.
+//! - [`fuse`](mod@fuse): a file system that stops answering.
 //! - [`proc_locks`]: what `/proc` shows of locks, threads and descriptors.
 //! - [`process`]: programs that answer line by line, ours and those of others.
 //! - [`dialogue`]: the language in which a test commands a holder of locks.
@@ -11,6 +12,7 @@
 
 pub mod dialogue;
 pub mod files;
+pub mod fuse;
 pub mod proc_locks;
 pub mod process;
 pub mod promises;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
+use locket_test_support::fuse;
 use torture::faults::subject;
 use torture::mutations;
 use torture::report::results::Results;
@@ -40,6 +41,9 @@ enum Command {
         /// As JSON
         role: String,
     },
+    /// Serves a file system that stops at the command of a stage
+    #[command(hide = true)]
+    FileSystem,
     /// A process that goes through one operation on a lock while a fault is injected
     #[command(hide = true)]
     Subject(subject::Args),
@@ -81,6 +85,10 @@ fn main() -> ExitCode {
         Command::Report => report::update_readme().map(|()| true),
         Command::Mutations { names, json } => mutations::gate(&names, json),
         Command::Worker { role } => run_worker(&role),
+        Command::FileSystem => {
+            fuse::daemon::serve();
+            Ok(true)
+        }
         Command::Subject(args) => return subject::main(args),
     };
     match done {

@@ -3,9 +3,12 @@
 use crate::stage::Stage;
 
 pub(crate) mod errors;
+pub(crate) mod forks;
 pub(crate) mod fuzz;
 pub(crate) mod hand_off;
+pub(crate) mod hung;
 pub(crate) mod interleavings;
+mod interruptions;
 pub(crate) mod killed;
 pub(crate) mod kills_at_calls;
 #[cfg(feature = "components")]
@@ -13,6 +16,7 @@ pub(crate) mod leaks;
 pub(crate) mod mixed;
 pub(crate) mod model;
 pub(crate) mod stopped;
+pub(crate) mod transactions;
 
 /// Every stage, in the order in which they run.
 pub const STAGES: &[Stage] = &[
@@ -63,6 +67,24 @@ pub const STAGES: &[Stage] = &[
         what: "processes are stopped for a while",
         promise: "a stopped holder keeps its lock, and timeouts still end waits",
         run: stopped::run,
+    },
+    Stage {
+        name: "hung",
+        what: "a file system stops answering, and comes back",
+        promise: "its locks exclude, and waits for locks elsewhere end on time",
+        run: hung::run,
+    },
+    Stage {
+        name: "transactions",
+        what: "a program keeps a transaction of the database open for a while",
+        promise: "rows exclude, and all waits end on time",
+        run: transactions::run,
+    },
+    Stage {
+        name: "forks",
+        what: "processes fork while they hold and wait; the children drop everything, or run a program",
+        promise: "no child hangs, and no parent loses a lock or a notice",
+        run: forks::run,
     },
     Stage {
         name: "hand-off",

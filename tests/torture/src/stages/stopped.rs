@@ -122,7 +122,7 @@ fn check(finished: &Finished, stops: &[Stop], outcome: &mut Outcome) {
 }
 
 /// How long after its timeout an attempt was answered.
-fn overdue(attempt: &Attempt) -> Option<Duration> {
+pub(super) fn overdue(attempt: &Attempt) -> Option<Duration> {
     let due = attempt.asked + attempt.limit?;
     Some(Duration::from_nanos(attempt.answered().saturating_sub(due)))
 }

@@ -73,6 +73,7 @@ impl Layout {
             layout.objects(),
             layout.journals(),
             layout.databases(),
+            layout.forks(),
         ];
         for dir in dirs {
             std::fs::create_dir(dir)?;
@@ -98,6 +99,11 @@ impl Layout {
     /// The directory of journals.
     pub fn journals(&self) -> PathBuf {
         self.0.join("journals")
+    }
+
+    /// The directory in which processes that fork write down what became of their children.
+    pub fn forks(&self) -> PathBuf {
+        self.0.join("forks")
     }
 
     /// The database of the `sqlite` locks.
@@ -131,6 +137,8 @@ pub struct Workload {
     pub rest: Duration,
     /// After how many sections a worker is done; if none, at the end of the run.
     pub sections: Option<u64>,
+    /// Whether each process forks all the time.
+    pub forks: bool,
 }
 
 impl Workload {
@@ -145,6 +153,7 @@ impl Workload {
             longest: Duration::ZERO,
             rest: Duration::ZERO,
             sections: None,
+            forks: false,
         }
     }
 

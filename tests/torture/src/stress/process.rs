@@ -14,9 +14,11 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::{Handle, Runtime};
 
+pub use self::forker::Forks;
 use self::worker::Worker;
 use crate::stress::plan::{Layout, Lock, Workload};
 
+mod forker;
 mod worker;
 
 /// How a worker locks.
@@ -91,7 +93,13 @@ impl Role {
             let (shared, kind) = (Arc::clone(&shared), *kind);
             thread::spawn(move || Worker::new(&shared, kind, number)?.work())
         });
-        let workers: Vec<_> = workers.collect();
+        let mut workers: Vec<_> = workers.collect();
+        if self.workload.forks {
+            workers.push(thread::spawn({
+                let shared = Arc::clone(&shared);
+                move || shared.fork_at_random()
+            }));
+        }
         for worker in workers {
             worker.join().map_err(|_| anyhow!("a worker panicked"))??;
         }
