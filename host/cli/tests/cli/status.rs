@@ -185,6 +185,38 @@ fn a_process_that_inherited_the_lock_is_named_if_the_holder_was_killed() {
     status_when(&lock, |status| status["held"] == json!(false));
 }
 
+/// The number that the record has is another process's here: that of the first one.
+#[test]
+fn a_holder_in_a_container_is_not_named_as_a_process_of_the_host() {
+    const CONTAINER: [&str; 4] = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+    let can = Command::new("unshare").args(CONTAINER).arg("true").status();
+    if !can.is_ok_and(|status| status.success()) {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "CI must allow namespaces for processes"
+        );
+        eprintln!("NOT TESTED: there are no namespaces here");
+        return;
+    }
+    for protocol in ["link", "symlink", "mkdir"] {
+        let dir = Dir::new();
+        let lock = dir.path("lock");
+        let mut container = Command::new("unshare");
+        container.args(CONTAINER).arg(env!("CARGO_BIN_EXE_locket"));
+        container.args(["exec", "--protocol", protocol]).arg(&lock);
+        container.args(["--", "sh", "-c", "echo ready; cat"]);
+        let holder = Holder::start(container);
+        let words = words(&lock);
+        let expected = "held exclusively by a process of another container of ";
+        assert!(words.starts_with(expected), "{protocol}: {words}");
+        let status = status(&lock);
+        let row = &status["holders"][0];
+        assert_eq!(row["protocol"], json!(protocol), "{status}");
+        assert_eq!((&row["pid"], &row["command"]), (&json!(null), &json!(null)));
+        assert_eq!(holder.end(), 0);
+    }
+}
+
 #[test]
 fn waiters_are_counted_and_are_not_holders() {
     let dir = Dir::new();
