@@ -232,16 +232,14 @@ impl State {
     }
 
     pub(super) fn standing(&self, owner: OwnerId) -> Result<bool, LostReason> {
-        // A hold of which the owner has not learned does not hide a loss.
-        let mine = |hold: &Hold| hold.told && hold.requester.owner == owner;
-        if self.holds.iter().any(mine) {
-            return Ok(true);
+        let mine = |hold: &&Hold| hold.requester.owner == owner;
+        let held = self.holds.iter().filter(mine).map(|hold| hold.told).max();
+        let lost = self.lost.iter().find(|(hold, _)| mine(&hold));
+        match (held, lost) {
+            // A hold of which the owner has not learned does not hide a loss.
+            (Some(false) | None, Some((_, reason))) => Err(*reason),
+            (held, _) => Ok(held.is_some()),
         }
-        let lost = self
-            .lost
-            .iter()
-            .find(|(hold, _)| hold.requester.owner == owner);
-        lost.map_or(Ok(false), |(_, reason)| Err(*reason))
     }
 
     pub(super) fn head(&self) -> Option<Head> {

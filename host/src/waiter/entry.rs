@@ -92,9 +92,14 @@ impl EntryWait {
             if deadline.passed() {
                 return Outcome::TimedOut;
             }
+            let (reported, new) = holder.follow(Life::of(backend, object), self);
+            if new {
+                // The holder may have ended since the try.
+                continue;
+            }
             // Whatever comes next may come without a notice.
             let before = unreported;
-            unreported = out_of_reach | !holder.follow(Life::of(backend, object), self);
+            unreported = out_of_reach || !reported;
             if unreported && !before {
                 pause = FIRST;
             }
@@ -169,17 +174,19 @@ struct Holder {
 }
 
 impl Holder {
-    /// Watches for the end of the holder. Returns `false` if the system does not report it: it may
-    /// have ended since the try.
-    fn follow(&mut self, life: Option<Life>, wait: &EntryWait) -> bool {
-        if self.life != life || self.watch.is_none() {
-            let watch = life.as_ref().map(|life| life.watch(wait));
-            *self = Self {
-                life,
-                watch: watch.and_then(Result::ok),
-            };
+    /// Watches for the end of the holder. Returns whether the system reports it, and whether that is
+    /// new.
+    fn follow(&mut self, life: Option<Life>, wait: &EntryWait) -> (bool, bool) {
+        if life.is_none() {
+            *self = Self::default();
+            return (true, false);
         }
-        self.life.is_none() || self.watch.is_some()
+        let watched = self.life == life && self.watch.is_some();
+        if !watched {
+            let watch = life.as_ref().and_then(|life| life.watch(wait).ok());
+            *self = Self { life, watch };
+        }
+        (self.watch.is_some(), self.watch.is_some() && !watched)
     }
 }
 
