@@ -110,7 +110,9 @@ impl EntryWait {
                 }
                 Some(_) => LONGEST,
             };
-            pause = pause.min(longest);
+            // With everything reported there is nothing to look for.
+            let quiet = pause == QUIET && holder.watch.is_some();
+            pause = if quiet { longest } else { pause.min(longest) };
             let until = Instant::now() + stretched(pause);
             let until = deadline.instant().map_or(until, |at| until.min(at));
             pause = match self.parker.sleep(Some(until)) {

@@ -101,12 +101,12 @@ fn as_another_process() {
 /// shows if there is another holder; if so, it leaves a trace.
 fn contend(protocol: Protocol, dir: &Path) {
     let trace = |name: &str, what: String| fs::write(dir.join(name), what).unwrap();
+    // The system closes the files of a process in order when it dies, so these before those of the
+    // locks.
+    let witnesses = [(); 3].map(|()| File::open(dir.join("witness")).unwrap());
     thread::scope(|scope| {
-        for _ in 0..3 {
+        for witness in &witnesses {
             scope.spawn(|| {
-                // The system closes the files of a process in order when it dies, so this one before
-                // those of the lock.
-                let witness = File::open(dir.join("witness")).unwrap();
                 let lock = open_at(dir, protocol);
                 loop {
                     let guard = match lock.acquire(EX, STUCK) {

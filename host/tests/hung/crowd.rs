@@ -19,6 +19,14 @@ fn processor_time() -> Duration {
     Duration::try_from(time).unwrap()
 }
 
+/// Whether the threads of this process have done next to nothing for a moment.
+fn is_quiet() -> bool {
+    const MOMENT: Duration = Duration::from_millis(50);
+    let before = processor_time();
+    thread::sleep(MOMENT);
+    processor_time() - before < MOMENT.mul_f64(COST)
+}
+
 /// Existence locks that are held by one engine and awaited in another.
 struct Crowd {
     _dir: Dir,
@@ -51,6 +59,7 @@ fn many_awaited_existence_locks_cost_little_and_hold_up_nothing() {
         let engine = Engine::new();
         let crowd = crowd(&engine, protocol);
         Elsewhere::new(&engine).goes_on();
+        eventually("the last waiter has made its first try", is_quiet);
         let (start, before) = (Instant::now(), processor_time());
         // Nothing but time makes them cost.
         thread::sleep(PURE_WAITING);
