@@ -25,8 +25,6 @@ mod sqlite;
 pub(crate) use api::{Backend, ForeignHolder, Request, is_out_of_reach};
 #[cfg(all(unix, feature = "sandbox"))]
 pub(crate) use existence::is_reserved;
-#[cfg(unix)]
-pub(crate) use existence::promise::Judged;
 
 use crate::protocol::Protocol;
 use crate::types::Mode;

@@ -46,7 +46,7 @@ impl Context {
     }
 
     pub(crate) fn queue(&self, open_lock: OpenLock) -> Arc<LockQueue> {
-        self.registry.queues.queue(open_lock, &self.services)
+        self.registry.queue(open_lock, &self.services)
     }
 }
 

@@ -152,6 +152,7 @@ pub mod security {}
 mod services;
 mod sync;
 mod sys;
+mod table;
 #[cfg(feature = "sandbox")]
 mod territory;
 mod timer;

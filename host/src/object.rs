@@ -2,6 +2,7 @@
 
 #![cfg_attr(windows, allow(dead_code, reason = "there are no existence locks"))]
 
+use std::any::Any;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
@@ -9,8 +10,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-#[cfg(unix)]
-use crate::backend::Judged;
 use crate::sync::{Mutex, MutexGuard, lock};
 use crate::sys::{Backing, Identity};
 
@@ -67,10 +66,12 @@ pub(crate) struct Marker {
     /// The store, if the lock is a row.
     store: Option<PathBuf>,
     created: Mutex<Option<Created>>,
-    /// What has the name, if it was another holder's at the last look.
-    #[cfg(unix)]
-    judged: Mutex<Option<Judged>>,
+    /// What its backend remembers of the last look.
+    memory: Mutex<Memory>,
 }
+
+/// Known to the backend alone.
+pub(crate) type Memory = Option<Arc<dyn Any + Send + Sync>>;
 
 /// The marker that was created to take a lock.
 #[derive(Debug)]
@@ -106,7 +107,7 @@ impl LockObject {
             store,
             created: Mutex::default(),
             #[cfg(unix)]
-            judged: Mutex::default(),
+            memory: Mutex::default(),
         };
         Self {
             file: dir,
@@ -155,8 +156,7 @@ impl Marker {
         lock(&self.created)
     }
 
-    #[cfg(unix)]
-    pub(crate) fn judged(&self) -> MutexGuard<'_, Option<Judged>> {
-        lock(&self.judged)
+    pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
+        lock(&self.memory)
     }
 }

@@ -35,10 +35,10 @@ use crate::backend::Request;
 use crate::lock_path::{Identity, LockPath};
 use crate::object::{LockObject, OpenLock};
 use crate::owner::{Requester, Ticket};
-use crate::registry::Entry;
 use crate::services::Services;
 use crate::sync::{Mutex, MutexGuard, WakeList, lock};
 use crate::sys::Backing;
+use crate::table::Entry;
 use crate::types::LostReason;
 use crate::waiter::{KernelWait, Outcome};
 use crate::watch::Watch;
@@ -71,7 +71,7 @@ pub(crate) struct LockQueue {
     /// Whether the file lies on a network file system, where `flock` and record locks are one.
     pub(crate) network: bool,
     services: Arc<Services>,
-    _entry: Entry,
+    _entry: Entry<LockQueue>,
     /// Whether a writable description exists or can be opened. An exclusive record lock needs one.
     writable: AtomicBool,
     /// The file could not be unlocked, so its open file description was closed.
@@ -87,7 +87,11 @@ pub(crate) struct LockQueue {
 }
 
 impl LockQueue {
-    pub(crate) fn new(open_lock: OpenLock, services: Arc<Services>, entry: Entry) -> Arc<Self> {
+    pub(crate) fn new(
+        open_lock: OpenLock,
+        services: Arc<Services>,
+        entry: Entry<Self>,
+    ) -> Arc<Self> {
         let OpenLock {
             object,
             identity,

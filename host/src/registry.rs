@@ -1,21 +1,23 @@
 //! What an engine knows across files: the queue of each file, and which owners wait for which
 //! others.
 
-mod queues;
+#[cfg(all(test, target_os = "linux", not(any(loom, shuttle))))]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::object::OpenLock;
 use crate::owner::{OwnerId, Ticket};
 use crate::queue::LockQueue;
+use crate::services::Services;
 use crate::sync::{Mutex, lock};
-
-pub(crate) use self::queues::{Entry, Queues};
+use crate::table::Table;
 
 #[derive(Debug)]
 pub(crate) struct Registry {
-    pub(crate) queues: Arc<Queues>,
+    queues: Arc<Table<LockQueue>>,
     /// The suspended owners, which do nothing until a wait is over, and that wait.
     suspended: Mutex<HashMap<OwnerId, Suspended>>,
     labels: Mutex<HashMap<OwnerId, String>>,
@@ -62,6 +64,22 @@ impl Registry {
     #[cfg(feature = "sandbox")]
     pub(crate) fn disown(&self, owner: OwnerId) {
         lock(&self.labels).remove(&owner);
+    }
+
+    /// The queue of an open file: the existing one, or a new one around this descriptor. An existing
+    /// queue without a writable descriptor gets this one, if it is writable.
+    pub(crate) fn queue(&self, open_lock: OpenLock, services: &Arc<Services>) -> Arc<LockQueue> {
+        let marker = open_lock.object.as_marker();
+        let name = marker.map(|marker| marker.name().to_owned());
+        let key = (open_lock.identity, name);
+        let usable = |queue: &LockQueue| !queue.is_poisoned();
+        let (queue, spare) = self.queues.get(key, open_lock, usable, |open_lock, entry| {
+            LockQueue::new(open_lock, Arc::clone(services), entry)
+        });
+        if let Some(spare) = spare {
+            queue.offer(spare.object);
+        }
+        queue
     }
 
     /// Records that `owner` is suspended until the wait of `ticket` is over. Returns `false`, and

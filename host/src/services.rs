@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::fairness::Pause;
 use crate::sys;
 use crate::timer::Timer;
-use crate::waiter::WaiterPool;
+use crate::waiter::{Means, WaiterPool};
 use crate::watch::Watcher;
 
 /// What the queues of one engine share.
@@ -27,6 +27,14 @@ pub(crate) struct Services {
 }
 
 impl Services {
+    pub(crate) fn means(&self) -> Means<'_> {
+        Means {
+            timer: &self.timer,
+            watcher: &self.watcher,
+            signal: self.signal,
+        }
+    }
+
     /// When to poll a file next, whose tries are slow or not. All files share the same ticks, since
     /// waking the timer thread costs more than a try.
     pub(crate) fn next_poll(&self, slow: bool) -> Instant {

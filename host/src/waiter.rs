@@ -18,9 +18,10 @@ use crate::backend::Request;
 use crate::deadline::Deadline;
 use crate::lock_path::{Identity, reopen};
 use crate::object::LockObject;
-use crate::services::Services;
 use crate::sync::{Mutex, lock, thread};
 use crate::sys;
+use crate::timer::Timer;
+use crate::watch::Watcher;
 
 mod entry;
 mod pool;
@@ -46,6 +47,14 @@ enum Method {
     InKernel(sys::Interrupter),
     /// Between tries, until it is woken.
     BetweenTries(EntryWait),
+}
+
+/// What waits are made with.
+#[derive(Debug)]
+pub(crate) struct Means<'a> {
+    pub(crate) timer: &'a Arc<Timer>,
+    pub(crate) watcher: &'a Arc<Watcher>,
+    pub(crate) signal: Option<sys::Signal>,
 }
 
 /// Where the object of a wait comes from.
@@ -114,13 +123,13 @@ impl KernelWait {
         source: Source,
         local: bool,
         request: Request,
-        services: &Services,
+        means: &Means<'_>,
     ) -> io::Result<Self> {
         let method = if request.protocol.is_existence_lock() {
-            Method::BetweenTries(EntryWait::new(&services.watcher, local))
+            Method::BetweenTries(EntryWait::new(means.watcher, local))
         } else {
-            let signal = services.signal.map_or_else(sys::Signal::any, Ok)?;
-            let alarm: Arc<dyn sys::Alarm> = Arc::clone(&services.timer) as _;
+            let signal = means.signal.map_or_else(sys::Signal::any, Ok)?;
+            let alarm: Arc<dyn sys::Alarm> = Arc::clone(means.timer) as _;
             Method::InKernel(sys::Interrupter::new(signal, alarm)?)
         };
         Ok(Self {

@@ -136,7 +136,7 @@ impl<F: MarkerFormat> Backend for F {
         for _ in 0..TRIES {
             let seen = EntryStat::at(dir, name.name())?;
             if !seen.as_ref().is_some_and(|seen| self.is_one(seen.kind())) {
-                *name.judged() = None;
+                *name.memory() = None;
             }
             let created = match seen {
                 None => self.make(dir, name.name(), &claim),
@@ -154,7 +154,7 @@ impl<F: MarkerFormat> Backend for F {
             };
             match created {
                 Ok(created) => {
-                    *name.judged() = None;
+                    *name.memory() = None;
                     *name.created() = Some(created);
                     return Ok(true);
                 }

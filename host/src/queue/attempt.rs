@@ -226,6 +226,6 @@ impl State {
                 write,
             }
         };
-        KernelWait::new(source, queue.local, request, &queue.services).map(Arc::new)
+        KernelWait::new(source, queue.local, request, &queue.services.means()).map(Arc::new)
     }
 }

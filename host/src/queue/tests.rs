@@ -10,9 +10,9 @@ use crate::backend::Request;
 use crate::lock_path::LockPath;
 use crate::owner::{OwnerId, Requester};
 use crate::protocol::Protocol;
-use crate::registry::Queues;
 use crate::services::Services;
 use crate::sys;
+use crate::table::Table;
 use crate::timer::Timer;
 use crate::types::Mode;
 use crate::waiter::{Outcome, WaiterPool};
@@ -33,7 +33,10 @@ fn queue(path: &std::path::Path, limit: usize) -> Arc<LockQueue> {
     };
     let lock_path = LockPath::ambient(path, true, true).expect("the file can be created");
     let open_lock = lock_path.open().expect("the file can be opened");
-    Arc::new(Queues::default()).queue(open_lock, &Arc::new(services))
+    let key = (open_lock.identity, None);
+    let new = |open_lock, entry| LockQueue::new(open_lock, Arc::new(services), entry);
+    let (queue, _) = Arc::new(Table::default()).get(key, open_lock, |_| true, new);
+    queue
 }
 
 #[test]

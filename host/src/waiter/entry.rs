@@ -27,7 +27,7 @@ const FIRST: Duration = Duration::from_millis(1);
 const QUIET: Duration = Duration::from_millis(200);
 
 /// The longest interval if all that frees the lock is reported.
-const LONGEST: Duration = Duration::from_secs(2);
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// The longest interval if other hosts can free it, or its age does, or another program has the
 /// directory or the database locked, or the end of its holder is not reported.

@@ -79,8 +79,10 @@ pub(crate) fn expected(peer: &Peer, protocol: &str) -> Pair {
         (Way::Fcntl, "pid-file" | "soft") if peer.name == "sqlite3" => {
             pair(Met::Remains, Met::Fails)
         }
-        // A file that is locked need not be new, and stays.
-        (Way::Flock | Way::Fcntl, "pid-file" | "soft") => pair(Met::Remains, Met::Nothing),
+        // A file that is locked need not be new, and stays. Ours is locked too, as the proof that its
+        // holder lives.
+        (Way::Flock, "pid-file" | "soft") => pair(Met::Remains, Met::Lock),
+        (Way::Fcntl, "pid-file" | "soft") => pair(Met::Remains, Met::Nothing),
         (Way::Path, "native" | "flock" | "fcntl") => pair(Met::Nothing, Met::Remains),
         _ => both(Met::Nothing),
     }
@@ -197,6 +199,10 @@ pub(crate) fn they_meet(
         return Ok(Met::Remains);
     }
     they.release();
+    if peer.way == Way::Flock && ["pid-file", "soft"].contains(&ours.protocol) {
+        // It leaves its file behind, which we cannot tell from a lock.
+        std::fs::remove_file(path).unwrap();
+    }
     if peer.waits != Waits::Never {
         let mut holder = ours.hold::<&str>(&[], path);
         assert_eq!(holder.answer(), "got", "{} released", peer.name);

@@ -20,6 +20,7 @@ const LIBRARY: &[&str] = &[
     "queue",
     "services",
     "fairness",
+    "table",
     "waiter",
     "options",
     "lock_path",

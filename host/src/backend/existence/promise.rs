@@ -169,7 +169,7 @@ impl Drop for Death<'_> {
 
 /// The claim of a marker that was looked at, so that the next look need not read it again.
 #[derive(Debug)]
-pub(crate) struct Judged {
+struct Judged {
     moment: Moment,
     /// Whether every later change shows. The clock of a file system is coarse.
     settled: bool,
@@ -190,25 +190,25 @@ pub(super) fn claim_of<F: MarkerFormat>(
     seen: &EntryStat,
 ) -> io::Result<Option<Arc<Claim>>> {
     const COARSE: Duration = Duration::from_millis(100);
-    if let Some(judged) = &*marker.judged()
+    if let Some(judged) = last(marker)
         && judged.is_of(seen)
     {
         return Ok(Some(Arc::clone(&judged.claim)));
     }
     let claim = form.claim(dir, marker.name(), seen)?.map(Arc::new);
-    *marker.judged() = claim.clone().map(|claim| Judged {
+    let judged = claim.clone().map(|claim| Judged {
         moment: seen.moment(),
         settled: seen.moment().is_older_than(COARSE),
         claim,
     });
+    *marker.memory() = judged.map(|judged| Arc::new(judged) as _);
     Ok(claim)
 }
 
 /// Whether the marker that was judged last is still there, and its holder not proven dead. `false`
 /// if that takes a closer look.
 pub(super) fn is_still_held(dir: &File, marker: &Marker) -> io::Result<bool> {
-    let judged = marker.judged();
-    let Some(judged) = judged.as_ref().filter(|judged| judged.settled) else {
+    let Some(judged) = last(marker).filter(|judged| judged.settled) else {
         return Ok(false);
     };
     let seen = EntryStat::glance(dir, marker.name())?;
@@ -218,8 +218,13 @@ pub(super) fn is_still_held(dir: &File, marker: &Marker) -> io::Result<bool> {
 
 /// The claim of the holder that the last try found.
 pub(super) fn judged(marker: &Marker) -> Option<Arc<Claim>> {
-    let judged = marker.judged();
-    judged.as_ref().map(|judged| Arc::clone(&judged.claim))
+    last(marker).map(|judged| Arc::clone(&judged.claim))
+}
+
+/// What the last look found, if it was the marker of another holder.
+fn last(marker: &Marker) -> Option<Arc<Judged>> {
+    let memory = marker.memory().clone()?;
+    memory.downcast().ok()
 }
 
 #[cfg(test)]

@@ -1,0 +1,64 @@
+//! The table of queues keeps none longer than it is in use.
+
+use std::path::Path;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::lock_path::LockPath;
+use crate::sys;
+use crate::timer::Timer;
+use crate::waiter::WaiterPool;
+use crate::watch::Watcher;
+
+fn services() -> Arc<Services> {
+    Arc::new(Services {
+        timer: Arc::new(Timer::new(sys::keep_signals_away)),
+        waiter_pool: Arc::new(WaiterPool::new(0)),
+        watcher: Arc::new(Watcher::default()),
+        hand_off_limit: 0,
+        hand_off_time: Duration::ZERO,
+        pause: None,
+        signal: None,
+        polled: AtomicUsize::new(0),
+        epoch: Instant::now(),
+    })
+}
+
+fn open(path: &Path) -> OpenLock {
+    let lock_path = LockPath::ambient(path, true, true).expect("the path is absolute");
+    lock_path.open().expect("the file can be created")
+}
+
+#[test]
+fn nothing_is_left_of_files_that_are_not_open_any_more() {
+    const AT_A_TIME: usize = 250;
+    let dir = tempfile::tempdir().expect("a directory can be created");
+    let (registry, services) = (Registry::default(), services());
+    for batch in 0..20_000 / AT_A_TIME {
+        let number = |at: usize| dir.path().join((batch * AT_A_TIME + at).to_string());
+        let held = (0..AT_A_TIME).map(|at| registry.queue(open(&number(at)), &services));
+        let held: Vec<_> = held.collect();
+        assert_eq!(registry.queues.size().0, AT_A_TIME);
+        drop(held);
+        let (size, room) = registry.queues.size();
+        assert_eq!(size, 0);
+        assert!(room <= AT_A_TIME, "{room}");
+    }
+}
+
+#[test]
+fn a_queue_that_goes_leaves_the_entry_of_its_successor() {
+    let dir = tempfile::tempdir().expect("a directory can be created");
+    let path = dir.path().join("lock");
+    let (registry, services) = (Registry::default(), services());
+    let first = registry.queue(open(&path), &services);
+    first.poison();
+    let second = registry.queue(open(&path), &services);
+    assert!(!Arc::ptr_eq(&first, &second));
+    drop(first);
+    assert!(Arc::ptr_eq(
+        &second,
+        &registry.queue(open(&path), &services)
+    ));
+}
