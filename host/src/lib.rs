@@ -89,10 +89,11 @@
 //! - The holder of a broken lock learns of the loss from [`LockFile::state`] and
 //!   [`LockFile::lost`] if the system reports changes of the directory, otherwise from the release.
 //!   The release then removes only what is its own.
-//! - Waiters are notified when the entry changes, and check every 0.2 to 0.3 s whether the holder
-//!   has died. If the system cannot notify them, as on macOS, they check every 40 to 60 ms. There
-//!   is no queue between processes: the first to try gets the lock. On network file systems, only
-//!   the check notices what other hosts do.
+//! - For each awaited lock, one thread waits on behalf of all waiters here. It is notified when the
+//!   entry changes or its holder ends, and then tries at once. Otherwise it tries every 5 to 7.5 s;
+//!   every 0.2 to 0.3 s if other hosts, an age or something that is not reported can free the lock;
+//!   and every 40 to 60 ms if the system cannot notify it, as on macOS. There is no queue between
+//!   processes: the first to try gets the lock.
 //! - Anyone who can read the directory, guests included, can read the holder's process number, and
 //!   in most protocols the name of its host.
 //! - While the engine gives back or breaks a lock, it holds a `flock` on the directory for some

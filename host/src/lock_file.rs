@@ -95,8 +95,10 @@ impl LockFile {
         }
     }
 
-    /// Like [`acquire`](Self::acquire), for tasks. It works in any runtime, and never blocks the
-    /// thread that polls it.
+    /// Like [`acquire`](Self::acquire), for tasks. It works in any runtime, and the thread that polls
+    /// it never waits for another holder. The first poll makes one try. For an existence lock that
+    /// reads a directory, or a database whose other transactions it waits for at most 20 ms. On a
+    /// file system not known to be local, a thread of the engine makes the try.
     ///
     /// ```
     /// use locket::{LockFile, Mode};
