@@ -118,7 +118,8 @@ impl LockFile {
     /// # Cancel safety
     ///
     /// Dropping the future gives up the place in the queue and leaves nothing behind. If the lock
-    /// has just been granted, it goes to the next waiter.
+    /// has just been granted, it goes to the next waiter. A try for an existence lock that is under
+    /// way at that moment may still take it, and gives it back.
     pub fn acquire_async(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Acquire {
         self.start(mode, timeout.into(), Suspends::Nothing)
     }

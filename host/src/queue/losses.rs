@@ -97,8 +97,17 @@ impl LockQueue {
             return foreign.map_or(Ok(false), |_| Err(io::ErrorKind::Unsupported.into()));
         }
         // On an object of its own: this engine may acquire the lock meanwhile.
-        let object = self.object().renewed()?;
-        protocol.backend().break_lock(&object, require_owner)
+        let object = Arc::new(self.object().renewed()?);
+        let broken = protocol.backend().break_lock(&object, require_owner);
+        if object.has_created() {
+            // It could be taken but not removed. Only this object knows the entry as one of ours.
+            self.change(|state| {
+                if state.held.is_none() {
+                    state.spare = Some(mem::replace(&mut state.object, object));
+                }
+            });
+        }
+        broken
     }
 
     /// Watches for changes of the entry, unless it is watched. Returns whether this is new.

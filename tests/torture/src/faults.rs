@@ -12,12 +12,15 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use locket::Guard;
+use locket_test_support::waits::AT_ONCE;
 
 use crate::faults::answer::Done;
 use crate::faults::fixture::{Fixture, STUCK, Scenario, SubjectProcess};
+use crate::faults::operation::Operation;
 use crate::faults::oracle::{Leftovers, Observation, check};
 use crate::faults::strace::{Injection, When};
 use crate::faults::subject::Fault;
@@ -126,7 +129,14 @@ impl Trial {
             subject,
         };
         if trial.answer.is_ok() {
-            let held = trial.fixture.is_held();
+            // A try for an existence lock that was under way when its wait was given up may still
+            // take it, and gives it back.
+            let given_up = matches!(
+                scenario.operation,
+                Operation::TimeOut | Operation::TimeOutAsync
+            ) && scenario.protocol.is_existence_lock();
+            let patience = if given_up { AT_ONCE } else { Duration::ZERO };
+            let held = trial.fixture.is_held(patience);
             trial.held = Some(held.map_err(|e| e.to_string()));
             // Its answer may take as long as idle threads stay.
             trial.subject.proceed()?;

@@ -126,11 +126,11 @@ impl Fixture {
         lock.acquire(Mode::Exclusive, timeout)
     }
 
-    /// Whether the lock is held, found out by trying to acquire it.
-    pub fn is_held(&self) -> Result<bool, locket::Error> {
-        match self.acquire(Duration::ZERO) {
+    /// Whether the lock is held for at least as long as `patience`, found out by acquiring it.
+    pub fn is_held(&self, patience: Duration) -> Result<bool, locket::Error> {
+        match self.acquire(patience) {
             Ok(guard) => guard.release().map(|()| false),
-            Err(e) if e.is_would_block() => Ok(true),
+            Err(e) if e.is_would_block() || e.is_timeout() => Ok(true),
             Err(e) => Err(e),
         }
     }
