@@ -22,7 +22,7 @@ use crate::queue::{Enqueued, Event, Failure, LockQueue, WaitStatus};
 use crate::sync::Parker;
 use crate::timer::TimerEntry;
 use crate::types::Mode;
-use crate::waiter::KernelWait;
+use crate::waiter::LockWait;
 
 /// What the owner of a lock does while it waits for it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -118,7 +118,7 @@ pub(crate) fn acquire_now(handle: &Arc<Handle>, mode: Mode, wait: bool) -> Optio
 enum Progress {
     Done(Result<Guard>),
     Pending,
-    WaitInKernel(Arc<LockQueue>, Arc<KernelWait>),
+    WaitHere(Arc<LockQueue>, Arc<LockWait>),
 }
 
 impl AcquireState {
@@ -164,10 +164,10 @@ impl AcquireState {
                         }
                         Err(e) => Err(handle.os(e)),
                     },
-                    WaitStatus::WaitInKernel(kernel) => {
+                    WaitStatus::WaitHere(kernel) => {
                         let queue = Arc::clone(&wait.queue);
                         self.wait = Some(wait);
-                        return Progress::WaitInKernel(queue, kernel);
+                        return Progress::WaitHere(queue, kernel);
                     }
                 },
             };
@@ -283,7 +283,7 @@ impl AcquireState {
             let waker = parker.as_ref().map_or(Waker::noop(), |(_, waker)| waker);
             match self.step(handle, waker) {
                 Progress::Done(result) => return result,
-                Progress::WaitInKernel(queue, wait) => {
+                Progress::WaitHere(queue, wait) => {
                     queue.settle(&wait, wait.run(self.deadline)).wake();
                 }
                 Progress::Pending => match &parker {
@@ -344,7 +344,7 @@ impl Future for Acquire {
                 Poll::Ready(result)
             }
             Progress::Pending => Poll::Pending,
-            Progress::WaitInKernel(..) => {
+            Progress::WaitHere(..) => {
                 unreachable!("only blocking callers are sent to the kernel")
             }
         }

@@ -40,7 +40,7 @@ use crate::sync::{Mutex, MutexGuard, WakeList, lock};
 use crate::sys::Backing;
 use crate::table::Entry;
 use crate::types::LostReason;
-use crate::waiter::{KernelWait, Outcome};
+use crate::waiter::{LockWait, Outcome};
 use crate::watch::Watch;
 
 mod advance;
@@ -233,7 +233,7 @@ impl LockQueue {
                     return WaitStatus::Wait;
                 }
                 let request = waiter.request;
-                let Ok(wait) = state.kernel_wait(self, request) else {
+                let Ok(wait) = state.lock_wait(self, request) else {
                     // The timer can try for this thread.
                     state.contender = Contender::None;
                     state.poll_later(self);
@@ -243,7 +243,7 @@ impl LockQueue {
                     wait: Arc::clone(&wait),
                     by: Some(ticket),
                 };
-                return WaitStatus::WaitInKernel(wait);
+                return WaitStatus::WaitHere(wait);
             }
             if let Ok(index) = state.hold(ticket) {
                 state.holds[index].told = true;
@@ -265,7 +265,7 @@ impl LockQueue {
 
     /// Reports how a wait ended. The caller wakes the returned list.
     #[must_use = "waiters hang unless they are woken"]
-    pub(crate) fn settle(self: &Arc<Self>, wait: &Arc<KernelWait>, outcome: Outcome) -> WakeList {
+    pub(crate) fn settle(self: &Arc<Self>, wait: &Arc<LockWait>, outcome: Outcome) -> WakeList {
         let locked = matches!(outcome, Outcome::Locked);
         // What happened to the entry before is found out below.
         let unwatched = self.existence && locked && self.watch(wait.request.protocol);

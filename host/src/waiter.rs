@@ -30,7 +30,7 @@ pub(crate) use pool::WaiterPool;
 
 /// One wait for a lock.
 #[derive(Debug)]
-pub(crate) struct KernelWait {
+pub(crate) struct LockWait {
     pub(crate) request: Request,
     /// An object that only this wait uses until it is over; opened by its thread.
     object: OnceLock<Arc<LockObject>>,
@@ -117,7 +117,7 @@ pub(crate) enum Outcome {
     Failed(io::Error),
 }
 
-impl KernelWait {
+impl LockWait {
     /// Fails if memory or a signal is missing, so that [`interrupt`](Self::interrupt) does not.
     pub(crate) fn new(
         source: Source,

@@ -105,7 +105,7 @@ impl State {
         }
         let waiter_pool = &queue.services.waiter_pool;
         if waiter_pool.has_room()
-            && let Ok(wait) = self.kernel_wait(queue, request)
+            && let Ok(wait) = self.lock_wait(queue, request)
         {
             let (done, waited) = (Arc::clone(queue), Arc::clone(&wait));
             let done = move |outcome| done.settle(&waited, outcome);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::owner::Ticket;
 use crate::types::LostReason;
-use crate::waiter::KernelWait;
+use crate::waiter::LockWait;
 
 /// Why a wait ended without a grant.
 #[derive(Debug)]
@@ -46,6 +46,6 @@ pub(crate) enum WaitStatus {
     Failed(Failure),
     /// Nothing until it is woken.
     Wait,
-    /// Wait in the kernel on its own thread, then call [`settle`](super::LockQueue::settle).
-    WaitInKernel(Arc<KernelWait>),
+    /// Wait on its own thread, then call [`settle`](super::LockQueue::settle).
+    WaitHere(Arc<LockWait>),
 }

@@ -9,12 +9,12 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::state::{Contender, KernelLock, State, Waiter};
+use super::state::{Contender, HeldLock, State, Waiter};
 use super::{Enqueued, Failure, LockQueue};
 use crate::backend::{Request, is_out_of_reach};
 use crate::lock_path::reopen;
 use crate::object::LockObject;
-use crate::waiter::{KernelWait, Source};
+use crate::waiter::{LockWait, Source};
 
 impl LockQueue {
     /// Whether a try may take long.
@@ -198,20 +198,20 @@ impl State {
 
     /// Records that this engine acquired the lock from outside.
     #[inline]
-    pub(super) fn taken(&mut self, queue: &LockQueue, request: Request) -> &mut KernelLock {
+    pub(super) fn taken(&mut self, queue: &LockQueue, request: Request) -> &mut HeldLock {
         if let Some(pause) = queue.services.pause {
             self.streak.taken(pause, Instant::now());
         }
         let id = self.ticket();
-        self.held.insert(KernelLock::new(request, id))
+        self.held.insert(HeldLock::new(request, id))
     }
 
     /// A wait on an object of its own.
-    pub(super) fn kernel_wait(
+    pub(super) fn lock_wait(
         &mut self,
         queue: &LockQueue,
         request: Request,
-    ) -> io::Result<Arc<KernelWait>> {
+    ) -> io::Result<Arc<LockWait>> {
         let write = request.needs_write() || self.object.writable;
         // Only this object knows the entry that a release failed to remove as one of ours.
         let source = if self.held.is_none() && self.object.has_created() {
@@ -226,6 +226,6 @@ impl State {
                 write,
             }
         };
-        KernelWait::new(source, queue.local, request, &queue.services.means()).map(Arc::new)
+        LockWait::new(source, queue.local, request, &queue.services.means()).map(Arc::new)
     }
 }

@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::LockQueue;
-use super::state::{Contender, KernelLock, State};
+use super::state::{Contender, HeldLock, State};
 use crate::backend::{Backend, Request, is_out_of_reach};
 use crate::lock_path::LockPath;
 use crate::object::LockObject;
@@ -124,7 +124,7 @@ impl State {
     /// caller carries the release out. The file is removed only if no waiter is queued here.
     #[inline]
     pub(super) fn give_back(&mut self, queue: &Arc<LockQueue>) -> io::Result<()> {
-        let Some(KernelLock { request, id, .. }) = self.held else {
+        let Some(HeldLock { request, id, .. }) = self.held else {
             return Ok(());
         };
         let vacant = self.waiting.is_empty();
@@ -152,7 +152,7 @@ impl State {
         let Ok(renewed) = self.object.renewed() else {
             return;
         };
-        if let Some(KernelLock { request, id, .. }) = self.held.take() {
+        if let Some(HeldLock { request, id, .. }) = self.held.take() {
             let object = mem::replace(&mut self.object, Arc::new(renewed));
             self.releases.push(Release::new(id, object, request));
             self.contend_again();

@@ -14,7 +14,7 @@
 
 use std::sync::Arc;
 
-use super::state::{Contender, KernelLock, State};
+use super::state::{Contender, HeldLock, State};
 use crate::types::Mode;
 
 /// An invariant, with its number.
@@ -71,7 +71,7 @@ impl State {
             return true;
         };
         let head = self.head().is_some_and(|head| head.request == wait.request);
-        let excluded = |held: KernelLock| held.request.excludes(wait.request);
+        let excluded = |held: HeldLock| held.request.excludes(wait.request);
         head && self.held.is_none_or(excluded)
     }
 

@@ -8,7 +8,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::give_back::Finish;
-use super::state::{Hold, KernelLock, State, Waiter};
+use super::state::{HeldLock, Hold, State, Waiter};
 use super::{Event, Failure, LockQueue};
 use crate::owner::{OwnerId, Requester, Ticket};
 use crate::protocol::Protocol;
@@ -146,7 +146,7 @@ impl LockQueue {
         let Some(held) = held else { return };
         let seen = held.request.protocol.backend().is_held(&object);
         let needless = self.change(|state| {
-            let same = |now: KernelLock| now.id == held.id && !now.releasing;
+            let same = |now: HeldLock| now.id == held.id && !now.releasing;
             if !state.held.is_some_and(same) {
                 return None;
             }

@@ -10,14 +10,14 @@ use crate::lock_path::LockPath;
 use crate::object::LockObject;
 use crate::owner::Ticket;
 use crate::types::LostReason;
-use crate::waiter::{KernelWait, Outcome};
+use crate::waiter::{LockWait, Outcome};
 
 impl State {
     /// Records how a wait ended.
     pub(super) fn settled(
         &mut self,
         queue: &Arc<LockQueue>,
-        wait: &Arc<KernelWait>,
+        wait: &Arc<LockWait>,
         outcome: Outcome,
     ) {
         let (request, object) = (wait.request, wait.object().map(Arc::clone));
@@ -56,7 +56,7 @@ impl State {
     }
 
     /// Records that a wait acquired the lock.
-    fn acquired(&mut self, queue: &LockQueue, wait: &KernelWait, object: Arc<LockObject>) {
+    fn acquired(&mut self, queue: &LockQueue, wait: &LockWait, object: Arc<LockObject>) {
         let before = mem::replace(&mut self.object, object);
         match self.held.take() {
             // What was held is being given back, with an object that is still in use.

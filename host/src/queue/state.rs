@@ -28,7 +28,7 @@ use crate::owner::{OwnerId, Requester, Ticket};
 use crate::services::Services;
 use crate::timer::TimerEntry;
 use crate::types::{LostReason, Mode};
-use crate::waiter::KernelWait;
+use crate::waiter::LockWait;
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -48,13 +48,13 @@ pub(super) struct State {
     pub(super) wake: Vec<Waker>,
     /// Waits to be interrupted as soon as the mutex is released, each with the blocking caller whose
     /// it is, if it is one's. The queue has forgotten them.
-    pub(super) canceled: Vec<(Arc<KernelWait>, Option<Ticket>)>,
+    pub(super) canceled: Vec<(Arc<LockWait>, Option<Ticket>)>,
     /// The open file description that holds the lock, and that tries for it. No wait uses it.
     pub(super) object: Arc<LockObject>,
     /// Another description, for the next wait.
     pub(super) spare: Option<Arc<LockObject>>,
     /// The lock that `object` holds.
-    pub(super) held: Option<KernelLock>,
+    pub(super) held: Option<HeldLock>,
     /// Checks once more whether the lock is lost.
     pub(super) doubt: Option<TimerEntry>,
     pub(super) contender: Contender,
@@ -99,7 +99,7 @@ impl Waiter {
 
 /// The lock that this engine has: held, or about to be handed on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct KernelLock {
+pub(super) struct HeldLock {
     pub(super) request: Request,
     /// Identifies it; comes from the tickets.
     pub(super) id: Ticket,
@@ -113,7 +113,7 @@ pub(super) struct KernelLock {
     pub(super) gone: bool,
 }
 
-impl KernelLock {
+impl HeldLock {
     pub(super) fn new(request: Request, id: Ticket) -> Self {
         Self {
             request,
@@ -150,7 +150,7 @@ pub(super) enum Contender {
     Elected(Ticket),
     /// A thread waits: that of the blocking caller `by`, otherwise a helper.
     Blocked {
-        wait: Arc<KernelWait>,
+        wait: Arc<LockWait>,
         by: Option<Ticket>,
     },
     /// A thread makes a try outside of the mutex, for itself or for the head of the queue.

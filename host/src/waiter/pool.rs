@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{KernelWait, Outcome};
+use super::{LockWait, Outcome};
 use crate::deadline::Deadline;
 use crate::sync::{Condvar, Mutex, MutexGuard, WakeList, lock, thread};
 use crate::sys;
@@ -22,7 +22,7 @@ pub(crate) struct WaiterPool {
 enum Job {
     /// Waits, and tells how it ended.
     Wait {
-        wait: Arc<KernelWait>,
+        wait: Arc<LockWait>,
         done: Box<dyn FnOnce(Outcome) -> WakeList + Send>,
     },
     /// Work that may take longer than the timer and watcher threads can spend.
@@ -70,7 +70,7 @@ impl WaiterPool {
     /// Waits on a helper thread. Returns `false`, and does nothing, if no thread is left.
     pub(crate) fn run(
         self: &Arc<Self>,
-        wait: Arc<KernelWait>,
+        wait: Arc<LockWait>,
         done: impl FnOnce(Outcome) -> WakeList + Send + 'static,
     ) -> bool {
         let done = Box::new(done);
@@ -104,7 +104,7 @@ impl WaiterPool {
     /// Cancels a wait, whether or not a thread has begun it: a helper if `helped`, otherwise that of
     /// a caller. An interruption closes a descriptor, and a file system that does not answer can
     /// block that for long, so it is left to a helper unless the file system is a local one.
-    pub(crate) fn cancel(self: &Arc<Self>, wait: &Arc<KernelWait>, helped: bool) {
+    pub(crate) fn cancel(self: &Arc<Self>, wait: &Arc<LockWait>, helped: bool) {
         if helped && self.take_back(wait) {
             return;
         }
@@ -122,7 +122,7 @@ impl WaiterPool {
     }
 
     /// Removes a wait that no thread has begun. Returns `false` if there is no such wait.
-    fn take_back(&self, wait: &Arc<KernelWait>) -> bool {
+    fn take_back(&self, wait: &Arc<LockWait>) -> bool {
         let mut pool = self.pool();
         let queued = pool.jobs.iter().position(
             |job| matches!(job, Job::Wait { wait: queued, .. } if Arc::ptr_eq(queued, wait)),
