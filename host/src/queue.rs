@@ -326,8 +326,12 @@ impl LockQueue {
     /// Releases the hold `ticket` for a caller that does not ask for the result, and that must not
     /// wait for others.
     pub(crate) fn drop_hold(self: &Arc<Self>, ticket: Ticket, remove: Option<&Arc<LockPath>>) {
+        if remove.is_none() && self.release_now(ticket).is_some() {
+            return;
+        }
+        let named = !self.existence || self.sees(ticket);
         let _ = self.change_and(Finish::Promptly, |state| {
-            state.release(ticket, remove, true)
+            state.release(ticket, remove, named)
         });
     }
 }
