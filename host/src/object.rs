@@ -106,7 +106,6 @@ impl LockObject {
             name,
             store,
             created: Mutex::default(),
-            #[cfg(unix)]
             memory: Mutex::default(),
         };
         Self {

@@ -74,7 +74,7 @@ impl<T> Table<T> {
     }
 
     /// How many there are, and how many there is room for.
-    #[cfg(test)]
+    #[cfg(all(test, target_os = "linux", not(any(loom, shuttle))))]
     pub(crate) fn size(&self) -> (usize, usize) {
         let known = lock(&self.known);
         (known.len(), known.capacity())

@@ -1,6 +1,6 @@
 //! Other processes get their turn, however many waiters an engine has of its own.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(target_os = "linux")]
 use std::sync::{Mutex, mpsc};
 use std::time::Instant;
@@ -230,7 +230,7 @@ fn busy_users_of_both_families_do_not_starve_native() {
     let dir = Dir::new();
     let native = dir.lock(&Engine::new());
     let (one_is_free, done) = (Mutex::new(()), AtomicBool::new(false));
-    let windows = [const { AtomicUsize::new(0) }; 2];
+    let windows = [const { std::sync::atomic::AtomicUsize::new(0) }; 2];
     thread::scope(|scope| {
         for (protocol, windows) in [Protocol::Flock, Protocol::Fcntl].into_iter().zip(&windows) {
             let options = Options::new().protocol(protocol);
