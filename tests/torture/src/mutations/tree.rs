@@ -215,7 +215,8 @@ fn failed_test(line: &str) -> Option<String> {
     let mut words = test.split_whitespace().rev();
     let (name, binary) = (words.next()?, words.next()?);
     let binary = binary.split_once("::").map_or("lib", |(_, binary)| binary);
-    match status {
+    // A test that fails may also leave a process behind, which is noted after it.
+    match status.split(" + ").next()? {
         "TIMEOUT" => Some(format!("{binary}::{name} (hung)")),
         "FAIL" | "ABORT" => Some(format!("{binary}::{name}")),
         _ => status
@@ -239,7 +240,7 @@ mod tests {
     fn only_a_test_that_fails_catches_a_bug() {
         let output = "
             PASS [   0.010s] (1/3) locket-host::engine a_pass
-            FAIL [   0.012s] (2/3) locket-host::engine a_failure
+     FAIL + LEAK [   0.012s] (2/3) locket-host::engine a_failure
          TIMEOUT [  30.012s] (3/3) locket-host a::module::hangs
             FAIL [   0.012s] (2/3) locket-host::engine a_failure
         ";
