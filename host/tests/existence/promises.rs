@@ -158,6 +158,35 @@ fn a_marker_that_changes_in_place_is_judged_anew() {
     });
 }
 
+/// In another container, a program that writes its number into the file can have the number of the
+/// dead holder.
+#[test]
+fn a_promise_beside_the_same_number_of_another_does_not_count() {
+    for protocol in [Protocol::PidFile, Protocol::Soft] {
+        let dir = Dir::new();
+        let path = dir.path("lock");
+        let guard = open(&dir, protocol).acquire(EX, STUCK).unwrap();
+        if promised(&dir, protocol).is_none() {
+            continue;
+        }
+        let mut attribute = [0; 512];
+        let length = rustix::fs::getxattr(&path, "user.locket.live", &mut attribute).unwrap();
+        let content = fs::read(&path).unwrap();
+        let written = fs::metadata(&path).unwrap().modified().unwrap();
+        guard.release().unwrap();
+        // The file of a holder that is dead, with the same number written by one that lives.
+        eventually("the clock of the file system goes on", || {
+            fs::write(&path, &content).unwrap();
+            fs::metadata(&path).unwrap().modified().unwrap() != written
+        });
+        let flags = rustix::fs::XattrFlags::CREATE;
+        rustix::fs::setxattr(&path, "user.locket.live", &attribute[..length], flags).unwrap();
+        let lock = open(&dir, protocol);
+        assert!(lock.try_acquire(EX).unwrap().is_none(), "{protocol}");
+        assert!(lock.is_locked().unwrap(), "{protocol}");
+    }
+}
+
 /// Another program may have written a record of its own into the file.
 #[test]
 fn a_promise_beside_the_record_of_another_does_not_count() {

@@ -54,23 +54,37 @@ pub(super) fn give(file: &File, mine: &OwnerRecord) -> Option<OwnerRecord> {
 const ATTRIBUTE: &str = "user.locket.live";
 
 /// Takes the lock on a file that has no name yet, and says so in its attribute, if that is possible.
+/// The content is complete.
 pub(super) fn attach(file: &File, mine: &OwnerRecord) {
-    if let Some(promising) = give(file, mine) {
-        let record = promising.unique_name();
-        let _ = fsetxattr(file, ATTRIBUTE, record.as_bytes(), XattrFlags::CREATE);
+    if let Some(promising) = give(file, mine)
+        && let Ok(written) = written(file)
+    {
+        let mut attribute = promising.unique_name();
+        attribute.push(format!("@{written}"));
+        let _ = fsetxattr(file, ATTRIBUTE, attribute.as_bytes(), XattrFlags::CREATE);
     }
 }
 
 /// The record in the attribute of a file whose content is that of `plain`, and otherwise `plain`.
 pub(super) fn attached(file: &File, plain: OwnerRecord) -> OwnerRecord {
-    let mut record = [0; 512];
-    let attribute = fgetxattr(file, ATTRIBUTE, &mut record).ok();
-    let promising = attribute
-        .and_then(|length| record.get(..length))
-        .and_then(|record| OwnerRecord::of_own_name(OsStr::from_bytes(record)));
-    // Another program may have written the content since.
-    let promising = promising.filter(|promising| promising.pid == plain.pid);
-    promising.unwrap_or(plain)
+    let mut attribute = [0; 512];
+    let mut promising = || {
+        let length = fgetxattr(file, ATTRIBUTE, &mut attribute).ok()?;
+        let attribute = attribute.get(..length)?;
+        let at = attribute.iter().rposition(|byte| *byte == b'@')?;
+        // Another program may have written the content since. In another container it may have the
+        // number of the first.
+        let same = attribute[at + 1..] == *written(file).ok()?.as_bytes();
+        let record = OwnerRecord::of_own_name(OsStr::from_bytes(&attribute[..at]))?;
+        (same && record.pid == plain.pid).then_some(record)
+    };
+    promising().unwrap_or(plain)
+}
+
+/// When the content was written, as the attribute says it.
+fn written(file: &File) -> io::Result<String> {
+    let stat = rustix::fs::fstat(file)?;
+    Ok(format!("{}.{}", stat.st_mtime, stat.st_mtime_nsec))
 }
 
 /// Gives the lock up, once the marker has lost its name. A forked child may have the description
