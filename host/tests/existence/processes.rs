@@ -1,6 +1,7 @@
 //! Other processes that hold, try and break locks: this program again, each time in a role.
 
 use std::fs::{File, TryLockError};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
@@ -100,10 +101,15 @@ fn as_another_process() {
 /// Acquires and releases on some threads until it is killed. A kernel lock that is held for as long
 /// shows if there is another holder; if so, it leaves a trace.
 fn contend(protocol: Protocol, dir: &Path) {
+    /// More than the files that a process has open here.
+    const HIGH: i32 = 500;
     let trace = |name: &str, what: String| fs::write(dir.join(name), what).unwrap();
-    // The system closes the files of a process in order when it dies, so these before those of the
-    // locks.
-    let witnesses = [(); 3].map(|()| File::open(dir.join("witness")).unwrap());
+    // The kernel lets go of the files of a process that dies in the reverse order of their numbers.
+    // So the witnesses have higher ones than those of the locks.
+    let witnesses = [(); 3].map(|()| {
+        let witness = File::open(dir.join("witness")).unwrap();
+        File::from(rustix::io::fcntl_dupfd_cloexec(witness, HIGH).unwrap())
+    });
     thread::scope(|scope| {
         for witness in &witnesses {
             scope.spawn(|| {
@@ -113,6 +119,7 @@ fn contend(protocol: Protocol, dir: &Path) {
                         Ok(guard) => guard,
                         Err(e) => return trace("failed", format!("{e:?}")),
                     };
+                    assert!(guard.as_fd().as_raw_fd() < HIGH);
                     if let Err(TryLockError::WouldBlock) = witness.try_lock() {
                         trace("twice", format!("{lock:?}"));
                     }
