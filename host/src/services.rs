@@ -51,6 +51,24 @@ impl Services {
     }
 }
 
+#[cfg(all(test, target_os = "linux", not(any(loom, shuttle))))]
+impl Services {
+    /// Those of a test, with `limit` helper threads.
+    pub(crate) fn of_test(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            timer: Arc::new(Timer::new(sys::keep_signals_away)),
+            waiter_pool: Arc::new(WaiterPool::new(limit)),
+            watcher: Arc::new(Watcher::default()),
+            hand_off_limit: 0,
+            hand_off_time: Duration::ZERO,
+            pause: None,
+            signal: None,
+            polled: AtomicUsize::new(0),
+            epoch: Instant::now(),
+        })
+    }
+}
+
 /// How often an acquire polls if no thread can wait in the kernel for it, and how much that is
 /// stretched for each other polled file. A try takes about a microsecond.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);

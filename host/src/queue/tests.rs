@@ -1,8 +1,6 @@
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::task::Waker;
-use std::time::{Duration, Instant};
 
 use super::state::Contender;
 use super::{Enqueued, Failure, LockQueue, Name, WaitStatus};
@@ -11,30 +9,16 @@ use crate::lock_path::LockPath;
 use crate::owner::{OwnerId, Requester};
 use crate::protocol::Protocol;
 use crate::services::Services;
-use crate::sys;
 use crate::table::Table;
-use crate::timer::Timer;
 use crate::types::Mode;
-use crate::waiter::{Outcome, WaiterPool};
-use crate::watch::Watcher;
+use crate::waiter::Outcome;
 
 /// A queue for a file, in an engine of its own with `limit` helper threads.
 fn queue(path: &std::path::Path, limit: usize) -> Arc<LockQueue> {
-    let services = Services {
-        timer: Arc::new(Timer::new(sys::keep_signals_away)),
-        waiter_pool: Arc::new(WaiterPool::new(limit)),
-        watcher: Arc::new(Watcher::default()),
-        hand_off_limit: 0,
-        hand_off_time: Duration::ZERO,
-        pause: None,
-        signal: None,
-        polled: AtomicUsize::new(0),
-        epoch: Instant::now(),
-    };
     let lock_path = LockPath::ambient(path, true, true).expect("the file can be created");
     let open_lock = lock_path.open().expect("the file can be opened");
     let key = (open_lock.identity, None);
-    let new = |open_lock, entry| LockQueue::new(open_lock, Arc::new(services), entry);
+    let new = |open_lock, entry| LockQueue::new(open_lock, Services::of_test(limit), entry);
     let (queue, _) = Arc::new(Table::default()).get(key, open_lock, |_| true, new);
     queue
 }

@@ -1,29 +1,9 @@
 //! The table of queues keeps none longer than it is in use.
 
 use std::path::Path;
-use std::sync::atomic::AtomicUsize;
-use std::time::{Duration, Instant};
 
 use super::*;
 use crate::lock_path::LockPath;
-use crate::sys;
-use crate::timer::Timer;
-use crate::waiter::WaiterPool;
-use crate::watch::Watcher;
-
-fn services() -> Arc<Services> {
-    Arc::new(Services {
-        timer: Arc::new(Timer::new(sys::keep_signals_away)),
-        waiter_pool: Arc::new(WaiterPool::new(0)),
-        watcher: Arc::new(Watcher::default()),
-        hand_off_limit: 0,
-        hand_off_time: Duration::ZERO,
-        pause: None,
-        signal: None,
-        polled: AtomicUsize::new(0),
-        epoch: Instant::now(),
-    })
-}
 
 fn open(path: &Path) -> OpenLock {
     let lock_path = LockPath::ambient(path, true, true).expect("the path is absolute");
@@ -34,7 +14,7 @@ fn open(path: &Path) -> OpenLock {
 fn nothing_is_left_of_files_that_are_not_open_any_more() {
     const AT_A_TIME: usize = 250;
     let dir = tempfile::tempdir().expect("a directory can be created");
-    let (registry, services) = (Registry::default(), services());
+    let (registry, services) = (Registry::default(), Services::of_test(0));
     for batch in 0..20_000 / AT_A_TIME {
         let number = |at: usize| dir.path().join((batch * AT_A_TIME + at).to_string());
         let held = (0..AT_A_TIME).map(|at| registry.queue(open(&number(at)), &services));
@@ -51,7 +31,7 @@ fn nothing_is_left_of_files_that_are_not_open_any_more() {
 fn a_queue_that_goes_leaves_the_entry_of_its_successor() {
     let dir = tempfile::tempdir().expect("a directory can be created");
     let path = dir.path().join("lock");
-    let (registry, services) = (Registry::default(), services());
+    let (registry, services) = (Registry::default(), Services::of_test(0));
     let first = registry.queue(open(&path), &services);
     first.poison();
     let second = registry.queue(open(&path), &services);
