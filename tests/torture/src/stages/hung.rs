@@ -10,9 +10,9 @@ use anyhow::Result;
 use locket::Protocol;
 use locket_test_support::fuse::{FileSystem, Switches};
 
-use super::interruptions::{self, PROCESSES, TIMES, WORKERS, at_random, often};
+use super::interruptions::{self, PROCESSES, WORKERS, at_random, brief};
 use crate::stage::{Context, Outcome};
-use crate::stress::plan::{Lock, Workload};
+use crate::stress::plan::Lock;
 use crate::stress::workers::WorkerGroup;
 
 /// How long the stage lasts with each behaviour of the file system.
@@ -53,14 +53,7 @@ fn round(
     let there = [Protocol::Native, Protocol::Flock, Protocol::Fcntl]
         .map(|protocol| Lock::named(&format!("{THERE}{protocol}"), protocol));
     let elsewhere = [Protocol::Native, Protocol::Soft].map(Lock::of);
-    let workload = Workload {
-        shared: 20,
-        limited: 60,
-        abandoned: 10,
-        lasting: 50,
-        longest: Duration::from_millis(30),
-        ..Workload::of(often(&elsewhere, TIMES).chain(there.clone()).collect())
-    };
+    let workload = brief(&elsewhere, &there);
     let mut group = WorkerGroup::new()?;
     for lock in &there {
         fs::write(files.path(&lock.name), "")?;

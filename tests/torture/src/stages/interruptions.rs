@@ -11,7 +11,7 @@ use super::stopped::overdue;
 use crate::stage::{Context, Outcome};
 use crate::stress::history::{Attempt, Outcome as Answer};
 use crate::stress::journal::{Time, Why, now};
-use crate::stress::plan::Lock;
+use crate::stress::plan::{Lock, Workload};
 use crate::stress::process::Kind;
 
 /// How long it is stopped, and how long it runs in between, in milliseconds.
@@ -37,15 +37,22 @@ pub(super) const PROCESSES: usize = 3;
 
 /// How many times as often as one of the locks that depend on it a worker uses the others. Otherwise all
 /// workers would soon wait for what is stopped.
-pub(super) const TIMES: usize = 12;
+const TIMES: usize = 12;
 
 /// A time in which it was stopped.
 pub(super) type Stop = Range<Time>;
 
-/// These locks, so many times.
-pub(super) fn often(locks: &[Lock], times: usize) -> impl Iterator<Item = Lock> {
-    let count = locks.len() * times;
-    locks.iter().cycle().take(count).cloned()
+/// Brief holds of locks that something stops, `there`, and far more often of those `elsewhere`.
+pub(super) fn brief(elsewhere: &[Lock], there: &[Lock]) -> Workload {
+    let often = elsewhere.iter().cycle().take(elsewhere.len() * TIMES);
+    Workload {
+        shared: 20,
+        limited: 60,
+        abandoned: 10,
+        lasting: 50,
+        longest: Duration::from_millis(30),
+        ..Workload::of(often.chain(there).cloned().collect())
+    }
 }
 
 /// Calls `stop` with `true`, and after a while with `false`, again and again.

@@ -7,9 +7,9 @@ use anyhow::{Result, ensure};
 use locket::{Engine, Mode, Protocol};
 use locket_test_support::process::Process;
 
-use super::interruptions::{self, PROCESSES, TIMES, WORKERS, at_random, often};
+use super::interruptions::{self, PROCESSES, WORKERS, at_random, brief};
 use crate::stage::{Context, Outcome};
-use crate::stress::plan::{Lock, Workload};
+use crate::stress::plan::Lock;
 use crate::stress::workers::WorkerGroup;
 
 /// How long the stage lasts.
@@ -31,14 +31,7 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
     let mut chance = context.chance(0);
     let rows = [1, 2].map(|number| Lock::named(&format!("{ROW}{number}"), Protocol::Sqlite));
     let elsewhere = [Protocol::Native, Protocol::Mkdir].map(Lock::of);
-    let workload = Workload {
-        shared: 20,
-        limited: 60,
-        abandoned: 10,
-        lasting: 50,
-        longest: Duration::from_millis(30),
-        ..Workload::of(often(&elsewhere, TIMES).chain(rows.clone()).collect())
-    };
+    let workload = brief(&elsewhere, &rows);
     let mut group = WorkerGroup::new()?;
     let layout = group.layout().clone();
     // Makes the database.
