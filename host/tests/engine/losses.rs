@@ -1,5 +1,10 @@
 //! Holds that end before their release, and releases that fail.
 
+use std::future::Future as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Waker};
+
 use locket::{LostReason, State};
 
 use super::*;
@@ -142,21 +147,25 @@ fn a_loss_is_told_to_who_asked_before_the_file_was_replaced() {
     let dir = Dir::new();
     let options = Options::new().max_hold(Some(QUIESCENT));
     let lock = Engine::new().open_with(dir.path("lock"), &options).unwrap();
-    let (asked, told) = std::sync::mpsc::channel();
-    let mut polled = Box::pin(lock.lost());
-    assert!(poll(&mut polled).is_pending());
-    // One was polled before, and one is polled for the first time afterwards.
+    let woken = Arc::new(Count::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut asked = Box::pin(lock.lost());
+    let mut ask = || asked.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(ask().is_pending());
     let later = lock.lost();
     std::fs::remove_file(lock.path()).unwrap();
     let guard = lock.acquire(EX, None).unwrap();
-    let waits = thread::spawn(move || {
-        asked.send(block_on(polled)).unwrap();
-        asked.send(block_on(Box::pin(later))).unwrap();
-    });
-    for _ in 0..2 {
-        assert_eq!(told.recv_timeout(STUCK), Ok(LostReason::Expired));
-    }
-    waits.join().unwrap();
+    // Asks again only if it is told to.
+    let mut seen = 0;
+    let reason = loop {
+        eventually("it is woken", || woken.0.load(Ordering::SeqCst) > seen);
+        seen = woken.0.load(Ordering::SeqCst);
+        if let Poll::Ready(reason) = ask() {
+            break reason;
+        }
+    };
+    assert_eq!(reason, LostReason::Expired);
+    assert_eq!(block_on(Box::pin(later)), LostReason::Expired);
     assert!(guard.release().unwrap_err().is_lost());
 }
 

@@ -102,7 +102,7 @@ fn no_promise_is_seen_before_it_is_kept() {
         let dir = Dir::new();
         let mut holder = Command::new("strace");
         holder.args(["-f", "-o", "/dev/null", "-e", "trace=flock"]);
-        holder.args(["-e", "inject=flock:delay_enter=300000:when=1"]);
+        holder.args(["-e", "inject=flock:delay_enter=1000000:when=1"]);
         holder.arg(std::env::current_exe().unwrap());
         as_child(&mut holder, "hold", protocol, dir.0.path());
         let _holder = match holder.spawn() {
