@@ -157,7 +157,7 @@ impl Drop for Guard {
 /// is released here or all copies are closed. After the hold is lost, the descriptor carries no
 /// lock, or that of the next hold.
 ///
-/// An [existence lock](crate::Protocol::is_existence_lock) is passed on the same way to whoever uses
+/// An [existence lock](crate::Protocol::is_existence_lock) is passed on the same way to a child that uses
 /// Locket, in the protocols `link`, `mkdir`, `pid-file` and `soft`, unless the file system can
 /// neither lock a file before it has a name nor, in the last two, give it an extended attribute.
 /// Otherwise the descriptor carries no lock.

@@ -80,7 +80,8 @@
 //!   shows in every container and under every host name, after a reboot, and if the number of the
 //!   process is in use again. A child that inherits the descriptor keeps the lock (see
 //!   [`Guard`]), and a process that closes all of its descriptors gives it up, as with a kernel
-//!   lock. On a network file system this counts within one host.
+//!   lock. On a network file system this counts within one host. In `PidFile` and `Soft` that file
+//!   is the lock file itself, so programs that `flock` it wait for the holder, too.
 //! - In the other protocols, and for entries of other programs, the record has to prove it: the
 //!   holder ran on this host, in this process's PID namespace, and is gone, started before the last
 //!   boot, or its number now belongs to a process with another start time. Any other lock counts as

@@ -271,7 +271,7 @@ impl LockQueue {
         let unwatched = self.existence && locked && self.watch(wait.request.protocol);
         let ((), _, woken, releases) =
             self.change_quietly(|state| state.settled(self, wait, outcome));
-        // Nobody waits for the result.
+        // No caller waits for the result.
         let _ = self.finish(releases, Finish::IfLocal);
         if unwatched {
             self.check_entry(false);

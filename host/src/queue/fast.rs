@@ -1,4 +1,4 @@
-//! The short way through the queue, for a lock that nobody else wants.
+//! The short way through the queue, for an uncontended lock.
 //!
 //! It is the way of nearly all acquires and releases, so it leaves out what only others need: a
 //! decision what happens next, a list of wakers, a clock. What it finds in its way sends the caller
@@ -47,7 +47,7 @@ impl LockQueue {
         }
     }
 
-    /// Gives the lock back if `ticket` is its only hold and nobody waits for anything here. `None`
+    /// Gives the lock back if `ticket` is its only hold and no caller waits for anything here. `None`
     /// if the rest of a release is needed.
     #[inline]
     pub(super) fn release_now(self: &Arc<Self>, ticket: Ticket) -> Option<io::Result<()>> {

@@ -192,7 +192,7 @@ impl LockQueue {
         Poll::Pending
     }
 
-    /// Has everyone who waits for a loss look again, because the path leads to another file now.
+    /// Wakes the callers that wait for a loss, because the path leads to another file now.
     pub(crate) fn wake_loss_watchers(&self) {
         let watchers = mem::take(&mut self.state().loss_watchers);
         WakeList(watchers.into_values().collect()).wake();

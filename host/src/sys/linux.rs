@@ -84,7 +84,7 @@ fn kind_of_file_system(file: &File) -> io::Result<u64> {
 /// Set in the [`flock_domain`] of a file system that is not known to be local.
 pub(crate) const OF_THIS_BOOT: u64 = 1 << 63;
 
-/// Where a `flock` on `file` counts: for everyone who has the same inode open in the same domain,
+/// Where a `flock` on `file` counts: for every process that has the same inode open in the same domain,
 /// by whichever mount. An overlay, a server or a program can show the files of another file system,
 /// and keeps locks of its own.
 pub(crate) fn flock_domain(file: &File) -> io::Result<u64> {
