@@ -100,13 +100,17 @@ impl Status {
                 .extend(self.existence_holder(path, protocol)?),
             None => self.add_kernel_locks(path, &mut report)?,
         }
+        let proven = is_proven_by_flock(path);
         if self.locking.protocol.is_none()
-            && report.holders.is_empty()
+            && (report.holders.is_empty() || proven)
             && let Some(protocol) = recognized(path)
+            && let Some(holder) = self.existence_holder(path, protocol)?
         {
+            // The `flock` is that holder's proof, not another lock.
             report
                 .holders
-                .extend(self.existence_holder(path, protocol)?);
+                .retain(|hold| !proven || hold.protocol != Protocol::Flock);
+            report.holders.push(holder);
         }
         report.held = !report.holders.is_empty();
         report.mode = report.holders.iter().map(|holder| holder.mode).min();
@@ -153,6 +157,11 @@ impl Status {
             }
         }))
     }
+}
+
+/// Whether `path` is an existence lock that says that its holder keeps a `flock` on it.
+fn is_proven_by_flock(path: &Path) -> bool {
+    rustix::fs::getxattr(path, "user.locket.live", &mut [0; 512]).is_ok()
 }
 
 /// The protocol of an existence lock of `path`, if an entry exists that can only be a lock.

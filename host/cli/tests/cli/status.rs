@@ -185,6 +185,21 @@ fn a_process_that_inherited_the_lock_is_named_if_the_holder_was_killed() {
     status_when(&lock, |status| status["held"] == json!(false));
 }
 
+/// The `flock` that proves it is not shown as another lock.
+#[test]
+fn an_existence_lock_on_the_path_itself_is_shown_once() {
+    for protocol in ["pid-file", "soft"] {
+        let dir = Dir::new();
+        let lock = dir.path("lock");
+        let holder = Holder::exec(&["--protocol", protocol], &lock);
+        let status = status(&lock);
+        let holders = status["holders"].as_array().unwrap();
+        assert_eq!(holders.len(), 1, "{status}");
+        assert_eq!(holders[0]["protocol"], json!(protocol), "{status}");
+        assert_eq!(holder.end(), 0);
+    }
+}
+
 /// The number that the record has is another process's here: that of the first one.
 #[test]
 fn a_holder_in_a_container_is_not_named_as_a_process_of_the_host() {
@@ -198,7 +213,7 @@ fn a_holder_in_a_container_is_not_named_as_a_process_of_the_host() {
         eprintln!("NOT TESTED: there are no namespaces here");
         return;
     }
-    for protocol in ["link", "symlink", "mkdir"] {
+    for protocol in ["link", "symlink", "mkdir", "pid-file", "soft"] {
         let dir = Dir::new();
         let lock = dir.path("lock");
         let mut container = Command::new("unshare");
