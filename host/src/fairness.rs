@@ -6,6 +6,10 @@
 //! the lock taken each time, and so does a writer elsewhere among overlapping readers. The pause
 //! lets all of them in. Nothing happens at its beginning: only an acquire that comes before its end
 //! waits, and sets a timer.
+//!
+//! Readers that overlap would put a pause off for as long as there is another one. So when it is due,
+//! newcomers are held back. If those that are there do not leave for long, that was of no use, and
+//! newcomers join them for as long again, and so on: a reader waits briefly at most.
 
 use std::time::{Duration, Instant};
 
@@ -37,6 +41,15 @@ impl Streak {
     /// Whether this engine has held the lock for so long that a pause is due.
     pub(crate) fn is_due(&self, pause: Pause, now: Instant) -> bool {
         self.since.is_some_and(|since| now - since >= pause.after)
+    }
+
+    /// Until when newcomers that could share the lock are held back, if they are.
+    pub(crate) fn held_back(&self, pause: Pause, now: Instant) -> Option<Instant> {
+        let over = (now - self.since?).checked_sub(pause.after)?;
+        let window = pause.after.max(pause.length);
+        let phase = over.as_nanos() % (2 * window.as_nanos());
+        let phase = Duration::from_nanos(u64::try_from(phase).ok()?);
+        (phase < window).then(|| now + (window - phase))
     }
 
     /// The lock was given back. If a pause is due and `may` be made, it begins.
@@ -80,6 +93,31 @@ mod tests {
         assert_eq!(left_at(51, 100), None);
         // The lock was left alone for long enough without being told to.
         assert_eq!(left_at(101, 150), None);
+    }
+
+    #[test]
+    fn newcomers_are_held_back_by_turns() {
+        const S: Duration = Duration::from_secs(1);
+        let start = Instant::now();
+        let mut streak = Streak::default();
+        let pause = |after| Pause { after, length: S };
+        streak.taken(pause(5 * S), start);
+        let until = |after, at| streak.held_back(pause(after), start + at);
+        for (at, end) in [
+            (0, None),
+            (4, None),
+            (5, Some(10)),
+            (9, Some(10)),
+            (10, None),
+        ] {
+            let end = end.map(|end| start + end * S);
+            assert_eq!(until(5 * S, at * S), end, "{at}");
+            assert_eq!(until(5 * S, (at + 10) * S).is_some(), end.is_some(), "{at}");
+        }
+        // A pause after every hold.
+        assert_eq!(until(Duration::ZERO, S / 2), Some(start + S));
+        assert_eq!(until(Duration::ZERO, S), None);
+        assert_eq!(Streak::default().held_back(pause(S), start), None);
     }
 
     #[test]

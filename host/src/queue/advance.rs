@@ -17,6 +17,12 @@ impl State {
         pause.is_some_and(|pause| self.streak.is_due(pause, Instant::now()))
     }
 
+    /// Until when newcomers are held back, if they are.
+    pub(super) fn held_back(&self, queue: &LockQueue) -> Option<Instant> {
+        let pause = queue.services.pause?;
+        self.streak.held_back(pause, Instant::now())
+    }
+
     /// Does whatever the state allows next. Fails if the lock could not be given back.
     pub(super) fn advance(&mut self, queue: &Arc<LockQueue>) -> io::Result<()> {
         let mut given_back = Ok(());
@@ -38,6 +44,11 @@ impl State {
                 Action::FailHead => self.fail(None, Failure::Replaced),
                 Action::Send => self.send(queue),
                 Action::Share => self.grant(queue),
+                Action::HoldBack => {
+                    if !self.yield_until(queue, self.held_back(queue)) {
+                        self.grant(queue);
+                    }
+                }
                 Action::HandOn => {
                     if let Some(held) = &mut self.held {
                         held.handed += 1;
@@ -53,6 +64,7 @@ impl State {
         let head = self.head();
         let contends = match &self.contender {
             Contender::None => Contends::Nothing,
+            Contender::Yielding(_) => Contends::Pausing,
             contender if contender.serves(head) => Contends::ForHead,
             _ => Contends::InVain,
         };
@@ -60,6 +72,7 @@ impl State {
         // The pause comes after a grant. Otherwise there might be no grant at all.
         let granted = self.held.is_some_and(|held| held.handed > 0);
         let due = granted && waits && self.is_due(queue);
+        let closed = due && occupied && self.held_back(queue).is_some();
         let doubtful = self.doubt.is_some();
         let held = self.held.as_mut().map(|held| HeldView {
             request: held.request,
@@ -67,6 +80,7 @@ impl State {
             occupied,
             over: waits && contends == Contends::Nothing && held.over(&queue.services),
             due,
+            closed,
             gone: held.gone || doubtful,
         });
         View {
@@ -80,13 +94,8 @@ impl State {
     /// Lets a thread wait for the head of the queue: its own, or a helper on its behalf. Before that
     /// comes the fairness pause, if there is one; without a timer there is none.
     fn send(&mut self, queue: &Arc<LockQueue>) {
-        if let Some(until) = self.streak.pause()
-            && let Ok(timer) = queue
-                .services
-                .timer
-                .wake_at(until, queue.teller(Event::Resume))
-        {
-            self.contender = Contender::Yielding(timer);
+        let pause = self.streak.pause();
+        if self.yield_until(queue, pause) {
             return;
         }
         let Some(Head {
@@ -116,6 +125,19 @@ impl State {
             self.spare = wait.take_back();
         }
         self.poll_later(queue);
+    }
+
+    /// Leaves the lock alone until then. Returns `false` if there is no such time, or no timer.
+    fn yield_until(&mut self, queue: &Arc<LockQueue>, until: Option<Instant>) -> bool {
+        let timer = until.and_then(|until| {
+            let resume = queue.teller(Event::Resume);
+            queue.services.timer.wake_at(until, resume).ok()
+        });
+        let yields = timer.is_some();
+        if let Some(timer) = timer {
+            self.contender = Contender::Yielding(timer);
+        }
+        yields
     }
 
     /// Sets the timer to try for the head of the queue, since no thread can wait for it.

@@ -120,7 +120,7 @@ impl State {
             return Ok(false);
         }
         if let Some(held) = self.held {
-            return Ok(held.joins(request) && !(wait && self.is_due(queue)));
+            return Ok(held.joins(request) && !(wait && self.held_back(queue).is_some()));
         }
         if queue.is_slow() {
             return Ok(false);

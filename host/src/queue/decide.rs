@@ -27,6 +27,8 @@ pub(super) struct HeldView {
     pub(super) over: bool,
     /// Whether a fairness pause is due.
     pub(super) due: bool,
+    /// Whether newcomers are held back so that there will be one.
+    pub(super) closed: bool,
     /// Whether other processes may see it as lost.
     pub(super) gone: bool,
 }
@@ -39,6 +41,8 @@ pub(super) enum Contends {
     ForHead,
     /// It does not serve the head of the queue any more.
     InVain,
+    /// Nothing yet, since the head of the queue is held back.
+    Pausing,
 }
 
 /// What to do.
@@ -54,6 +58,8 @@ pub(super) enum Action {
     Send,
     /// Let the head of the queue share the lock.
     Share,
+    /// The same, once newcomers are not held back any more.
+    HoldBack,
     /// Hand the lock on to the head of the queue.
     HandOn,
     GiveBack,
@@ -91,7 +97,11 @@ pub(super) fn decide(view: View) -> Action {
         };
     }
     match head {
-        Some(head) if held.request.is_shared_with(head) && !due => Action::Share,
+        Some(head) if held.request.is_shared_with(head) => match held.closed {
+            false => Action::Share,
+            true if contended => Action::Rest,
+            true => Action::HoldBack,
+        },
         // It takes its place among the waiters of other processes before the lock goes back.
         Some(head)
             if !(contended || due || existence)
@@ -129,12 +139,17 @@ mod tests {
 
     fn views() -> Vec<View> {
         let mut views = Vec::new();
-        let flags = 0..1 << 6;
+        let flags = 0..1 << 7;
         for flags in flags {
             let flag = |number: u32| flags >> number & 1 == 1;
             for head in requests().map(Some).chain([None]) {
                 for held in requests().map(Some).chain([None]) {
-                    for contends in [Contends::Nothing, Contends::ForHead, Contends::InVain] {
+                    for contends in [
+                        Contends::Nothing,
+                        Contends::ForHead,
+                        Contends::InVain,
+                        Contends::Pausing,
+                    ] {
                         let held = held.map(|request| HeldView {
                             request,
                             releasing: flag(0),
@@ -142,6 +157,7 @@ mod tests {
                             over: flag(2),
                             due: flag(3),
                             gone: flag(4),
+                            closed: flag(6),
                         });
                         views.push(View {
                             head,
@@ -168,7 +184,8 @@ mod tests {
             let right = match action {
                 // A waiter is never left alone with a lock that is free, nor a lock without holders.
                 Action::Rest => {
-                    let served = view.contends == Contends::ForHead && !view.poisoned;
+                    let served = matches!(view.contends, Contends::ForHead | Contends::Pausing)
+                        && !view.poisoned;
                     releasing || occupied || head.is_none() && free || served && free
                 }
                 Action::Withdraw => view.contends != Contends::Nothing,
@@ -183,7 +200,11 @@ mod tests {
                 Action::Share => {
                     let shared =
                         |held: HeldView| head.is_some_and(|head| held.request.is_shared_with(head));
-                    occupied && held.is_some_and(shared)
+                    occupied && held.is_some_and(|held| shared(held) && !held.closed)
+                }
+                Action::HoldBack => {
+                    let waits = head.is_some() && view.contends == Contends::Nothing;
+                    waits && occupied && held.is_some_and(|held| held.closed)
                 }
                 Action::HandOn => {
                     let fits = |held: HeldView| {
@@ -192,7 +213,7 @@ mod tests {
                         fits && !held.gone && !turn
                     };
                     // What waits in the queue of the kernel comes before it.
-                    let passed = view.contends == Contends::ForHead;
+                    let passed = view.contends != Contends::Nothing;
                     !passed && !releasing && !occupied && held.is_some_and(fits)
                 }
                 Action::GiveBack => !free && !releasing && !occupied,
@@ -202,11 +223,11 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_that_is_due_comes_before_every_other_holder() {
+    fn a_pause_that_is_due_comes_before_the_next_of_the_queue() {
         let due = |view: &View| view.head.is_some() && view.held.is_some_and(|held| held.due);
         for view in views().into_iter().filter(due) {
             let action = decide(view);
-            let forbidden = matches!(action, Action::Share | Action::HandOn | Action::Send);
+            let forbidden = matches!(action, Action::HandOn | Action::Send);
             assert!(!forbidden, "{view:?}: {action:?}");
         }
     }
@@ -226,6 +247,7 @@ mod tests {
                 occupied: true,
                 over,
                 due: false,
+                closed: false,
                 gone: false,
             }),
             contends: Contends::Nothing,

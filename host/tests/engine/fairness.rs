@@ -188,6 +188,23 @@ fn a_long_hold_is_followed_by_a_pause_by_default() {
 }
 
 #[test]
+fn a_reader_joins_one_that_stays_for_long() {
+    let dir = Dir::new();
+    let lock = dir.lock(&Engine::new());
+    let first = lock.acquire(SH, None).unwrap();
+    let start = std::time::Instant::now();
+    // Until pauses have been due, and put off, several times.
+    while start.elapsed() < QUIESCENT {
+        lock.acquire(SH, STUCK).unwrap().release().unwrap();
+        block_on(lock.acquire_async(SH, STUCK))
+            .unwrap()
+            .release()
+            .unwrap();
+    }
+    first.release().unwrap();
+}
+
+#[test]
 fn a_writer_of_another_engine_gets_its_turn_among_overlapping_readers() {
     let dir = Dir::new();
     let (after, length) = (Duration::from_millis(20), Duration::from_millis(5));
