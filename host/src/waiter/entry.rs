@@ -23,6 +23,9 @@ use crate::watch::{Interest, Watch, Watcher};
 /// The first interval after a notice. Each is twice as long as the one before.
 const FIRST: Duration = Duration::from_millis(1);
 
+/// The same for a row. Every transaction on its database is a notice, and a look takes longer.
+const FIRST_OF_ROW: Duration = Duration::from_millis(10);
+
 /// The first interval, if there was no notice.
 const QUIET: Duration = Duration::from_millis(200);
 
@@ -73,6 +76,10 @@ impl EntryWait {
         let backend = request.protocol.backend();
         let mut watch: Option<Watch> = None;
         let mut holder = Holder::default();
+        let is_row = object
+            .as_marker()
+            .is_some_and(|marker| marker.store().is_some());
+        let first = if is_row { FIRST_OF_ROW } else { FIRST };
         let (mut pause, mut unreported) = (QUIET, false);
         loop {
             if interrupted() {
@@ -101,7 +108,7 @@ impl EntryWait {
             let before = unreported;
             unreported = out_of_reach || !reported;
             if unreported && !before {
-                pause = FIRST;
+                pause = first;
             }
             let longest = match &watch {
                 None => LONGEST_UNWATCHED,
@@ -116,7 +123,7 @@ impl EntryWait {
             let until = Instant::now() + stretched(pause);
             let until = deadline.instant().map_or(until, |at| until.min(at));
             pause = match self.parker.sleep(Some(until)) {
-                true => FIRST,
+                true => first,
                 false => pause * 2,
             };
         }

