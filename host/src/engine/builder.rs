@@ -66,8 +66,9 @@ impl EngineBuilder {
     /// pause. This helps those that the kernel's queue does not: waiters in other processes that are
     /// slower to wake up than this engine is to ask again, programs that poll for the lock, and a
     /// writer elsewhere that overlapping readers in this engine would keep out. Acquires wait for
-    /// the end of the pause, except those with a timeout of zero, which try at once. The default is
-    /// 0.3 ms after 5 ms. A `length` of zero switches the pauses off; the maximum is 1 s.
+    /// the end of the pause, except those with a timeout of zero, which try at once. When a pause is
+    /// due, readers that could join others wait for at most `after`, or `length` if that is longer.
+    /// The default is 0.3 ms after 5 ms. A `length` of zero switches the pauses off; the maximum is 1 s.
     pub fn fairness_pause(mut self, after: Duration, length: Duration) -> Self {
         let length = length.min(Duration::from_secs(1));
         self.fairness_pause = (!length.is_zero()).then_some(Pause { after, length });

@@ -70,6 +70,11 @@ pub(crate) fn is_dead(protocol: Protocol, text: &[u8]) -> Option<bool> {
     if record.namespace != mine.namespace || !judged {
         return Some(false);
     }
+    // A process that has ended keeps its number until its parent has waited for it.
+    let stat = fs::read_to_string(format!("/proc/{}/stat", record.pid));
+    if stat.is_ok_and(|stat| stat.contains(") Z ")) {
+        return None;
+    }
     let start = start(record.pid);
     // A thread has a number, but no folder in `/proc`.
     match start {
