@@ -7,12 +7,12 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::backend::Request;
 use crate::deadline::Deadline;
+use crate::deadlock::Suspension;
 use crate::error::{ErrorKind, Result};
 use crate::guard::Guard;
 use crate::handle::Handle;
@@ -56,8 +56,8 @@ pub(crate) struct AcquireState {
     wait: Option<Wait>,
     /// How often the path led to another file after the grant.
     replaced: usize,
-    /// The handle's `cancel_generation` when the acquire began.
-    cancel_generation: u64,
+    /// Those of the handle when the acquire began.
+    cancellations: u64,
     /// Whether its future is complete.
     done: bool,
 }
@@ -68,8 +68,8 @@ struct Wait {
     handle: Arc<Handle>,
     queue: Arc<LockQueue>,
     ticket: Ticket,
-    /// Whether its owner is suspended until the wait is over, as noted in the registry.
-    suspended: bool,
+    /// That of its owner, which is suspended until the wait is over.
+    suspension: Option<Suspension>,
     /// Ends the wait at the deadline.
     alarm: Option<TimerEntry>,
     granted: bool,
@@ -81,8 +81,9 @@ impl Drop for Wait {
         if context.forked() {
             return;
         }
-        if self.suspended {
-            context.registry.resume(self.handle.owner);
+        if let Some(suspension) = &self.suspension {
+            let owner = self.handle.client.owner;
+            context.registry.suspensions.resume(owner, suspension);
         }
         if !self.granted {
             self.queue.abandon(self.ticket);
@@ -137,7 +138,7 @@ impl AcquireState {
             blocking,
             wait: None,
             replaced: 0,
-            cancel_generation: handle.cancel_generation.load(Ordering::SeqCst),
+            cancellations: handle.cancellations(),
             done: false,
         }
     }
@@ -200,9 +201,11 @@ impl AcquireState {
                 Ok(Some(Guard::new(handle, queue, ticket, self.request.mode)))
             }
             Enqueued::Failed(failure) => failed(handle, failure).map(|()| None),
-            // It was canceled between two queues, where no queue could tell it so.
+            // It was canceled between two queues, where no queue could tell it so, or no wait may
+            // begin any more.
             Enqueued::Queued(ticket)
-                if handle.cancel_generation.load(Ordering::SeqCst) != self.cancel_generation =>
+                if handle.cancellations() != self.cancellations
+                    || handle.context.registry.is_shut_down() =>
             {
                 queue.abandon(ticket);
                 Err(handle.error(ErrorKind::Canceled))
@@ -210,18 +213,20 @@ impl AcquireState {
             Enqueued::Queued(ticket) => {
                 let owner = self.requester.owner;
                 let registry = &handle.context.registry;
-                let (suspended, hopeless) = match self.meanwhile {
-                    Suspends::Nothing => (false, false),
+                let (suspension, hopeless) = match self.meanwhile {
+                    Suspends::Nothing => (None, false),
                     Suspends::Owner { may_block_others } => {
-                        let suspended = registry.suspend(owner, &queue, ticket, may_block_others);
-                        (suspended, !suspended)
+                        let own = Suspension::Wait(Arc::clone(&queue), ticket);
+                        let suspensions = &registry.suspensions;
+                        let suspended = suspensions.suspend(owner, own.clone(), may_block_others);
+                        (suspended.then_some(own), !suspended)
                     }
                 };
                 let wait = Wait {
                     handle: Arc::clone(handle),
                     queue,
                     ticket,
-                    suspended,
+                    suspension,
                     alarm: None,
                     granted: false,
                 };
@@ -276,12 +281,19 @@ impl AcquireState {
         Ok(())
     }
 
-    /// Acquires on the calling thread.
-    pub(crate) fn block(mut self, handle: &Arc<Handle>) -> Result<Guard> {
+    /// Acquires on the calling thread. Calls `waiting` if that takes a wait.
+    pub(crate) fn block(mut self, handle: &Arc<Handle>, waiting: impl FnOnce()) -> Result<Guard> {
+        let mut waiting = Some(waiting);
         let mut parker: Option<(Arc<Parker>, Waker)> = None;
         loop {
             let waker = parker.as_ref().map_or(Waker::noop(), |(_, waker)| waker);
-            match self.step(handle, waker) {
+            let progress = self.step(handle, waker);
+            if !matches!(progress, Progress::Done(_))
+                && let Some(waiting) = waiting.take()
+            {
+                waiting();
+            }
+            match progress {
                 Progress::Done(result) => return result,
                 Progress::WaitHere(queue, wait) => {
                     queue.settle(&wait, wait.run(self.deadline)).wake();

@@ -6,6 +6,8 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+#[cfg(feature = "sandbox")]
+use crate::deadlock::Suspension;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Context, Handle};
 use crate::lock_file::LockFile;
@@ -14,7 +16,9 @@ use crate::lock_path::Identity;
 use crate::lock_path::LockPath;
 use crate::object::OpenLock;
 use crate::options::Options;
-use crate::owner::OwnerId;
+use crate::owner::Client;
+#[cfg(feature = "sandbox")]
+use crate::owner::{OwnerId, Profile};
 use crate::protocol::Protocol;
 use crate::types::OnRelease;
 
@@ -84,7 +88,7 @@ impl Engine {
         let path = path.as_ref();
         let lock_path = LockPath::ambient(path, options.create, options.writes())
             .map_err(|e| Error::os(e, path))?;
-        self.open_target(lock_path, options, OwnerId::PROCESS)
+        self.open_target(lock_path, options, Client::PROCESS)
     }
 
     /// Opens a lock for an owner.
@@ -92,7 +96,7 @@ impl Engine {
         &self,
         mut lock_path: LockPath,
         options: &Options,
-        owner: OwnerId,
+        client: Client,
     ) -> Result<LockFile> {
         self.context.refuse_forked(lock_path.name())?;
         let kept = lock_path.keep_by(options.protocol, options.database.as_deref());
@@ -104,7 +108,7 @@ impl Engine {
         }
         let open_lock = lock_path.open();
         let open_lock = open_lock.map_err(|e| Error::os(e, lock_path.name()))?;
-        Ok(self.handle(open_lock, lock_path, options.clone(), owner))
+        Ok(self.handle(open_lock, lock_path, options.clone(), client))
     }
 
     fn handle(
@@ -112,14 +116,14 @@ impl Engine {
         open_lock: OpenLock,
         lock_path: LockPath,
         mut options: Options,
-        owner: OwnerId,
+        client: Client,
     ) -> LockFile {
-        let queue = self.context.queue(open_lock);
+        let queue = self.context.queue(open_lock, &lock_path);
         // Its two families are one there.
         if options.protocol == Protocol::Native && queue.network {
             options.protocol = Protocol::Flock;
         }
-        let handle = Handle::new(&self.context, owner, lock_path, options, queue);
+        let handle = Handle::new(&self.context, client, lock_path, options, queue);
         LockFile {
             handle: Arc::new(handle),
         }
@@ -171,7 +175,7 @@ impl Engine {
             return Err(Error::new(ErrorKind::Unsupported, lock_path.name()));
         }
         let options = options.clone().skip_identity_check(true);
-        Ok(self.handle(open_lock, lock_path, options, OwnerId::PROCESS))
+        Ok(self.handle(open_lock, lock_path, options, Client::PROCESS))
     }
 
     /// Takes the lock of the file at `path` away from its holder, in whatever protocol it is held,
@@ -189,6 +193,40 @@ impl Engine {
         break_any(path, Protocol::ALL.iter().copied(), open)
     }
 
+    /// Cancels every wait in this engine, of guests, too: each fails with
+    /// [canceled](Error::is_canceled). Later acquires are not affected.
+    pub fn cancel_all(&self) {
+        if !self.context.forked() {
+            self.context.registry.cancel_all(false);
+        }
+    }
+
+    /// Like [`cancel_all`](Self::cancel_all), and for good: from now on, an acquire that would have
+    /// to wait fails with [canceled](Error::is_canceled), too. Free locks can still be acquired, and
+    /// held ones released. For the end of a program.
+    ///
+    /// ```
+    /// use locket::{Engine, Mode};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("app.lock");
+    /// let engine = Engine::new();
+    /// let lock = engine.open(&path)?;
+    /// engine.shut_down();
+    /// let _guard = lock.acquire(Mode::Exclusive, None)?;
+    /// assert!(lock.acquire(Mode::Exclusive, None).unwrap_err().is_canceled());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn shut_down(&self) {
+        if !self.context.forked() {
+            self.context.registry.cancel_all(true);
+        }
+    }
+
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
     /// Whether this is a fork of the process that built the engine.
     #[cfg(feature = "sandbox")]
     pub(crate) fn is_forked(&self) -> bool {
@@ -202,11 +240,8 @@ impl Engine {
 
     /// Claims a directory for a guest, until the result is dropped. Fails if a database lies in it.
     #[cfg(feature = "sandbox")]
-    pub(crate) fn territory(&self, dir: &cap_std::fs::Dir) -> std::io::Result<Territory> {
+    pub(crate) fn territory(&self, identity: Identity) -> std::io::Result<Territory> {
         self.context.refuse_forked(Path::new(""))?;
-        use cap_std::fs::MetadataExt as _;
-        let metadata = dir.dir_metadata()?;
-        let identity = Identity::new(metadata.dev(), metadata.ino());
         self.context.registry.guests.claim(identity)?;
         Ok(Territory {
             context: Arc::clone(&self.context),
@@ -221,12 +256,31 @@ impl Engine {
         self.context.registry.guests.keep_out(database)
     }
 
-    /// Creates an owner, shown to others as `label`.
+    /// Creates an owner.
     #[cfg(feature = "sandbox")]
-    pub(crate) fn owner(&self, label: Option<&str>) -> OwnerId {
-        // A forked child opens nothing with it, and another thread may hold the mutex of the labels.
-        let label = label.filter(|_| !self.context.forked());
-        self.context.registry.owner(label)
+    pub(crate) fn owner(&self, profile: Profile) -> OwnerId {
+        // A forked child opens nothing with it, and another thread may hold the mutex of the owners.
+        let profile = Some(profile).filter(|_| !self.context.forked());
+        self.context.registry.owner(profile)
+    }
+
+    /// Records that an owner is suspended, unless that closes a cycle.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn suspend(&self, owner: OwnerId, suspension: Suspension) -> bool {
+        let suspensions = &self.context.registry.suspensions;
+        suspensions.suspend(owner, suspension, true)
+    }
+
+    /// Records that a suspension is over.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn resume(&self, owner: OwnerId, suspension: &Suspension) {
+        self.context.registry.suspensions.resume(owner, suspension);
+    }
+
+    /// A number that no owner of the engine has.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn number(&self) -> u64 {
+        self.context.registry.number()
     }
 
     /// Forgets an owner all of whose locks are closed.

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lock_path::LockPath;
 use crate::object::OpenLock;
 use crate::options::Options;
-use crate::owner::{OwnerId, Requester, Ticket};
+use crate::owner::{Client, OwnerId, Requester, Ticket};
 use crate::queue::{LockQueue, Losses, Name};
 use crate::registry::Registry;
 use crate::services::Services;
@@ -45,15 +45,15 @@ impl Context {
         Ok(())
     }
 
-    pub(crate) fn queue(&self, open_lock: OpenLock) -> Arc<LockQueue> {
-        self.registry.queue(open_lock, &self.services)
+    pub(crate) fn queue(&self, open_lock: OpenLock, lock_path: &LockPath) -> Arc<LockQueue> {
+        self.registry.queue(open_lock, lock_path, &self.services)
     }
 }
 
 pub(crate) struct Handle {
     pub(crate) context: Arc<Context>,
-    /// The owner, unless each thread is one.
-    pub(crate) owner: OwnerId,
+    /// On whose behalf it acquires, unless each thread is an owner.
+    pub(crate) client: Client,
     pub(crate) number: u64,
     lock_path: LockPath,
     pub(crate) options: Options,
@@ -61,7 +61,7 @@ pub(crate) struct Handle {
     /// The queues of the files to which the path led before, as long as they are in use.
     previous_queues: Mutex<Vec<Weak<LockQueue>>>,
     /// How often waits were canceled.
-    pub(crate) cancel_generation: AtomicU64,
+    cancel_generation: AtomicU64,
 }
 
 impl Drop for Handle {
@@ -75,14 +75,14 @@ impl Drop for Handle {
 impl Handle {
     pub(crate) fn new(
         context: &Arc<Context>,
-        owner: OwnerId,
+        client: Client,
         lock_path: LockPath,
         options: Options,
         queue: Arc<LockQueue>,
     ) -> Self {
         Self {
             context: Arc::clone(context),
-            owner,
+            client,
             number: context.registry.number(),
             lock_path,
             options,
@@ -102,11 +102,12 @@ impl Handle {
         let owner = if self.options.owner == Owner::Thread {
             OwnerId::thread()
         } else {
-            self.owner
+            self.client.owner
         };
         Requester {
             owner,
             handle: self.number,
+            share: self.client.share,
         }
     }
 
@@ -133,13 +134,19 @@ impl Handle {
         Arc::clone(&lock(&self.queue))
     }
 
+    /// How often waits through this handle were canceled.
+    pub(crate) fn cancellations(&self) -> u64 {
+        let registry = &self.context.registry.cancel_generation;
+        self.cancel_generation.load(Ordering::SeqCst) + registry.load(Ordering::SeqCst)
+    }
+
     /// Opens the path again: because it leads to another file now, or to open it in another way.
     pub(crate) fn reopen(
         &self,
         open: impl Fn(&LockPath) -> std::io::Result<OpenLock>,
     ) -> Result<()> {
         let open_lock = open(&self.lock_path).map_err(|e| self.os(e))?;
-        let queue = self.context.queue(open_lock);
+        let queue = self.context.queue(open_lock, &self.lock_path);
         if Arc::ptr_eq(&queue, &self.queue()) {
             return Ok(());
         }
@@ -244,7 +251,7 @@ impl Handle {
             return Ok(Some(queue));
         }
         match self.lock_path.open_existing() {
-            Ok(open_lock) => Ok(Some(self.context.queue(open_lock))),
+            Ok(open_lock) => Ok(Some(self.context.queue(open_lock, &self.lock_path))),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(self.os(e)),
         }

@@ -131,6 +131,7 @@ compile_error!("the feature `sandbox` is not available on Windows: build without
 mod acquire;
 mod backend;
 mod deadline;
+mod deadlock;
 mod engine;
 mod error;
 mod fairness;
@@ -151,7 +152,10 @@ pub mod sandbox;
 #[cfg_attr(docsrs, doc(cfg(feature = "sandbox")))]
 #[doc = include_str!("security.md")]
 pub mod security {}
+#[cfg(feature = "serde")]
+mod serialize;
 mod services;
+mod snapshot;
 mod sync;
 mod sys;
 mod table;
@@ -169,7 +173,8 @@ pub use guard::Guard;
 pub use lock_file::LockFile;
 pub use options::Options;
 pub use protocol::{Protocol, UnknownProtocol};
-pub use types::{Guarantee, Holder, LostReason, Mode, OnRelease, Owner, Scope, State};
+pub use snapshot::{ClientSnapshot, LockSnapshot, Snapshot};
+pub use types::{Guarantee, Holder, LostReason, Mode, OnRelease, Owner, Scope, State, Totals};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

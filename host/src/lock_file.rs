@@ -65,7 +65,7 @@ impl LockFile {
     /// of the grant; and the errors of [`Engine::open`](crate::Engine::open) if the file has been
     /// removed in the meantime.
     pub fn acquire(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Result<Guard> {
-        self.acquire_as(mode, timeout.into(), Suspends::Nothing)
+        self.acquire_as(mode, timeout.into(), Suspends::Nothing, || {})
     }
 
     /// Tries once; returns `None` if the lock is held. A wait that is canceled just as it is
@@ -130,13 +130,14 @@ impl LockFile {
         mode: Mode,
         timeout: Option<Duration>,
         meanwhile: Suspends,
+        waiting: impl FnOnce(),
     ) -> Result<Guard> {
         let handle = &self.handle;
         let wait = timeout != Some(Duration::ZERO);
         if let Some(result) = acquire_now(handle, mode, wait) {
             return result;
         }
-        AcquireState::new(handle, mode, timeout, meanwhile, true).block(handle)
+        AcquireState::new(handle, mode, timeout, meanwhile, true).block(handle, waiting)
     }
 
     /// Acquires the lock in a task.
@@ -251,7 +252,7 @@ impl LockFile {
         Ok(holder.map(|holder| Holder {
             label: holder
                 .owner
-                .and_then(|owner| handle.context.registry.label(owner)),
+                .and_then(|owner| handle.context.registry.profile(owner)?.label.clone()),
             is_self: holder.owner == Some(me),
             mode: holder.found.mode,
             pid: holder.found.pid,
@@ -295,7 +296,8 @@ impl LockFile {
                 Scope::Host
             },
             ttl: self.handle.options.max_hold,
-            fifo: !self.handle.options.protocol.is_existence_lock(),
+            fifo: !self.handle.options.protocol.is_existence_lock()
+                && !self.handle.context.services.fair_shares,
         }
     }
 
@@ -332,13 +334,19 @@ impl LockFile {
             .revoke(None, |requester| requester.handle == number);
     }
 
-    /// Revokes every hold of this handle's owner on the file, and cancels its waits.
+    /// Revokes every hold that was acquired through this handle, and cancels its waits.
     #[cfg(feature = "sandbox")]
     pub(crate) fn revoke(&self) {
-        let owner = self.handle.owner;
+        let number = self.handle.number;
         self.handle.revoke(Some(LostReason::Broken), |requester| {
-            requester.owner == owner
+            requester.handle == number
         });
+    }
+
+    /// How long a hold may last.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn longest_hold(&self) -> Option<Duration> {
+        self.handle.options.max_hold
     }
 
     /// Takes the lock away from its holders. Holders in this engine see [`State::Lost`]. So do

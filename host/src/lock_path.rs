@@ -135,6 +135,25 @@ impl LockPath {
         self.name.as_ref().unwrap_or(&self.path)
     }
 
+    /// The path of the locked file on the host, as far as it is known.
+    pub(crate) fn whole(&self) -> PathBuf {
+        let start = match &self.base {
+            Base::Ambient | Base::Open => Path::new(""),
+            #[cfg(feature = "sandbox")]
+            Base::Beneath(Granted {
+                host: Some(dir), ..
+            }) => dir,
+            #[cfg(feature = "sandbox")]
+            Base::Beneath(_) => return self.name().to_owned(),
+        };
+        let mut whole = start.join(&self.path);
+        if !matches!(self.place, Location::File) {
+            // The path is that of the directory.
+            whole.extend(self.name().file_name());
+        }
+        whole
+    }
+
     /// Makes it the lock of the same file in a protocol.
     pub(crate) fn keep_by(
         &mut self,
@@ -287,7 +306,7 @@ impl LockPath {
             Base::Open => Err(not_by_path()),
             #[cfg(feature = "sandbox")]
             Base::Beneath(granted) => {
-                let Granted { dir, quota } = granted;
+                let Granted { dir, quota, .. } = granted;
                 let mut options = cap_std::fs::OpenOptions::new();
                 options
                     .read(true)

@@ -29,4 +29,36 @@ impl OwnerId {
 pub(crate) struct Requester {
     pub(crate) owner: OwnerId,
     pub(crate) handle: u64,
+    /// What it belongs to when turns go round among shares.
+    pub(crate) share: u64,
+}
+
+impl Requester {
+    pub(crate) fn is_guest(&self) -> bool {
+        self.share != Client::PROCESS.share
+    }
+}
+
+/// What an owner is called.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Profile {
+    /// Shown to other owners, too.
+    pub(crate) label: Option<String>,
+    /// For the host alone.
+    pub(crate) tag: Option<String>,
+}
+
+/// On whose behalf a handle acquires.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Client {
+    pub(crate) owner: OwnerId,
+    pub(crate) share: u64,
+}
+
+impl Client {
+    /// The process itself.
+    pub(crate) const PROCESS: Self = Self {
+        owner: OwnerId::PROCESS,
+        share: 0,
+    };
 }

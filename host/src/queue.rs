@@ -26,8 +26,9 @@
 
 use std::io;
 use std::mem;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -52,6 +53,7 @@ mod fast;
 mod give_back;
 mod inspect;
 mod invariants;
+mod line;
 mod losses;
 mod settle;
 mod state;
@@ -62,12 +64,16 @@ pub(crate) use answers::{Enqueued, Failure, Name, WaitStatus};
 pub(crate) use events::Event;
 use events::Inbox;
 use give_back::{Finish, Release};
+pub(crate) use inspect::Party;
+pub(crate) use line::Place;
 pub(crate) use losses::Losses;
 use state::{Contender, State, Waiter};
 
 #[derive(Debug)]
 pub(crate) struct LockQueue {
     pub(crate) identity: Identity,
+    /// A path that led to it.
+    pub(crate) name: PathBuf,
     /// Whether the file lies on a network file system, where `flock` and record locks are one.
     pub(crate) network: bool,
     services: Arc<Services>,
@@ -86,9 +92,18 @@ pub(crate) struct LockQueue {
     state: Mutex<State>,
 }
 
+impl Drop for LockQueue {
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        let totals = state.unwrap_or_else(PoisonError::into_inner).totals;
+        self.services.past.add(&totals);
+    }
+}
+
 impl LockQueue {
     pub(crate) fn new(
         open_lock: OpenLock,
+        name: PathBuf,
         services: Arc<Services>,
         entry: Entry<Self>,
     ) -> Arc<Self> {
@@ -99,6 +114,7 @@ impl LockQueue {
         } = open_lock;
         Arc::new(Self {
             identity,
+            name,
             network: backing == Backing::Network,
             services,
             _entry: entry,
@@ -192,6 +208,7 @@ impl LockQueue {
             max_hold,
             wake: Waker::noop().clone(),
             blocking,
+            since: None,
         };
         // A task leaves it to a helper to ask a server, unless it makes one try only.
         let entered = if self.existence || !self.local && (blocking || !wait) {
@@ -206,13 +223,13 @@ impl LockQueue {
                 if taken {
                     // Without a hold, the lock is given back.
                     let expiry = self.expiry(ticket, max_hold).map_err(Failure::Io)?;
-                    state.holds.push_back(waiter.hold(ticket, true, expiry));
+                    state.add(waiter.hold(ticket, true, expiry));
                     return Ok(Enqueued::Granted(ticket));
                 }
                 if !wait {
                     return Err(Failure::WouldBlock);
                 }
-                state.waiting.insert(ticket, waiter);
+                state.wait(self, ticket, waiter);
                 Ok(Enqueued::Queued(ticket))
             })
         });
@@ -225,7 +242,7 @@ impl LockQueue {
         // mutex.
         let mut old = None;
         let turn = self.change(|state| {
-            if let Some(waiter) = state.waiting.get_mut(&ticket) {
+            if let Some(waiter) = state.waiting.get_mut(ticket) {
                 if !waiter.wake.will_wake(waker) {
                     old = Some(mem::replace(&mut waiter.wake, waker.clone()));
                 }
@@ -291,7 +308,7 @@ impl LockQueue {
                     state.distrust();
                 }
             }
-            state.waiting.remove(&ticket)
+            state.leave(ticket)
         });
         drop(waiter);
     }

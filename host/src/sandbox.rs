@@ -58,44 +58,66 @@
 //! # Limits
 //!
 //! [`Limits`] bound every descriptor, thread, table entry, created file and byte that a guest can
-//! cause. They apply to one sandbox. [`Limits`] has a table of them.
+//! cause. They apply to one sandbox. [`Limits`] has a table of them. A host that makes a sandbox for
+//! each call bounds what its customers use with a [`Tenant`].
+//!
+//! # Calls between guests
+//!
+//! A guest that waits for itself, or for guests that wait for it, gets
+//! [deadlock](crate::Error::is_deadlock). The engine sees guests that wait for locks. It cannot see
+//! that a guest waits for a function of the host, so tell it:
+//!
+//! - A function of the host that locks on behalf of its caller acquires through the sandbox of that
+//!   guest: [`Sandbox::open`]. If it acquired as the process instead, the caller would wait for a
+//!   lock of its own, and no error would tell.
+//! - A function of the host in which another guest runs declares that: [`Sandbox::calls`].
 
 mod builder;
+mod created;
+mod directory;
 mod guest_acquire;
 mod guest_guard;
 mod guest_lock;
+mod hooks;
 mod limits;
 mod open;
 mod paths;
 mod quota;
 mod rights;
+mod tenant;
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use cap_std::fs::Dir;
+use std::time::Duration;
 
 use self::paths::{Grant, resolve};
-use self::quota::Guest;
+use self::quota::{Guest, OpenEntry};
+use crate::deadlock::Suspension;
 use crate::engine::{Engine, break_any};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock_file::LockFile;
 use crate::lock_path::{Granted, LockPath};
 use crate::options::Options;
 use crate::protocol::Protocol;
-use crate::types::OnRelease;
+use crate::types::{Mode, OnRelease};
 
 pub use self::builder::SandboxBuilder;
+pub use self::directory::Directory;
 pub use self::guest_acquire::GuestAcquire;
 pub use self::guest_guard::GuestGuard;
 pub use self::guest_lock::{GuestLock, Loss};
+pub use self::hooks::{Hooks, Request};
 pub use self::limits::Limits;
-pub use self::quota::HandlePermit;
-pub use self::rights::Rights;
+pub use self::quota::{HandlePermit, Usage};
+pub use self::rights::{Rights, UnknownRight};
+pub use self::tenant::{Tenant, TenantBuilder};
 
 /// The locks of one guest, and the directories in which they may be.
+///
+/// Clones are the same guest. So a clone is a handle on a guest: it lists and revokes the guest's
+/// locks, ends its waits and changes what it may do, from any thread and while the guest runs or
+/// waits. It keeps the granted directories open.
 ///
 /// ```
 /// use locket::sandbox::{Rights, Sandbox};
@@ -113,56 +135,99 @@ pub use self::rights::Rights;
 /// let lock = guest.open("/jobs/a.lock", None, OnRelease::Keep)?;
 /// let hold = lock.acquire(Mode::Exclusive, Duration::from_secs(1))?;
 /// assert!(engine.open(jobs.join("a.lock"))?.try_acquire(Mode::Shared)?.is_none());
-/// hold.release()?;
+///
+/// let handle = guest.clone();
+/// assert_eq!(handle.holds()[0].path, "/jobs/a.lock");
+/// handle.release_all();
+/// assert!(hold.release().unwrap_err().is_lost());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Sandbox {
     guest: Arc<Guest>,
-    grants: Vec<Grant>,
-    database: Option<PathBuf>,
-    /// The protocols that the guest may choose; `None` means all of them.
-    protocols: Option<Vec<Protocol>>,
+}
+
+/// A lock that a guest holds or awaits.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Claim {
+    /// The path, as the guest opened it.
+    pub path: String,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// What the guest holds or awaits.
+    pub mode: Mode,
+    /// For how long it has held or awaited it.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::seconds"))]
+    pub since: Duration,
 }
 
 impl Sandbox {
-    /// Settings for a guest, without grants at first.
+    /// Settings for a guest, without grants at first. Use one engine for all guests of a process:
+    /// it keeps the order of arrival and sees guests that wait for one another. A second engine is
+    /// like another process, with threads and descriptors of its own.
     pub fn builder(engine: &Engine) -> SandboxBuilder {
         SandboxBuilder::new(engine)
     }
 
-    /// Grants an open directory under the name `guest_path`. Of two grants with one name, the later
-    /// one counts.
+    fn of(guest: Arc<Guest>) -> Self {
+        Self { guest }
+    }
+
+    /// Grants a directory under the name `guest_path`, as [`SandboxBuilder::grant`] does. Locks that
+    /// are open already keep the rights with which they were opened.
     ///
     /// # Errors
     ///
-    /// [Invalid input](io::ErrorKind::InvalidInput) if the name has `..` in it;
-    /// [not a directory](io::ErrorKind::NotADirectory);
-    /// [permission denied](io::ErrorKind::PermissionDenied) if a database of the engine lies in the
-    /// directory or below it.
+    /// As [`SandboxBuilder::grant`].
     pub fn grant(
-        &mut self,
-        dir: File,
+        &self,
+        directory: &Directory,
         guest_path: impl AsRef<str>,
         rights: Rights,
     ) -> io::Result<()> {
-        if !dir.metadata()?.is_dir() {
-            return Err(io::ErrorKind::NotADirectory.into());
-        }
-        let (engine, dir) = (&self.guest.engine, Dir::from_std_file(dir));
-        let grant = Grant::new(engine, dir, guest_path.as_ref(), rights)?;
-        self.grants.push(grant);
+        let grant = Grant::new(&self.guest.engine, directory, guest_path.as_ref(), rights)?;
+        self.guest.grants().push(Arc::new(grant));
         Ok(())
     }
 
+    /// Takes back every grant under the name `guest_path`, with the locks that the guest opened
+    /// through it: it loses those that it holds, its waits for them are canceled, and it cannot
+    /// acquire them any more. Returns whether there was such a grant.
+    pub fn revoke_grant(&self, guest_path: &str) -> bool {
+        if self.guest.is_forked() {
+            return false;
+        }
+        let named = |grant: &mut Arc<Grant>| grant.is_named(guest_path);
+        let revoked: Vec<_> = self.guest.grants().extract_if(.., named).collect();
+        revoked.iter().for_each(|grant| grant.revoke());
+        let through = |entry: &OpenEntry| revoked.iter().any(|of| Arc::ptr_eq(of, &entry.grant));
+        self.revoke_locks(through);
+        !revoked.is_empty()
+    }
+
+    /// Changes the limits. What is in use stays. [`Limits::longest_hold`] counts for locks that are
+    /// opened from now on.
+    pub fn set_limits(&self, limits: Limits) {
+        if !self.guest.is_forked() {
+            self.guest.created.own.set_limit(limits.created);
+            self.guest.books().limits = limits;
+        }
+    }
+
     fn permits(&self, protocol: Protocol) -> bool {
+        let settings = &self.guest.settings;
         let listed = |protocols: &Vec<Protocol>| protocols.contains(&protocol);
-        protocol == self.guest.protocol || self.protocols.as_ref().is_none_or(listed)
+        protocol == settings.protocol || settings.protocols.as_ref().is_none_or(listed)
     }
 
     /// Opens the lock of the file at `path`, a path of the guest. Does not acquire it. Creates the
     /// file if it is missing and the rights allow it. `None` stands for the protocol of the
     /// sandbox.
+    ///
+    /// A function of the host that locks on behalf of a guest opens the lock here, too: with the
+    /// rights and limits of the guest, and known as a wait of it.
     ///
     /// # Errors
     ///
@@ -177,25 +242,43 @@ impl Sandbox {
         protocol: Option<Protocol>,
         on_release: OnRelease,
     ) -> Result<GuestLock> {
-        let (grant, rest) = resolve(&self.grants, path, self.guest.limits.path_length)?;
-        let protocol = protocol.unwrap_or(self.guest.protocol);
-        if !(self.permits(protocol) && grant.rights.allow(protocol, on_release)) {
+        let listener = &self.guest.listener;
+        let opened = self.open_quietly(path, protocol, on_release);
+        match &opened {
+            Ok(lock) => listener.opened(path, lock.protocol()),
+            Err(error) => listener.not_opened(path, protocol, error),
+        }
+        opened
+    }
+
+    fn open_quietly(
+        &self,
+        path: &str,
+        protocol: Option<Protocol>,
+        on_release: OnRelease,
+    ) -> Result<GuestLock> {
+        let guest = &self.guest;
+        guest.engine.refuse_forked(Path::new(path))?;
+        let limits = guest.books().limits.clone();
+        let (grant, rest) = resolve(&guest.grants(), path, limits.path_length)?;
+        let protocol = protocol.unwrap_or(guest.settings.protocol);
+        if !(self.permits(protocol) && grant.rights().allow(protocol, on_release)) {
             return Err(Error::new(ErrorKind::Denied, Path::new(path)));
         }
-        let handle = self.guest.handle(Path::new(path))?;
+        let handle = guest.handle(Path::new(path))?;
         let options = self
             .options(protocol)
             .on_release(on_release)
-            .create(grant.rights.contains(Rights::CREATE))
-            .max_hold(self.guest.limits.longest_hold);
-        let file = self.open_beneath(path, grant, rest, &options)?;
-        Ok(GuestLock::new(&self.guest, file, grant.rights, handle))
+            .create(grant.rights().contains(Rights::CREATE))
+            .max_hold(limits.longest_hold);
+        let file = self.open_beneath(path, &grant, rest, &options)?;
+        Ok(GuestLock::new(guest, path, file, grant, handle))
     }
 
     fn options(&self, protocol: Protocol) -> Options {
         // Not open for writing until the guest holds a lock that needs it.
         let options = Options::new().protocol(protocol).late_write();
-        match &self.database {
+        match &self.guest.settings.database {
             Some(database) => options.database(database),
             None => options,
         }
@@ -209,13 +292,14 @@ impl Sandbox {
         options: &Options,
     ) -> Result<LockFile> {
         let granted = Granted {
-            dir: Arc::clone(&grant.dir),
+            dir: Arc::clone(&grant.directory.dir),
+            host: grant.directory.host.clone(),
             quota: Arc::clone(&self.guest.created) as _,
         };
         let (create, write) = (options.creates(), options.writes());
         let lock_path = LockPath::beneath(granted, rest, path.into(), create, write);
-        let (engine, owner) = (&self.guest.engine, self.guest.owner);
-        engine.open_target(lock_path, options, owner)
+        let (engine, client) = (&self.guest.engine, self.guest.client);
+        engine.open_target(lock_path, options, client)
     }
 
     /// Takes the lock of the file at `path`, a path of the guest, away from its holder, in any
@@ -229,16 +313,28 @@ impl Sandbox {
     /// it is free, or does not name its holder; [unsupported](Error::is_unsupported) if another
     /// process holds a kernel lock; and those of [`open`](Self::open).
     pub fn break_lock(&self, path: &str) -> Result<()> {
-        let (grant, rest) = resolve(&self.grants, path, self.guest.limits.path_length)?;
-        if !grant.rights.contains(Rights::BREAK) {
+        let broken = self.break_quietly(path);
+        match &broken {
+            Ok(()) => self.guest.listener.broken(path),
+            Err(error) => self.guest.listener.not_opened(path, None, error),
+        }
+        broken
+    }
+
+    fn break_quietly(&self, path: &str) -> Result<()> {
+        let guest = &self.guest;
+        guest.engine.refuse_forked(Path::new(path))?;
+        let longest = guest.books().limits.path_length;
+        let (grant, rest) = resolve(&guest.grants(), path, longest)?;
+        if !grant.rights().contains(Rights::BREAK) {
             return Err(Error::new(ErrorKind::Denied, Path::new(path)));
         }
         let open = |protocol| {
             let options = self.options(protocol).create(false);
-            self.open_beneath(path, grant, rest.clone(), &options)
+            self.open_beneath(path, &grant, rest.clone(), &options)
         };
         // The sandbox's own protocol needs no proof of the holder: the guest's locks use it.
-        let own = self.guest.protocol;
+        let own = guest.settings.protocol;
         if own.is_existence_lock() && open(own)?.break_if(false)? {
             return Ok(());
         }
@@ -247,25 +343,161 @@ impl Sandbox {
         break_any(Path::new(path), protocols, open).map(drop)
     }
 
+    /// What the guest holds, in the order of its grants. Lost holds are not listed.
+    pub fn holds(&self) -> Vec<Claim> {
+        if self.guest.is_forked() {
+            return Vec::new();
+        }
+        let books = self.guest.books();
+        let held = books.holds.iter().filter(|entry| entry.guard.is_held());
+        held.map(|entry| Claim {
+            path: entry.story.path().to_owned(),
+            protocol: entry.story.protocol(),
+            mode: entry.guard.mode(),
+            since: entry.since.elapsed(),
+        })
+        .collect()
+    }
+
+    /// What the guest waits for, in the order in which it began to. An acquire that is about to be
+    /// granted is still listed.
+    pub fn waits(&self) -> Vec<Claim> {
+        if self.guest.is_forked() {
+            return Vec::new();
+        }
+        let books = self.guest.books();
+        let claims = books.waits.iter().map(|wait| Claim {
+            path: wait.story.path().to_owned(),
+            protocol: wait.story.protocol(),
+            mode: wait.mode,
+            since: wait.since.elapsed(),
+        });
+        claims.collect()
+    }
+
+    /// How much the guest uses.
+    pub fn usage(&self) -> Usage {
+        if self.guest.is_forked() {
+            return Usage::default();
+        }
+        let created = self.guest.created.own.len();
+        let usage = self.guest.books().usage();
+        Usage { created, ..usage }
+    }
+
+    /// Cancels the waits of the guest: each fails with [canceled](Error::is_canceled). Later
+    /// acquires are not affected.
+    pub fn cancel_waits(&self) {
+        self.locks(|_| true).iter().for_each(LockFile::cancel_waits);
+    }
+
+    /// Takes away what the guest holds under `path`, as it opened that, and cancels its waits for
+    /// it. The guest sees [`State::Lost`](crate::State::Lost) and the error
+    /// [canceled](Error::is_canceled). Returns whether it has such a lock open.
+    pub fn revoke(&self, path: &str) -> bool {
+        self.revoke_locks(|entry| entry.story.path() == path)
+    }
+
     /// Revokes every lock that the guest holds, and cancels its waits. The guest sees
     /// [`State::Lost`](crate::State::Lost) for its locks and the error
     /// [canceled](Error::is_canceled) for its waits.
     pub fn release_all(&self) {
+        self.guest.listener.revoked();
+        self.revoke_locks(|_| true);
+    }
+
+    /// The open locks that `concerns` selects; none in a forked child.
+    fn locks(&self, concerns: impl Fn(&OpenEntry) -> bool) -> Vec<LockFile> {
         if self.guest.is_forked() {
-            return;
+            return Vec::new();
+        }
+        let books = self.guest.books();
+        let entries = books.locks.iter().filter(|entry| concerns(entry));
+        entries.map(|entry| entry.file.clone()).collect()
+    }
+
+    fn revoke_locks(&self, concerns: impl Fn(&OpenEntry) -> bool) -> bool {
+        if self.guest.is_forked() {
+            return false;
         }
         // Not under the mutex: a waiter that this wakes may need it.
-        let locks = self.guest.usage().locks.clone();
-        for (_, lock) in locks {
-            lock.revoke();
-        }
+        let locks = self.locks(&concerns);
+        locks.iter().for_each(LockFile::revoke);
         // Holds on files that were replaced meanwhile: no open lock leads to them any more.
-        let stray: Vec<_> = self
-            .guest
-            .usage()
-            .holds
-            .extract_if(.., |entry| entry.guard.is_held())
-            .collect();
+        let mut books = self.guest.books();
+        let concerned: Vec<_> = books.locks.iter().filter(|entry| concerns(entry)).collect();
+        let concerned: Vec<_> = concerned.iter().map(|entry| entry.id).collect();
+        let stray =
+            |entry: &mut quota::HeldGrant| concerned.contains(&entry.lock) && entry.guard.is_held();
+        let stray: Vec<_> = books.holds.extract_if(.., stray).collect();
+        drop(books);
         drop(stray);
+        !locks.is_empty()
+    }
+
+    /// Declares that this guest waits for the end of a call to `callee`, and does nothing else until
+    /// the result is dropped. A guest that would wait for a lock of this one meanwhile, directly or
+    /// through others, gets [deadlock](Error::is_deadlock).
+    ///
+    /// Only for a guest that is suspended by the call. One whose other tasks continue, as those of
+    /// WASI 0.3 can, may release what it holds.
+    ///
+    /// ```
+    /// # use locket::sandbox::{Rights, Sandbox};
+    /// # use locket::{Engine, Mode, OnRelease};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let engine = Engine::new();
+    /// # let guest = || Ok::<_, std::io::Error>(Sandbox::builder(&engine)
+    /// #     .grant_dir(dir.path(), "/data", Rights::LOCKS)?
+    /// #     .build());
+    /// let (caller, callee) = (guest()?, guest()?);
+    /// let _held = caller.open("/data/db", None, OnRelease::Keep)?.acquire(Mode::Exclusive, None)?;
+    ///
+    /// let call = caller.calls(&callee)?;
+    /// let lock = callee.open("/data/db", None, OnRelease::Keep)?;
+    /// assert!(lock.acquire(Mode::Exclusive, None).unwrap_err().is_deadlock());
+    /// drop(call);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [Deadlock](Error::is_deadlock) if the callee already waits for a lock of this guest.
+    pub fn calls(&self, callee: &Self) -> Result<Call> {
+        let guest = &self.guest;
+        guest.engine.refuse_forked(Path::new(""))?;
+        let knows = guest.is_sole_owner() && callee.guest.is_sole_owner();
+        let suspension = Suspension::Call(callee.guest.client.owner);
+        if knows && !guest.engine.suspend(guest.client.owner, suspension.clone()) {
+            return Err(Error::new(
+                ErrorKind::Deadlock,
+                Path::new("a call of another guest"),
+            ));
+        }
+        Ok(Call {
+            caller: Arc::clone(guest),
+            suspension: knows.then_some(suspension),
+        })
+    }
+}
+
+/// A call of one guest to another that is in progress, as declared by [`Sandbox::calls`]. It is over
+/// when this is dropped.
+#[derive(Debug)]
+#[must_use = "the call counts as over as soon as this is dropped"]
+pub struct Call {
+    caller: Arc<Guest>,
+    suspension: Option<Suspension>,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Some(suspension) = &self.suspension
+            && !self.caller.is_forked()
+        {
+            self.caller
+                .engine
+                .resume(self.caller.client.owner, suspension);
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! What the queues of an engine share: its threads, its settings, and the ticks of its polling.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::fairness::Pause;
 use crate::sys;
 use crate::timer::Timer;
+use crate::types::Totals;
 use crate::waiter::{Means, WaiterPool};
 use crate::watch::Watcher;
 
@@ -19,11 +20,53 @@ pub(crate) struct Services {
     pub(crate) hand_off_limit: u32,
     pub(crate) hand_off_time: Duration,
     pub(crate) pause: Option<Pause>,
+    /// Whether turns go round among shares, instead of in order of arrival.
+    pub(crate) fair_shares: bool,
     pub(crate) signal: Option<sys::Signal>,
+    /// What the queues did that are gone.
+    pub(crate) past: Past,
     /// How many files are polled because no thread can wait for them.
     pub(crate) polled: AtomicUsize,
     /// The start of the first tick of [`POLL_INTERVAL`].
     pub(crate) epoch: Instant,
+}
+
+/// Totals that threads add up. Atomic, so that a forked child can drop a queue.
+#[derive(Debug, Default)]
+pub(crate) struct Past {
+    granted: AtomicU64,
+    granted_after_wait: AtomicU64,
+    waited: AtomicU64,
+    given_up: AtomicU64,
+    lost: AtomicU64,
+}
+
+impl Past {
+    pub(crate) fn add(&self, totals: &Totals) {
+        let waited = u64::try_from(totals.waited.as_nanos()).unwrap_or(u64::MAX);
+        for (past, more) in [
+            (&self.granted, totals.granted),
+            (&self.granted_after_wait, totals.granted_after_wait),
+            (&self.waited, waited),
+            (&self.given_up, totals.given_up),
+            (&self.lost, totals.lost),
+        ] {
+            if more > 0 {
+                past.fetch_add(more, Ordering::Relaxed);
+            }
+        }
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        let of = |past: &AtomicU64| past.load(Ordering::Relaxed);
+        Totals {
+            granted: of(&self.granted),
+            granted_after_wait: of(&self.granted_after_wait),
+            waited: Duration::from_nanos(of(&self.waited)),
+            given_up: of(&self.given_up),
+            lost: of(&self.lost),
+        }
+    }
 }
 
 impl Services {
@@ -62,7 +105,9 @@ impl Services {
             hand_off_limit: 0,
             hand_off_time: Duration::ZERO,
             pause: None,
+            fair_shares: false,
             signal: None,
+            past: Past::default(),
             polled: AtomicUsize::new(0),
             epoch: Instant::now(),
         })

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry as Place;
 use std::ffi::OsString;
 use std::sync::{Arc, Weak};
 
-use hashlink::DefaultHashBuilder;
+use foldhash::fast::RandomState;
 
 use crate::lock_path::Identity;
 use crate::sync::{Mutex, lock};
@@ -17,7 +17,7 @@ type Key = (Identity, Option<OsString>);
 /// A table of `T` by what the locks are kept on.
 #[derive(Debug)]
 pub(crate) struct Table<T> {
-    known: Mutex<HashMap<Key, Weak<T>, DefaultHashBuilder>>,
+    known: Mutex<HashMap<Key, Weak<T>, RandomState>>,
     process: Process,
 }
 
@@ -71,6 +71,12 @@ impl<T> Table<T> {
         drop(known);
         drop(before);
         (result, parts)
+    }
+
+    /// All that are in use.
+    pub(crate) fn all(&self) -> Vec<Arc<T>> {
+        let known = lock(&self.known);
+        known.values().filter_map(Weak::upgrade).collect()
     }
 
     /// How many there are, and how many there is room for.

@@ -1,10 +1,16 @@
 //! The types that the interface and the engine share.
 
 use std::fmt;
+use std::ops::AddAssign;
 use std::time::{Duration, SystemTime};
 
 /// What a hold excludes.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "kebab-case")
+)]
 pub enum Mode {
     /// One holder: excludes every other hold.
     Exclusive,
@@ -127,4 +133,32 @@ pub struct Guarantee {
     /// the order of the kernel's queue. There, a program that asks at the moment of a release can
     /// get ahead of a waiter that is still waking up.
     pub fifo: bool,
+}
+
+/// What an engine has done since it was built.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Totals {
+    /// Acquires that were granted.
+    pub granted: u64,
+    /// Of these, the ones that had to wait.
+    pub granted_after_wait: u64,
+    /// How long those waited, all together.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::seconds"))]
+    pub waited: Duration,
+    /// Waits that ended without the lock: timed out, canceled, abandoned, or with an error.
+    pub given_up: u64,
+    /// Holds that were lost before they were released.
+    pub lost: u64,
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.granted += other.granted;
+        self.granted_after_wait += other.granted_after_wait;
+        self.waited += other.waited;
+        self.given_up += other.given_up;
+        self.lost += other.lost;
+    }
 }

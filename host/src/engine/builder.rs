@@ -8,7 +8,7 @@ use super::Engine;
 use crate::fairness::Pause;
 use crate::handle::Context;
 use crate::registry::Registry;
-use crate::services::Services;
+use crate::services::{Past, Services};
 use crate::sys;
 use crate::timer::Timer;
 use crate::waiter::WaiterPool;
@@ -22,6 +22,7 @@ pub struct EngineBuilder {
     hand_off_time: Duration,
     max_waiter_threads: usize,
     fairness_pause: Option<Pause>,
+    fair_shares: bool,
     signal: Option<sys::Signal>,
 }
 
@@ -35,6 +36,7 @@ impl Default for EngineBuilder {
                 after: Duration::from_millis(5),
                 length: Duration::from_micros(300),
             }),
+            fair_shares: false,
             signal: None,
         }
     }
@@ -75,6 +77,17 @@ impl EngineBuilder {
         self
     }
 
+    /// Lets the turns on a contended file go round among tenants, instead of in order of arrival:
+    /// 100 waiters of one tenant put a waiter of another behind one of them, not behind all. Within
+    /// a tenant, the order of arrival counts. A guest without a
+    /// [tenant](crate::sandbox::Tenant) is one of its own, and so is this process. Off by default.
+    /// While it is on, [`Guarantee::fifo`](crate::Guarantee::fifo) is `false`.
+    #[cfg(feature = "sandbox")]
+    pub fn fair_shares(mut self, fair: bool) -> Self {
+        self.fair_shares = fair;
+        self
+    }
+
     /// The number of the signal that interrupts waits in the kernel. It is sent only to the waiting
     /// thread. This call installs its handler, which does nothing. The default is `SIGSTKFLT`, or
     /// the first free signal from `SIGRTMIN + 8` on if `SIGSTKFLT` has a handler when the first
@@ -109,7 +122,9 @@ impl EngineBuilder {
                     hand_off_limit: self.hand_off_limit,
                     hand_off_time: self.hand_off_time,
                     pause: self.fairness_pause,
+                    fair_shares: self.fair_shares,
                     signal: self.signal,
+                    past: Past::default(),
                     polled: AtomicUsize::new(0),
                     epoch: Instant::now(),
                 }),

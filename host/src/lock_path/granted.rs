@@ -15,6 +15,8 @@ use crate::sys::{self, Identity};
 #[derive(Clone, Debug)]
 pub(crate) struct Granted {
     pub(crate) dir: Arc<Dir>,
+    /// Its path on the host, if that is known.
+    pub(crate) host: Option<Arc<Path>>,
     pub(crate) quota: Arc<dyn Quota>,
 }
 

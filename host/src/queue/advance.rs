@@ -108,7 +108,7 @@ impl State {
         };
         if blocking {
             self.contender = Contender::Elected(ticket);
-            let waiter = self.waiting.get(&ticket);
+            let waiter = self.waiting.get(ticket);
             self.wake.extend(waiter.map(|waiter| waiter.wake.clone()));
             return;
         }

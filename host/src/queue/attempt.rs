@@ -52,15 +52,14 @@ impl LockQueue {
                 state.taken(self, request).handed = 1;
                 // Without a hold, the lock is given back.
                 let expiry = expiry?;
-                state.holds.push_back(waiter.hold(ticket, true, expiry));
+                state.add(waiter.hold(ticket, true, expiry));
                 return Ok(Enqueued::Granted(ticket));
             }
             if !wait {
                 return Err(Failure::WouldBlock);
             }
             // It came before those that entered during its try.
-            state.waiting.insert(ticket, waiter.clone());
-            state.waiting.to_front(&ticket);
+            state.wait(self, ticket, waiter.clone());
             Ok(Enqueued::Queued(ticket))
         }))
     }

@@ -8,6 +8,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::state::{Contender, Hold, State};
 use super::{Enqueued, Failure, LockQueue};
@@ -31,12 +32,13 @@ impl LockQueue {
         match state.try_take(self, request, wait) {
             Ok(true) => {
                 let ticket = state.ticket();
-                state.holds.push_back(Hold {
+                state.add(Hold {
                     ticket,
                     requester,
                     mode: request.mode,
                     told: true,
                     expiry: None,
+                    since: requester.is_guest().then(Instant::now),
                 });
                 debug_assert_eq!(state.broken_invariant(), None, "{state:?}");
                 Some(Enqueued::Granted(ticket))

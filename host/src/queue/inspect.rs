@@ -4,16 +4,16 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::LockQueue;
 use super::state::Contender;
+use super::{LockQueue, Place};
 use crate::backend::{ForeignHolder, Request};
 use crate::owner::{OwnerId, Requester, Ticket};
 use crate::protocol::Protocol;
 use crate::sys;
 use crate::timer::TimerEntry;
-use crate::types::{LostReason, Mode};
+use crate::types::{LostReason, Mode, Totals};
 
 /// A holder of the lock: an owner of this engine, or `None` for a foreign process.
 #[derive(Clone, Debug)]
@@ -22,7 +22,53 @@ pub(crate) struct Holder {
     pub(crate) found: ForeignHolder,
 }
 
+/// What a queue looks like at one moment.
+#[derive(Debug)]
+pub(crate) struct QueueView {
+    pub(crate) protocol: Option<Protocol>,
+    pub(crate) awaited_elsewhere: bool,
+    pub(crate) holders: Vec<Party>,
+    pub(crate) waiters: Vec<Party>,
+    pub(crate) totals: Totals,
+}
+
+/// A holder or waiter.
+#[derive(Debug)]
+pub(crate) struct Party {
+    pub(crate) requester: Requester,
+    pub(crate) mode: Mode,
+    pub(crate) since: Option<Duration>,
+}
+
 impl LockQueue {
+    pub(crate) fn view(&self) -> QueueView {
+        let now = Instant::now();
+        let elapsed =
+            |since: Option<Instant>| since.map(|since| now.saturating_duration_since(since));
+        let state = self.state();
+        let holders = state.holds.iter().map(|hold| Party {
+            requester: hold.requester,
+            mode: hold.mode,
+            since: elapsed(hold.since),
+        });
+        let waiters = state.waiting.iter().map(|(_, waiter)| Party {
+            requester: waiter.requester,
+            mode: waiter.request.mode,
+            since: elapsed(waiter.since),
+        });
+        QueueView {
+            protocol: state.held.map(|held| held.request.protocol),
+            awaited_elsewhere: state.held.is_none()
+                && matches!(
+                    state.contender,
+                    Contender::Blocked { .. } | Contender::Polling(_)
+                ),
+            holders: holders.collect(),
+            waiters: waiters.collect(),
+            totals: state.totals,
+        }
+    }
+
     /// The hold that a release by `requester` ends: preferably of its handle, otherwise of its
     /// owner.
     pub(crate) fn find(&self, requester: Requester) -> Option<Ticket> {
@@ -113,14 +159,19 @@ impl LockQueue {
         self.state().held.is_some_and(|held| held.releasing)
     }
 
+    /// The place of a waiter, if it still waits.
+    pub(crate) fn place(&self, ticket: Ticket) -> Option<Place> {
+        let state = self.state();
+        let waits = state.waiting.get(ticket).is_some();
+        waits.then(|| state.waiting.place(ticket))
+    }
+
     /// The owners that the wait of `ticket` depends on; `None` if it does not wait any more.
     pub(crate) fn blockers(&self, ticket: Ticket) -> Option<Vec<OwnerId>> {
         let state = self.state();
-        let request = state.waiting.get(&ticket)?.request;
-        let ahead = || {
-            let ahead = state.waiting.iter().take_while(|(t, _)| **t != ticket);
-            ahead.map(|(_, waiter)| waiter)
-        };
+        let request = state.waiting.get(ticket)?.request;
+        let place = state.waiting.place(ticket);
+        let ahead = || state.waiting.before(place);
         let alike = |other: Request| other == request && request.mode == Mode::Shared;
         let joins = state.held.is_none_or(|held| held.joins(request));
         if joins && request.mode == Mode::Shared && ahead().all(|waiter| alike(waiter.request)) {

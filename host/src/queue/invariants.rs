@@ -6,7 +6,7 @@
 //! 4. A wait makes the request of the head, and excludes what is held.
 //! 5. Polling has a timer if and only if the lock is not held.
 //! 6. `object`, `spare` and the object of a wait are three different ones.
-//! 7. Tickets ascend, in `holds` and in `waiting`, and each hold's is below each waiter's.
+//! 7. Tickets ascend in `holds`. So do those of the waiters, and each hold's is below them, if they are in one round.
 //! 8. All holds have the mode of what is held. Several are shared.
 //! 9. The file is removed only under the lock: none is to be removed if the lock is neither held nor
 //!    awaited.
@@ -94,8 +94,10 @@ impl State {
     }
 
     fn tickets_ascend(&self) -> bool {
+        let waiting = self.waiting.iter().map(|(ticket, _)| ticket);
+        let by_arrival = self.waiting.is_by_arrival();
         let holds = self.holds.iter().map(|hold| hold.ticket);
-        holds.chain(self.waiting.keys().copied()).is_sorted()
+        holds.chain(waiting.filter(|_| by_arrival)).is_sorted()
     }
 
     fn modes_agree(&self) -> bool {
@@ -111,7 +113,7 @@ impl State {
     fn tickets_are_in_one_place(&self) -> bool {
         let lost = self.lost.iter().map(|(hold, _)| hold.ticket);
         let mut tickets: Vec<_> = self.holds.iter().map(|hold| hold.ticket).collect();
-        tickets.extend(self.waiting.keys());
+        tickets.extend(self.waiting.iter().map(|(ticket, _)| ticket));
         tickets.extend(self.failed.keys());
         tickets.extend(lost);
         let count = tickets.len();

@@ -39,8 +39,8 @@ impl LockQueue {
         concerns: impl Fn(Ticket, Requester) -> bool,
     ) {
         self.change(|state| {
-            let concerned = |(ticket, waiter): (&Ticket, &Waiter)| {
-                concerns(*ticket, waiter.requester).then_some(*ticket)
+            let concerned = |(ticket, waiter): (Ticket, &Waiter)| {
+                concerns(ticket, waiter.requester).then_some(ticket)
             };
             let waits: Vec<_> = state.waiting.iter().filter_map(concerned).collect();
             for ticket in waits {
@@ -224,6 +224,7 @@ impl State {
         if holds.is_empty() {
             return;
         }
+        self.totals.lost += holds.len() as u64;
         self.lost
             .extend(holds.into_iter().map(|hold| (hold, reason)));
         let watchers = mem::take(&mut self.loss_watchers);

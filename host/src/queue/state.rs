@@ -16,9 +16,10 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use hashlink::{DefaultHashBuilder, LinkedHashMap};
+use foldhash::fast::RandomState;
 
 use super::give_back::Release;
+use super::line::Line;
 use super::{Failure, LockQueue};
 use crate::backend::Request;
 use crate::fairness;
@@ -27,17 +28,17 @@ use crate::object::LockObject;
 use crate::owner::{OwnerId, Requester, Ticket};
 use crate::services::Services;
 use crate::timer::TimerEntry;
-use crate::types::{LostReason, Mode};
+use crate::types::{LostReason, Mode, Totals};
 use crate::waiter::LockWait;
 
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) next: Ticket,
-    pub(super) waiting: LinkedHashMap<Ticket, Waiter>,
-    /// Ordered by ticket, since grants are.
+    pub(super) waiting: Line,
+    /// Ordered by ticket.
     pub(super) holds: VecDeque<Hold>,
     /// Waits that ended without a grant, and whose waiters have not been told yet.
-    pub(super) failed: HashMap<Ticket, Failure, DefaultHashBuilder>,
+    pub(super) failed: HashMap<Ticket, Failure, RandomState>,
     /// Holds that were taken away and have not been released yet.
     pub(super) lost: Vec<(Hold, LostReason)>,
     /// Woken when something is lost.
@@ -61,6 +62,7 @@ pub(super) struct State {
     pub(super) streak: fairness::Streak,
     /// The lock file to remove when the lock is free.
     pub(super) remove: Option<Arc<LockPath>>,
+    pub(super) totals: Totals,
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +73,8 @@ pub(super) struct Waiter {
     pub(super) wake: Waker,
     /// Waits on its own thread when it becomes the head.
     pub(super) blocking: bool,
+    /// Since when it is in the line.
+    pub(super) since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -83,16 +87,20 @@ pub(super) struct Hold {
     /// Revokes the hold. Counts from the grant, so that a hold whose waiter never looks expires
     /// too.
     pub(super) expiry: Option<TimerEntry>,
+    /// Since when, if that is known.
+    pub(super) since: Option<Instant>,
 }
 
 impl Waiter {
     pub(super) fn hold(&self, ticket: Ticket, told: bool, expiry: Option<TimerEntry>) -> Hold {
+        let noted = self.since.is_some() || self.requester.is_guest();
         Hold {
             ticket,
             requester: self.requester,
             mode: self.request.mode,
             told,
             expiry,
+            since: noted.then(Instant::now),
         }
     }
 }
@@ -204,7 +212,7 @@ impl State {
     pub(super) fn new(object: LockObject) -> Self {
         Self {
             next: 0,
-            waiting: LinkedHashMap::default(),
+            waiting: Line::default(),
             holds: VecDeque::new(),
             failed: HashMap::default(),
             lost: Vec::new(),
@@ -219,6 +227,7 @@ impl State {
             contender: Contender::None,
             streak: fairness::Streak::default(),
             remove: None,
+            totals: Totals::default(),
         }
     }
 
@@ -229,6 +238,15 @@ impl State {
 
     pub(super) fn hold(&self, ticket: Ticket) -> Result<usize, usize> {
         self.holds.binary_search_by_key(&ticket, |hold| hold.ticket)
+    }
+
+    /// Adds a hold. Nearly always it is the latest.
+    pub(super) fn add(&mut self, hold: Hold) {
+        self.totals.granted += 1;
+        match self.hold(hold.ticket) {
+            Err(index) if index < self.holds.len() => self.holds.insert(index, hold),
+            _ => self.holds.push_back(hold),
+        }
     }
 
     pub(super) fn standing(&self, owner: OwnerId) -> Result<bool, LostReason> {
@@ -244,17 +262,38 @@ impl State {
 
     pub(super) fn head(&self) -> Option<Head> {
         self.waiting.front().map(|(ticket, waiter)| Head {
-            ticket: *ticket,
+            ticket,
             request: waiter.request,
             blocking: waiter.blocking,
         })
+    }
+
+    /// Adds a waiter to the line.
+    pub(super) fn wait(&mut self, queue: &LockQueue, ticket: Ticket, mut waiter: Waiter) {
+        let fair = queue.services.fair_shares;
+        waiter.since = Some(Instant::now());
+        self.waiting.insert(ticket, waiter, fair);
+    }
+
+    /// Takes a waiter that gives up out of the line.
+    pub(super) fn leave(&mut self, ticket: Ticket) -> Option<Waiter> {
+        let waiter = self.waiting.remove(ticket)?;
+        self.totals.given_up += 1;
+        Some(waiter)
     }
 
     /// Moves the head of the queue to the holders.
     pub(super) fn grant(&mut self, queue: &Arc<LockQueue>) {
         if let Some((ticket, waiter)) = self.waiting.pop_front() {
             match queue.expiry(ticket, waiter.max_hold) {
-                Ok(expiry) => self.holds.push_back(waiter.hold(ticket, false, expiry)),
+                Ok(expiry) => {
+                    let hold = waiter.hold(ticket, false, expiry);
+                    self.totals.granted_after_wait += 1;
+                    if let (Some(from), Some(to)) = (waiter.since, hold.since) {
+                        self.totals.waited += to.saturating_duration_since(from);
+                    }
+                    self.add(hold);
+                }
                 Err(e) => drop(self.failed.insert(ticket, Failure::Io(e))),
             }
             self.wake.push(waiter.wake);
@@ -265,7 +304,7 @@ impl State {
     pub(super) fn fail(&mut self, ticket: Option<Ticket>, failure: Failure) {
         let ticket = ticket.or(self.head().map(|head| head.ticket));
         if let Some(ticket) = ticket
-            && let Some(waiter) = self.waiting.remove(&ticket)
+            && let Some(waiter) = self.leave(ticket)
         {
             self.failed.insert(ticket, failure);
             self.wake.push(waiter.wake);

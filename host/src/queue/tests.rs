@@ -18,7 +18,10 @@ fn queue(path: &std::path::Path, limit: usize) -> Arc<LockQueue> {
     let lock_path = LockPath::ambient(path, true, true).expect("the file can be created");
     let open_lock = lock_path.open().expect("the file can be opened");
     let key = (open_lock.identity, None);
-    let new = |open_lock, entry| LockQueue::new(open_lock, Services::of_test(limit), entry);
+    let new = |open_lock, entry| {
+        let name = lock_path.name().to_owned();
+        LockQueue::new(open_lock, name, Services::of_test(limit), entry)
+    };
     let (queue, _) = Arc::new(Table::default()).get(key, open_lock, |_| true, new);
     queue
 }
@@ -35,6 +38,7 @@ fn a_helpers_error_reaches_the_waiter_it_stands_in_for() {
     let requester = Requester {
         owner: OwnerId::PROCESS,
         handle: 1,
+        share: 0,
     };
     let (holder, waiter) = (queue(&path, 0), queue(&path, 1));
     let held = holder.enter(request, requester, None, false, true);

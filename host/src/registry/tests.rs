@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use super::*;
-use crate::lock_path::LockPath;
 
-fn open(path: &Path) -> OpenLock {
+fn queue(registry: &Registry, path: &Path, services: &Arc<Services>) -> Arc<LockQueue> {
     let lock_path = LockPath::ambient(path, true, true).expect("the path is absolute");
-    lock_path.open().expect("the file can be created")
+    let open_lock = lock_path.open().expect("the file can be created");
+    registry.queue(open_lock, &lock_path, services)
 }
 
 #[test]
@@ -17,7 +17,7 @@ fn nothing_is_left_of_files_that_are_not_open_any_more() {
     let (registry, services) = (Registry::default(), Services::of_test(0));
     for batch in 0..20_000 / AT_A_TIME {
         let number = |at: usize| dir.path().join((batch * AT_A_TIME + at).to_string());
-        let held = (0..AT_A_TIME).map(|at| registry.queue(open(&number(at)), &services));
+        let held = (0..AT_A_TIME).map(|at| queue(&registry, &number(at), &services));
         let held: Vec<_> = held.collect();
         assert_eq!(registry.queues.size().0, AT_A_TIME);
         drop(held);
@@ -32,13 +32,10 @@ fn a_queue_that_goes_leaves_the_entry_of_its_successor() {
     let dir = tempfile::tempdir().expect("a directory can be created");
     let path = dir.path().join("lock");
     let (registry, services) = (Registry::default(), Services::of_test(0));
-    let first = registry.queue(open(&path), &services);
+    let first = queue(&registry, &path, &services);
     first.poison();
-    let second = registry.queue(open(&path), &services);
+    let second = queue(&registry, &path, &services);
     assert!(!Arc::ptr_eq(&first, &second));
     drop(first);
-    assert!(Arc::ptr_eq(
-        &second,
-        &registry.queue(open(&path), &services)
-    ));
+    assert!(Arc::ptr_eq(&second, &queue(&registry, &path, &services)));
 }

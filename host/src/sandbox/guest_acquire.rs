@@ -3,14 +3,15 @@
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use super::guest_guard::GuestGuard;
-use super::limits::Limits;
+use super::hooks::HoldReport;
 use super::open::Open;
-use super::quota::HeldGrant;
+use super::quota::{Books, HeldGrant, Waiting};
 use super::rights::Rights;
+use super::tenant::Kind;
 use crate::acquire::{Acquire, Suspends};
 use crate::error::{ErrorKind, Result};
 use crate::guard::Guard;
@@ -20,16 +21,25 @@ use crate::types::Mode;
 #[derive(Debug)]
 pub(super) struct Admission {
     open: Arc<Open>,
+    mode: Mode,
     pub(super) timeout: Option<Duration>,
     /// The error if the time is up sooner than the guest asked for.
     cut_short: Option<ErrorKind>,
-    waits: bool,
+    /// Its entry among the waits of the guest, if it may wait.
+    wait: Option<u64>,
+    began: Instant,
+    settled: bool,
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        if self.waits && !self.open.guest.is_forked() {
-            self.open.guest.usage().waiters -= 1;
+        if self.open.guest.is_forked() {
+            return;
+        }
+        let ended = self.end_wait(&mut self.open.guest.books());
+        drop(ended);
+        if !self.settled {
+            self.open.story.abandoned(self.mode, self.began);
         }
     }
 }
@@ -37,72 +47,131 @@ impl Drop for Admission {
 impl Admission {
     pub(super) fn new(open: &Arc<Open>, mode: Mode, timeout: Option<Duration>) -> Result<Self> {
         open.refuse_forked()?;
-        if !open.rights.contains(Rights::to_hold(mode)) {
+        let admitted = Self::admit(open, mode, timeout);
+        admitted.inspect_err(|error| open.story.refused(mode, error))
+    }
+
+    fn admit(open: &Arc<Open>, mode: Mode, timeout: Option<Duration>) -> Result<Self> {
+        let may = open.grant.rights().contains(Rights::to_hold(mode));
+        if !may || !open.story.admits(mode) {
             return Err(open.refuse(ErrorKind::Denied));
         }
-        let Limits {
-            longest_wait,
-            waiters,
-            ..
-        } = open.guest.limits;
-        let longest = longest_wait.filter(|longest| timeout.is_none_or(|time| *longest < time));
-        let mut admission = Self {
-            open: Arc::clone(open),
-            timeout: longest.or(timeout),
-            cut_short: longest.and(Some(ErrorKind::Canceled)),
-            waits: false,
-        };
-        let mut usage = open.guest.usage();
-        if !open.guest.may_hold_another(&usage) {
-            drop(usage);
+        let guest = &open.guest;
+        // It is taken again when the lock is acquired.
+        if guest.share_of_hold().is_none() {
             return Err(open.refuse(ErrorKind::LimitExceeded));
         }
-        if admission.timeout != Some(Duration::ZERO) {
-            admission.waits = usage.waiters < waiters;
-            usage.waiters += usize::from(admission.waits);
-            // A free lock may be acquired all the same.
-            if !admission.waits {
-                admission.timeout = Some(Duration::ZERO);
-                admission.cut_short = Some(ErrorKind::LimitExceeded);
+        let began = Instant::now();
+        let mut books = guest.books();
+        if !books.has_room() {
+            drop(books);
+            return Err(open.refuse(ErrorKind::LimitExceeded));
+        }
+        let longest = books.limits.longest_wait;
+        let longest = longest.filter(|longest| timeout.is_none_or(|time| *longest < time));
+        let mut timeout = longest.or(timeout);
+        let mut cut_short = longest.and(Some(ErrorKind::Canceled));
+        let mut wait = None;
+        if timeout != Some(Duration::ZERO) {
+            let room = books.waits.len() < books.limits.waiters;
+            if let Some(share) = room.then(|| guest.share(Kind::Wait, 1)).flatten() {
+                let id = books.number();
+                books.waits.push(Waiting {
+                    id,
+                    story: Arc::clone(&open.story),
+                    mode,
+                    since: began,
+                    _share: share,
+                });
+                wait = Some(id);
+            } else {
+                // A free lock may be acquired all the same.
+                timeout = Some(Duration::ZERO);
+                cut_short = Some(ErrorKind::LimitExceeded);
             }
         }
-        Ok(admission)
+        drop(books);
+        Ok(Self {
+            open: Arc::clone(open),
+            mode,
+            timeout,
+            cut_short,
+            wait,
+            began,
+            settled: false,
+        })
+    }
+
+    fn end_wait(&self, books: &mut Books) -> Option<Waiting> {
+        let index = books
+            .waits
+            .binary_search_by_key(&self.wait?, |wait| wait.id);
+        index.ok().map(|index| books.waits.remove(index))
     }
 
     /// What waiting suspends if the guest stops until the acquire is over.
     pub(super) fn suspended(&self) -> Suspends {
-        let usage = self.open.guest.usage();
-        let others = usage.waiters - usize::from(self.waits);
-        Suspends::Owner {
-            may_block_others: others > 0 || !usage.holds.is_empty(),
+        // Another guest of the owner can release what this one waits for.
+        if !self.open.guest.is_sole_owner() {
+            return Suspends::Nothing;
         }
+        let books = self.open.guest.books();
+        let others = books.waits.len() - usize::from(self.wait.is_some());
+        Suspends::Owner {
+            may_block_others: others > 0 || !books.holds.is_empty(),
+        }
+    }
+
+    /// Notes that the acquire has to wait.
+    pub(super) fn waiting(&self) {
+        self.open.story.waiting(self.mode);
     }
 
     /// Accounts for the result of the acquire.
     pub(super) fn settle(mut self, result: Result<Guard>) -> Result<GuestGuard> {
         self.open.refuse_forked()?;
+        self.settled = true;
+        let settled = self.account(result);
+        match &settled {
+            Ok(_) => self.open.story.acquired(self.mode, self.began),
+            Err(error) => self.open.story.refused(self.mode, error),
+        }
+        settled
+    }
+
+    fn account(&self, result: Result<Guard>) -> Result<GuestGuard> {
         let guard = match (result, self.cut_short) {
             (Err(e), Some(kind)) if e.is_would_block() || e.is_timeout() => {
                 return Err(self.open.refuse(kind));
             }
             (result, _) => result?,
         };
+        // Several acquires that began within a limit may end beyond it.
+        let refuse = || self.open.refuse(ErrorKind::LimitExceeded);
         let guest = &self.open.guest;
-        let mut usage = guest.usage();
-        usage.waiters -= usize::from(mem::take(&mut self.waits));
-        // Several acquires that began within the limit may end beyond it.
-        if !guest.may_hold_another(&usage) {
-            drop(usage);
-            return Err(self.open.refuse(ErrorKind::LimitExceeded));
+        let share = guest.share_of_hold().ok_or_else(refuse)?;
+        let (story, since) = (Arc::clone(&self.open.story), Instant::now());
+        let report = HoldReport::new(&story, &guard, since);
+        let mut books = guest.books();
+        let ended = self.end_wait(&mut books);
+        if !books.has_room() {
+            drop(books);
+            report.forget();
+            return Err(refuse());
         }
-        let id = usage.number();
-        usage.holds.push(HeldGrant {
+        let id = books.number();
+        books.holds.push(HeldGrant {
             id,
             lock: self.open.id,
             kept: false,
+            story,
+            since,
+            share,
             guard,
+            report,
         });
-        drop(usage);
+        drop(books);
+        drop(ended);
         Ok(GuestGuard::new(&self.open, id))
     }
 }
@@ -119,6 +188,7 @@ pub struct GuestAcquire {
     // In this order: the wait counts until it has ended.
     acquire: Acquire,
     admission: Option<Admission>,
+    waits: bool,
 }
 
 impl GuestAcquire {
@@ -127,6 +197,7 @@ impl GuestAcquire {
         Self {
             acquire: file.start(mode, admission.timeout, meanwhile),
             admission: Some(admission),
+            waits: false,
         }
     }
 }
@@ -135,7 +206,14 @@ impl Future for GuestAcquire {
     type Output = Result<GuestGuard>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = ready!(Pin::new(&mut self.acquire).poll(cx));
+        let Poll::Ready(result) = Pin::new(&mut self.acquire).poll(cx) else {
+            if !mem::replace(&mut self.waits, true)
+                && let Some(admission) = &self.admission
+            {
+                admission.waiting();
+            }
+            return Poll::Pending;
+        };
         let admission = self
             .admission
             .take()

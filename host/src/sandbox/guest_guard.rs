@@ -26,8 +26,8 @@ impl GuestGuard {
         if self.open.guest.is_forked() {
             return Some(Duration::ZERO);
         }
-        let usage = self.open.guest.usage();
-        let entry = usage.index(self.id).map(|index| &usage.holds[index]);
+        let books = self.open.guest.books();
+        let entry = books.index(self.id).map(|index| &books.holds[index]);
         entry.map_or(Some(Duration::ZERO), HeldGrant::valid_for)
     }
 
@@ -40,10 +40,9 @@ impl GuestGuard {
     /// [`Guard::release`](crate::Guard::release).
     pub fn release(self) -> Result<()> {
         self.open.refuse_forked()?;
-        let entry = self.open.guest.usage().take(self.id);
+        let entry = self.open.guest.books().take(self.id);
         entry
             .ok_or_else(|| self.open.refuse(ErrorKind::NotLocked))?
-            .guard
             .release()
     }
 
@@ -54,18 +53,18 @@ impl GuestGuard {
         if self.open.guest.is_forked() {
             return;
         }
-        let mut usage = self.open.guest.usage();
+        let mut books = self.open.guest.books();
         let lock = self.open.id;
-        let lost: Vec<_> = usage
+        let lost: Vec<_> = books
             .holds
             .extract_if(.., |entry| {
                 entry.kept && entry.lock == lock && !entry.guard.is_held()
             })
             .collect();
-        if let Some(index) = usage.index(self.id) {
-            usage.holds[index].kept = true;
+        if let Some(index) = books.index(self.id) {
+            books.holds[index].kept = true;
         }
-        drop(usage);
+        drop(books);
         drop(lost);
     }
 }
@@ -75,12 +74,12 @@ impl Drop for GuestGuard {
         if self.open.guest.is_forked() {
             return;
         }
-        let mut usage = self.open.guest.usage();
-        let kept = usage
+        let mut books = self.open.guest.books();
+        let kept = books
             .index(self.id)
-            .is_none_or(|index| usage.holds[index].kept);
-        let entry = if kept { None } else { usage.take(self.id) };
-        drop(usage);
+            .is_none_or(|index| books.holds[index].kept);
+        let entry = if kept { None } else { books.take(self.id) };
+        drop(books);
         drop(entry);
     }
 }

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use super::guest_acquire::{Admission, GuestAcquire};
 use super::guest_guard::GuestGuard;
+use super::hooks::Story;
 use super::open::Open;
-use super::quota::{Guest, HandlePermit, HeldGrant};
-use super::rights::Rights;
+use super::paths::Grant;
+use super::quota::{Guest, HandlePermit, HeldGrant, OpenEntry};
 use crate::acquire::Suspends;
 use crate::error::Result;
 use crate::lock_file::LockFile;
+use crate::protocol::Protocol;
 use crate::types::{Guarantee, Holder, LostReason, Mode, State};
 
 /// An open lock of a guest. Dropping it releases the holds that it [keeps](GuestGuard::keep).
@@ -27,7 +29,7 @@ impl Drop for GuestLock {
             return;
         }
         let kept = |entry: &mut HeldGrant| entry.kept && entry.lock == self.open.id;
-        let kept: Vec<_> = self.open.guest.usage().holds.extract_if(.., kept).collect();
+        let kept: Vec<_> = self.open.guest.books().holds.extract_if(.., kept).collect();
         drop(kept);
     }
 }
@@ -35,19 +37,27 @@ impl Drop for GuestLock {
 impl GuestLock {
     pub(super) fn new(
         guest: &Arc<Guest>,
+        path: &str,
         file: LockFile,
-        rights: Rights,
+        grant: Arc<Grant>,
         handle: HandlePermit,
     ) -> Self {
-        let mut usage = guest.usage();
-        let id = usage.number();
-        usage.locks.push((id, file.clone()));
-        drop(usage);
+        let mut books = guest.books();
+        let id = books.number();
+        let story = Arc::new(Story::new(&guest.listener, path, file.protocol()));
+        books.locks.push(OpenEntry {
+            id,
+            file: file.clone(),
+            grant: Arc::clone(&grant),
+            story: Arc::clone(&story),
+        });
+        drop(books);
         let open = Open {
             guest: Arc::clone(guest),
             id,
             file,
-            rights,
+            grant,
+            story,
         };
         Self {
             open: Arc::new(open),
@@ -57,8 +67,12 @@ impl GuestLock {
 
     /// The path, as the guest opened it.
     pub fn path(&self) -> &str {
-        // The guest passed it as a string.
-        self.open.file.path().to_str().unwrap_or_default()
+        self.open.story.path()
+    }
+
+    /// The protocol.
+    pub fn protocol(&self) -> Protocol {
+        self.open.story.protocol()
     }
 
     /// Acquires the lock on the calling thread; see [`LockFile::acquire`]. The guest is suspended
@@ -77,7 +91,7 @@ impl GuestLock {
         let result = self
             .open
             .file
-            .acquire_as(mode, admission.timeout, meanwhile);
+            .acquire_as(mode, admission.timeout, meanwhile, || admission.waiting());
         admission.settle(result)
     }
 
@@ -120,17 +134,17 @@ impl GuestLock {
     /// As [`LockFile::release`].
     pub fn release(&self) -> Result<()> {
         self.open.refuse_forked()?;
-        let mut usage = self.open.guest.usage();
+        let mut books = self.open.guest.books();
         let mine = |entry: &HeldGrant| entry.lock == self.open.id;
-        let holds = usage.holds.iter().enumerate();
+        let holds = books.holds.iter().enumerate();
         let found = holds
             .filter(|(_, entry)| mine(entry) || self.open.file.is_held_by(&entry.guard))
             .max_by_key(|(_, entry)| (mine(entry), entry.id))
             .map(|(index, _)| index);
-        let entry = found.map(|index| usage.holds.remove(index));
-        drop(usage);
+        let entry = found.map(|index| books.holds.remove(index));
+        drop(books);
         match entry {
-            Some(entry) => entry.guard.release(),
+            Some(entry) => entry.release(),
             // Reports why not.
             None => self.open.file.release(),
         }
@@ -162,12 +176,12 @@ impl GuestLock {
     /// For how long the guest still holds the lock, if its hold expires.
     pub fn valid_for(&self) -> Option<Duration> {
         // A hold that the guest has not been told of yet has its whole time.
-        let longest = self.open.guest.limits.longest_hold?;
+        let longest = self.open.file.longest_hold()?;
         if self.open.guest.is_forked() {
             return Some(Duration::ZERO);
         }
-        let usage = self.open.guest.usage();
-        let holds = usage
+        let books = self.open.guest.books();
+        let holds = books
             .holds
             .iter()
             .filter(|entry| self.open.file.is_held_by(&entry.guard));

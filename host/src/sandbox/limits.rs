@@ -17,14 +17,30 @@ use std::time::Duration;
 /// They bound what the guest costs its host. A handle has one descriptor, and one more once its
 /// lock was held exclusively in `native` or `fcntl`; a hold of an existence lock has one; a wait
 /// has at most two and, unless other waiters of this engine are ahead of it, one thread.
-#[derive(Clone, Debug)]
+///
+/// A sandbox in which many tasks of WASI 0.3 run at once, as that of a warm instance does, needs
+/// more of each: 100 calls that hold one lock each and wait for it need 100 waiters and 300 handles.
+/// Limits for all calls of a customer are those of a [`Tenant`](super::Tenant). All waits of an
+/// engine share its [waiter threads](crate::EngineBuilder::max_waiter_threads), so the waiters of
+/// all tenants together should stay below that number.
+///
+/// With the feature `serde`, limits can be read from a file: the names in the table with `-` in
+/// place of `_`, and times in seconds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Deserialize, serde::Serialize),
+    serde(default, deny_unknown_fields, rename_all = "kebab-case")
+)]
 pub struct Limits {
     pub(super) handles: usize,
     pub(super) held: usize,
     pub(super) waiters: usize,
     pub(super) created: usize,
     pub(super) path_length: usize,
+    #[cfg_attr(feature = "serde", serde(with = "crate::serialize::optional_seconds"))]
     pub(super) longest_wait: Option<Duration>,
+    #[cfg_attr(feature = "serde", serde(with = "crate::serialize::optional_seconds"))]
     pub(super) longest_hold: Option<Duration>,
 }
 

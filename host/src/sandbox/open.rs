@@ -1,9 +1,11 @@
 //! What the waits and holds of a guest's lock share with it.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use super::hooks::Story;
+use super::paths::Grant;
 use super::quota::Guest;
-use super::rights::Rights;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock_file::LockFile;
 
@@ -13,12 +15,13 @@ pub(super) struct Open {
     pub(super) guest: Arc<Guest>,
     pub(super) id: u64,
     pub(super) file: LockFile,
-    pub(super) rights: Rights,
+    pub(super) grant: Arc<Grant>,
+    pub(super) story: Arc<Story>,
 }
 
 impl Open {
     pub(super) fn refuse(&self, kind: ErrorKind) -> Error {
-        Error::new(kind, self.file.path())
+        Error::new(kind, Path::new(self.story.path()))
     }
 
     pub(super) fn refuse_forked(&self) -> Result<()> {
@@ -31,10 +34,10 @@ impl Drop for Open {
         if self.guest.is_forked() {
             return;
         }
-        let mut usage = self.guest.usage();
-        let index = usage.locks.iter().position(|(id, _)| *id == self.id);
-        let lock = index.map(|index| usage.locks.swap_remove(index));
-        drop(usage);
+        let mut books = self.guest.books();
+        let index = books.locks.iter().position(|entry| entry.id == self.id);
+        let lock = index.map(|index| books.locks.swap_remove(index));
+        drop(books);
         drop(lock);
     }
 }

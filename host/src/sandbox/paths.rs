@@ -7,9 +7,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use cap_std::fs::Dir;
-
+use super::directory::Directory;
 use super::rights::Rights;
 use crate::engine::{Engine, Territory};
 use crate::error::{Error, ErrorKind, Result};
@@ -19,26 +19,20 @@ use crate::error::{Error, ErrorKind, Result};
 pub(super) struct Grant {
     name: Vec<String>,
     absolute: bool,
-    pub(super) dir: Arc<Dir>,
-    pub(super) rights: Rights,
+    pub(super) directory: Directory,
+    rights: Rights,
+    revoked: AtomicBool,
     /// Keeps databases of the host out of it.
     _territory: Territory,
 }
 
 impl Grant {
-    /// Grants the directory at a path of the host, which is opened now.
-    #[expect(clippy::disallowed_methods, reason = "the host chose the path")]
-    pub(super) fn ambient(
+    pub(super) fn new(
         engine: &Engine,
-        path: &Path,
+        directory: &Directory,
         name: &str,
         rights: Rights,
     ) -> io::Result<Self> {
-        let dir = Dir::open_ambient_dir(path, cap_std::ambient_authority())?;
-        Self::new(engine, dir, name, rights)
-    }
-
-    pub(super) fn new(engine: &Engine, dir: Dir, name: &str, rights: Rights) -> io::Result<Self> {
         let absolute = name.starts_with('/');
         let name: Vec<String> = components(name).map(str::to_owned).collect();
         if name.iter().any(|part| part == "..") {
@@ -49,18 +43,38 @@ impl Grant {
             name,
             absolute,
             rights,
-            _territory: engine.territory(&dir)?,
-            dir: Arc::new(dir),
+            revoked: AtomicBool::new(false),
+            _territory: engine.territory(directory.identity)?,
+            directory: directory.clone(),
         })
+    }
+
+    /// The rights that are left.
+    pub(super) fn rights(&self) -> Rights {
+        if self.revoked.load(Ordering::SeqCst) {
+            Rights::NONE
+        } else {
+            self.rights
+        }
+    }
+
+    pub(super) fn revoke(&self) {
+        self.revoked.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether its name in the guest is `name`.
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        let absolute = name.starts_with('/');
+        absolute == self.absolute && components(name).eq(self.name.iter())
     }
 }
 
 /// The grant that a path belongs to, and the path beneath it.
-pub(super) fn resolve<'a>(
-    grants: &'a [Grant],
+pub(super) fn resolve(
+    grants: &[Arc<Grant>],
     path: &str,
     longest: usize,
-) -> Result<(&'a Grant, PathBuf)> {
+) -> Result<(Arc<Grant>, PathBuf)> {
     let refuse = |kind| Error::new(kind, Path::new(path));
     if path.is_empty() || path.len() > longest || path.contains('\0') {
         return Err(refuse(ErrorKind::InvalidPath));
@@ -80,7 +94,7 @@ pub(super) fn resolve<'a>(
     if rest.as_os_str().is_empty() || matches!(end, "" | "." | "..") {
         return Err(refuse(ErrorKind::InvalidPath));
     }
-    Ok((grant, rest))
+    Ok((Arc::clone(grant), rest))
 }
 
 /// The components of a path, without those that have no effect.

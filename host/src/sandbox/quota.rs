@@ -1,42 +1,92 @@
 //! What a guest uses at the moment, and what it may still use.
 
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use cap_std::fs::Dir;
-
+use super::builder::SandboxBuilder;
+use super::created::{Created, CreatedFiles};
+use super::hooks::{HoldReport, Listener, Story};
 use super::limits::Limits;
+use super::paths::Grant;
+use super::tenant::{Kind, Share, Shared};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::Guard;
 use crate::lock_file::LockFile;
-use crate::lock_path::Quota;
-use crate::owner::OwnerId;
+use crate::owner::{Client, OwnerId};
 use crate::protocol::Protocol;
+use crate::types::Mode;
 
 /// What the locks of a guest share.
 #[derive(Debug)]
 pub(super) struct Guest {
     pub(super) engine: Engine,
-    pub(super) owner: OwnerId,
-    pub(super) protocol: Protocol,
-    pub(super) limits: Limits,
-    pub(super) created: Arc<CreatedFiles>,
-    usage: Mutex<Usage>,
+    pub(super) client: Client,
+    /// The settings that stay the same.
+    pub(super) settings: Settings,
+    pub(super) tenant: Option<Arc<Shared>>,
+    pub(super) listener: Listener,
+    pub(super) created: Arc<Created>,
+    grants: Mutex<Vec<Arc<Grant>>>,
+    books: Mutex<Books>,
 }
 
-/// What a guest uses.
-#[derive(Debug, Default)]
-pub(super) struct Usage {
+/// What a guest may choose.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) protocol: Protocol,
+    /// `None` means all of them.
+    pub(super) protocols: Option<Vec<Protocol>>,
+    pub(super) database: Option<std::path::PathBuf>,
+}
+
+/// How much a guest, or a tenant, uses.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Usage {
+    /// Open locks, guards, pending acquires, pollables.
+    pub handles: usize,
+    /// Holds that are neither released nor lost.
+    pub held: usize,
+    /// Acquires in progress that may wait.
+    pub waiters: usize,
+    /// Files that were created, and were there when that was last looked at.
+    pub created: usize,
+}
+
+/// The limits of a guest, and all that it uses.
+#[derive(Debug)]
+pub(super) struct Books {
     next: u64,
+    pub(super) limits: Limits,
     handles: usize,
-    pub(super) waiters: usize,
+    /// Every acquire that may wait.
+    pub(super) waits: Vec<Waiting>,
     /// Every lock that is open or awaited.
-    pub(super) locks: Vec<(u64, LockFile)>,
+    pub(super) locks: Vec<OpenEntry>,
     /// Every unreleased hold, including lost ones.
     pub(super) holds: Vec<HeldGrant>,
+}
+
+/// A lock that is open or awaited.
+#[derive(Debug)]
+pub(super) struct OpenEntry {
+    pub(super) id: u64,
+    pub(super) file: LockFile,
+    pub(super) grant: Arc<Grant>,
+    pub(super) story: Arc<Story>,
+}
+
+/// An acquire that may wait.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) id: u64,
+    pub(super) story: Arc<Story>,
+    pub(super) mode: Mode,
+    pub(super) since: Instant,
+    pub(super) _share: Option<Share>,
 }
 
 #[derive(Debug)]
@@ -46,7 +96,13 @@ pub(super) struct HeldGrant {
     pub(super) lock: u64,
     /// Belongs to that lock, and is released with it.
     pub(super) kept: bool,
+    pub(super) story: Arc<Story>,
+    pub(super) since: Instant,
+    /// For the tenant, unless the hold is lost.
+    pub(super) share: Option<Share>,
+    // In this order: the report comes after the release.
     pub(super) guard: Guard,
+    pub(super) report: HoldReport,
 }
 
 impl HeldGrant {
@@ -57,17 +113,28 @@ impl HeldGrant {
             None => Some(Duration::ZERO),
         }
     }
+
+    pub(super) fn release(self) -> Result<()> {
+        let released = self.guard.release();
+        if let Err(error) = &released
+            && let ErrorKind::Lost(reason) = error.kind()
+        {
+            self.report.found_lost(reason);
+        }
+        released
+    }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        if !self.is_forked() {
-            self.engine.disown(self.owner);
+        let shared = self.tenant.as_ref().and_then(|tenant| tenant.owner);
+        if shared.is_none() && !self.is_forked() {
+            self.engine.disown(self.client.owner);
         }
     }
 }
 
-impl Usage {
+impl Books {
     pub(super) fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
@@ -83,32 +150,78 @@ impl Usage {
     pub(super) fn take(&mut self, hold: u64) -> Option<HeldGrant> {
         self.index(hold).map(|index| self.holds.remove(index))
     }
+
+    fn held(&self) -> usize {
+        let held = self.holds.iter().filter(|entry| entry.guard.is_held());
+        held.count()
+    }
+
+    /// Whether the guest's own limit allows another hold. Lost holds do not count.
+    pub(super) fn has_room(&self) -> bool {
+        let limit = self.limits.held;
+        self.holds.len() < limit || self.held() < limit
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        Usage {
+            handles: self.handles,
+            held: self.held(),
+            waiters: self.waits.len(),
+            created: 0,
+        }
+    }
 }
 
 impl Guest {
-    pub(super) fn new(
-        engine: &Engine,
-        label: Option<&str>,
-        protocol: Protocol,
-        limits: Limits,
-    ) -> Self {
-        Self {
-            engine: engine.clone(),
-            owner: engine.owner(label),
-            protocol,
-            created: Arc::new(CreatedFiles {
-                limit: limits.created,
-                files: Mutex::default(),
+    pub(super) fn new(builder: SandboxBuilder) -> Arc<Self> {
+        let listener = builder.listener();
+        let owner = || builder.engine.owner(builder.profile());
+        let client = match &builder.tenant {
+            Some(tenant) => tenant.client(owner),
+            None => {
+                let owner = owner();
+                let OwnerId(share) = owner;
+                Client { owner, share }
+            }
+        };
+        let tenant = builder.tenant.as_ref();
+        let created = Created {
+            own: CreatedFiles::new(builder.limits.created),
+            tenant: tenant.map(|tenant| Arc::clone(&tenant.created)),
+        };
+        let guest = Arc::new(Self {
+            engine: builder.engine,
+            client,
+            settings: builder.settings,
+            tenant: builder.tenant,
+            listener,
+            created: Arc::new(created),
+            grants: Mutex::new(builder.grants),
+            books: Mutex::new(Books {
+                next: 0,
+                limits: builder.limits,
+                handles: 0,
+                waits: Vec::new(),
+                locks: Vec::new(),
+                holds: Vec::new(),
             }),
-            limits,
-            usage: Mutex::default(),
+        });
+        if let Some(tenant) = &guest.tenant
+            && !guest.is_forked()
+        {
+            tenant.enter(&guest);
         }
+        guest
     }
 
     /// Not for a forked child (see [`is_forked`](Self::is_forked)). Under the mutex, call nothing
     /// that can block.
-    pub(super) fn usage(&self) -> MutexGuard<'_, Usage> {
-        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn grants(&self) -> MutexGuard<'_, Vec<Arc<Grant>>> {
+        self.grants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this is a forked child of the process in which the guest runs. Its mutexes may be
@@ -117,44 +230,78 @@ impl Guest {
         self.engine.is_forked()
     }
 
-    /// Lost holds do not count.
-    pub(super) fn may_hold_another(&self, usage: &Usage) -> bool {
-        let limit = self.limits.held;
-        let held = || {
-            let held = usage.holds.iter().filter(|entry| entry.guard.is_held());
-            held.count()
-        };
-        usage.holds.len() < limit || held() < limit
+    /// Whether the guest alone owns its locks, so that only it can release them.
+    pub(super) fn is_sole_owner(&self) -> bool {
+        self.tenant
+            .as_ref()
+            .is_none_or(|tenant| tenant.owner.is_none())
     }
 
-    /// Counts one more handle, unless there are `most` already.
-    fn count_handle(self: &Arc<Self>, most: usize) -> Option<HandlePermit> {
+    /// Counts one more for the tenant, unless there are as many as it may have. The outer result is
+    /// none in that case, the inner one if there is no tenant.
+    pub(super) fn share(&self, kind: Kind, times: usize) -> Option<Option<Share>> {
+        match &self.tenant {
+            Some(tenant) => tenant.count(kind, times).map(Some),
+            None => Some(None),
+        }
+    }
+
+    /// A share for a hold. Lost holds do not count. Call it without the mutex of any guest.
+    pub(super) fn share_of_hold(&self) -> Option<Option<Share>> {
+        self.share(Kind::Hold, 1).or_else(|| {
+            let guests = self
+                .tenant
+                .as_ref()
+                .map_or_else(Vec::new, |tenant| tenant.guests());
+            for guest in guests {
+                let mut books = guest.guest.books();
+                let lost = books
+                    .holds
+                    .iter_mut()
+                    .filter(|entry| !entry.guard.is_held());
+                lost.for_each(|entry| entry.share = None);
+            }
+            self.share(Kind::Hold, 1)
+        })
+    }
+
+    /// Counts one more handle, unless there are as many already as the limit says, `times` over.
+    fn count_handle(self: &Arc<Self>, times: usize) -> Option<HandlePermit> {
         if self.is_forked() {
             return None;
         }
-        let mut usage = self.usage();
-        let free = usage.handles < most;
-        usage.handles += usize::from(free);
-        free.then(|| HandlePermit(Arc::clone(self)))
+        let mut books = self.books();
+        if books.handles >= books.limits.handles.saturating_mul(times) {
+            return None;
+        }
+        let share = self.share(Kind::Handle, times)?;
+        books.handles += 1;
+        Some(HandlePermit {
+            guest: Arc::clone(self),
+            _share: share,
+        })
     }
 
     /// A handle of the guest for what is at `path`.
     pub(super) fn handle(self: &Arc<Self>, path: &Path) -> Result<HandlePermit> {
-        self.count_handle(self.limits.handles)
+        self.count_handle(1)
             .ok_or_else(|| Error::new(ErrorKind::LimitExceeded, path))
     }
 
     /// A handle for something whose creation cannot fail, such as a pollable: these may go up to
     /// twice the limit.
     pub(super) fn extra_handle(self: &Arc<Self>) -> Result<HandlePermit> {
-        self.count_handle(self.limits.handles.saturating_mul(2))
+        self.count_handle(2)
             .ok_or_else(|| Error::new(ErrorKind::LimitExceeded, Path::new("")))
     }
 }
 
 /// A counted handle of a guest. It counts until it is dropped.
 #[derive(Debug)]
-pub struct HandlePermit(Arc<Guest>);
+pub struct HandlePermit {
+    guest: Arc<Guest>,
+    _share: Option<Share>,
+}
 
 impl HandlePermit {
     /// Another handle, for something whose creation cannot fail, such as a pollable. These count
@@ -164,91 +311,14 @@ impl HandlePermit {
     ///
     /// [Limit exceeded](Error::is_limit_exceeded), which can reach the guest only as a trap.
     pub fn extra(&self) -> Result<Self> {
-        self.0.extra_handle()
+        self.guest.extra_handle()
     }
 }
 
 impl Drop for HandlePermit {
     fn drop(&mut self) {
-        if !self.0.is_forked() {
-            self.0.usage().handles -= 1;
+        if !self.guest.is_forked() {
+            self.guest.books().handles -= 1;
         }
-    }
-}
-
-/// The files that a guest created and that still exist.
-#[derive(Debug)]
-pub(super) struct CreatedFiles {
-    limit: usize,
-    files: Mutex<Vec<CreatedFile>>,
-}
-
-#[derive(Clone, Debug)]
-struct CreatedFile {
-    dir: Weak<Dir>,
-    path: PathBuf,
-}
-
-impl CreatedFile {
-    fn is(&self, dir: &Arc<Dir>, path: &Path) -> bool {
-        std::ptr::eq(self.dir.as_ptr(), Arc::as_ptr(dir)) && self.path == path
-    }
-
-    /// Whether its name is taken, or cannot be looked up.
-    fn is_there(&self) -> bool {
-        let found = self
-            .dir
-            .upgrade()
-            .map(|dir| dir.symlink_metadata(&self.path));
-        found.is_some_and(|found| {
-            found.map_or_else(|e| e.kind() != io::ErrorKind::NotFound, |_| true)
-        })
-    }
-}
-
-impl CreatedFiles {
-    fn files(&self) -> MutexGuard<'_, Vec<CreatedFile>> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds a file unless it counts already. Answers whether it did, or none if there is no room.
-    fn add(&self, dir: &Arc<Dir>, path: &Path) -> Option<bool> {
-        let mut files = self.files();
-        if files.iter().any(|file| file.is(dir, path)) {
-            return Some(false);
-        }
-        let room = files.len() < self.limit;
-        room.then(|| {
-            files.push(CreatedFile {
-                dir: Arc::downgrade(dir),
-                path: path.to_owned(),
-            });
-            true
-        })
-    }
-}
-
-impl Quota for CreatedFiles {
-    fn count(&self, dir: &Arc<Dir>, path: &Path) -> io::Result<bool> {
-        if let Some(added) = self.add(dir, path) {
-            return Ok(added);
-        }
-        // Some may have been removed. The check does not hold the mutex.
-        let mut gone = self.files().clone();
-        gone.retain(|file| !file.is_there());
-        let is_gone = |file: &CreatedFile| {
-            let same = |other: &CreatedFile| {
-                std::ptr::eq(file.dir.as_ptr(), other.dir.as_ptr()) && file.path == other.path
-            };
-            gone.iter().any(same)
-        };
-        self.files().retain(|file| !is_gone(file));
-        let why = "the guest may not create another file";
-        let full = || io::Error::new(io::ErrorKind::QuotaExceeded, why);
-        self.add(dir, path).ok_or_else(full)
-    }
-
-    fn discount(&self, dir: &Arc<Dir>, path: &Path) {
-        self.files().retain(|file| !file.is(dir, path));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
+use std::str::FromStr;
 
 use crate::protocol::Protocol;
 use crate::types::{Mode, OnRelease};
@@ -23,6 +24,7 @@ use crate::types::{Mode, OnRelease};
 /// assert!(rights.contains(Rights::SHARED) && !rights.contains(Rights::EXCLUSIVE));
 /// assert_eq!(rights.to_string(), "shared|create");
 /// assert_eq!(Rights::NONE.to_string(), "none");
+/// assert_eq!("locks|break".parse(), Ok(Rights::LOCKS | Rights::BREAK));
 /// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Rights(u8);
@@ -92,6 +94,73 @@ impl Rights {
     }
 }
 
+/// The names of the rights, and of the usual combinations.
+const NAMES: &[(&str, Rights)] = &[
+    ("shared", Rights::SHARED),
+    ("exclusive", Rights::EXCLUSIVE),
+    ("create", Rights::CREATE),
+    ("remove", Rights::REMOVE),
+    ("existence", Rights::EXISTENCE),
+    ("break", Rights::BREAK),
+    ("none", Rights::NONE),
+    ("read-only", Rights::READ_ONLY),
+    ("locks", Rights::LOCKS),
+    ("read-write", Rights::READ_WRITE),
+    ("all", Rights::ALL),
+];
+
+/// How many of [`NAMES`] are single rights.
+const SINGLE: usize = 6;
+
+/// The error for a name that is not one of a [right](Rights).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct UnknownRight(String);
+
+impl fmt::Display for UnknownRight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = NAMES.iter().map(|(name, _)| *name).collect();
+        write!(
+            f,
+            "unknown right {:?}; there are {}",
+            self.0,
+            names.join(", ")
+        )
+    }
+}
+
+impl std::error::Error for UnknownRight {}
+
+/// Names with `|` in between, as they are displayed; also `read-only`, `locks`, `read-write` and
+/// `all`.
+impl FromStr for Rights {
+    type Err = UnknownRight;
+
+    fn from_str(names: &str) -> Result<Self, UnknownRight> {
+        let mut rights = Self::NONE;
+        for name in names.split('|').map(str::trim) {
+            let found = NAMES.iter().find(|(known, _)| *known == name);
+            let (_, named) = found.ok_or_else(|| UnknownRight(name.into()))?;
+            rights |= *named;
+        }
+        Ok(rights)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Rights {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for Rights {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let names = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        names.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl BitOr for Rights {
     type Output = Self;
 
@@ -109,17 +178,9 @@ impl BitOrAssign for Rights {
 /// The names of the rights, with `|` in between.
 impl fmt::Display for Rights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = [
-            (Self::SHARED, "shared"),
-            (Self::EXCLUSIVE, "exclusive"),
-            (Self::CREATE, "create"),
-            (Self::REMOVE, "remove"),
-            (Self::EXISTENCE, "existence"),
-            (Self::BREAK, "break"),
-        ];
-        let names: Vec<_> = named
-            .into_iter()
-            .filter_map(|(right, name)| self.contains(right).then_some(name))
+        let names: Vec<_> = NAMES[..SINGLE]
+            .iter()
+            .filter_map(|(name, right)| self.contains(*right).then_some(*name))
             .collect();
         f.write_str(if names.is_empty() { "none" } else { "" })?;
         f.write_str(&names.join("|"))

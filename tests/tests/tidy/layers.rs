@@ -10,6 +10,7 @@ const FOLDER: &str = "host/src";
 /// down, and from the module that defines it. A folder is one module with the file beside it.
 const LIBRARY: &[&str] = &[
     "sandbox",
+    "snapshot",
     "engine",
     "lock_file",
     "acquire",
@@ -17,6 +18,7 @@ const LIBRARY: &[&str] = &[
     "handle",
     "registry",
     "territory",
+    "deadlock",
     "queue",
     "services",
     "fairness",
@@ -31,6 +33,7 @@ const LIBRARY: &[&str] = &[
     "error",
     "timer",
     "sys",
+    "serialize",
     "protocol",
     "deadline",
     "types",

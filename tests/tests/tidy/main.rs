@@ -84,8 +84,6 @@ fn a_native_program_gets_no_runtime_and_no_command_line() {
         "bitflags",
         "foldhash",
         "fs4",
-        "hashbrown",
-        "hashlink",
         "libc",
         "linux-raw-sys",
         "locket-host",
