@@ -302,6 +302,11 @@ impl Sandbox {
         engine.open_target(lock_path, options, client)
     }
 
+    /// Whether `lock` was opened by this guest, and not by another.
+    pub fn opened(&self, lock: &GuestLock) -> bool {
+        Arc::ptr_eq(&self.guest, lock.guest())
+    }
+
     /// Takes the lock of the file at `path`, a path of the guest, away from its holder, in any
     /// protocol that the guest may choose. The holder sees [`State::Lost`](crate::State::Lost), be
     /// it a guest of the engine, this process, or another process that uses Locket. Creates

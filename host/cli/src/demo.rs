@@ -117,7 +117,9 @@ impl Demo {
         bar.tick();
         let program = match self.components {
             0 => None,
-            _ => Some(Arc::new(Program::from_bytes(COUNTER).map_err(into_anyhow)?)),
+            _ => Some(Arc::new(
+                Program::from_bytes(COUNTER, None).map_err(into_anyhow)?,
+            )),
         };
 
         bar.set_message("with the lock");

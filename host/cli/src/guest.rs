@@ -1,9 +1,11 @@
 //! Command components: how `locket run` and `locket demo` load and run one.
 
 use std::path::Path;
+use std::time::Duration;
 
+use locket_wasmtime::epochs::{self, Between};
 use locket_wasmtime::{LocketCtx, LocketCtxView, LocketView};
-use wasmtime::component::{Component, Linker, ResourceTable};
+use wasmtime::component::{Accessor, Component, Linker, ResourceTable};
 use wasmtime::{Cache, Config, Engine, Result, Store, bail};
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView, p2, p3};
 
@@ -57,9 +59,29 @@ fn cache() -> Option<Cache> {
         .ok()
 }
 
+/// How often an instance with limited time is looked at.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Advances the epoch for as long as the engine exists.
+#[expect(clippy::disallowed_methods, reason = "the condition is that time passes")]
+fn tick(engine: &Engine) {
+    let engine = engine.weak();
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(TICK);
+            match engine.upgrade() {
+                Some(engine) => engine.increment_epoch(),
+                None => return,
+            }
+        }
+    });
+}
+
 /// A component that can be run any number of times, including concurrently.
 pub(crate) struct Program {
     engine: Engine,
+    /// For how many ticks an instance may run.
+    ticks: Option<u64>,
     command: Command,
 }
 
@@ -69,8 +91,8 @@ enum Command {
 }
 
 impl Program {
-    /// Reads and compiles a component.
-    pub(crate) fn from_file(path: &Path) -> anyhow::Result<Self> {
+    /// Reads and compiles a component, whose instances may run for so long.
+    pub(crate) fn from_file(path: &Path, max_time: Option<Duration>) -> anyhow::Result<Self> {
         let name = path.display();
         let bytes = std::fs::read(path).map_err(|e| {
             ExitError::new(
@@ -78,13 +100,13 @@ impl Program {
                 format_args!("cannot read `{name}`: {e}; check the path"),
             )
         })?;
-        Self::from_bytes(&bytes).map_err(|e| {
+        Self::from_bytes(&bytes, max_time).map_err(|e| {
             ExitError::new(exit::DATA, format_args!("cannot run `{name}`: {e:#}")).into()
         })
     }
 
-    /// Compiles a component.
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self> {
+    /// Compiles a component, whose instances may run for so long.
+    pub(crate) fn from_bytes(bytes: &[u8], max_time: Option<Duration>) -> Result<Self> {
         // Version 1 means a core module, whatever follows.
         if bytes.starts_with(b"\0asm\x01\0\0\0") {
             bail!(
@@ -95,7 +117,9 @@ impl Program {
         if !bytes.starts_with(b"\0asm") {
             bail!("it is not WebAssembly; pass a component in binary form (.wasm)");
         }
-        let engine = Engine::new(Config::new().cache(cache()))?;
+        let mut config = Config::new();
+        config.cache(cache()).epoch_interruption(max_time.is_some());
+        let engine = Engine::new(&config)?;
         let component = Component::from_binary(&engine, bytes)?;
         let mut linker = Linker::new(&engine);
         p2::add_to_linker_async(&mut linker)?;
@@ -128,12 +152,23 @@ impl Program {
         } else {
             Command::P2(p2::bindings::CommandPre::new(pre)?)
         };
-        Ok(Self { engine, command })
+        let ticks = max_time.map(|time| {
+            tick(&engine);
+            u64::try_from(time.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX)
+        });
+        Ok(Self {
+            engine,
+            ticks,
+            command,
+        })
     }
 
     /// Runs one instance until it ends and returns its exit code. An error is a trap.
     pub(crate) async fn run(&self, state: State) -> Result<i32> {
         let mut store = Store::new(&self.engine, state);
+        if let Some(ticks) = self.ticks {
+            epochs::limit_running_time(&mut store, ticks, Between::Yield);
+        }
         match self.call(&mut store).await {
             Ok(Ok(())) => Ok(0),
             Ok(Err(())) => Ok(1),
@@ -152,9 +187,9 @@ impl Program {
             }
             Command::P3(pre) => {
                 let command = pre.instantiate_async(&mut *store).await?;
-                store
-                    .run_concurrent(async |store| command.wasi_cli_run().call_run(store).await)
-                    .await?
+                let run =
+                    async |store: &Accessor<State>| command.wasi_cli_run().call_run(store).await;
+                store.run_concurrent(run).await?
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use locket::sandbox::{Limits, Rights};
 use locket::{Engine, Protocol};
-use locket_wasmtime::LocketCtx;
+use locket_wasmtime::{LocketCtx, LocketCtxBuilder};
 use tracing_subscriber::EnvFilter;
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
@@ -103,6 +103,11 @@ pub(crate) struct Run {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     max_hold: Option<Duration>,
 
+    /// Interrupt an instance that has run for longer than SECONDS, for example 10. Time in which it
+    /// waits, for a lock or for input, does not count
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    max_time: Option<Duration>,
+
     /// Component to run, for example plugin.wasm
     component: PathBuf,
 
@@ -161,10 +166,11 @@ impl Run {
             .with_env_filter(EnvFilter::from_env("LOCKET_LOG"))
             .with_writer(std::io::stderr)
             .init();
-        let program = Program::from_file(&self.component)?;
+        let program = Program::from_file(&self.component, self.max_time)?;
         let engine = Engine::new();
+        let locks = self.locks(&engine)?;
         let states: Vec<State> = (0..self.instances)
-            .map(|i| self.state(&engine, i))
+            .map(|i| self.state(locks.clone(), i))
             .collect::<anyhow::Result<_>>()?;
         let runtime = tokio::runtime::Runtime::new()?;
         let code = runtime.block_on(run_all(Arc::new(program), states));
@@ -193,22 +199,8 @@ impl Run {
         }
     }
 
-    /// Creates the data of instance number `i`.
-    fn state(&self, engine: &Engine, i: u16) -> anyhow::Result<State> {
-        let name = self
-            .component
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy();
-        let stem = Path::new(&*name)
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy();
-        let mut wasi = WasiCtx::builder();
-        wasi.inherit_stdio()
-            .envs(&self.envs)
-            .arg(&name)
-            .args(&self.args);
+    /// What each instance may lock. The directories are opened once, for all of them.
+    fn locks(&self, engine: &Engine) -> anyhow::Result<LocketCtxBuilder> {
         let mut limits = Limits::new()
             .longest_wait(self.max_wait)
             .longest_hold(self.max_hold);
@@ -219,7 +211,6 @@ impl Run {
             limits = limits.created(created);
         }
         let mut locks = LocketCtx::builder(engine)
-            .label(format!("{stem}#{i}"))
             .limits(limits)
             .protocol(self.locking.protocol_or_default());
         if !self.allow_protocols.is_empty() {
@@ -229,10 +220,6 @@ impl Run {
             locks = locks.database(database).map_err(|e| {
                 ExitError::new(exit::NO_INPUT, format_args!("cannot use the database {e}"))
             })?;
-        }
-        for dir in &self.dirs {
-            wasi.preopened_dir(&dir.host, &dir.guest, FsPerms::ReadWrite)
-                .map_err(|e| dir.error(e))?;
         }
         let may_break = match self.allow_break {
             true => Rights::BREAK,
@@ -254,6 +241,30 @@ impl Run {
                 .grant_dir(&dir.host, &dir.guest, rights | may_break)
                 .map_err(|e| dir.error(e))?;
         }
+        Ok(locks)
+    }
+
+    /// Creates the data of instance number `i`.
+    fn state(&self, locks: LocketCtxBuilder, i: u16) -> anyhow::Result<State> {
+        let name = self
+            .component
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        let stem = Path::new(&*name)
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy();
+        let mut wasi = WasiCtx::builder();
+        wasi.inherit_stdio()
+            .envs(&self.envs)
+            .arg(&name)
+            .args(&self.args);
+        for dir in &self.dirs {
+            wasi.preopened_dir(&dir.host, &dir.guest, FsPerms::ReadWrite)
+                .map_err(|e| dir.error(e))?;
+        }
+        let locks = locks.label(format!("{stem}#{i}"));
         Ok(State::new(wasi.build(), locks.build()))
     }
 }

@@ -44,6 +44,7 @@ impl GuestGuard {
         entry
             .ok_or_else(|| self.open.refuse(ErrorKind::NotLocked))?
             .release()
+            .inspect_err(|error| self.open.story.failed(error))
     }
 
     /// Hands the hold to the lock that it was acquired through. It lasts until it is

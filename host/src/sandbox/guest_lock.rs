@@ -70,6 +70,10 @@ impl GuestLock {
         self.open.story.path()
     }
 
+    pub(super) fn guest(&self) -> &Arc<Guest> {
+        &self.open.guest
+    }
+
     /// The protocol.
     pub fn protocol(&self) -> Protocol {
         self.open.story.protocol()
@@ -148,6 +152,7 @@ impl GuestLock {
             // Reports why not.
             None => self.open.file.release(),
         }
+        .inspect_err(|error| self.open.story.failed(error))
     }
 
     /// Whether the lock is held; see [`LockFile::is_locked`].
@@ -156,7 +161,8 @@ impl GuestLock {
     ///
     /// Those of the system, with [`Error::is_io`](crate::Error::is_io).
     pub fn is_locked(&self) -> Result<bool> {
-        self.open.file.is_locked()
+        let locked = self.open.file.is_locked();
+        locked.inspect_err(|error| self.open.story.failed(error))
     }
 
     /// One of the holders of the lock; see [`LockFile::holder`].
@@ -165,7 +171,8 @@ impl GuestLock {
     ///
     /// Those of the system, with [`Error::is_io`](crate::Error::is_io).
     pub fn holder(&self) -> Result<Option<Holder>> {
-        self.open.file.holder()
+        let holder = self.open.file.holder();
+        holder.inspect_err(|error| self.open.story.failed(error))
     }
 
     /// The state of the guest's own hold.

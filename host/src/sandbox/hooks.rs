@@ -258,6 +258,18 @@ impl Story {
         refuse(&self.listener, &self.request(mode), error);
     }
 
+    /// Another call about the lock failed.
+    pub(super) fn failed(&self, error: &Error) {
+        let error = error.to_string();
+        event!(
+            self.listener,
+            Level::DEBUG,
+            path = self.path,
+            error = error.as_str(),
+            "failed"
+        );
+    }
+
     pub(super) fn abandoned(&self, mode: Mode, began: Instant) {
         let waited = began.elapsed();
         event!(self.listener, Level::DEBUG, path = self.path, %mode, ?waited, "abandoned");

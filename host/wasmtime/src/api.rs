@@ -7,16 +7,10 @@ use std::time::Duration;
 use wasmtime::component::{Resource, ResourceTableError};
 
 use super::bindings::api;
-use super::{LocketCtx, LocketCtxView};
-use locket::sandbox::{GuestGuard, GuestLock, HandlePermit};
+use super::{LockFile, LocketCtxView};
+use locket::sandbox::{GuestGuard, HandlePermit};
 use locket::{Error, ErrorKind};
 use locket::{LostReason, Mode, OnRelease, Protocol, Scope, State};
-
-/// A guest's lock file, which backs the resource `lock-file`.
-#[derive(Debug)]
-pub struct LockFile {
-    pub(super) lock: GuestLock,
-}
 
 /// A guest's hold, which backs the resource `guard`.
 #[derive(Debug)]
@@ -49,7 +43,17 @@ impl std::error::Error for LockError {}
 
 impl From<ResourceTableError> for LockError {
     fn from(error: ResourceTableError) -> Self {
-        Self(Fault::Host(error.into()))
+        match error {
+            // A guest can cause that, so it must not trap.
+            ResourceTableError::Full => api::Error::LimitExceeded.into(),
+            _ => Self(Fault::Host(error.into())),
+        }
+    }
+}
+
+impl From<wasmtime::Error> for LockError {
+    fn from(error: wasmtime::Error) -> Self {
+        Self(Fault::Host(error))
     }
 }
 
@@ -65,12 +69,10 @@ impl From<Error> for LockError {
     }
 }
 
-/// The only place that turns engine errors into interface errors. Details that a guest must not
-/// see are traced here.
+/// The only place that turns engine errors into interface errors. The sandbox traces the details,
+/// which a guest must not see.
 impl From<Error> for api::Error {
     fn from(error: Error) -> Self {
-        // As a string, because subscribers escape strings: it contains a path from the guest.
-        tracing::debug!(target: "locket", error = error.to_string().as_str(), "refused");
         match error.kind() {
             ErrorKind::WouldBlock => Self::WouldBlock,
             ErrorKind::Timeout => Self::Timeout,
@@ -168,16 +170,16 @@ fn grant(valid_for: Option<Duration>) -> api::Grant {
     }
 }
 
-impl LocketCtx {
-    fn open(
-        &self,
-        path: &str,
-        protocol: Option<Protocol>,
-        on_release: OnRelease,
-    ) -> Result<LockFile, Error> {
-        let lock = self.sandbox.open(path, protocol, on_release)?;
-        tracing::debug!(target: "locket", path, "opened");
-        Ok(LockFile { lock })
+impl LocketCtxView<'_> {
+    /// The lock behind a resource. It must belong to the context that is in the store now.
+    pub(super) fn lock(&self, this: &Resource<LockFile>) -> wasmtime::Result<&LockFile> {
+        let lock = self.table.get(this)?;
+        wasmtime::ensure!(
+            self.ctx.opened(lock),
+            "the context in the store was replaced while its guest had locks open; \
+             change its grants and limits instead"
+        );
+        Ok(lock)
     }
 }
 
@@ -211,7 +213,7 @@ impl api::HostLockFile for LocketCtxView<'_> {
     }
 
     fn path(&mut self, this: Resource<LockFile>) -> wasmtime::Result<String> {
-        Ok(self.table.get(&this)?.lock.path().to_owned())
+        Ok(self.lock(&this)?.path().to_owned())
     }
 
     async fn acquire(
@@ -220,25 +222,22 @@ impl api::HostLockFile for LocketCtxView<'_> {
         mode: api::Mode,
         wait: Option<api::Milliseconds>,
     ) -> Result<api::Grant, LockError> {
-        let lock = &self.table.get(&this)?.lock;
-        begin(lock, mode, wait);
+        let lock = self.lock(&this)?;
         let hold = lock.acquire_suspended(mode.into(), timeout(wait))?.await?;
-        Ok(keep(lock, hold))
+        Ok(keep(hold))
     }
 
     fn release(&mut self, this: Resource<LockFile>) -> Result<(), LockError> {
-        let lock = &self.table.get(&this)?.lock;
-        lock.release()?;
-        tracing::trace!(target: "locket", path = lock.path(), "released");
-        Ok(())
+        let lock = self.lock(&this)?;
+        Ok(lock.release()?)
     }
 
     fn is_locked(&mut self, this: Resource<LockFile>) -> Result<bool, LockError> {
-        Ok(self.table.get(&this)?.lock.is_locked()?)
+        Ok(self.lock(&this)?.is_locked()?)
     }
 
     fn state(&mut self, this: Resource<LockFile>) -> wasmtime::Result<api::State> {
-        let lock = &self.table.get(&this)?.lock;
+        let lock = self.lock(&this)?;
         Ok(match lock.state() {
             State::Unlocked => api::State::Unlocked,
             State::Held => api::State::Held(grant(lock.valid_for())),
@@ -249,7 +248,7 @@ impl api::HostLockFile for LocketCtxView<'_> {
     }
 
     fn holder(&mut self, this: Resource<LockFile>) -> Result<Option<api::Holder>, LockError> {
-        let holder = self.table.get(&this)?.lock.holder()?;
+        let holder = self.lock(&this)?.holder()?;
         Ok(holder.map(|holder| api::Holder {
             label: holder.label,
             mode: Some(holder.mode.into()),
@@ -258,7 +257,7 @@ impl api::HostLockFile for LocketCtxView<'_> {
     }
 
     fn guarantee(&mut self, this: Resource<LockFile>) -> wasmtime::Result<api::Guarantee> {
-        let guarantee = self.table.get(&this)?.lock.guarantee();
+        let guarantee = self.lock(&this)?.guarantee();
         Ok(api::Guarantee {
             scope: match guarantee.scope {
                 Scope::Host => api::Scope::Host,
@@ -278,14 +277,8 @@ impl api::HostLockFile for LocketCtxView<'_> {
     }
 }
 
-/// Traces the start of an acquire.
-pub(super) fn begin(lock: &GuestLock, mode: api::Mode, wait: Option<api::Milliseconds>) {
-    tracing::trace!(target: "locket", path = lock.path(), ?mode, ?wait, "acquire");
-}
-
 /// Keeps the hold that a plain acquire was granted.
-pub(super) fn keep(lock: &GuestLock, hold: GuestGuard) -> api::Grant {
-    tracing::trace!(target: "locket", path = lock.path(), "granted");
+pub(super) fn keep(hold: GuestGuard) -> api::Grant {
     let granted = grant(hold.valid_for());
     hold.keep();
     granted
@@ -297,9 +290,7 @@ impl api::HostGuard for LocketCtxView<'_> {
     }
 
     fn release(&mut self, this: Resource<Guard>) -> Result<(), LockError> {
-        self.table.delete(this)?.hold.release()?;
-        tracing::trace!(target: "locket", "released");
-        Ok(())
+        Ok(self.table.delete(this)?.hold.release()?)
     }
 
     fn drop(&mut self, this: Resource<Guard>) -> wasmtime::Result<()> {

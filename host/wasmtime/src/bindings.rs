@@ -1,7 +1,14 @@
 //! The bindings that Wasmtime generates: the traits that this crate implements, and the types.
 //!
-//! Bindings of a world that uses types of `locket:lock` can reuse these with
-//! `with: { "locket:lock": locket_wasmtime::bindings }`.
+//! Bindings of a world that uses types of `locket:lock` can reuse these:
+//!
+//! ```ignore
+//! wasmtime::component::bindgen!({
+//!     path: "wit",
+//!     world: "plugin",
+//!     with: { "locket:lock": ::locket_wasmtime::bindings },
+//! });
+//! ```
 
 mod generated {
     #![expect(

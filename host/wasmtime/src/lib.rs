@@ -1,5 +1,7 @@
 //! File locks for WebAssembly components that run in Wasmtime.
 //!
+//! # Two lines to add it
+//!
 //! Put a [`LocketCtx`], which defines what the guest may lock, into the store, and call the
 //! `add_to_linker` functions for the interfaces that the guest imports:
 //!
@@ -36,7 +38,7 @@
 //!     }
 //! }
 //!
-//! // All guests share one engine, which grants locks in order of arrival.
+//! // One engine for all guests of the process: it grants locks in order of arrival.
 //! async fn run(worker: &Component, locks: &locket::Engine) -> Result<()> {
 //!     let mut linker: Linker<State> = Linker::new(worker.engine());
 //!     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -57,197 +59,186 @@
 //! } // Dropping the store releases every lock of the guest.
 //! ```
 //!
-//! # How a guest ends
+//! Calling guests takes a compiler in Wasmtime: give your own dependency on `wasmtime` its feature
+//! `cranelift`, or precompile. The example `plugin_host` of this crate has all of the following.
+//!
+//! # Which directories and rights
+//!
+//! Nothing is granted by default. [`grant_dir`](LocketCtxBuilder::grant_dir) opens a directory of
+//! the host and grants [`Rights`] in it: [`Rights::LOCKS`] for a guest that gets only locks there,
+//! [`Rights::READ_WRITE`] for a guest that may write files there anyway. For a store that is made
+//! for each call, open a [`Directory`] once and [`grant`](LocketCtxBuilder::grant) that: it costs a
+//! call no descriptor, and leads to the same directory whatever happens to its path.
+//! [`grant_preopens`] grants the directories that a WASI context preopens, at one descriptor each
+//! for each store.
+//!
+//! [`protocols`](LocketCtxBuilder::protocols) restricts the protocols; without
+//! [`Rights::EXISTENCE`] there are only kernel locks. [`Limits`] lists the bounds on a guest. The
+//! module [`sandbox`](locket::sandbox#what-granting-a-directory-means) explains what granting a
+//! directory means, what a guest can learn and cause, and which directories not to grant.
+//!
+//! Grants and limits of a context that is in use can be changed: [`Sandbox::grant`],
+//! [`revoke_grant`](Sandbox::revoke_grant), [`set_limits`](Sandbox::set_limits). Do not replace the
+//! context in a store whose guest has locks open: its next call traps, since the new context is
+//! another owner.
+//!
+//! A guest sees only the cases of an enumeration, its own paths, and the labels that embedders
+//! assign. Host paths, process identifiers and error texts go to events of [`tracing`].
+//!
+//! # What happens at the end of a guest
 //!
 //! Dropping a [`Store`](wasmtime::Store) releases all locks of its guest, whatever state the guest
 //! is in. They are *not* released before that: after a trap, a dropped call or an epoch deadline,
 //! the guest still has its resources. Wasmtime does not let such an instance be entered again, so
-//! drop the store. To keep the store for inspection, call [`LocketCtx::release_all`].
+//! drop the store. To keep the store for inspection, call [`release_all`](Sandbox::release_all).
 //!
-//! Epochs and fuel do not interrupt host calls. [`Limits::longest_wait`] bounds a wait, and
-//! [`Limits::longest_hold`] bounds a hold. An embedder may also drop the future of a call at any
-//! time, which abandons a wait in it.
+//! **WASI 0.2.** To drop the future of a call, with a timeout around it for instance, ends a wait in
+//! it. The guest keeps the locks that it holds. While a guest waits in the plain `acquire`, nothing
+//! in its store runs. Waiting there for a lock that the same store holds could never end, so it
+//! fails as a deadlock. `poll` and `api-async` have no such restriction, because the guest keeps
+//! running.
 //!
-//! While a guest waits in the plain `acquire`, nothing in its store runs. Waiting there for a lock
-//! that the same store holds could never end, so it fails as a deadlock. `poll` and `api-async`
-//! have no such restriction, because the guest keeps running.
+//! **WASI 0.3.** Wasmtime keeps the calls that a guest makes until its store is dropped, even if the
+//! future that drives them is dropped. So run calls in [`p3::run_concurrent`]: if it is dropped, the
+//! waits of its guests end. And a plain `acquire` that has to wait stops the whole store, the
+//! embedder's own timers in that closure included; see [`p3`].
 //!
-//! # What the guest may do
+//! **From another thread**, while the guest runs or waits: clone the context before the call. The
+//! clone is a handle on the guest: [`cancel_waits`](Sandbox::cancel_waits) ends its waits with
+//! `canceled`, [`revoke`](Sandbox::revoke) takes one lock away, [`release_all`](Sandbox::release_all)
+//! all of them, and the instance lives on. For a synchronous guest, which blocks a thread, that is
+//! the only way.
 //!
-//! Nothing is granted by default. [`LocketCtxBuilder::grant_dir`] grants [`Rights`] in a directory:
-//! [`Rights::LOCKS`] for a guest that gets only locks there, [`Rights::READ_WRITE`] for a guest
-//! that may write files there anyway. [`LocketCtxBuilder::protocols`] restricts the protocols.
-//! [`Limits`] lists the bounds on a guest. The module
-//! [`sandbox`](locket::sandbox#what-granting-a-directory-means) explains what granting a directory
-//! means, what a guest can learn and cause, and which directories not to grant.
+//! **A call from one guest to another**, or a function of the host that locks: declare it, so that
+//! guests that wait for one another in a circle get `deadlock` instead of waiting for good. See
+//! [`sandbox`](locket::sandbox#calls-between-guests), and [`LockFile`] for functions that take
+//! `borrow<lock-file>`.
 //!
-//! # What the guest does not learn
+//! **The end of the host.** [`Engine::shut_down`](locket::Engine::shut_down) ends every wait with
+//! `canceled`, also those of synchronous guests. Call it before the runtime waits for their threads.
 //!
-//! A guest sees only the cases of an enumeration, its own paths, and the labels that embedders
-//! assign. Host paths, process identifiers and error texts go to [`tracing`] events with the target
-//! `locket`.
+//! # Time
+//!
+//! Epochs and fuel do not interrupt a wait, but an epoch deadline passes while a guest waits: set
+//! once for each call, it kills the guest just when it has its lock. [`epochs`] counts only the time
+//! in which the guest runs. [`Limits::longest_wait`] bounds a wait, and [`Limits::longest_hold`] a
+//! hold, whatever the guest does.
+//!
+//! # Tenants
+//!
+//! Limits in a builder are those of one store. If there is a store for each call, a [`Tenant`]
+//! bounds all calls of a customer together, opens its directories once, and can be one owner. With
+//! [`fair_shares`](locket::EngineBuilder::fair_shares), 100 waiting calls of one tenant put the call
+//! of another behind one of them.
+//!
+//! # What to watch
+//!
+//! - [`Hooks`] follow each acquire and each hold to its end, for metrics and policies.
+//! - Events of [`tracing`] with the target `locket` tell the same, in a span `guest` with the label
+//!   and the [`tag`](LocketCtxBuilder::tag) of the guest. Errors are events of the level `DEBUG`, with
+//!   the details that no guest is told.
+//! - [`Engine::snapshot`](locket::Engine::snapshot) lists who holds and awaits what, and counts.
+//!   [`Sandbox::holds`], [`Sandbox::waits`] and [`Sandbox::usage`] tell of one guest.
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 pub mod admin;
 mod api;
 pub mod bindings;
+pub mod epochs;
 pub mod p2;
 pub mod p3;
 
-use std::io;
-use std::path::{Path, PathBuf};
-
-use locket::sandbox::{Limits, Rights, Sandbox, SandboxBuilder};
-use locket::{Engine, Protocol};
+use locket::sandbox::{Directory, Rights};
+#[cfg(doc)]
+use locket::sandbox::{Hooks, Limits, Sandbox, Tenant};
 use wasmtime::component::{HasData, ResourceTable};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings::filesystem::preopens::Host as _;
 use wasmtime_wasi::{FsPerms, WasiCtxView, WasiView};
 
-pub use self::api::{Guard, LockError, LockFile};
+pub use self::api::{Guard, LockError};
 pub use self::p2::Pending;
-
-/// What the guest of one store may lock, and what it currently holds.
+/// A guest's lock file, which backs the resource `lock-file`.
 ///
-/// All instances in a store are one owner: if one acquires a lock, another may release it. The
-/// [`Limits`] apply to the store as a whole. The module
-/// [`sandbox`](locket::sandbox#what-granting-a-directory-means) explains what granting a directory
-/// means.
-#[derive(Debug)]
-pub struct LocketCtx {
-    sandbox: Sandbox,
-}
+/// A function of the host that takes `borrow<lock-file>` finds it in the table of the store:
+///
+/// ```
+/// use locket::State;
+/// use locket_wasmtime::{LockFile, LocketView};
+/// use wasmtime::Result;
+/// use wasmtime::component::Resource;
+///
+/// /// An import of the embedder's own: `note: func(lock: borrow<lock-file>)`.
+/// fn note<T: LocketView>(data: &mut T, lock: Resource<LockFile>) -> Result<String> {
+///     let lock = data.locket().table.get(&lock)?;
+///     let held = lock.state() == State::Held;
+///     Ok(format!("{}: {}", lock.path(), if held { "held" } else { "free" }))
+/// }
+/// ```
+pub use locket::sandbox::GuestLock as LockFile;
+/// What the guest of one store may lock, and what it holds and awaits.
+///
+/// All instances in a store are one owner: if one acquires a lock, another may release it.
+pub use locket::sandbox::Sandbox as LocketCtx;
+/// Settings of a [`LocketCtx`].
+pub use locket::sandbox::SandboxBuilder as LocketCtxBuilder;
 
-/// Builds a [`LocketCtx`].
-#[derive(Debug)]
-#[must_use]
-pub struct LocketCtxBuilder {
-    sandbox: SandboxBuilder,
-}
+/// The name of `api` in a linker, for an embedder that replaces a function of it.
+pub const API: &str = "locket:lock/api@0.1.0";
 
-impl LocketCtxBuilder {
-    /// The label shown to others that query the holder of a lock. None by default.
-    pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.sandbox = self.sandbox.label(label);
-        self
-    }
+/// Grants a guest the directories that its WASI context preopens, under the same names: read-only
+/// directories with [`Rights::READ_ONLY`], all others with [`Rights::READ_WRITE`]. Each takes a
+/// descriptor more, for as long as the context exists.
+///
+/// ```
+/// use locket_wasmtime::{LocketCtx, grant_preopens};
+/// use wasmtime::component::ResourceTable;
+/// use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let jobs = dir.path();
+/// let mut wasi = WasiCtx::builder().preopened_dir(jobs, "/jobs", FsPerms::ReadWrite)?.build();
+/// let mut table = ResourceTable::new();
+/// let locket = LocketCtx::builder(&locket::Engine::new()).label("worker").build();
+/// grant_preopens(&locket, WasiCtxView { ctx: &mut wasi, table: &mut table })?;
+/// assert!(locket.open("/jobs/a.lock", None, locket::OnRelease::Keep).is_ok());
+/// # Ok::<(), wasmtime::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// Fails if the resource table is full, a descriptor cannot be duplicated, or
+/// [`Sandbox::grant`] refuses a directory.
+pub fn grant_preopens(locket: &LocketCtx, wasi: WasiCtxView<'_>) -> wasmtime::Result<()> {
+    struct View<'a>(WasiCtxView<'a>);
 
-    /// The protocol of locks that the guest opens without choosing one. Defaults to
-    /// [`Protocol::Native`].
-    pub fn protocol(mut self, protocol: Protocol) -> Self {
-        self.sandbox = self.sandbox.protocol(protocol);
-        self
-    }
-
-    /// The protocols that the guest may choose. That of [`protocol`](Self::protocol) is always
-    /// allowed. By default, the guest may choose every protocol that its [`Rights`] permit. Any
-    /// other protocol fails with `access-denied`.
-    pub fn protocols(mut self, protocols: impl IntoIterator<Item = Protocol>) -> Self {
-        self.sandbox = self.sandbox.protocols(protocols);
-        self
-    }
-
-    /// The host database that stores the guest's [`Protocol::Sqlite`] locks. Unless one is set,
-    /// that protocol fails with `not-supported`.
-    ///
-    /// # Errors
-    ///
-    /// As [`SandboxBuilder::database`].
-    pub fn database(mut self, host_path: impl Into<PathBuf>) -> io::Result<Self> {
-        self.sandbox = self.sandbox.database(host_path)?;
-        Ok(self)
-    }
-
-    /// The limits on what the guest may use.
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.sandbox = self.sandbox.limits(limits);
-        self
-    }
-
-    /// Grants the directory at `host_path` under the name `guest_path`; see
-    /// [`SandboxBuilder::grant_dir`].
-    ///
-    /// Do not grant a directory in which this process has a SQLite database open or holds other
-    /// POSIX record locks. The module [`sandbox`](locket::sandbox#what-granting-a-directory-means)
-    /// explains what a guest can do in a granted directory.
-    ///
-    /// # Errors
-    ///
-    /// As [`SandboxBuilder::grant_dir`].
-    pub fn grant_dir(
-        mut self,
-        host_path: impl AsRef<Path>,
-        guest_path: impl AsRef<str>,
-        rights: Rights,
-    ) -> io::Result<Self> {
-        let (path, name) = (host_path.as_ref(), guest_path.as_ref());
-        tracing::debug!(target: "locket", ?path, name, ?rights, "directory granted");
-        self.sandbox = self.sandbox.grant_dir(path, name, rights)?;
-        Ok(self)
-    }
-
-    /// Creates the context for one store.
-    pub fn build(self) -> LocketCtx {
-        LocketCtx {
-            sandbox: self.sandbox.build(),
-        }
-    }
-}
-
-impl LocketCtx {
-    /// Starts building a context without grants. Use the same `engine` for all guests that must
-    /// take turns with one another in order of arrival.
-    pub fn builder(engine: &Engine) -> LocketCtxBuilder {
-        LocketCtxBuilder {
-            sandbox: Sandbox::builder(engine),
-        }
-    }
-
-    /// Grants the directories that a WASI context preopens, under the same names: read-only
-    /// directories with [`Rights::READ_ONLY`], all others with [`Rights::READ_WRITE`].
-    ///
-    /// # Errors
-    ///
-    /// Fails if the resource table is full or a descriptor cannot be duplicated.
-    pub fn grant_preopens(&mut self, wasi: WasiCtxView<'_>) -> wasmtime::Result<()> {
-        struct View<'a>(WasiCtxView<'a>);
-
-        impl WasiView for View<'_> {
-            fn ctx(&mut self) -> WasiCtxView<'_> {
-                WasiCtxView {
-                    ctx: self.0.ctx,
-                    table: self.0.table,
-                }
+    impl WasiView for View<'_> {
+        fn ctx(&mut self) -> WasiCtxView<'_> {
+            WasiCtxView {
+                ctx: self.0.ctx,
+                table: self.0.table,
             }
         }
-
-        let mut wasi = View(wasi);
-        let mut preopens = Vec::new();
-        for (descriptor, name) in wasi.filesystem().get_directories()? {
-            preopens.push((wasi.0.table.delete(descriptor)?, name));
-        }
-        for (descriptor, name) in preopens {
-            let Descriptor::Dir(preopen) = descriptor else {
-                continue;
-            };
-            let rights = match preopen.perms {
-                FsPerms::ReadOnly => Rights::READ_ONLY,
-                FsPerms::ReadWrite => Rights::READ_WRITE,
-            };
-            tracing::debug!(target: "locket", name, ?rights, "preopen granted");
-            self.sandbox.grant(preopen.dir.try_clone()?, name, rights)?;
-        }
-        Ok(())
     }
 
-    /// Revokes every lock of the guest and cancels its waits. The guest sees the state
-    /// `lost(broken)` for its locks, and its waits fail with `canceled`. Use this for a store that
-    /// is kept after a trap.
-    pub fn release_all(&self) {
-        tracing::info!(target: "locket", "everything of a guest released");
-        self.sandbox.release_all();
+    let mut wasi = View(wasi);
+    let mut preopens = Vec::new();
+    for (descriptor, name) in wasi.filesystem().get_directories()? {
+        preopens.push((wasi.0.table.delete(descriptor)?, name));
     }
+    for (descriptor, name) in preopens {
+        let Descriptor::Dir(preopen) = descriptor else {
+            continue;
+        };
+        let rights = match preopen.perms {
+            FsPerms::ReadOnly => Rights::READ_ONLY,
+            FsPerms::ReadWrite => Rights::READ_WRITE,
+        };
+        let directory = Directory::from_file(preopen.dir.try_clone()?)?;
+        locket.grant(&directory, name, rights)?;
+    }
+    Ok(())
 }
 
 /// A [`LocketCtx`] and the table that contains the resources of its guest.
@@ -266,7 +257,21 @@ pub trait LocketView: Send {
 }
 
 /// Identifies [`LocketCtxView`] to the `add_to_linker` functions of [`bindings`]. Use it to call
-/// those functions directly, without a [`LocketView`].
+/// those functions directly, without a [`LocketView`]:
+///
+/// ```
+/// use locket_wasmtime::bindings::{api, poll};
+/// use locket_wasmtime::{Locket, LocketCtx, LocketCtxView};
+/// use wasmtime::component::{Linker, ResourceTable};
+///
+/// struct Data(LocketCtx, ResourceTable);
+///
+/// fn link(linker: &mut Linker<Data>) -> wasmtime::Result<()> {
+///     let view = |data: &mut Data| LocketCtxView { ctx: &mut data.0, table: &mut data.1 };
+///     api::add_to_linker::<_, Locket>(linker, view)?;
+///     poll::add_to_linker::<_, Locket>(linker, view)
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Locket;
 

@@ -7,13 +7,16 @@ use std::task::{Context, Poll, Waker};
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
+use wasmtime::error::Context as _;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 
-use super::api::{begin, keep, timeout};
+use super::api::{keep, timeout};
 use super::bindings::{api, poll};
-use super::{Guard, LockError, LockFile, Locket, LocketCtxView, LocketView};
+use super::{API, Guard, LockError, LockFile, Locket, LocketCtxView, LocketView};
 use locket::Error;
+#[cfg(doc)]
+use locket::sandbox::Sandbox;
 use locket::sandbox::{GuestAcquire, GuestGuard, HandlePermit, Loss};
 
 /// Adds `api` and `poll` for embedders that call guests asynchronously.
@@ -24,40 +27,81 @@ use locket::sandbox::{GuestAcquire, GuestGuard, HandlePermit, Loss};
 pub fn add_to_linker_async<T: LocketView + 'static>(
     linker: &mut Linker<T>,
 ) -> wasmtime::Result<()> {
-    api::add_to_linker::<T, Locket>(linker, T::locket)?;
-    poll::add_to_linker::<T, Locket>(linker, T::locket)
+    add(linker, T::locket)
 }
 
 /// Adds `api` and `poll` for embedders that call guests synchronously.
 ///
-/// An `acquire` that has to wait blocks the calling thread. It needs no Tokio runtime. This
-/// function turns [shadowing](Linker::allow_shadowing) off in the linker, whatever the setting was
-/// before.
+/// An `acquire` that has to wait blocks the calling thread. It needs no Tokio runtime. Another
+/// thread ends the wait with a clone of the context: see [`Sandbox::cancel_waits`]. In an
+/// asynchronous call, blocking would stop the executor, and with it perhaps the holder. So an
+/// `acquire` that may wait traps there: use [`add_to_linker_async`].
 ///
 /// # Errors
 ///
 /// Fails if the linker already has either interface.
 pub fn add_to_linker_sync<T: LocketView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
-    add_to_linker_async(linker)?;
+    add_to_linker_sync_with(linker, T::locket)
+}
+
+/// Like [`add_to_linker_sync`], for data without a [`LocketView`].
+///
+/// # Errors
+///
+/// As [`add_to_linker_sync`].
+pub fn add_to_linker_sync_with<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    view: fn(&mut T) -> LocketCtxView<'_>,
+) -> wasmtime::Result<()> {
+    add(linker, view)?;
+    let shadowing = allows_shadowing(linker)?;
     // Replace the only function that waits.
     linker.allow_shadowing(true);
+    let acquire = move |mut store: StoreContextMut<'_, T>, (lock, mode, wait): Acquire| {
+        if wait != Some(0) {
+            refuse_async(&mut store)?;
+        }
+        let data = view(store.data_mut());
+        let hold = data.lock(&lock)?.acquire(mode.into(), timeout(wait));
+        Ok((hold.map(keep).map_err(api::Error::from),))
+    };
     let added = linker
-        .instance("locket:lock/api@0.1.0")
-        .and_then(|mut api| api.func_wrap("[method]lock-file.acquire", acquire_sync::<T>));
-    linker.allow_shadowing(false);
+        .instance(API)
+        .and_then(|mut api| api.func_wrap("[method]lock-file.acquire", acquire));
+    linker.allow_shadowing(shadowing);
     added
 }
 
 type Acquire = (Resource<LockFile>, api::Mode, Option<api::Milliseconds>);
 
-fn acquire_sync<T: LocketView>(
-    mut store: StoreContextMut<'_, T>,
-    (lock, mode, wait): Acquire,
-) -> wasmtime::Result<(Result<api::Grant, api::Error>,)> {
-    let lock = &store.data_mut().locket().table.get(&lock)?.lock;
-    begin(lock, mode, wait);
-    let hold = lock.acquire(mode.into(), timeout(wait));
-    Ok((hold.map(|hold| keep(lock, hold)).map_err(api::Error::from),))
+fn add<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    view: fn(&mut T) -> LocketCtxView<'_>,
+) -> wasmtime::Result<()> {
+    api::add_to_linker::<T, Locket>(linker, view).context(API)?;
+    poll::add_to_linker::<T, Locket>(linker, view).context("locket:lock/poll@0.1.0")
+}
+
+/// Whether a later definition in the linker may replace an earlier one. There is no other way to
+/// ask than to try, in a copy.
+fn allows_shadowing<T: 'static>(linker: &Linker<T>) -> wasmtime::Result<bool> {
+    let mut copy = linker.clone();
+    let mut instance = copy.instance("locket:lock/shadowing")?;
+    let mut define = || instance.func_wrap("f", |_: StoreContextMut<'_, T>, (): ()| Ok(()));
+    define()?;
+    Ok(define().is_ok())
+}
+
+/// Fails in an asynchronous call. Wasmtime tells that only to those that try a synchronous one
+/// within it: to drop a resource is the least of these.
+fn refuse_async<T: 'static>(store: &mut StoreContextMut<'_, T>) -> wasmtime::Result<()> {
+    struct Nothing;
+
+    let resource = Resource::<Nothing>::new_own(0).try_into_resource_any(&mut *store)?;
+    resource.resource_drop(&mut *store).context(
+        "`acquire` would block the executor: it was added by `p2::add_to_linker_sync`, \
+         but the guest was called asynchronously; use `p2::add_to_linker_async`",
+    )
 }
 
 /// An acquire in progress, which backs the resource `pending`.
@@ -75,7 +119,7 @@ struct Shared(Arc<Mutex<Progress>>);
 
 #[derive(Debug)]
 enum Progress {
-    Waiting(GuestAcquire),
+    Waiting(Box<GuestAcquire>),
     Over(Result<GuestGuard, Error>),
     /// The guest has taken the answer, or has dropped the resource.
     Gone,
@@ -158,18 +202,17 @@ impl poll::Host for LocketCtxView<'_> {
         mode: api::Mode,
         wait: Option<api::Milliseconds>,
     ) -> Result<Resource<Pending>, LockError> {
-        let lock = &self.table.get(&lock)?.lock;
-        begin(lock, mode, wait);
+        let lock = self.lock(&lock)?;
         let handle = lock.handle()?;
         let wait = lock.acquire_async(mode.into(), timeout(wait))?;
-        let progress = Shared(Arc::new(Mutex::new(Progress::Waiting(wait))));
+        let progress = Shared(Arc::new(Mutex::new(Progress::Waiting(Box::new(wait)))));
         // Enter the queue.
         let _ = progress.poll(&mut Context::from_waker(Waker::noop()));
         Ok(self.table.push(Pending { progress, handle })?)
     }
 
     fn lost(&mut self, lock: Resource<LockFile>) -> wasmtime::Result<Resource<DynPollable>> {
-        let lost = self.table.get(&lock)?.lock.lost().map_err(too_many)?;
+        let lost = self.lock(&lock)?.lost().map_err(too_many)?;
         let lost = self.table.push(Lost(lost))?;
         subscribe(self.table, lost)
     }

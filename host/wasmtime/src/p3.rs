@@ -1,11 +1,25 @@
 //! `api-async`, for guests that use WASI 0.3.
+//!
+//! **A plain `acquire` that has to wait stops the store.** While a guest waits in `acquire` of `api`,
+//! nothing else in its store runs: no other task, and nothing in the closure of
+//! [`Store::run_concurrent`], the embedder's own timers included. Wasmtime 48 rules out a cure in
+//! this crate: a function that is not `async` in its interface cannot be linked as one. So a host
+//! that runs many tasks in one store sets [`Limits::longest_wait`], or ends a wait from outside of
+//! the closure with a clone of the context. `acquire` of `api-async` stops nothing.
+//!
+//! **A timeout belongs around [`run_concurrent`]**, or inside of its closure together with
+//! [`Sandbox::cancel_waits`]: the future of a single call that is dropped there does not end what the
+//! guest waits for, since Wasmtime lets the call run on.
 
 use wasmtime::component::{Accessor, Linker, Resource};
+use wasmtime::{AsContextMut, Store};
 
-use super::api::{begin, timeout};
+use super::api::timeout;
 use super::bindings::{api, api_async};
 use super::p2::too_many;
-use super::{Guard, LockError, LockFile, Locket, LocketCtxView, LocketView};
+use super::{Guard, LockError, LockFile, Locket, LocketCtx, LocketCtxView, LocketView};
+#[cfg(doc)]
+use locket::sandbox::{Limits, Sandbox};
 
 /// Adds `api-async`. Call [`p2::add_to_linker_async`](super::p2::add_to_linker_async) as well, for
 /// the other interfaces that the guest imports.
@@ -18,6 +32,37 @@ pub fn add_to_linker<T: LocketView + 'static>(linker: &mut Linker<T>) -> wasmtim
     api_async::add_to_linker::<T, Locket>(linker, T::locket)
 }
 
+/// Like [`Store::run_concurrent`], and if the future is dropped before it is complete, the waits of
+/// the guest end with `canceled`.
+///
+/// Without that, they would stay in the queue: Wasmtime keeps the calls that a guest has made until
+/// its store is dropped, and a lock that comes to be granted to one of them would be held for a guest
+/// that nobody runs.
+///
+/// # Errors
+///
+/// As [`Store::run_concurrent`].
+pub async fn run_concurrent<T: LocketView + 'static, R>(
+    store: &mut Store<T>,
+    run: impl AsyncFnOnce(&Accessor<T>) -> R,
+) -> wasmtime::Result<R> {
+    let mut waits = Waits(Some(store.data_mut().locket().ctx.clone()));
+    let result = store.as_context_mut().run_concurrent(run).await;
+    waits.0 = None;
+    result
+}
+
+/// Ends the waits of a guest unless it is disarmed.
+struct Waits(Option<LocketCtx>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        if let Some(guest) = &self.0 {
+            guest.cancel_waits();
+        }
+    }
+}
+
 impl api_async::Host for LocketCtxView<'_> {}
 
 impl<T: Send> api_async::HostWithStore<T> for Locket {
@@ -28,8 +73,8 @@ impl<T: Send> api_async::HostWithStore<T> for Locket {
         wait: Option<api::Milliseconds>,
     ) -> Result<Resource<Guard>, LockError> {
         let (handle, wait) = store.with(|mut store| {
-            let lock = &store.get().table.get(&lock)?.lock;
-            begin(lock, mode, wait);
+            let view = store.get();
+            let lock = view.lock(&lock)?;
             let handle = lock.handle()?;
             Ok::<_, LockError>((handle, lock.acquire_async(mode.into(), timeout(wait))?))
         })?;
@@ -48,7 +93,7 @@ impl<T: Send> api_async::HostWithStore<T> for Locket {
         lock: Resource<LockFile>,
     ) -> wasmtime::Result<api::LostReason> {
         let lost = store.with(|mut store| {
-            let lost = store.get().table.get(&lock)?.lock.lost();
+            let lost = store.get().lock(&lock)?.lost();
             lost.map_err(too_many)
         })?;
         Ok(lost.wait().await.into())

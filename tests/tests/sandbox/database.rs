@@ -69,13 +69,13 @@ fn a_database_beneath_a_granted_directory_is_refused() {
 async fn a_preopened_directory_with_a_database_is_not_granted() {
     let host = Host::new();
     let ctx = LocketCtx::builder(&host.locks);
-    let mut ctx = ctx.database(host.path("locks.db")).unwrap().build();
+    let ctx = ctx.database(host.path("locks.db")).unwrap().build();
     let mut wasi = wasmtime_wasi::WasiCtx::builder();
     wasi.preopened_dir(host.dir.path(), "/more", FsPerms::ReadOnly)
         .unwrap();
     let other = LocketCtx::builder(&host.locks).build();
     let mut store = host.store_with(other, &mut wasi);
-    let error = ctx.grant_preopens(store.data_mut().ctx()).unwrap_err();
+    let error = locket_wasmtime::grant_preopens(&ctx, store.data_mut().ctx()).unwrap_err();
     let error = format!("{error:?}");
     assert!(error.contains("keep the database elsewhere"), "{error}");
 }

@@ -118,8 +118,8 @@ async fn preopens_are_granted_with_their_permissions() {
         wasi.preopened_dir(host.path("ro"), "ro", FsPerms::ReadOnly)
             .unwrap();
         let mut store = host.store_with(LocketCtx::builder(&host.locks).build(), wasi);
-        let mut ctx = LocketCtx::builder(&host.locks).build();
-        ctx.grant_preopens(store.data_mut().ctx()).unwrap();
+        let ctx = LocketCtx::builder(&host.locks).build();
+        locket_wasmtime::grant_preopens(&ctx, store.data_mut().ctx()).unwrap();
         store.data_mut().set_locket(ctx);
         assert_eq!(store.data_mut().resources(), 0);
         store
