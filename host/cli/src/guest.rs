@@ -63,7 +63,10 @@ fn cache() -> Option<Cache> {
 const TICK: Duration = Duration::from_millis(10);
 
 /// Advances the epoch for as long as the engine exists.
-#[expect(clippy::disallowed_methods, reason = "the condition is that time passes")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the condition is that time passes"
+)]
 fn tick(engine: &Engine) {
     let engine = engine.weak();
     std::thread::spawn(move || {

@@ -77,6 +77,26 @@ async fn a_run_concurrent_dropped_in_the_wait_ends_it_with_the_store() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_of_the_adapter_dropped_in_the_wait_leaves_no_waiter_and_takes_no_grant() {
+    let host = Host::new();
+    let lock = host.lock("a");
+    let guard = lock.acquire(EX, None).unwrap();
+    let (mut store, command, stdout) = tasks(&host, &["race", "/locks/a", "60000"]).await;
+    let run = locket_wasmtime::p3::run_concurrent(&mut store, async |store| {
+        command.wasi_cli_run().call_run(store).await
+    });
+    assert!(timeout(QUIESCENT, run).await.is_err());
+    assert_eq!(waiters(&lock), 0);
+    guard.release().unwrap();
+    assert!(host.is_free("a"));
+    // The store can run on, and nothing of the first call is in its way.
+    call(&mut store, &command).await.unwrap().unwrap();
+    assert_eq!(printed(&stdout), "ok lock held=true");
+    drop((store, lock));
+    nothing_is_left(&host);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lock_granted_to_a_store_that_is_not_run_is_free_when_it_is_dropped() {
     let host = Host::new();
     let lock = host.lock("a");
