@@ -5,7 +5,10 @@
 //!
 //! The limit is the engine's own pair and two calls of the host that do nothing, each on a
 //! resource and from the loop of a guest: what is left is what the adapter adds. On a host that
-//! runs guests with `async`, and on one that does not.
+//! runs guests with `async`, and on one that does not. Then a plugin host with a store for each call.
+
+#[path = "guest_calls/plugins.rs"]
+mod plugins;
 
 #[path = "../../benches/limits/measure.rs"]
 #[allow(dead_code, reason = "shared with the benchmark of the engine")]
@@ -80,6 +83,14 @@ fn link_empty(linker: &mut Linker<State>) -> Result<()> {
     )
 }
 
+/// The component that is measured.
+fn built() -> &'static str {
+    concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/guests/built/bench.wasm"
+    )
+}
+
 /// A guest, called without `async` where `sync`.
 struct Guest {
     store: Store<State>,
@@ -92,11 +103,7 @@ impl Guest {
         let mut config = Config::new();
         config.concurrency_support(!sync);
         let engine = wasmtime::Engine::new(&config)?;
-        let built = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../tests/guests/built/bench.wasm"
-        );
-        let component = Component::from_file(&engine, built)?;
+        let component = Component::from_file(&engine, built())?;
         let mut linker = Linker::new(&engine);
         let locks = Engine::new();
         let locket = LocketCtx::builder(&locks)
@@ -169,6 +176,9 @@ fn main() -> Result<()> {
     ] {
         report.add(through(dir.path(), rounds, title, sync)?);
     }
+    report.add(plugins::calls(dir.path(), rounds)?);
+    report.add(plugins::hooks(dir.path(), rounds)?);
+    report.add(plugins::shares(dir.path(), rounds.min(20))?);
     println!("{}", report.summary());
     Ok(())
 }
