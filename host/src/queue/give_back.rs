@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use super::LockQueue;
 use super::state::{Contender, HeldLock, State};
 use crate::backend::{Backend, Request, is_out_of_reach};
-use crate::lock_path::LockPath;
+use crate::lock_path::{LockPath, reopen};
 use crate::object::LockObject;
 use crate::owner::Ticket;
 use crate::protocol::{ALL_ONE, Protocol};
@@ -98,24 +98,43 @@ impl Release {
         lock_path: &LockPath,
     ) -> (&'static dyn Backend, io::Result<()>) {
         let exclusive = self.request.exclusive();
-        let both_families = Request {
-            protocol: Protocol::Native,
-            ..exclusive
-        };
         // On a network file system the families are one.
         let one = ALL_ONE || queue.network;
-        let by = if one || !self.object.writable && !lock_path.is_guests() {
-            exclusive
-        } else {
-            both_families
+        // Only a description that is open for writing can have both.
+        let apart = !one && !self.object.writable;
+        let by = match one || apart {
+            true => exclusive,
+            false => Request {
+                protocol: Protocol::Native,
+                ..exclusive
+            },
         };
         let backend = by.protocol.backend();
         let alone = by == self.request || backend.try_lock(&self.object, by).unwrap_or(false);
+        let record = (alone && apart).then(|| self.record_lock());
+        let alone = match &record {
+            None => alone,
+            Some(Ok(record)) => record.is_some(),
+            // Without permission to write to the file, that is all that can be found out.
+            Some(Err(_)) => !lock_path.is_guests(),
+        };
         let removed = match alone {
             true => lock_path.remove(queue.identity),
             false => Ok(()),
         };
         (backend, removed)
+    }
+
+    /// The record lock of the file, on a description of its own, which gives it back when it is
+    /// closed. `None` if others have it.
+    fn record_lock(&self) -> io::Result<Option<LockObject>> {
+        let object = LockObject::file(reopen(&self.object.file, true)?, true);
+        let request = Request {
+            protocol: Protocol::Fcntl,
+            ..self.request.exclusive()
+        };
+        let taken = request.protocol.backend().try_lock(&object, request)?;
+        Ok(taken.then_some(object))
     }
 }
 
