@@ -1,14 +1,18 @@
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Context, Waker};
 
 use super::state::Contender;
 use super::{Enqueued, Failure, LockQueue, Name, WaitStatus};
+use crate::Engine;
 use crate::backend::Request;
 use crate::lock_path::LockPath;
+use crate::options::Options;
 use crate::owner::{OwnerId, Requester};
 use crate::protocol::Protocol;
 use crate::services::Services;
+use crate::sync::lock;
 use crate::table::Table;
 use crate::types::Mode;
 use crate::waiter::Outcome;
@@ -59,4 +63,31 @@ fn a_helpers_error_reaches_the_waiter_it_stands_in_for() {
     // The real helper keeps waiting, on behalf of no waiter, and gives back the lock it gets.
     let released = holder.release(held, None, Name::Kept);
     assert!(matches!(released, Ok(Some(Ok(())))));
+}
+
+/// A notice of the loss keeps it from being handed on, too, but may come too late.
+#[test]
+fn what_was_lost_without_a_notice_is_not_handed_on() {
+    let dir = tempfile::tempdir().expect("a directory can be created");
+    let open = || {
+        let options = Options::new().protocol(Protocol::Soft);
+        let opened = Engine::new().open_with(dir.path().join("lock"), &options);
+        opened.expect("the lock can be opened")
+    };
+    let (ours, theirs) = (open(), open());
+    let guard = ours.acquire(Mode::Exclusive, None).expect("it is free");
+    let mut waits = ours.acquire_async(Mode::Exclusive, None);
+    let mut is_pending = || {
+        let mut context = Context::from_waker(Waker::noop());
+        Pin::new(&mut waits).poll(&mut context).is_pending()
+    };
+    assert!(is_pending());
+    let watch = lock(&ours.handle.queue().watch).take();
+    assert!(watch.is_some(), "it was watched");
+    drop(watch);
+    theirs.break_lock().expect("it can be broken");
+    let another = theirs.acquire(Mode::Exclusive, None).expect("it is free");
+    drop(guard);
+    assert!(is_pending());
+    another.release().expect("it is held");
 }
