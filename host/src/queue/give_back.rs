@@ -24,6 +24,7 @@ use crate::owner::Ticket;
 use crate::protocol::{ALL_ONE, Protocol};
 use crate::sync::{Mutex, lock};
 use crate::sys;
+use crate::types::Mode;
 
 /// Which thread carries releases out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -68,10 +69,15 @@ impl Release {
     /// Removes the file, if that was requested, and gives the lock back. Fails with an error that
     /// [`is_out_of_reach`] if it is worth another attempt.
     fn run(&self, queue: &LockQueue) -> io::Result<()> {
-        let (backend, removed) = match &self.remove {
-            Some(lock_path) => self.remove_file(queue, lock_path),
-            None => (self.request.protocol.backend(), Ok(())),
+        let backend = self.request.protocol.backend();
+        let Some(lock_path) = &self.remove else {
+            return queue.unlock(backend, &self.object);
         };
+        if let Some(other) = self.writable_twin(queue) {
+            queue.unlock(backend, &self.object)?;
+            return Self::remove_by(&other, queue, lock_path);
+        }
+        let (backend, removed) = self.remove_file(queue, lock_path);
         queue.unlock(backend, &self.object).and(removed)
     }
 
@@ -98,26 +104,19 @@ impl Release {
         lock_path: &LockPath,
     ) -> (&'static dyn Backend, io::Result<()>) {
         let exclusive = self.request.exclusive();
+        let both_families = Request {
+            protocol: Protocol::Native,
+            ..exclusive
+        };
         // On a network file system the families are one.
         let one = ALL_ONE || queue.network;
-        // Only a description that is open for writing can have both.
-        let apart = !one && !self.object.writable;
-        let by = match one || apart {
-            true => exclusive,
-            false => Request {
-                protocol: Protocol::Native,
-                ..exclusive
-            },
+        let by = if one || !self.object.writable && !lock_path.is_guests() {
+            exclusive
+        } else {
+            both_families
         };
         let backend = by.protocol.backend();
         let alone = by == self.request || backend.try_lock(&self.object, by).unwrap_or(false);
-        let record = (alone && apart).then(|| self.record_lock());
-        let alone = match &record {
-            None => alone,
-            Some(Ok(record)) => record.is_some(),
-            // Without permission to write to the file, that is all that can be found out.
-            Some(Err(_)) => !lock_path.is_guests(),
-        };
         let removed = match alone {
             true => lock_path.remove(queue.identity),
             false => Ok(()),
@@ -125,16 +124,28 @@ impl Release {
         (backend, removed)
     }
 
-    /// The record lock of the file, on a description of its own, which gives it back when it is
-    /// closed. `None` if others have it.
-    fn record_lock(&self) -> io::Result<Option<LockObject>> {
-        let object = LockObject::file(reopen(&self.object.file, true)?, true);
+    /// Another description of the file, to lock both families with, if the one that carries the lock
+    /// is open for reading and cannot.
+    fn writable_twin(&self, queue: &LockQueue) -> Option<LockObject> {
+        let one = ALL_ONE || queue.network;
+        let file = (!one && !self.object.writable).then(|| reopen(&self.object.file, true));
+        Some(LockObject::file(file?.ok()?, true))
+    }
+
+    /// Removes the lock file, as [`remove_file`](Self::remove_file) does, after the lock was given
+    /// back, unless others have taken it since.
+    fn remove_by(other: &LockObject, queue: &LockQueue, lock_path: &LockPath) -> io::Result<()> {
         let request = Request {
-            protocol: Protocol::Fcntl,
-            ..self.request.exclusive()
+            mode: Mode::Exclusive,
+            protocol: Protocol::Native,
+            stale_after: None,
         };
-        let taken = request.protocol.backend().try_lock(&object, request)?;
-        Ok(taken.then_some(object))
+        let backend = request.protocol.backend();
+        if !backend.try_lock(other, request).unwrap_or(false) {
+            return Ok(());
+        }
+        let removed = lock_path.remove(queue.identity);
+        backend.unlock(other).and(removed)
     }
 }
 
