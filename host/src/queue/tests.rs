@@ -1,55 +1,70 @@
 use std::io;
-use std::pin::Pin;
+use std::path::Path;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
 use super::state::Contender;
 use super::{Enqueued, Failure, LockQueue, Name, WaitStatus};
-use crate::Engine;
 use crate::backend::Request;
 use crate::lock_path::LockPath;
-use crate::options::Options;
-use crate::owner::{OwnerId, Requester};
+use crate::owner::{OwnerId, Requester, Ticket};
 use crate::protocol::Protocol;
 use crate::services::Services;
 use crate::sync::lock;
 use crate::table::Table;
-use crate::types::Mode;
+use crate::types::{LostReason, Mode};
 use crate::waiter::Outcome;
 
-/// A queue for a file, in an engine of its own with `limit` helper threads.
-fn queue(path: &std::path::Path, limit: usize) -> Arc<LockQueue> {
-    let lock_path = LockPath::ambient(path, true, true).expect("the file can be created");
-    let open_lock = lock_path.open().expect("the file can be opened");
+/// A queue for a lock, in an engine of its own.
+fn queue(path: &Path, protocol: Protocol, services: Arc<Services>) -> Arc<LockQueue> {
+    let mut lock_path = LockPath::ambient(path, true, true).expect("the path is absolute");
+    let kept = lock_path.keep_by(protocol, None);
+    kept.expect("the protocol is one of this system");
+    let open_lock = lock_path.open().expect("the lock can be opened");
     let key = (open_lock.identity, None);
-    let new = |open_lock, entry| LockQueue::new(open_lock, Services::of_test(limit), entry);
+    let new = |open_lock, entry| LockQueue::new(open_lock, services, entry);
     let (queue, _) = Arc::new(Table::default()).get(key, open_lock, |_| true, new);
     queue
 }
 
-#[test]
-fn a_helpers_error_reaches_the_waiter_it_stands_in_for() {
-    let dir = tempfile::tempdir().expect("a directory can be created");
-    let path = dir.path().join("lock");
+fn enter(queue: &Arc<LockQueue>, protocol: Protocol, wait: bool) -> Enqueued {
     let request = Request {
         mode: Mode::Exclusive,
-        protocol: Protocol::Flock,
+        protocol,
         stale_after: None,
     };
     let requester = Requester {
         owner: OwnerId::PROCESS,
         handle: 1,
     };
-    let (holder, waiter) = (queue(&path, 0), queue(&path, 1));
-    let held = holder.enter(request, requester, None, false, true);
-    let Enqueued::Granted(held) = held else {
-        panic!("{held:?}");
+    queue.enter(request, requester, None, wait, !wait)
+}
+
+fn acquire(queue: &Arc<LockQueue>, protocol: Protocol) -> Ticket {
+    match enter(queue, protocol, false) {
+        Enqueued::Granted(ticket) => ticket,
+        entered => panic!("{entered:?}"),
+    }
+}
+
+fn wait(queue: &Arc<LockQueue>, protocol: Protocol) -> Ticket {
+    match enter(queue, protocol, true) {
+        Enqueued::Queued(ticket) => ticket,
+        entered => panic!("{entered:?}"),
+    }
+}
+
+#[test]
+fn a_helpers_error_reaches_the_waiter_it_stands_in_for() {
+    let dir = tempfile::tempdir().expect("a directory can be created");
+    let flock = |helpers| {
+        let services = Services::of_test(helpers);
+        queue(&dir.path().join("lock"), Protocol::Flock, services)
     };
-    let entered = waiter.enter(request, requester, None, true, false);
-    let Enqueued::Queued(ticket) = entered else {
-        panic!("{entered:?}");
-    };
+    let (holder, waiter) = (flock(0), flock(1));
+    let held = acquire(&holder, Protocol::Flock);
+    let ticket = wait(&waiter, Protocol::Flock);
     let wait = match &waiter.state().contender {
         Contender::Blocked { wait, by: None } => Arc::clone(wait),
         contender => panic!("{contender:?}"),
@@ -70,32 +85,24 @@ fn a_helpers_error_reaches_the_waiter_it_stands_in_for() {
 #[test]
 fn what_was_lost_without_a_notice_is_not_handed_on() {
     let dir = tempfile::tempdir().expect("a directory can be created");
-    // However slowly this runs, nothing else keeps it from being handed on.
-    let engine = || {
-        let engine = Engine::builder().hand_off(1000, Duration::from_secs(1));
-        engine
-            .fairness_pause(Duration::ZERO, Duration::ZERO)
-            .build()
+    let soft = || {
+        // However slowly this runs, the bound is not reached.
+        let services = Services::of_test(0).with_hand_off(1, Duration::MAX);
+        queue(&dir.path().join("lock"), Protocol::Soft, services)
     };
-    let open = || {
-        let options = Options::new().protocol(Protocol::Soft);
-        let opened = engine().open_with(dir.path().join("lock"), &options);
-        opened.expect("the lock can be opened")
-    };
-    let (ours, theirs) = (open(), open());
-    let guard = ours.acquire(Mode::Exclusive, None).expect("it is free");
-    let mut waits = ours.acquire_async(Mode::Exclusive, None);
-    let mut is_pending = || {
-        let mut context = Context::from_waker(Waker::noop());
-        Pin::new(&mut waits).poll(&mut context).is_pending()
-    };
-    assert!(is_pending());
-    let watch = lock(&ours.handle.queue().watch).take();
+    let (ours, theirs) = (soft(), soft());
+    let held = acquire(&ours, Protocol::Soft);
+    let waits = wait(&ours, Protocol::Soft);
+    let watch = lock(&ours.watch).take();
     assert!(watch.is_some(), "it was watched");
     drop(watch);
-    theirs.break_lock().expect("it can be broken");
-    let another = theirs.acquire(Mode::Exclusive, None).expect("it is free");
-    drop(guard);
-    assert!(is_pending());
-    another.release().expect("it is held");
+    let broken = theirs.break_lock(Protocol::Soft, false);
+    assert!(broken.expect("it can be broken"));
+    let another = acquire(&theirs, Protocol::Soft);
+    let released = ours.release(held, None, Name::IsTheLock);
+    assert!(matches!(released, Ok(Some(Err(LostReason::Broken)))));
+    assert_eq!(ours.len(), (0, 1), "it is not handed on");
+    ours.abandon(waits);
+    let released = theirs.release(another, None, Name::IsTheLock);
+    assert!(matches!(released, Ok(Some(Ok(())))));
 }
