@@ -184,6 +184,7 @@ impl AcquireState {
 
     /// Enters the queue. Without a guard, the caller continues with the wait.
     fn enter(&mut self, handle: &Arc<Handle>) -> Result<Option<Guard>> {
+        self.request.refuse_sharing().map_err(|e| handle.os(e))?;
         let mut queue = handle.queue();
         if self.request.needs_write() && !queue.is_writable() {
             if handle.options.late_write {

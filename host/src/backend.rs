@@ -26,6 +26,8 @@ pub(crate) use api::{Backend, ForeignHolder, Request, is_out_of_reach};
 #[cfg(all(unix, feature = "sandbox"))]
 pub(crate) use existence::is_reserved;
 
+use std::io;
+
 use crate::protocol::Protocol;
 use crate::types::Mode;
 
@@ -69,6 +71,15 @@ impl Protocol {
 }
 
 impl Request {
+    /// Refuses what is never granted, whoever holds the lock: sharing an existence lock.
+    pub(crate) fn refuse_sharing(self) -> io::Result<()> {
+        if self.mode == Mode::Shared && self.protocol.is_existence_lock() {
+            let why = "this protocol has no shared mode";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+        }
+        Ok(())
+    }
+
     /// Whether it needs a descriptor that is open for writing.
     pub(crate) fn needs_write(self) -> bool {
         self.mode == Mode::Exclusive && self.protocol.backend().needs_write()

@@ -112,6 +112,16 @@ impl Services {
             epoch: Instant::now(),
         })
     }
+
+    /// The same, with another bound on hand-offs.
+    pub(crate) fn with_hand_off(self: Arc<Self>, limit: u32, time: Duration) -> Arc<Self> {
+        let services = Arc::into_inner(self).expect("no queue has them yet");
+        Arc::new(Self {
+            hand_off_limit: limit,
+            hand_off_time: time,
+            ..services
+        })
+    }
 }
 
 /// How often an acquire polls if no thread can wait in the kernel for it, and how much that is

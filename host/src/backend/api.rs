@@ -171,12 +171,3 @@ pub(super) fn out_of_reach(why: &'static str) -> io::Error {
 pub(crate) fn is_out_of_reach(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ResourceBusy && error.get_ref().is_some()
 }
-
-/// The error of a shared acquire of an existence lock.
-#[cfg(unix)]
-pub(super) fn no_sharing() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::Unsupported,
-        "this protocol has no shared mode",
-    )
-}

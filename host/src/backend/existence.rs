@@ -34,7 +34,7 @@ use self::owner_record::OwnerRecord;
 use self::promise::Claim;
 use self::release::{removed, unlink_own};
 use self::takeover::{Takeover, TakeoverResult, is_no_more, take_over};
-use super::api::{Backend, ForeignHolder, Request, no_sharing, out_of_reach};
+use super::api::{Backend, ForeignHolder, Request, out_of_reach};
 use crate::object::{Created, Location, LockObject, Marker};
 use crate::sys::TimedWait;
 use crate::types::Mode;
@@ -119,9 +119,6 @@ impl<F: MarkerFormat> Backend for F {
     fn try_lock(&self, object: &LockObject, request: Request) -> io::Result<bool> {
         /// How often the marker may be gone by the time it is read.
         const TRIES: usize = 8;
-        if request.mode == Mode::Shared {
-            return Err(no_sharing());
-        }
         let (dir, name) = parts(object)?;
         if request.stale_after.is_none() && promise::is_still_held(dir, name)? {
             return Ok(false);

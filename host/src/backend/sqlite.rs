@@ -26,7 +26,7 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 use self::database::{
     Database, INDEX, JOURNAL, TABLE, WRITE_AHEAD_LOG, connect, in_database, is_table, locate,
 };
-use super::api::{Backend, ForeignHolder, Request, no_sharing};
+use super::api::{Backend, ForeignHolder, Request};
 use super::existence::owner_record::OwnerRecord;
 use crate::object::{Created, Location, LockObject, Marker};
 use crate::sys::TimedWait;
@@ -73,10 +73,7 @@ impl Backend for Sqlite {
         ]
     }
 
-    fn try_lock(&self, object: &LockObject, request: Request) -> io::Result<bool> {
-        if request.mode == Mode::Shared {
-            return Err(no_sharing());
-        }
+    fn try_lock(&self, object: &LockObject, _: Request) -> io::Result<bool> {
         let (name, key, mut connection) = parts(object)?;
         // Reading does not keep other programs from writing.
         let holders = self.read(&connection, &key)?;

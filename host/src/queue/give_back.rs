@@ -18,12 +18,13 @@ use std::time::{Duration, Instant};
 use super::LockQueue;
 use super::state::{Contender, HeldLock, State};
 use crate::backend::{Backend, Request, is_out_of_reach};
-use crate::lock_path::LockPath;
+use crate::lock_path::{LockPath, reopen};
 use crate::object::LockObject;
 use crate::owner::Ticket;
 use crate::protocol::{ALL_ONE, Protocol};
 use crate::sync::{Mutex, lock};
 use crate::sys;
+use crate::types::Mode;
 
 /// Which thread carries releases out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -68,10 +69,15 @@ impl Release {
     /// Removes the file, if that was requested, and gives the lock back. Fails with an error that
     /// [`is_out_of_reach`] if it is worth another attempt.
     fn run(&self, queue: &LockQueue) -> io::Result<()> {
-        let (backend, removed) = match &self.remove {
-            Some(lock_path) => self.remove_file(queue, lock_path),
-            None => (self.request.protocol.backend(), Ok(())),
+        let backend = self.request.protocol.backend();
+        let Some(lock_path) = &self.remove else {
+            return queue.unlock(backend, &self.object);
         };
+        if let Some(other) = self.writable_twin(queue) {
+            queue.unlock(backend, &self.object)?;
+            return Self::remove_by(&other, queue, lock_path);
+        }
+        let (backend, removed) = self.remove_file(queue, lock_path);
         queue.unlock(backend, &self.object).and(removed)
     }
 
@@ -116,6 +122,30 @@ impl Release {
             false => Ok(()),
         };
         (backend, removed)
+    }
+
+    /// Another description of the file, to lock both families with, if the one that carries the lock
+    /// is open for reading and cannot.
+    fn writable_twin(&self, queue: &LockQueue) -> Option<LockObject> {
+        let one = ALL_ONE || queue.network;
+        let file = (!one && !self.object.writable).then(|| reopen(&self.object.file, true));
+        Some(LockObject::file(file?.ok()?, true))
+    }
+
+    /// Removes the lock file, as [`remove_file`](Self::remove_file) does, after the lock was given
+    /// back, unless others have taken it since.
+    fn remove_by(other: &LockObject, queue: &LockQueue, lock_path: &LockPath) -> io::Result<()> {
+        let request = Request {
+            mode: Mode::Exclusive,
+            protocol: Protocol::Native,
+            stale_after: None,
+        };
+        let backend = request.protocol.backend();
+        if !backend.try_lock(other, request).unwrap_or(false) {
+            return Ok(());
+        }
+        let removed = lock_path.remove(queue.identity);
+        backend.unlock(other).and(removed)
     }
 }
 

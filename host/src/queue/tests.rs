@@ -1,38 +1,38 @@
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use super::state::Contender;
 use super::{Enqueued, Failure, LockQueue, Name, WaitStatus};
 use crate::backend::Request;
 use crate::lock_path::LockPath;
-use crate::owner::{OwnerId, Requester};
+use crate::owner::{OwnerId, Requester, Ticket};
 use crate::protocol::Protocol;
 use crate::services::Services;
+use crate::sync::lock;
 use crate::table::Table;
-use crate::types::Mode;
+use crate::types::{LostReason, Mode};
 use crate::waiter::Outcome;
 
-/// A queue for a file, in an engine of its own with `limit` helper threads.
-fn queue(path: &std::path::Path, limit: usize) -> Arc<LockQueue> {
-    let lock_path = LockPath::ambient(path, true, true).expect("the file can be created");
-    let open_lock = lock_path.open().expect("the file can be opened");
+/// A queue for a lock, in an engine of its own.
+fn queue(path: &Path, protocol: Protocol, services: Arc<Services>) -> Arc<LockQueue> {
+    let mut lock_path = LockPath::ambient(path, true, true).expect("the path is absolute");
+    let kept = lock_path.keep_by(protocol, None);
+    kept.expect("the protocol is one of this system");
+    let open_lock = lock_path.open().expect("the lock can be opened");
     let key = (open_lock.identity, None);
-    let new = |open_lock, entry| {
-        let name = lock_path.name().to_owned();
-        LockQueue::new(open_lock, name, Services::of_test(limit), entry)
-    };
+    let name = lock_path.whole();
+    let new = |open_lock, entry| LockQueue::new(open_lock, name, services, entry);
     let (queue, _) = Arc::new(Table::default()).get(key, open_lock, |_| true, new);
     queue
 }
 
-#[test]
-fn a_helpers_error_reaches_the_waiter_it_stands_in_for() {
-    let dir = tempfile::tempdir().expect("a directory can be created");
-    let path = dir.path().join("lock");
+fn enter(queue: &Arc<LockQueue>, protocol: Protocol, wait: bool) -> Enqueued {
     let request = Request {
         mode: Mode::Exclusive,
-        protocol: Protocol::Flock,
+        protocol,
         stale_after: None,
     };
     let requester = Requester {
@@ -40,15 +40,33 @@ fn a_helpers_error_reaches_the_waiter_it_stands_in_for() {
         handle: 1,
         share: 0,
     };
-    let (holder, waiter) = (queue(&path, 0), queue(&path, 1));
-    let held = holder.enter(request, requester, None, false, true);
-    let Enqueued::Granted(held) = held else {
-        panic!("{held:?}");
+    queue.enter(request, requester, None, wait, !wait)
+}
+
+fn acquire(queue: &Arc<LockQueue>, protocol: Protocol) -> Ticket {
+    match enter(queue, protocol, false) {
+        Enqueued::Granted(ticket) => ticket,
+        entered => panic!("{entered:?}"),
+    }
+}
+
+fn wait(queue: &Arc<LockQueue>, protocol: Protocol) -> Ticket {
+    match enter(queue, protocol, true) {
+        Enqueued::Queued(ticket) => ticket,
+        entered => panic!("{entered:?}"),
+    }
+}
+
+#[test]
+fn a_helpers_error_reaches_the_waiter_it_stands_in_for() {
+    let dir = tempfile::tempdir().expect("a directory can be created");
+    let flock = |helpers| {
+        let services = Services::of_test(helpers);
+        queue(&dir.path().join("lock"), Protocol::Flock, services)
     };
-    let entered = waiter.enter(request, requester, None, true, false);
-    let Enqueued::Queued(ticket) = entered else {
-        panic!("{entered:?}");
-    };
+    let (holder, waiter) = (flock(0), flock(1));
+    let held = acquire(&holder, Protocol::Flock);
+    let ticket = wait(&waiter, Protocol::Flock);
     let wait = match &waiter.state().contender {
         Contender::Blocked { wait, by: None } => Arc::clone(wait),
         contender => panic!("{contender:?}"),
@@ -62,5 +80,31 @@ fn a_helpers_error_reaches_the_waiter_it_stands_in_for() {
     assert_eq!(error.raw_os_error(), Some(libc::ENOLCK));
     // The real helper keeps waiting, on behalf of no waiter, and gives back the lock it gets.
     let released = holder.release(held, None, Name::Kept);
+    assert!(matches!(released, Ok(Some(Ok(())))));
+}
+
+/// A notice of the loss keeps it from being handed on, too, but may come too late.
+#[test]
+fn what_was_lost_without_a_notice_is_not_handed_on() {
+    let dir = tempfile::tempdir().expect("a directory can be created");
+    let soft = || {
+        // However slowly this runs, the bound is not reached.
+        let services = Services::of_test(0).with_hand_off(1, Duration::MAX);
+        queue(&dir.path().join("lock"), Protocol::Soft, services)
+    };
+    let (ours, theirs) = (soft(), soft());
+    let held = acquire(&ours, Protocol::Soft);
+    let waits = wait(&ours, Protocol::Soft);
+    let watch = lock(&ours.watch).take();
+    assert!(watch.is_some(), "it was watched");
+    drop(watch);
+    let broken = theirs.break_lock(Protocol::Soft, false);
+    assert!(broken.expect("it can be broken"));
+    let another = acquire(&theirs, Protocol::Soft);
+    let released = ours.release(held, None, Name::IsTheLock);
+    assert!(matches!(released, Ok(Some(Err(LostReason::Broken)))));
+    assert_eq!(ours.len(), (0, 1), "it is not handed on");
+    ours.abandon(waits);
+    let released = theirs.release(another, None, Name::IsTheLock);
     assert!(matches!(released, Ok(Some(Ok(())))));
 }

@@ -58,7 +58,11 @@ fn a_timeout_that_is_over_before_the_wait_begins_ends_it() {
 fn a_future_that_is_dropped_after_its_grant_gives_the_lock_back() {
     each_kernel_protocol(|options| {
         let dir = Dir::new();
-        let open = || Engine::new().open_with(dir.path("lock"), options).unwrap();
+        let open = || {
+            that_hands_on()
+                .open_with(dir.path("lock"), options)
+                .unwrap()
+        };
         let lock = open();
         let guard = lock.acquire(EX, None).unwrap();
         let next = pending(&lock, EX);

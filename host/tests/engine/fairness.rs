@@ -181,8 +181,11 @@ fn a_long_hold_is_followed_by_a_pause_by_default() {
         thread::sleep(QUIESCENT);
         guard.release().unwrap();
         let mut next = lock.acquire_async(EX, None);
-        let waits = poll(&mut next).is_pending();
-        block_on(next).unwrap().release().unwrap();
+        let (waits, guard) = match poll(&mut next) {
+            Poll::Ready(guard) => (false, guard),
+            Poll::Pending => (true, block_on(next)),
+        };
+        guard.unwrap().release().unwrap();
         waits
     });
 }

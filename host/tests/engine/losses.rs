@@ -77,7 +77,7 @@ fn a_hold_that_another_process_unlocked_is_lost_to_the_next_waiter() {
 #[test]
 fn a_break_does_not_end_a_wait_that_was_just_granted() {
     let dir = Dir::new();
-    let engine = Engine::new();
+    let engine = that_hands_on();
     let lock = dir.lock(&engine);
     let guard = lock.acquire(EX, None).unwrap();
     let mut next = pending(&lock, EX);

@@ -24,6 +24,15 @@ use locket::{Engine, Options, Protocol};
 #[cfg(target_os = "linux")]
 use rustix::fs::{FlockOperation, fcntl_lock, flock};
 
+/// An engine that hands a lock on to its next waiter at once, however slowly this runs: no pause is
+/// due, and no other engine is let in between.
+fn that_hands_on() -> Engine {
+    let builder = Engine::builder().hand_off(1000, STUCK);
+    builder
+        .fairness_pause(Duration::ZERO, Duration::ZERO)
+        .build()
+}
+
 fn ready<F: Future<Output = locket::Result<T>> + Unpin, T>(future: &mut F) -> T {
     match poll(future) {
         Poll::Ready(result) => result.unwrap(),

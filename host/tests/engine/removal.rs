@@ -49,3 +49,48 @@ fn contents_and_times_of_the_file_stay_as_they_are() {
     );
     assert_eq!(before.modified().unwrap(), after.modified().unwrap());
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_user_of_the_other_family_keeps_its_file() {
+    let dir = Dir::new();
+    std::fs::write(dir.path("lock"), "").unwrap();
+    let flock = Options::new().protocol(Protocol::Flock);
+    let (engine, path) = (Engine::new(), dir.path("lock"));
+    // The first handle opens the file for reading alone, and the lock is on its description.
+    let _reader = engine.open_with(&path, &flock).unwrap();
+    let remove = flock.on_release(OnRelease::Remove);
+    let lock = engine.open_with(&path, &remove).unwrap();
+    let fcntl = Options::new().protocol(Protocol::Fcntl);
+    for mode in [SH, EX] {
+        let other = Engine::new().open_with(&path, &fcntl).unwrap();
+        let other = other.acquire(mode, None).unwrap();
+        lock.acquire(EX, None).unwrap().release().unwrap();
+        assert!(path.exists());
+        other.release().unwrap();
+    }
+    lock.acquire(EX, None).unwrap().release().unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_reader_removes_the_file_through_another_description() {
+    for protocol in KERNEL {
+        let dir = Dir::new();
+        std::fs::write(dir.path("lock"), "").unwrap();
+        let (engine, path) = (Engine::new(), dir.path("lock"));
+        let flock = Options::new().protocol(Protocol::Flock);
+        let _reader = engine.open_with(&path, &flock).unwrap();
+        let options = Options::new().protocol(protocol);
+        let options = options.on_release(OnRelease::Remove);
+        let lock = engine.open_with(&path, &options).unwrap();
+        let other = Engine::new().open_with(&path, &flock).unwrap();
+        let sharer = other.acquire(SH, None).unwrap();
+        lock.acquire(SH, None).unwrap().release().unwrap();
+        assert!(path.exists(), "{protocol}");
+        sharer.release().unwrap();
+        lock.acquire(SH, None).unwrap().release().unwrap();
+        assert!(!path.exists(), "{protocol}");
+    }
+}

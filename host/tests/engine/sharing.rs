@@ -29,7 +29,7 @@ fn readers_share_and_a_waiting_writer_is_not_overtaken() {
 #[test]
 fn a_canceled_writer_lets_the_readers_behind_it_join() {
     let dir = Dir::new();
-    let lock = dir.lock(&Engine::new());
+    let lock = dir.lock(&that_hands_on());
     let _reader = lock.acquire(SH, None).unwrap();
     let writer = pending(&lock, EX);
     let mut reader = pending(&lock, SH);

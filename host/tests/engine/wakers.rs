@@ -12,13 +12,7 @@ use super::*;
 #[test]
 fn a_task_is_woken_once_for_its_grant() {
     let dir = Dir::new();
-    // However slowly this runs, no other engine is let in between.
-    let lock = dir.lock(
-        &Engine::builder()
-            .hand_off(32, STUCK)
-            .fairness_pause(Duration::ZERO, Duration::ZERO)
-            .build(),
-    );
+    let lock = dir.lock(&that_hands_on());
     let guard = lock.acquire(EX, None).unwrap();
     let count = Arc::new(Count::default());
     let waker = Waker::from(Arc::clone(&count));

@@ -134,55 +134,29 @@ impl System {
     pub(crate) fn release(&mut self, number: u8, checked: bool) -> Option<()> {
         let index = pick(number, self.holds.len())?;
         let hold = self.holds.swap_remove(index);
-        let answer = self
+        let expected = self
             .model
             .release(hold.key, hold.ticket, hold.handle, checked);
         if checked {
-            assert_answer(hold.guard.release(), answer);
+            assert_eq!(answer(&hold.guard.release()), expected);
         }
         Some(())
     }
 
     pub(crate) fn release_through(&mut self, index: usize, lock: &LockFile) {
         let expected = self.model.release_through(index);
-        let unclear = self.model.disturbed[self.model.handles[index].file];
-        let start = Instant::now();
-        loop {
-            let result = lock.release();
-            let free = expected == Answer::NotLocked;
-            if free
-                && unclear
-                && start.elapsed() < STUCK
-                && result.as_ref().is_err_and(Error::is_not_owner)
-            {
-                thread::yield_now();
-                continue;
-            }
-            return assert_answer(result, expected);
-        }
+        let file = self.model.handles[index].file;
+        let unclear = self.model.disturbed[file] && expected == Answer::NotLocked;
+        becomes(unclear, &expected, || answer(&lock.release()));
     }
 
     pub(crate) fn break_lock(&mut self, index: usize, lock: &LockFile) {
         let file = self.model.handles[index].file;
         let (expected, loser) = self.model.break_lock(index);
-        let unclear = self.model.disturbed[file] && expected == Answer::NotLocked;
-        let start = Instant::now();
-        loop {
-            let result = lock.break_lock();
-            if unclear
-                && start.elapsed() < STUCK
-                && result.as_ref().is_err_and(Error::is_unsupported)
-            {
-                thread::yield_now();
-                continue;
-            }
-            // The lock that a thread took just before it returned from such a wait, and gives back.
-            if unclear && file == EXISTENCE && result.is_ok() {
-                break;
-            }
-            assert_answer(result, expected);
-            break;
-        }
+        // It may find the lock that a thread took just before it returned from a wait.
+        becomes(self.model.disturbed[file], &expected, || {
+            answer(&lock.break_lock())
+        });
         self.learns(loser);
     }
 
@@ -204,14 +178,19 @@ impl System {
 
     pub(crate) fn delete(&mut self, file: usize) {
         if file == EXISTENCE {
-            let path = self.entry();
-            let deleted = match self.existence_lock {
-                Protocol::Sqlite => return,
-                Protocol::Mkdir => fs::remove_dir_all(path),
-                _ => fs::remove_file(path),
-            };
+            if self.existence_lock == Protocol::Sqlite {
+                return;
+            }
             let loser = self.model.take_away(file);
-            assert_eq!(deleted.is_ok(), loser.is_some(), "{deleted:?}");
+            // There may be the entry that a thread made just before it returned from a wait.
+            becomes(
+                self.model.disturbed[file],
+                &loser.is_some(),
+                || match self.existence_lock {
+                    Protocol::Mkdir => fs::remove_dir_all(self.entry()).is_ok(),
+                    _ => fs::remove_file(self.entry()).is_ok(),
+                },
+            );
             self.learns(loser);
         } else if self.model.waiters(file) <= 1 && self.model.paths[file].is_some() {
             fs::remove_file(self.path(file)).expect("the lock file can be removed");

@@ -9,14 +9,14 @@ impl Model {
     pub(crate) fn acquire(&mut self, handle: usize, mode: Mode) -> Attempt {
         let protocol = self.handles[handle].protocol;
         let want = Want { mode, protocol };
+        if protocol.is_existence_lock() && mode == Mode::Shared {
+            return Attempt::Unsupported;
+        }
         loop {
             let key = self.key(handle);
             let queue = self.queue(key);
             let alone = queue.waiting.is_empty();
             let held = queue.held;
-            if protocol.is_existence_lock() && mode == Mode::Shared && alone && held.is_none() {
-                return Attempt::Unsupported;
-            }
             let free = match held {
                 Some(held) => held.joins(want),
                 None => self.is_free(key, want),

@@ -54,6 +54,13 @@ impl Ran {
         let last = rest.ceil_char_boundary(rest.len().saturating_sub(MOST));
         format!("{first}\n…\n{}", &rest[last..])
     }
+
+    /// The last lines that it printed.
+    pub fn end(&self) -> String {
+        const LINES: usize = 20;
+        let lines: Vec<_> = self.output.lines().collect();
+        lines[lines.len().saturating_sub(LINES)..].join("\n")
+    }
 }
 
 /// Cargo, in the workspace.

@@ -277,6 +277,13 @@ mod tests {
             };
             assert!(!claim.is_dead(&dir()), "{claim:?}");
         }
+        // Without a namespace, the number may be that of a process below.
+        let local = OwnerRecord {
+            host: Host::Local,
+            start: None,
+            ..gone.clone()
+        };
+        assert!(!local.is_dead_unless(&dir(), |_| true));
         // Even if the number would be of this namespace.
         let elsewhere = OwnerRecord {
             host: Host::Named("elsewhere".into(), Some(sys::pid_namespace())),

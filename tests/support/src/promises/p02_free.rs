@@ -41,12 +41,19 @@ fn and_in_shared_mode(stand: &dyn Stand) {
 fn and_sharing_is_unsupported(stand: &dyn Stand) {
     let mut subject = stand.subject();
     let before = stand.site().dir.names();
-    for acquire in stand.acquires() {
-        for timeout in ["none", "0", "30"] {
-            let error = subject.err(&format!("{acquire} a shared {timeout}"));
-            assert_eq!(error, "unsupported");
+    let mut is_unsupported = || {
+        for acquire in stand.acquires() {
+            for timeout in ["none", "0", "30"] {
+                let error = subject.err(&format!("{acquire} a shared {timeout}"));
+                assert_eq!(error, "unsupported");
+            }
         }
-    }
+    };
+    is_unsupported();
+    let mut holder = stand.subject();
+    holder.ok("acquire a exclusive 0");
+    is_unsupported();
+    holder.ok("release a");
     assert_eq!(subject.ok("state a"), "Unlocked");
     assert_eq!(stand.site().dir.names(), before, "nothing is left behind");
     assert!(stand.site().is_free());

@@ -56,11 +56,10 @@ impl Others {
 
     /// Returns once the waiter has the lock.
     async fn granted(&mut self) -> Result<()> {
-        let finish = [self.pending, 0, 0, 0];
-        while self.waiter.call(Call::Finish, finish).await? == Ok(0) {
-            tokio::task::yield_now().await;
-        }
-        Ok(())
+        let granted = self.waiter.finish(self.pending).await?;
+        granted
+            .map(drop)
+            .map_err(|error| anyhow::anyhow!("the waiter got {error}"))
     }
 
     /// What the others have lost by the attack, if anything.

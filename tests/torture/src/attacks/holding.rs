@@ -138,7 +138,7 @@ async fn take(guest: &mut Attacker, lock: u32, method: Method) -> Result<()> {
     let had = guest.call(call, terms).await?;
     let had = had.map_err(|error| anyhow!("{method:?}: {error}"))?;
     if let Method::Finished = method {
-        let finished = guest.call(Call::Finish, [had, 0, 0, 0]).await?;
+        let finished = guest.finish(had).await?;
         finished.map_err(|error| anyhow!("{method:?}: {error}"))?;
     }
     Ok(())

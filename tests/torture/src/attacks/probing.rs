@@ -81,6 +81,13 @@ fn file(protocol: u32) -> &'static str {
     }
 }
 
+/// Whether the file itself is the lock. While it exists, its holder has it locked in the kernel, too,
+/// as a proof of life, and that cannot be broken.
+fn is_the_file(protocol: u32) -> bool {
+    let protocol = Protocol::ALL[protocol as usize];
+    matches!(protocol, Protocol::PidFile | Protocol::Soft)
+}
+
 /// All but `sqlite`, because there is no database.
 fn protocols() -> impl Iterator<Item = u32> {
     KERNEL.start..EXISTENCE.end - 1
@@ -228,7 +235,7 @@ impl Outside {
                     Call::OpenAndClose => opening,
                     _ => [lock, b, c, d],
                 };
-                if call == Call::Acquire {
+                if call == Call::Acquire || call == Call::Break && is_the_file(protocol) {
                     // The guest must not be in its own way.
                     let _ = guest.call(Call::Release, [lock, 0, 0, 0]).await?;
                 }

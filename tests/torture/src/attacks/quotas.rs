@@ -225,13 +225,13 @@ impl Quotas {
         let pollables = self.fill(&mut guest, subscribe).await?;
         let mut came = Vec::new();
         for pending in &pendings[..2] {
-            came.push(guest.call(Call::Finish, of(*pending)).await?);
+            came.push(guest.finish(*pending).await?);
         }
         let kept = matches!(came[..], [Ok(guard), Err(EXCEEDED)] if guard != 0);
         self.must(kept, "two are finished where one has room", came);
         let drop = (Call::PollableDrop, of(last(&pollables)?));
         self.must_answer(&mut guest, drop, Ok(0)).await?;
-        let finished = guest.call(Call::Finish, of(pending)).await?;
+        let finished = guest.finish(pending).await?;
         let kept = finished.is_ok_and(|guard| guard != 0);
         self.must(kept, "one is finished in its place", finished);
         self.must_trap(&mut guest, subscribe).await;

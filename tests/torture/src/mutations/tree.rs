@@ -20,11 +20,16 @@ pub struct Verdict {
     pub bug: String,
     /// The tests that failed.
     pub caught_by: Vec<String>,
+    /// How often the tests ran: until one failed.
+    pub runs: u32,
     /// Why it does not count as caught, if it does not.
     pub trouble: Option<String>,
     /// How long building and running took, in seconds.
     pub seconds: f64,
 }
+
+/// How often the tests run before a bug counts as not caught.
+const RUNS: u32 = 3;
 
 /// A copy of the sources.
 #[derive(Debug)]
@@ -167,7 +172,8 @@ impl Tree {
     /// Whether the suite notices a mutation.
     pub(super) fn verdict(&self, mutation: &Mutation) -> Verdict {
         let start = Instant::now();
-        let caught = self.try_out(mutation);
+        let mut runs = 0;
+        let caught = self.try_out(mutation, &mut runs);
         let restored = self.restore();
         let (caught_by, trouble) = match (caught, restored) {
             (Ok(caught_by), Ok(())) => (caught_by, None),
@@ -177,33 +183,46 @@ impl Tree {
             name: mutation.name.clone(),
             bug: mutation.bug.clone(),
             caught_by,
+            runs,
             trouble,
             seconds: start.elapsed().as_secs_f64(),
         }
     }
 
-    fn try_out(&self, mutation: &Mutation) -> anyhow::Result<Vec<String>> {
+    /// Counts the runs in `runs`.
+    fn try_out(&self, mutation: &Mutation, runs: &mut u32) -> anyhow::Result<Vec<String>> {
         self.apply(&mutation.patch)?;
-        outcome_of(&self.test(&mutation.tests)?)
+        loop {
+            *runs += 1;
+            let ran = self.test(&mutation.tests)?;
+            if !ran.success() {
+                return failed_tests(&ran);
+            }
+            ensure!(
+                *runs < RUNS,
+                "every test passed, {RUNS} times: {}",
+                ran.end()
+            );
+        }
     }
 }
 
 /// The tests that failed; an error if the runner ended for another reason.
-fn outcome_of(ran: &Ran) -> anyhow::Result<Vec<String>> {
+fn failed_tests(ran: &Ran) -> anyhow::Result<Vec<String>> {
     /// As nextest documents it.
     const TESTS_FAILED: i32 = 100;
-    match ran.code {
-        Some(0) => bail!("not caught"),
-        Some(TESTS_FAILED) => {}
-        _ => bail!("the build or the runner failed, not a test: {}", ran.output),
-    }
+    ensure!(
+        ran.code == Some(TESTS_FAILED),
+        "the build or the runner failed, not a test: {}",
+        ran.end()
+    );
     let mut failed: Vec<_> = ran.output.lines().filter_map(failed_test).collect();
     failed.sort();
     failed.dedup();
     ensure!(
         !failed.is_empty(),
         "the output does not name the test that failed: {}",
-        ran.output
+        ran.end()
     );
     Ok(failed)
 }
@@ -244,14 +263,13 @@ mod tests {
          TIMEOUT [  30.012s] (3/3) locket-host a::module::hangs
             FAIL [   0.012s] (2/3) locket-host::engine a_failure
         ";
-        let caught = outcome_of(&ran(100, output)).expect("the bug is caught");
+        let caught = failed_tests(&ran(100, output)).expect("the bug is caught");
         assert_eq!(
             caught,
             ["engine::a_failure", "lib::a::module::hangs (hung)"]
         );
-        assert!(outcome_of(&ran(0, "PASS [ 0.1s] locket-host::engine a_pass")).is_err());
-        assert!(outcome_of(&ran(101, "error[E0308]: mismatched types")).is_err());
-        assert!(outcome_of(&ran(4, "error: no tests to run")).is_err());
-        assert!(outcome_of(&ran(100, "")).is_err());
+        assert!(failed_tests(&ran(101, "error[E0308]: mismatched types")).is_err());
+        assert!(failed_tests(&ran(4, "error: no tests to run")).is_err());
+        assert!(failed_tests(&ran(100, "")).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! The table of a run in the terminal.
 
 use std::io::{IsTerminal as _, stdout};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -36,19 +37,35 @@ pub fn run(stage: &Stage, seed: u64) -> Report {
 /// The rows of a stage and of its parts, and what was not done or went wrong.
 pub fn print(report: &Report) {
     print_row(report, "");
-    let (outcome, name) = (&report.outcome, &report.stage);
+    let outcome = &report.outcome;
     for part in &outcome.parts {
         print_row(part, "  ");
     }
     for omitted in &outcome.omitted {
         println!("  NOT DONE: {omitted}");
     }
-    for violation in &outcome.violations {
+    print_violations(report);
+}
+
+/// The total, and once more all that went wrong: whoever sees the end of the output sees it all.
+pub fn print_total(stages: usize, broken: &[Report], time: Duration) {
+    let violations: usize = broken.iter().map(|report| report.broken).sum();
+    let seconds = time.as_secs_f64();
+    println!("{stages} stages, {violations} violations, after {seconds:.0} s");
+    if cfg!(not(feature = "components")) {
+        println!("NOT DONE: the parts that run guests; this was built without Wasmtime");
+    }
+    for report in broken {
+        println!("{}, with seed {}:", report.stage, report.seed);
+        print_violations(report);
+    }
+}
+
+fn print_violations(report: &Report) {
+    let (name, seed) = (&report.stage, report.seed);
+    for violation in &report.outcome.violations {
         println!("  VIOLATION: {violation}");
-        println!(
-            "  again: cargo run --bin torture -- run {name} --seed {}",
-            report.seed
-        );
+        println!("  again: cargo run --bin torture -- run {name} --seed {seed}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a worker is going to do. It follows from the seed alone; the times, and which worker gets ahead
 //! of which, are up to the system.
 
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -61,23 +62,23 @@ impl Lock {
 pub struct Layout(PathBuf);
 
 impl Layout {
-    /// Creates them.
+    /// Creates them, with the database in a directory elsewhere.
     ///
     /// # Errors
     ///
     /// Those of the file system.
-    pub fn create(dir: &Path) -> std::io::Result<Self> {
+    pub fn create(dir: &Path, database: &Path) -> std::io::Result<Self> {
         let layout = Self(dir.to_owned());
         let dirs = [
             layout.locks(),
             layout.objects(),
             layout.journals(),
-            layout.databases(),
             layout.forks(),
         ];
         for dir in dirs {
             std::fs::create_dir(dir)?;
         }
+        symlink(database, layout.databases())?;
         Ok(layout)
     }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ const NO_PROGRESS: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct WorkerGroup {
     program: PathBuf,
-    dir: TempDir,
+    dirs: Dirs,
     layout: Layout,
     members: Vec<WorkerProcess>,
     /// The processes that were killed, and when.
@@ -40,6 +40,13 @@ pub struct WorkerGroup {
     /// What went wrong with the processes themselves.
     failures: Vec<String>,
     stuck_after: Duration,
+}
+
+/// Where everything is; removed when dropped.
+#[derive(Debug)]
+struct Dirs {
+    all: TempDir,
+    database: TempDir,
 }
 
 /// A process of the group.
@@ -64,6 +71,21 @@ pub struct Foreign {
     pub longest: f64,
 }
 
+impl Dirs {
+    /// The database is in memory if possible: a commit waits for the disk, which can be busy for seconds,
+    /// and has nothing to do with locks.
+    fn new() -> Result<Self> {
+        let memory = Path::new("/dev/shm");
+        Ok(Self {
+            all: tempfile::tempdir()?,
+            database: match memory.is_dir() {
+                true => tempfile::tempdir_in(memory)?,
+                false => tempfile::tempdir()?,
+            },
+        })
+    }
+}
+
 impl WorkerGroup {
     /// An empty group. Its processes will run `program`, which is this one.
     ///
@@ -71,11 +93,11 @@ impl WorkerGroup {
     ///
     /// Those of the file system.
     pub fn of(program: PathBuf) -> Result<Self> {
-        let dir = tempfile::tempdir()?;
+        let dirs = Dirs::new()?;
         Ok(Self {
             program,
-            layout: Layout::create(dir.path())?,
-            dir,
+            layout: Layout::create(dirs.all.path(), dirs.database.path())?,
+            dirs,
             members: Vec::new(),
             kills: HashMap::new(),
             failures: Vec::new(),
@@ -141,7 +163,8 @@ impl WorkerGroup {
         role["name"] = name.into();
         role["seed"] = seed.into();
         role["layout"] = self
-            .dir
+            .dirs
+            .all
             .path()
             .to_str()
             .context("a path in Unicode")?
@@ -164,7 +187,7 @@ impl WorkerGroup {
     }
 
     fn errors(&self, name: &str) -> PathBuf {
-        self.dir.path().join(format!("{name}.errors"))
+        self.dirs.all.path().join(format!("{name}.errors"))
     }
 
     /// A process in an exclusive section of one of these locks, chosen at random among those whose name
@@ -335,7 +358,7 @@ impl WorkerGroup {
             failures: self.failures,
             over,
             finished_within: None,
-            dir: self.dir,
+            dirs: self.dirs,
         })
     }
 }

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Instant;
 
-use anyhow::{Result, anyhow};
-use locket_tests::harness::{Host, State, linker, runtime, store_in};
+use anyhow::{Result, anyhow, ensure};
+use locket_tests::harness::{Host, STUCK, State, linker, runtime, store_in};
 use locket_wasmtime::LocketCtx;
 use wasmtime::component::{Component, InstancePre, TypedFunc};
 use wasmtime::{Store, Trap};
@@ -183,6 +184,24 @@ impl Attacker {
     pub async fn acquire(&mut self, lock: u32, timeout: [u32; 2]) -> Result<Answer, Ended> {
         self.call(Call::Acquire, [lock, EXCLUSIVE, timeout[0], timeout[1]])
             .await
+    }
+
+    /// Takes the guard of a pending acquire whose lock nothing keeps from it. The engine may still leave
+    /// the lock alone for a moment.
+    ///
+    /// # Errors
+    ///
+    /// The trap; no answer for long.
+    pub async fn finish(&mut self, pending: u32) -> Result<Answer> {
+        let start = Instant::now();
+        loop {
+            let finished = self.call(Call::Finish, [pending, 0, 0, 0]).await?;
+            if finished != Ok(0) {
+                return Ok(finished);
+            }
+            ensure!(start.elapsed() < STUCK, "a free lock is not granted");
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Opens and acquires a free lock.

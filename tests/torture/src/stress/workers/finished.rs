@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
+use super::Dirs;
 use crate::stage::Outcome;
 use crate::stress::history::{History, Outcome as Answer, Violation};
 use crate::stress::object::Remains;
@@ -21,7 +20,7 @@ pub struct Finished {
     /// When the last process ended, and if they were made to end, how long that took.
     pub(super) over: Instant,
     pub(super) finished_within: Option<Duration>,
-    pub(super) dir: TempDir,
+    pub(super) dirs: Dirs,
 }
 
 impl Finished {
@@ -73,7 +72,7 @@ impl Finished {
             outcome.violations.push(format!("and {more} more"));
         }
         if !outcome.violations.is_empty() {
-            let dir = self.dir.keep();
+            let dir = self.dirs.all.keep();
             outcome
                 .violations
                 .push(format!("the journals are in {}", dir.display()));
