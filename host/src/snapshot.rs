@@ -98,9 +98,11 @@ impl Engine {
                 since: party.since,
             }
         };
+        let queues = context.registry.queues();
+        // While these exist: a queue adds its totals to the past ones when it is gone.
         let mut totals = context.services.past.totals();
         let mut locks = Vec::new();
-        for queue in context.registry.queues() {
+        for queue in &queues {
             let view = queue.view();
             totals += view.totals;
             locks.push(LockSnapshot {
