@@ -128,6 +128,7 @@ impl AcquireState {
         mode: Mode,
         timeout: Option<Duration>,
         meanwhile: Suspends,
+        cancellations: u64,
         blocking: bool,
     ) -> Self {
         Self {
@@ -138,7 +139,7 @@ impl AcquireState {
             blocking,
             wait: None,
             replaced: 0,
-            cancellations: handle.cancellations(),
+            cancellations,
             done: false,
         }
     }

@@ -78,6 +78,7 @@ mod directory;
 mod guest_acquire;
 mod guest_guard;
 mod guest_lock;
+mod hold_report;
 mod hooks;
 mod limits;
 mod open;
@@ -427,6 +428,8 @@ impl Sandbox {
         }
         // Not under the mutex: a waiter that this wakes may need it.
         let locks = self.locks(&concerns);
+        // Before a hold that ends lets one of them in.
+        locks.iter().for_each(LockFile::cancel_waits);
         locks.iter().for_each(LockFile::revoke);
         // Holds on files that were replaced meanwhile: no open lock leads to them any more.
         let mut books = self.guest.books();

@@ -92,10 +92,13 @@ impl GuestLock {
     pub fn acquire(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Result<GuestGuard> {
         let admission = Admission::new(&self.open, mode, timeout.into())?;
         let meanwhile = admission.suspended();
-        let result = self
-            .open
-            .file
-            .acquire_as(mode, admission.timeout, meanwhile, || admission.waiting());
+        let result = self.open.file.acquire_as(
+            mode,
+            admission.timeout,
+            meanwhile,
+            admission.cancellations,
+            || admission.waiting(),
+        );
         admission.settle(result)
     }
 
