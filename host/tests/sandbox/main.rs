@@ -10,6 +10,7 @@ mod fork;
 mod handles;
 mod hooks;
 mod limits;
+mod listing;
 mod path_tree;
 mod paths;
 mod rights;
