@@ -1,10 +1,11 @@
 //! What the guests of a tenant share: limits, and their owner if they have one.
 
 use std::array;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use locket::State;
-use locket::sandbox::{Tenant, TenantBuilder, Usage};
+use locket::sandbox::{Hooks, Request, Tenant, TenantBuilder, Usage};
 
 use super::*;
 
@@ -301,7 +302,9 @@ fn nothing_of_a_guest_that_is_gone_counts() {
 fn a_tenant_that_owns_its_locks_lets_any_guest_release_them() {
     let dir = Dir::new();
     let tenant = tenant(&dir).limits(enough().held(1)).one_owner().build();
-    let [one, other, ..] = guests(&tenant);
+    let told = Arc::new(Releases::default());
+    let one = tenant.sandbox().hooks(Arc::clone(&told) as _).build();
+    let other = tenant.sandbox().build();
     let stranger = guest(&Engine::new(), dir.0.path(), Limits::new());
     let [first, second, third] =
         [&one, &other, &stranger].map(|guest| open(guest, "/jobs/lock").unwrap());
@@ -310,12 +313,23 @@ fn a_tenant_that_owns_its_locks_lets_any_guest_release_them() {
     assert!(second.holder().unwrap().unwrap().is_self);
     assert!(third.release().unwrap_err().is_not_owner());
     second.release().unwrap();
-    // The guest that acquired it has nothing any more, and nothing counts.
+    // The guest that acquired it has nothing any more, nothing counts, and the host knows.
+    assert_eq!(told.0.load(Ordering::SeqCst), 1);
     assert!(one.holds().is_empty());
     assert_eq!((one.usage().held, used(&tenant).1), (0, 0));
     assert!(third.acquire(EX, STUCK).is_ok());
     second.acquire(EX, STUCK).unwrap().release().unwrap();
     assert!(hold.release().unwrap_err().is_not_locked());
+    assert_eq!(told.0.load(Ordering::SeqCst), 1);
+}
+
+#[derive(Default)]
+struct Releases(AtomicUsize);
+
+impl Hooks for Releases {
+    fn released(&self, _: &Request<'_>, _: Duration) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 #[test]
