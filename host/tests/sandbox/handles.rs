@@ -1,7 +1,9 @@
 //! A clone of a sandbox is a handle on its guest, while that runs or waits.
 
+use std::sync::{Arc, Mutex};
+
 use locket::State;
-use locket::sandbox::{Directory, Usage};
+use locket::sandbox::{Directory, Hooks, Request, Usage};
 
 use super::*;
 
@@ -270,6 +272,56 @@ fn no_acquire_survives_the_revocation_of_its_grant() {
         });
         assert_eq!(used(&guest), (2, 0, 0));
     }
+}
+
+/// Does something once an acquire is admitted.
+#[derive(Default)]
+struct Meanwhile(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Hooks for Meanwhile {
+    fn admit(&self, _: &Request<'_>) -> bool {
+        let act = self.0.lock().unwrap().take();
+        act.into_iter().for_each(|act| act());
+        true
+    }
+}
+
+#[test]
+fn what_a_handle_does_reaches_an_acquire_that_has_yet_to_begin() {
+    let fixture = Fixture::new();
+    let directory = Directory::open(fixture.dir.0.path()).unwrap();
+    let hooks = Arc::new(Meanwhile::default());
+    let guest = Sandbox::builder(&Engine::new()).hooks(Arc::clone(&hooks) as _);
+    let guest = guest.build();
+    let acquire = |name: &str, act: fn(&Sandbox)| {
+        guest.grant(&directory, "/jobs", Rights::LOCKS).unwrap();
+        let lock = open(&guest, &format!("/jobs/{name}")).unwrap();
+        let meanwhile = || {
+            let handle = guest.clone();
+            *hooks.0.lock().unwrap() = Some(Box::new(move || act(&handle)));
+        };
+        meanwhile();
+        let blocked = lock.acquire(EX, STUCK).map(drop);
+        guest.grant(&directory, "/jobs", Rights::LOCKS).unwrap();
+        let lock = open(&guest, &format!("/jobs/{name}")).unwrap();
+        meanwhile();
+        let task = block_on(lock.acquire_async(EX, STUCK).unwrap()).map(drop);
+        [blocked, task]
+    };
+    let cancel: fn(&Sandbox) = |guest| guest.cancel_waits();
+    let revoke: fn(&Sandbox) = |guest| assert!(guest.revoke_grant("/jobs"));
+    for canceled in [acquire("busy", cancel), acquire("busy", revoke)]
+        .into_iter()
+        .flatten()
+    {
+        assert!(canceled.unwrap_err().is_canceled());
+    }
+    // It does not wait.
+    assert!(acquire("free", cancel).iter().all(Result::is_ok));
+    for refused in acquire("free", revoke) {
+        assert!(refused.unwrap_err().is_denied());
+    }
+    assert!(fixture.is_free("free"));
 }
 
 #[test]
