@@ -128,6 +128,7 @@ impl AcquireState {
         mode: Mode,
         timeout: Option<Duration>,
         meanwhile: Suspends,
+        cancellations: u64,
         blocking: bool,
     ) -> Self {
         Self {
@@ -138,7 +139,7 @@ impl AcquireState {
             blocking,
             wait: None,
             replaced: 0,
-            cancellations: handle.cancellations(),
+            cancellations,
             done: false,
         }
     }
@@ -195,11 +196,16 @@ impl AcquireState {
                 return Err(handle.error(ErrorKind::Denied));
             }
         }
-        let waits = !matches!(self.deadline, Deadline::Now);
+        let may_wait = !matches!(self.deadline, Deadline::Now);
+        // The engine lets nobody wait at its end, not even for the end of a fairness pause.
+        let waits = may_wait && !handle.context.registry.is_shut_down();
         let max_hold = handle.options.max_hold;
         match queue.enter(self.request, self.requester, max_hold, waits, self.blocking) {
             Enqueued::Granted(ticket) => {
                 Ok(Some(Guard::new(handle, queue, ticket, self.request.mode)))
+            }
+            Enqueued::Failed(Failure::WouldBlock) if may_wait => {
+                Err(handle.error(ErrorKind::Canceled))
             }
             Enqueued::Failed(failure) => failed(handle, failure).map(|()| None),
             // It was canceled between two queues, where no queue could tell it so, or no wait may

@@ -40,17 +40,26 @@ impl Suspension {
     }
 }
 
-/// The suspended owners of an engine, each with all that it waits for.
+/// The suspended owners of an engine.
 #[derive(Debug, Default)]
-pub(crate) struct Suspensions(Mutex<HashMap<OwnerId, Vec<Suspension>>>);
+pub(crate) struct Suspensions(Mutex<Suspended>);
+
+#[derive(Debug, Default)]
+struct Suspended {
+    /// Each owner with all that it waits for.
+    owners: HashMap<OwnerId, Vec<Suspension>>,
+    /// How many wait for the end of a call to an owner.
+    callers: HashMap<OwnerId, usize>,
+}
 
 /// A suspension that a walk came to: whose it is, and the index of the one that led to it.
 type Step = (OwnerId, Suspension, usize);
 
 impl Suspensions {
     /// Records that `owner` is suspended until `own` is over. Returns `false`, and records nothing, if
-    /// that closes a cycle of owners that wait for one another. It can close one only if `blocks`:
-    /// if others may be waiting for something that `owner` holds or awaits.
+    /// that closes a cycle of owners that wait for one another. It can close one only if others may
+    /// be waiting for `owner`: for something that it holds or awaits, if it `blocks`, or for the end of
+    /// a call to it.
     ///
     /// No mutex is held while a queue is examined, since a queue can be busy. So this takes three
     /// steps. First the suspension is recorded. If several owners close a cycle at the same time, the
@@ -64,9 +73,7 @@ impl Suspensions {
     /// A waiter that fair shares let ahead of others gives them one more blocker. No owner misses a
     /// cycle by that: the newcomer runs at that moment, and looks when it is suspended itself.
     pub(crate) fn suspend(&self, owner: OwnerId, own: Suspension, blocks: bool) -> bool {
-        let recorded = own.clone();
-        lock(&self.0).entry(owner).or_default().push(recorded);
-        if !blocks {
+        if !lock(&self.0).note(owner, own.clone()) && !blocks {
             return true;
         }
         let mut walk: Vec<Step> = vec![(owner, own, 0)];
@@ -93,7 +100,11 @@ impl Suspensions {
                         return false;
                     }
                 } else if seen.insert(blocker) {
-                    let suspended = lock(&self.0).get(&blocker).cloned().unwrap_or_default();
+                    let suspended = lock(&self.0)
+                        .owners
+                        .get(&blocker)
+                        .cloned()
+                        .unwrap_or_default();
                     walk.extend(suspended.into_iter().map(|next| (blocker, next, from)));
                 }
             }
@@ -119,13 +130,13 @@ impl Suspensions {
         let mut suspended = lock(&self.0);
         let is_noted = |at: &usize| {
             let (owner, suspension, _) = &walk[*at];
-            let noted = suspended.get(owner);
+            let noted = suspended.owners.get(owner);
             noted.is_some_and(|noted| noted.iter().any(|noted| noted.is(suspension)))
         };
         if !cycle.iter().all(is_noted) {
             return false;
         }
-        let own = take(&mut suspended, walk[0].0, &walk[0].1);
+        let own = suspended.take(walk[0].0, &walk[0].1);
         drop(suspended);
         drop(own);
         true
@@ -133,22 +144,37 @@ impl Suspensions {
 
     /// Records that a suspension is over.
     pub(crate) fn resume(&self, owner: OwnerId, own: &Suspension) {
-        let over = take(&mut lock(&self.0), owner, own);
+        let over = lock(&self.0).take(owner, own);
         // Not under the mutex: it may close a file.
         drop(over);
     }
 }
 
-fn take(
-    suspended: &mut HashMap<OwnerId, Vec<Suspension>>,
-    owner: OwnerId,
-    own: &Suspension,
-) -> Option<Suspension> {
-    let noted = suspended.get_mut(&owner)?;
-    let index = noted.iter().position(|noted| noted.is(own))?;
-    let taken = noted.swap_remove(index);
-    if noted.is_empty() {
-        suspended.remove(&owner);
+impl Suspended {
+    /// Notes a suspension. Returns whether another owner waits for the end of a call to this one.
+    fn note(&mut self, owner: OwnerId, own: Suspension) -> bool {
+        if let Suspension::Call(callee) = &own {
+            *self.callers.entry(*callee).or_default() += 1;
+        }
+        self.owners.entry(owner).or_default().push(own);
+        self.callers.contains_key(&owner)
     }
-    Some(taken)
+
+    fn take(&mut self, owner: OwnerId, own: &Suspension) -> Option<Suspension> {
+        let noted = self.owners.get_mut(&owner)?;
+        let index = noted.iter().position(|noted| noted.is(own))?;
+        let taken = noted.swap_remove(index);
+        if noted.is_empty() {
+            self.owners.remove(&owner);
+        }
+        if let Suspension::Call(callee) = &taken
+            && let Some(callers) = self.callers.get_mut(callee)
+        {
+            *callers -= 1;
+            if *callers == 0 {
+                self.callers.remove(callee);
+            }
+        }
+        Some(taken)
+    }
 }

@@ -65,7 +65,8 @@ impl LockFile {
     /// of the grant; and the errors of [`Engine::open`](crate::Engine::open) if the file has been
     /// removed in the meantime.
     pub fn acquire(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Result<Guard> {
-        self.acquire_as(mode, timeout.into(), Suspends::Nothing, || {})
+        let began = self.handle.cancellations();
+        self.acquire_as(mode, timeout.into(), Suspends::Nothing, began, || {})
     }
 
     /// Tries once; returns `None` if the lock is held. A wait that is canceled just as it is
@@ -121,23 +122,24 @@ impl LockFile {
     /// has just been granted, it goes to the next waiter. A try for an existence lock that is under
     /// way at that moment may still take it, and gives it back.
     pub fn acquire_async(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Acquire {
-        self.start(mode, timeout.into(), Suspends::Nothing)
+        let began = self.handle.cancellations();
+        self.start(mode, timeout.into(), Suspends::Nothing, began)
     }
 
-    /// Acquires the lock on the calling thread.
+    /// Acquires on the calling thread. `began` are the handle's cancellations when it began to.
     pub(crate) fn acquire_as(
         &self,
         mode: Mode,
         timeout: Option<Duration>,
         meanwhile: Suspends,
+        began: u64,
         waiting: impl FnOnce(),
     ) -> Result<Guard> {
         let handle = &self.handle;
-        let wait = timeout != Some(Duration::ZERO);
-        if let Some(result) = acquire_now(handle, mode, wait) {
+        if let Some(result) = acquire_now(handle, mode, timeout != Some(Duration::ZERO)) {
             return result;
         }
-        AcquireState::new(handle, mode, timeout, meanwhile, true).block(handle, waiting)
+        AcquireState::new(handle, mode, timeout, meanwhile, began, true).block(handle, waiting)
     }
 
     /// Acquires the lock in a task.
@@ -146,9 +148,10 @@ impl LockFile {
         mode: Mode,
         timeout: Option<Duration>,
         meanwhile: Suspends,
+        began: u64,
     ) -> Acquire {
         let handle = Arc::clone(&self.handle);
-        let state = AcquireState::new(&handle, mode, timeout, meanwhile, false);
+        let state = AcquireState::new(&handle, mode, timeout, meanwhile, began, false);
         Acquire { handle, state }
     }
 
@@ -290,10 +293,9 @@ impl LockFile {
     pub fn guarantee(&self) -> Guarantee {
         let network = self.handle.queue().network;
         Guarantee {
-            scope: if network {
-                Scope::ClusterFileSystem
-            } else {
-                Scope::Host
+            scope: match network {
+                true => Scope::ClusterFileSystem,
+                false => Scope::Host,
             },
             ttl: self.handle.options.max_hold,
             fifo: !self.handle.options.protocol.is_existence_lock()

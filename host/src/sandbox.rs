@@ -73,11 +73,14 @@
 //! - A function of the host in which another guest runs declares that: [`Sandbox::calls`].
 
 mod builder;
+mod call;
 mod created;
 mod directory;
 mod guest_acquire;
 mod guest_guard;
 mod guest_lock;
+mod handle;
+mod hold_report;
 mod hooks;
 mod limits;
 mod open;
@@ -86,27 +89,26 @@ mod quota;
 mod rights;
 mod tenant;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use self::paths::{Grant, resolve};
-use self::quota::{Guest, OpenEntry};
-use crate::deadlock::Suspension;
+use self::quota::Guest;
 use crate::engine::{Engine, break_any};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock_file::LockFile;
 use crate::lock_path::{Granted, LockPath};
 use crate::options::Options;
 use crate::protocol::Protocol;
-use crate::types::{Mode, OnRelease};
+use crate::types::OnRelease;
 
 pub use self::builder::SandboxBuilder;
+pub use self::call::Call;
 pub use self::directory::Directory;
 pub use self::guest_acquire::GuestAcquire;
 pub use self::guest_guard::GuestGuard;
 pub use self::guest_lock::{GuestLock, Loss};
+pub use self::handle::Claim;
 pub use self::hooks::{Hooks, Request};
 pub use self::limits::Limits;
 pub use self::quota::{HandlePermit, Usage};
@@ -147,22 +149,6 @@ pub struct Sandbox {
     guest: Arc<Guest>,
 }
 
-/// A lock that a guest holds or awaits.
-#[derive(Clone, Debug, Eq, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct Claim {
-    /// The path, as the guest opened it.
-    pub path: String,
-    /// The protocol.
-    pub protocol: Protocol,
-    /// What the guest holds or awaits.
-    pub mode: Mode,
-    /// For how long it has held or awaited it.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::seconds"))]
-    pub since: Duration,
-}
-
 impl Sandbox {
     /// Settings for a guest, without grants at first. Use one engine for all guests of a process:
     /// it keeps the order of arrival and sees guests that wait for one another. A second engine is
@@ -173,47 +159,6 @@ impl Sandbox {
 
     fn of(guest: Arc<Guest>) -> Self {
         Self { guest }
-    }
-
-    /// Grants a directory under the name `guest_path`, as [`SandboxBuilder::grant`] does. Locks that
-    /// are open already keep the rights with which they were opened.
-    ///
-    /// # Errors
-    ///
-    /// As [`SandboxBuilder::grant`].
-    pub fn grant(
-        &self,
-        directory: &Directory,
-        guest_path: impl AsRef<str>,
-        rights: Rights,
-    ) -> io::Result<()> {
-        let grant = Grant::new(&self.guest.engine, directory, guest_path.as_ref(), rights)?;
-        self.guest.grants().push(Arc::new(grant));
-        Ok(())
-    }
-
-    /// Takes back every grant under the name `guest_path`, with the locks that the guest opened
-    /// through it: it loses those that it holds, its waits for them are canceled, and it cannot
-    /// acquire them any more. Returns whether there was such a grant.
-    pub fn revoke_grant(&self, guest_path: &str) -> bool {
-        if self.guest.is_forked() {
-            return false;
-        }
-        let named = |grant: &mut Arc<Grant>| grant.is_named(guest_path);
-        let revoked: Vec<_> = self.guest.grants().extract_if(.., named).collect();
-        revoked.iter().for_each(|grant| grant.revoke());
-        let through = |entry: &OpenEntry| revoked.iter().any(|of| Arc::ptr_eq(of, &entry.grant));
-        self.revoke_locks(through);
-        !revoked.is_empty()
-    }
-
-    /// Changes the limits. What is in use stays. [`Limits::longest_hold`] counts for locks that are
-    /// opened from now on.
-    pub fn set_limits(&self, limits: Limits) {
-        if !self.guest.is_forked() {
-            self.guest.created.own.set_limit(limits.created);
-            self.guest.books().limits = limits;
-        }
     }
 
     fn permits(&self, protocol: Protocol) -> bool {
@@ -346,163 +291,5 @@ impl Sandbox {
         let protocols = Protocol::ALL.iter().copied();
         let protocols = protocols.filter(|protocol| self.permits(*protocol));
         break_any(Path::new(path), protocols, open).map(drop)
-    }
-
-    /// What the guest holds, in the order of its grants. Lost holds are not listed.
-    pub fn holds(&self) -> Vec<Claim> {
-        if self.guest.is_forked() {
-            return Vec::new();
-        }
-        let books = self.guest.books();
-        let held = books.holds.iter().filter(|entry| entry.guard.is_held());
-        held.map(|entry| Claim {
-            path: entry.story.path().to_owned(),
-            protocol: entry.story.protocol(),
-            mode: entry.guard.mode(),
-            since: entry.since.elapsed(),
-        })
-        .collect()
-    }
-
-    /// What the guest waits for, in the order in which it began to. An acquire that is about to be
-    /// granted is still listed.
-    pub fn waits(&self) -> Vec<Claim> {
-        if self.guest.is_forked() {
-            return Vec::new();
-        }
-        let books = self.guest.books();
-        let claims = books.waits.iter().map(|wait| Claim {
-            path: wait.story.path().to_owned(),
-            protocol: wait.story.protocol(),
-            mode: wait.mode,
-            since: wait.since.elapsed(),
-        });
-        claims.collect()
-    }
-
-    /// How much the guest uses.
-    pub fn usage(&self) -> Usage {
-        if self.guest.is_forked() {
-            return Usage::default();
-        }
-        let created = self.guest.created.own.len();
-        let usage = self.guest.books().usage();
-        Usage { created, ..usage }
-    }
-
-    /// Cancels the waits of the guest: each fails with [canceled](Error::is_canceled). Later
-    /// acquires are not affected.
-    pub fn cancel_waits(&self) {
-        self.locks(|_| true).iter().for_each(LockFile::cancel_waits);
-    }
-
-    /// Takes away what the guest holds under `path`, as it opened that, and cancels its waits for
-    /// it. The guest sees [`State::Lost`](crate::State::Lost) and the error
-    /// [canceled](Error::is_canceled). Returns whether it has such a lock open.
-    pub fn revoke(&self, path: &str) -> bool {
-        self.revoke_locks(|entry| entry.story.path() == path)
-    }
-
-    /// Revokes every lock that the guest holds, and cancels its waits. The guest sees
-    /// [`State::Lost`](crate::State::Lost) for its locks and the error
-    /// [canceled](Error::is_canceled) for its waits.
-    pub fn release_all(&self) {
-        self.guest.listener.revoked();
-        self.revoke_locks(|_| true);
-    }
-
-    /// The open locks that `concerns` selects; none in a forked child.
-    fn locks(&self, concerns: impl Fn(&OpenEntry) -> bool) -> Vec<LockFile> {
-        if self.guest.is_forked() {
-            return Vec::new();
-        }
-        let books = self.guest.books();
-        let entries = books.locks.iter().filter(|entry| concerns(entry));
-        entries.map(|entry| entry.file.clone()).collect()
-    }
-
-    fn revoke_locks(&self, concerns: impl Fn(&OpenEntry) -> bool) -> bool {
-        if self.guest.is_forked() {
-            return false;
-        }
-        // Not under the mutex: a waiter that this wakes may need it.
-        let locks = self.locks(&concerns);
-        locks.iter().for_each(LockFile::revoke);
-        // Holds on files that were replaced meanwhile: no open lock leads to them any more.
-        let mut books = self.guest.books();
-        let concerned: Vec<_> = books.locks.iter().filter(|entry| concerns(entry)).collect();
-        let concerned: Vec<_> = concerned.iter().map(|entry| entry.id).collect();
-        let stray =
-            |entry: &mut quota::HeldGrant| concerned.contains(&entry.lock) && entry.guard.is_held();
-        let stray: Vec<_> = books.holds.extract_if(.., stray).collect();
-        drop(books);
-        drop(stray);
-        !locks.is_empty()
-    }
-
-    /// Declares that this guest waits for the end of a call to `callee`, and does nothing else until
-    /// the result is dropped. A guest that would wait for a lock of this one meanwhile, directly or
-    /// through others, gets [deadlock](Error::is_deadlock).
-    ///
-    /// Only for a guest that is suspended by the call. One whose other tasks continue, as those of
-    /// WASI 0.3 can, may release what it holds.
-    ///
-    /// ```
-    /// # use locket::sandbox::{Rights, Sandbox};
-    /// # use locket::{Engine, Mode, OnRelease};
-    /// # let dir = tempfile::tempdir()?;
-    /// # let engine = Engine::new();
-    /// # let guest = || Ok::<_, std::io::Error>(Sandbox::builder(&engine)
-    /// #     .grant_dir(dir.path(), "/data", Rights::LOCKS)?
-    /// #     .build());
-    /// let (caller, callee) = (guest()?, guest()?);
-    /// let _held = caller.open("/data/db", None, OnRelease::Keep)?.acquire(Mode::Exclusive, None)?;
-    ///
-    /// let call = caller.calls(&callee)?;
-    /// let lock = callee.open("/data/db", None, OnRelease::Keep)?;
-    /// assert!(lock.acquire(Mode::Exclusive, None).unwrap_err().is_deadlock());
-    /// drop(call);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [Deadlock](Error::is_deadlock) if the callee already waits for a lock of this guest.
-    pub fn calls(&self, callee: &Self) -> Result<Call> {
-        let guest = &self.guest;
-        guest.engine.refuse_forked(Path::new(""))?;
-        let knows = guest.is_sole_owner() && callee.guest.is_sole_owner();
-        let suspension = Suspension::Call(callee.guest.client.owner);
-        if knows && !guest.engine.suspend(guest.client.owner, suspension.clone()) {
-            return Err(Error::new(
-                ErrorKind::Deadlock,
-                Path::new("a call of another guest"),
-            ));
-        }
-        Ok(Call {
-            caller: Arc::clone(guest),
-            suspension: knows.then_some(suspension),
-        })
-    }
-}
-
-/// A call of one guest to another that is in progress, as declared by [`Sandbox::calls`]. It is over
-/// when this is dropped.
-#[derive(Debug)]
-#[must_use = "the call counts as over as soon as this is dropped"]
-pub struct Call {
-    caller: Arc<Guest>,
-    suspension: Option<Suspension>,
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        if let Some(suspension) = &self.suspension
-            && !self.caller.is_forked()
-        {
-            self.caller
-                .engine
-                .resume(self.caller.client.owner, suspension);
-        }
     }
 }

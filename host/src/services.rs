@@ -31,40 +31,51 @@ pub(crate) struct Services {
     pub(crate) epoch: Instant,
 }
 
-/// Totals that threads add up. Atomic, so that a forked child can drop a queue.
+/// The totals of the queues that are gone. Atomic, so that a forked child can drop a queue.
 #[derive(Debug, Default)]
 pub(crate) struct Past {
-    granted: AtomicU64,
-    granted_after_wait: AtomicU64,
-    waited: AtomicU64,
-    given_up: AtomicU64,
-    lost: AtomicU64,
+    sums: Counts<AtomicU64>,
+    /// The most that was told.
+    told: Counts<AtomicU64>,
+}
+
+/// [`Totals`] as numbers.
+type Counts<T> = [T; 5];
+
+fn counts(totals: &Totals) -> Counts<u64> {
+    let waited = u64::try_from(totals.waited.as_nanos()).unwrap_or(u64::MAX);
+    [
+        totals.granted,
+        totals.granted_after_wait,
+        waited,
+        totals.given_up,
+        totals.lost,
+    ]
 }
 
 impl Past {
     pub(crate) fn add(&self, totals: &Totals) {
-        let waited = u64::try_from(totals.waited.as_nanos()).unwrap_or(u64::MAX);
-        for (past, more) in [
-            (&self.granted, totals.granted),
-            (&self.granted_after_wait, totals.granted_after_wait),
-            (&self.waited, waited),
-            (&self.given_up, totals.given_up),
-            (&self.lost, totals.lost),
-        ] {
+        for (sum, more) in self.sums.iter().zip(counts(totals)) {
             if more > 0 {
-                past.fetch_add(more, Ordering::Relaxed);
+                sum.fetch_add(more, Ordering::Relaxed);
             }
         }
     }
 
-    pub(crate) fn totals(&self) -> Totals {
-        let of = |past: &AtomicU64| past.load(Ordering::Relaxed);
+    /// Together with those of the queues that exist. One that is going away at this moment is in
+    /// neither, but what was told once does not go back.
+    pub(crate) fn with(&self, present: &Totals) -> Totals {
+        let present = counts(present);
+        let [granted, granted_after_wait, waited, given_up, lost] = std::array::from_fn(|index| {
+            let now = self.sums[index].load(Ordering::Relaxed) + present[index];
+            self.told[index].fetch_max(now, Ordering::Relaxed).max(now)
+        });
         Totals {
-            granted: of(&self.granted),
-            granted_after_wait: of(&self.granted_after_wait),
-            waited: Duration::from_nanos(of(&self.waited)),
-            given_up: of(&self.given_up),
-            lost: of(&self.lost),
+            granted,
+            granted_after_wait,
+            waited: Duration::from_nanos(waited),
+            given_up,
+            lost,
         }
     }
 }

@@ -98,9 +98,10 @@ impl Engine {
                 since: party.since,
             }
         };
-        let mut totals = context.services.past.totals();
+        let queues = context.registry.queues();
+        let mut totals = Totals::default();
         let mut locks = Vec::new();
-        for queue in context.registry.queues() {
+        for queue in &queues {
             let view = queue.view();
             totals += view.totals;
             locks.push(LockSnapshot {
@@ -111,6 +112,9 @@ impl Engine {
                 waiters: view.waiters.into_iter().map(client).collect(),
             });
         }
+        // While these exist: a queue adds its totals to the past ones when it goes.
+        let totals = context.services.past.with(&totals);
+        drop(queues);
         locks.sort_by(|one, other| one.path.cmp(&other.path));
         Snapshot { locks, totals }
     }

@@ -77,18 +77,33 @@ impl Line {
         self.waiters.get_mut(&place)
     }
 
+    /// Takes out a waiter that gives up. Its share gets the turn back, if that was the last one.
     pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Waiter> {
+        let Place { round, .. } = self.place(ticket);
+        let waiter = self.take(ticket)?;
+        let share = waiter.requester.share;
+        if self.latest.get(&share) == Some(&round) {
+            match round.checked_sub(1) {
+                Some(before) => self.latest.insert(share, before),
+                None => self.latest.remove(&share),
+            };
+        }
+        Some(waiter)
+    }
+
+    /// Takes out the waiter whose turn it is.
+    pub(super) fn pop_front(&mut self) -> Option<(Ticket, Waiter)> {
+        let (ticket, _) = self.front()?;
+        Some((ticket, self.take(ticket)?))
+    }
+
+    fn take(&mut self, ticket: Ticket) -> Option<Waiter> {
         let waiter = self.waiters.remove(&self.place(ticket));
         self.rounds.remove(&ticket);
         if self.waiters.is_empty() {
             self.latest.clear();
         }
         waiter
-    }
-
-    pub(super) fn pop_front(&mut self) -> Option<(Ticket, Waiter)> {
-        let (ticket, _) = self.front()?;
-        Some((ticket, self.remove(ticket)?))
     }
 
     /// All waiters, in the order of their turns.
@@ -171,10 +186,14 @@ mod tests {
         assert_eq!(line.pop_front().map(|(ticket, _)| ticket), Some(1));
         line.insert(4, waiter(2), true);
         assert_eq!(tickets(&line), [2, 4, 3]);
-        // Nor does the share gain a turn by leaving and coming back.
+        // The share neither gains nor loses a turn by leaving and coming back.
         line.remove(4);
         line.insert(5, waiter(2), true);
-        assert_eq!(tickets(&line), [2, 3, 5]);
+        assert_eq!(tickets(&line), [2, 5, 3]);
+        line.insert(6, waiter(2), true);
+        line.remove(5);
+        line.insert(7, waiter(2), true);
+        assert_eq!(tickets(&line), [2, 3, 6, 7]);
     }
 
     #[test]

@@ -7,10 +7,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::guest_guard::GuestGuard;
-use super::hooks::HoldReport;
+use super::hold_report::HoldReport;
 use super::open::Open;
 use super::quota::{Books, HeldGrant, Waiting};
-use super::rights::Rights;
 use super::tenant::Kind;
 use crate::acquire::{Acquire, Suspends};
 use crate::error::{ErrorKind, Result};
@@ -27,6 +26,8 @@ pub(super) struct Admission {
     cut_short: Option<ErrorKind>,
     /// Its entry among the waits of the guest, if it may wait.
     wait: Option<u64>,
+    /// Those of its lock when it began: each later one ends its wait, even one that has yet to begin.
+    pub(super) cancellations: u64,
     began: Instant,
     settled: bool,
 }
@@ -52,13 +53,13 @@ impl Admission {
     }
 
     fn admit(open: &Arc<Open>, mode: Mode, timeout: Option<Duration>) -> Result<Self> {
-        let may = open.grant.rights().contains(Rights::to_hold(mode));
-        if !may || !open.story.admits(mode) {
+        // Before the rights are looked at: a grant that is revoked after that cancels this.
+        let cancellations = open.file.handle.cancellations();
+        if !open.may_hold(mode) || !open.story.admits(mode) {
             return Err(open.refuse(ErrorKind::Denied));
         }
         let guest = &open.guest;
-        // It is taken again when the lock is acquired.
-        if guest.share_of_hold().is_none() {
+        if !guest.tenant_has_room() {
             return Err(open.refuse(ErrorKind::LimitExceeded));
         }
         let began = Instant::now();
@@ -97,6 +98,7 @@ impl Admission {
             timeout,
             cut_short,
             wait,
+            cancellations,
             began,
             settled: false,
         })
@@ -132,11 +134,7 @@ impl Admission {
         self.open.refuse_forked()?;
         self.settled = true;
         let settled = self.account(result);
-        match &settled {
-            Ok(_) => self.open.story.acquired(self.mode, self.began),
-            Err(error) => self.open.story.refused(self.mode, error),
-        }
-        settled
+        settled.inspect_err(|error| self.open.story.refused(self.mode, error))
     }
 
     fn account(&self, result: Result<Guard>) -> Result<GuestGuard> {
@@ -146,12 +144,18 @@ impl Admission {
             }
             (result, _) => result?,
         };
+        // The grant may have been revoked since the acquire began. If it is from now on, that takes
+        // this hold away.
+        if !self.open.may_hold(self.mode) {
+            return Err(self.open.refuse(ErrorKind::Denied));
+        }
         // Several acquires that began within a limit may end beyond it.
         let refuse = || self.open.refuse(ErrorKind::LimitExceeded);
         let guest = &self.open.guest;
         let share = guest.share_of_hold().ok_or_else(refuse)?;
         let (story, since) = (Arc::clone(&self.open.story), Instant::now());
-        let report = HoldReport::new(&story, &guard, since);
+        let report = HoldReport::new(guest, &story, &guard, since);
+        let watch = report.watch();
         let mut books = guest.books();
         let ended = self.end_wait(&mut books);
         if !books.has_room() {
@@ -172,6 +176,8 @@ impl Admission {
         });
         drop(books);
         drop(ended);
+        self.open.story.acquired(self.mode, self.began);
+        watch.begin();
         Ok(GuestGuard::new(&self.open, id))
     }
 }
@@ -195,7 +201,7 @@ impl GuestAcquire {
     pub(super) fn start(mode: Mode, admission: Admission, meanwhile: Suspends) -> Self {
         let file = &admission.open.file;
         Self {
-            acquire: file.start(mode, admission.timeout, meanwhile),
+            acquire: file.start(mode, admission.timeout, meanwhile, admission.cancellations),
             admission: Some(admission),
             waits: false,
         }

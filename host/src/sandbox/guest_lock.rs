@@ -92,10 +92,13 @@ impl GuestLock {
     pub fn acquire(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Result<GuestGuard> {
         let admission = Admission::new(&self.open, mode, timeout.into())?;
         let meanwhile = admission.suspended();
-        let result = self
-            .open
-            .file
-            .acquire_as(mode, admission.timeout, meanwhile, || admission.waiting());
+        let result = self.open.file.acquire_as(
+            mode,
+            admission.timeout,
+            meanwhile,
+            admission.cancellations,
+            || admission.waiting(),
+        );
         admission.settle(result)
     }
 
@@ -147,12 +150,26 @@ impl GuestLock {
             .map(|(index, _)| index);
         let entry = found.map(|index| books.holds.remove(index));
         drop(books);
-        match entry {
+        match entry.or_else(|| self.take_from_another()) {
             Some(entry) => entry.release(),
             // Reports why not.
             None => self.open.file.release(),
         }
         .inspect_err(|error| self.open.story.failed(error))
+    }
+
+    /// Takes a hold on this file from another guest of the same owner.
+    fn take_from_another(&self) -> Option<HeldGrant> {
+        let tenant = self.open.guest.tenant.as_ref();
+        let guests = tenant.filter(|tenant| tenant.owner.is_some())?.guests();
+        guests.iter().find_map(|guest| {
+            let mut books = guest.guest.books();
+            let held = |entry: &HeldGrant| {
+                self.open.file.is_held_by(&entry.guard) && entry.guard.is_held()
+            };
+            let index = books.holds.iter().rposition(held)?;
+            Some(books.holds.remove(index))
+        })
     }
 
     /// Whether the lock is held; see [`LockFile::is_locked`].

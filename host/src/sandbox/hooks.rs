@@ -1,17 +1,12 @@
 //! What a host learns of its guests: by hooks of its own, and as events of [`tracing`].
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::Level;
 
 use crate::error::Error;
-use crate::guard::Guard;
 use crate::protocol::Protocol;
 use crate::types::{LostReason, Mode};
 
@@ -167,7 +162,7 @@ impl Listener {
     }
 
     /// Whether anything comes of an event.
-    fn listens(&self) -> bool {
+    pub(super) fn listens(&self) -> bool {
         self.hooks.is_some() || tracing::enabled!(target: "locket", Level::INFO)
     }
 
@@ -204,7 +199,7 @@ fn refuse(listener: &Listener, request: &Request<'_>, error: &Error) {
 /// What happens to one open lock of a guest.
 #[derive(Debug)]
 pub(super) struct Story {
-    listener: Listener,
+    pub(super) listener: Listener,
     path: String,
     protocol: Protocol,
 }
@@ -278,118 +273,17 @@ impl Story {
         }
     }
 
-    fn released(&self, mode: Mode, held: Duration) {
+    pub(super) fn released(&self, mode: Mode, held: Duration) {
         event!(self.listener, Level::TRACE, path = self.path, %mode, ?held, "released");
         if let Some(hooks) = &self.listener.hooks {
             hooks.released(&self.request(mode), held);
         }
     }
 
-    fn lost(&self, mode: Mode, reason: LostReason, held: Duration) {
+    pub(super) fn lost(&self, mode: Mode, reason: LostReason, held: Duration) {
         event!(self.listener, Level::INFO, path = self.path, %mode, %reason, ?held, "lost");
         if let Some(hooks) = &self.listener.hooks {
             hooks.lost(&self.request(mode), reason, held);
-        }
-    }
-}
-
-type Loss = Pin<Box<dyn Future<Output = LostReason> + Send>>;
-
-/// Reports how a hold ends, as soon as it does. Dropped after the release.
-#[derive(Debug)]
-pub(super) struct HoldReport(Option<Arc<Watcher>>);
-
-struct Watcher {
-    story: Arc<Story>,
-    mode: Mode,
-    since: Instant,
-    loss: Mutex<Option<Loss>>,
-    reported: AtomicBool,
-}
-
-impl fmt::Debug for Watcher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watcher").finish_non_exhaustive()
-    }
-}
-
-impl HoldReport {
-    pub(super) fn new(story: &Arc<Story>, guard: &Guard, since: Instant) -> Self {
-        if !story.listener.listens() {
-            return Self(None);
-        }
-        let watcher = Arc::new(Watcher {
-            story: Arc::clone(story),
-            mode: guard.mode(),
-            since,
-            loss: Mutex::new(Some(Box::pin(guard.lost()))),
-            reported: AtomicBool::new(false),
-        });
-        watcher.look();
-        Self(Some(watcher))
-    }
-}
-
-impl Watcher {
-    /// Reports the loss if there is one, and otherwise looks again when there may be.
-    fn look(self: &Arc<Self>) {
-        let waker = Waker::from(Arc::clone(self));
-        let mut loss = self.loss.lock().unwrap_or_else(PoisonError::into_inner);
-        let lost = match loss.as_mut() {
-            Some(future) => future.as_mut().poll(&mut Context::from_waker(&waker)),
-            None => return,
-        };
-        let over = lost.is_ready().then(|| loss.take());
-        drop(loss);
-        drop(over);
-        if let Poll::Ready(reason) = lost
-            && !self.reported.swap(true, Ordering::SeqCst)
-        {
-            self.story.lost(self.mode, reason, self.since.elapsed());
-        }
-    }
-}
-
-impl Wake for Watcher {
-    fn wake(self: Arc<Self>) {
-        self.look();
-    }
-}
-
-impl HoldReport {
-    /// Reports nothing, since the guest never got the hold.
-    pub(super) fn forget(self) {
-        if let Some(watcher) = &self.0 {
-            watcher.reported.store(true, Ordering::SeqCst);
-        }
-    }
-
-    /// Reports a loss that the release found out.
-    pub(super) fn found_lost(&self, reason: LostReason) {
-        if let Some(watcher) = &self.0
-            && !watcher.reported.swap(true, Ordering::SeqCst)
-        {
-            watcher
-                .story
-                .lost(watcher.mode, reason, watcher.since.elapsed());
-        }
-    }
-}
-
-impl Drop for HoldReport {
-    fn drop(&mut self) {
-        if let Some(watcher) = self.0.take() {
-            let loss = watcher
-                .loss
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
-            drop(loss);
-            if !watcher.reported.swap(true, Ordering::SeqCst) {
-                watcher
-                    .story
-                    .released(watcher.mode, watcher.since.elapsed());
-            }
         }
     }
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use super::hooks::Story;
 use super::paths::Grant;
 use super::quota::Guest;
+use super::rights::Rights;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock_file::LockFile;
+use crate::types::Mode;
 
 /// The part of a lock that its waits and holds keep alive.
 #[derive(Debug)]
@@ -22,6 +24,11 @@ pub(super) struct Open {
 impl Open {
     pub(super) fn refuse(&self, kind: ErrorKind) -> Error {
         Error::new(kind, Path::new(self.story.path()))
+    }
+
+    /// Whether the rights that are left allow a hold in `mode`.
+    pub(super) fn may_hold(&self, mode: Mode) -> bool {
+        self.grant.rights().contains(Rights::to_hold(mode))
     }
 
     pub(super) fn refuse_forked(&self) -> Result<()> {

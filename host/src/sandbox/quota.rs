@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::builder::SandboxBuilder;
 use super::created::{Created, CreatedFiles};
-use super::hooks::{HoldReport, Listener, Story};
+use super::hold_report::HoldReport;
+use super::hooks::{Listener, Story};
 use super::limits::Limits;
 use super::paths::Grant;
 use super::tenant::{Kind, Share, Shared};
@@ -246,23 +247,32 @@ impl Guest {
         }
     }
 
-    /// A share for a hold. Lost holds do not count. Call it without the mutex of any guest.
+    /// A share for a hold. Call it without the mutex of any guest.
     pub(super) fn share_of_hold(&self) -> Option<Option<Share>> {
         self.share(Kind::Hold, 1).or_else(|| {
-            let guests = self
-                .tenant
-                .as_ref()
-                .map_or_else(Vec::new, |tenant| tenant.guests());
-            for guest in guests {
-                let mut books = guest.guest.books();
-                let lost = books
-                    .holds
-                    .iter_mut()
-                    .filter(|entry| !entry.guard.is_held());
-                lost.for_each(|entry| entry.share = None);
-            }
+            self.tenant.as_ref()?.discount_lost();
             self.share(Kind::Hold, 1)
         })
+    }
+
+    /// Whether the tenant may hold another lock. Call it without the mutex of any guest.
+    pub(super) fn tenant_has_room(&self) -> bool {
+        self.tenant.as_ref().is_none_or(|tenant| {
+            tenant.has_room() || {
+                tenant.discount_lost();
+                tenant.has_room()
+            }
+        })
+    }
+
+    /// Lost holds do not count for the tenant any more.
+    pub(super) fn discount_lost(&self) {
+        let mut books = self.books();
+        let lost = books
+            .holds
+            .iter_mut()
+            .filter(|entry| !entry.guard.is_held());
+        lost.for_each(|entry| entry.share = None);
     }
 
     /// Counts one more handle, unless there are as many already as the limit says, `times` over.

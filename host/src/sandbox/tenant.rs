@@ -114,6 +114,19 @@ impl Usage {
     }
 }
 
+impl Account {
+    /// Whether there are fewer of a kind than the limit allows, `times` over.
+    fn has_room(&mut self, kind: Kind, times: usize) -> bool {
+        let limits = self.limits.as_ref();
+        let limit = limits.map_or(usize::MAX, |limits| match kind {
+            Kind::Handle => limits.handles.saturating_mul(times),
+            Kind::Hold => limits.held,
+            Kind::Wait => limits.waiters,
+        });
+        *self.used.of(kind) < limit
+    }
+}
+
 impl TenantBuilder {
     /// How much all guests of the tenant may use together: the number of handles, holds, waits and
     /// created files. Other limits are those of each guest. None by default.
@@ -181,6 +194,7 @@ impl Tenant {
         if self.shared.engine().is_forked() {
             return Usage::default();
         }
+        self.shared.discount_lost();
         let used = self.shared.account().used;
         let created = self.shared.created.len();
         Usage { created, ..used }
@@ -203,6 +217,8 @@ impl Tenant {
 
     /// Revokes every lock that a guest of the tenant holds, and cancels their waits.
     pub fn release_all(&self) {
+        // Before a hold that ends lets one of them in.
+        self.cancel_waits();
         self.guests().iter().for_each(Sandbox::release_all);
     }
 }
@@ -239,20 +255,22 @@ impl Shared {
         guests.map(Sandbox::of).collect()
     }
 
+    /// Lost holds do not count any more. Call it without the mutex of any guest.
+    pub(super) fn discount_lost(&self) {
+        let guests = self.guests();
+        guests.iter().for_each(|guest| guest.guest.discount_lost());
+    }
+
+    /// Whether the tenant may hold another lock.
+    pub(super) fn has_room(&self) -> bool {
+        self.account().has_room(Kind::Hold, 1)
+    }
+
     /// Counts one more of a kind, unless there are as many as the limit allows, `times` over.
     pub(super) fn count(self: &Arc<Self>, kind: Kind, times: usize) -> Option<Share> {
         let mut account = self.account();
-        let limit = account
-            .limits
-            .as_ref()
-            .map_or(usize::MAX, |limits| match kind {
-                Kind::Handle => limits.handles.saturating_mul(times),
-                Kind::Hold => limits.held,
-                Kind::Wait => limits.waiters,
-            });
-        let used = account.used.of(kind);
-        let free = *used < limit;
-        *used += usize::from(free);
+        let free = account.has_room(kind, times);
+        *account.used.of(kind) += usize::from(free);
         drop(account);
         let tenant = Arc::clone(self);
         free.then(|| Share { tenant, kind })

@@ -11,8 +11,10 @@ mod protocols;
 mod removal;
 mod replacement;
 mod sharing;
+mod shutdown;
 #[cfg(target_os = "linux")]
 mod signals;
+mod snapshot;
 mod wakers;
 
 use std::task::Poll;
@@ -20,7 +22,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::*;
-use locket::{Engine, Options, Protocol};
+use locket::{Engine, LockFile, Options, Protocol};
 #[cfg(target_os = "linux")]
 use rustix::fs::{FlockOperation, fcntl_lock, flock};
 

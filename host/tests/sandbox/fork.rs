@@ -2,10 +2,12 @@
 #![expect(unsafe_code, reason = "fork has no safe binding")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use locket::{LockFile, Options, State};
+use locket::sandbox::{Hooks, Request, Tenant};
+use locket::{LockFile, LostReason, Options, State};
 
 use super::*;
 
@@ -150,4 +152,115 @@ fn is_woken_at_once(engine: &Engine, foreign: &Engine, dir: &Dir) {
         block_on(waits).unwrap().release().unwrap();
         times.push(start.elapsed());
     }
+}
+
+/// Keeps a mutex busy, which a child may inherit locked, and ends a child in which it is called.
+struct Busy {
+    parent: u32,
+    ends: Mutex<usize>,
+}
+
+impl Busy {
+    fn note(&self) {
+        if std::process::id() != self.parent {
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(1) };
+        }
+        let mut ends = self.ends.lock().unwrap();
+        *ends += 1;
+        thread::yield_now();
+    }
+}
+
+impl Hooks for Busy {
+    fn released(&self, _: &Request<'_>, _: Duration) {
+        self.note();
+    }
+
+    fn lost(&self, _: &Request<'_>, _: LostReason, _: Duration) {
+        self.note();
+    }
+
+    fn abandoned(&self, _: &Request<'_>, _: Duration) {
+        self.note();
+    }
+}
+
+/// Children drop a tenant with all of its guests while other threads of the parent are anywhere in
+/// it, with its mutexes locked.
+#[test]
+fn a_forked_child_drops_a_tenant_and_nobody_notices() {
+    let dir = Dir::new();
+    let engine = Engine::builder().fair_shares(true).build();
+    let busy = Arc::new(Busy {
+        parent: std::process::id(),
+        ends: Mutex::new(0),
+    });
+    let tenant = || {
+        let limits = Limits::new().longest_hold(Some(Duration::from_millis(1)));
+        let settings = Sandbox::builder(&engine).limits(limits);
+        let settings = settings.hooks(Arc::clone(&busy) as _);
+        let settings = settings.grant_dir(dir.0.path(), "/jobs", Rights::ALL);
+        let limits = Limits::new().held(1000).waiters(1000).handles(1000);
+        Tenant::builder(settings.unwrap()).limits(limits)
+    };
+    let shared = tenant().build();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let end = End(&done);
+        for number in 0..3 {
+            let (shared, done) = (&shared, &done);
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    let guest = shared.sandbox().build();
+                    let lock = open_as(&guest, &format!("churn{}", number % 2), Protocol::Native);
+                    let (first, second) = (lock.acquire(SH, STUCK), lock.acquire_async(EX, STUCK));
+                    drop((first, second, shared.usage(), shared.guests()));
+                }
+            });
+        }
+        for number in 0..FORKS {
+            let own = tenant();
+            let own = if number % 2 == 0 {
+                own.one_owner()
+            } else {
+                own
+            }
+            .build();
+            let [one, other] = [&shared, &own].map(|tenant| tenant.sandbox().build());
+            let locks = [&one, &other].map(|guest| open_as(guest, "held", Protocol::Native));
+            let holds = locks.each_ref().map(|lock| lock.acquire(SH, STUCK));
+            let mut wait = locks[1].acquire_async(EX, STUCK).unwrap();
+            let _ = poll(&mut wait);
+            let call = one.calls(&other).unwrap();
+            let child = fork();
+            if child.is_child() {
+                for tenant in [&shared, &own] {
+                    assert!(tenant.guests().is_empty());
+                    assert_eq!(tenant.usage(), locket::sandbox::Usage::default());
+                    tenant.set_limits(None);
+                    tenant.release_all();
+                }
+                assert!(one.holds().is_empty() && one.waits().is_empty());
+                one.set_limits(Limits::new());
+                assert!(!one.revoke("/jobs/held") && !other.revoke_grant("/jobs"));
+                assert!(one.calls(&other).is_err());
+                assert!(engine.snapshot().locks.is_empty());
+                engine.shut_down();
+                drop((call, wait, holds, locks, one, other, own));
+                leave();
+            }
+            child.wait();
+        }
+        drop(end);
+    });
+    assert!(shared.guests().is_empty());
+    let usage = shared.usage();
+    assert_eq!((usage.handles, usage.held, usage.waiters), (0, 0, 0));
+    assert!(*busy.ends.lock().unwrap() > FORKS);
+    // The parent waits as before.
+    let held = dir.lock(&engine).acquire(EX, STUCK).unwrap();
+    let waits = pending(&dir.lock(&engine), EX);
+    drop(held);
+    drop(block_on(waits).unwrap());
 }

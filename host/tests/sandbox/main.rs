@@ -2,22 +2,31 @@
 //! cannot do to their host. `tests/tests/sandbox` has the tests with components.
 #![cfg(all(target_os = "linux", feature = "sandbox"))]
 
+mod calls;
 #[path = "../common/mod.rs"]
 mod common;
 mod deadlock;
 mod fork;
+mod handles;
+mod hooks;
 mod limits;
+mod listing;
 mod path_tree;
 mod paths;
 mod rights;
+mod shares;
 mod slow_tries;
+mod tenants;
 
 use std::fs;
 use std::path::Path;
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
 
 use common::*;
-use locket::sandbox::{GuestLock, Limits, Rights, Sandbox};
-use locket::{Engine, OnRelease, Protocol, Result};
+use locket::sandbox::{Call, Claim, GuestAcquire, GuestGuard, GuestLock, Limits, Rights, Sandbox};
+use locket::{Engine, Mode, OnRelease, Protocol, Result};
 
 /// A guest that knows `dir` as `/jobs`.
 fn guest(engine: &Engine, dir: &Path, limits: Limits) -> Sandbox {

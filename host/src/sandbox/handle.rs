@@ -1,0 +1,168 @@
+//! What a host does with a guest while that runs or waits: lists what it has, and takes it away.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Sandbox;
+use super::directory::Directory;
+use super::limits::Limits;
+use super::paths::Grant;
+use super::quota::{HeldGrant, OpenEntry, Usage};
+use super::rights::Rights;
+use crate::lock_file::LockFile;
+use crate::protocol::Protocol;
+use crate::types::Mode;
+
+/// A lock that a guest holds or awaits.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Claim {
+    /// The path, as the guest opened it.
+    pub path: String,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// What the guest holds or awaits.
+    pub mode: Mode,
+    /// For how long it has held or awaited it.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::seconds"))]
+    pub since: Duration,
+}
+
+impl Sandbox {
+    /// Grants a directory under the name `guest_path`, as [`SandboxBuilder::grant`] does. Locks that
+    /// are open already keep the rights with which they were opened.
+    ///
+    /// # Errors
+    ///
+    /// As [`SandboxBuilder::grant`].
+    pub fn grant(
+        &self,
+        directory: &Directory,
+        guest_path: impl AsRef<str>,
+        rights: Rights,
+    ) -> io::Result<()> {
+        let grant = Grant::new(&self.guest.engine, directory, guest_path.as_ref(), rights)?;
+        self.guest.grants().push(Arc::new(grant));
+        Ok(())
+    }
+
+    /// Takes back every grant under the name `guest_path`, with the locks that the guest opened
+    /// through it: it loses those that it holds, its waits for them are canceled, and it cannot
+    /// acquire them any more. Returns whether there was such a grant.
+    pub fn revoke_grant(&self, guest_path: &str) -> bool {
+        if self.guest.is_forked() {
+            return false;
+        }
+        let named = |grant: &mut Arc<Grant>| grant.is_named(guest_path);
+        let revoked: Vec<_> = self.guest.grants().extract_if(.., named).collect();
+        revoked.iter().for_each(|grant| grant.revoke());
+        let through = |entry: &OpenEntry| revoked.iter().any(|of| Arc::ptr_eq(of, &entry.grant));
+        self.revoke_locks(through);
+        !revoked.is_empty()
+    }
+
+    /// Changes the limits. What is in use stays. [`Limits::longest_hold`] counts for locks that are
+    /// opened from now on.
+    pub fn set_limits(&self, limits: Limits) {
+        if !self.guest.is_forked() {
+            self.guest.created.own.set_limit(limits.created);
+            self.guest.books().limits = limits;
+        }
+    }
+
+    /// What the guest holds, in the order of its grants. Lost holds are not listed.
+    pub fn holds(&self) -> Vec<Claim> {
+        if self.guest.is_forked() {
+            return Vec::new();
+        }
+        let books = self.guest.books();
+        let held = books.holds.iter().filter(|entry| entry.guard.is_held());
+        held.map(|entry| Claim {
+            path: entry.story.path().to_owned(),
+            protocol: entry.story.protocol(),
+            mode: entry.guard.mode(),
+            since: entry.since.elapsed(),
+        })
+        .collect()
+    }
+
+    /// What the guest waits for, in the order in which it began to. An acquire that is about to be
+    /// granted is still listed.
+    pub fn waits(&self) -> Vec<Claim> {
+        if self.guest.is_forked() {
+            return Vec::new();
+        }
+        let books = self.guest.books();
+        let claims = books.waits.iter().map(|wait| Claim {
+            path: wait.story.path().to_owned(),
+            protocol: wait.story.protocol(),
+            mode: wait.mode,
+            since: wait.since.elapsed(),
+        });
+        claims.collect()
+    }
+
+    /// How much the guest uses.
+    pub fn usage(&self) -> Usage {
+        if self.guest.is_forked() {
+            return Usage::default();
+        }
+        let created = self.guest.created.own.len();
+        let usage = self.guest.books().usage();
+        Usage { created, ..usage }
+    }
+
+    /// Cancels the waits of the guest: each fails with [canceled](Error::is_canceled). Later
+    /// acquires are not affected.
+    pub fn cancel_waits(&self) {
+        self.locks(|_| true).iter().for_each(LockFile::cancel_waits);
+    }
+
+    /// Takes away what the guest holds under `path`, as it opened that, and cancels its waits for
+    /// it. The guest sees [`State::Lost`](crate::State::Lost) and the error
+    /// [canceled](Error::is_canceled). Returns whether it has such a lock open.
+    pub fn revoke(&self, path: &str) -> bool {
+        self.revoke_locks(|entry| entry.story.path() == path)
+    }
+
+    /// Revokes every lock that the guest holds, and cancels its waits. The guest sees
+    /// [`State::Lost`](crate::State::Lost) for its locks and the error
+    /// [canceled](Error::is_canceled) for its waits.
+    pub fn release_all(&self) {
+        self.guest.listener.revoked();
+        self.revoke_locks(|_| true);
+    }
+
+    /// The open locks that `concerns` selects; none in a forked child.
+    fn locks(&self, concerns: impl Fn(&OpenEntry) -> bool) -> Vec<LockFile> {
+        if self.guest.is_forked() {
+            return Vec::new();
+        }
+        let books = self.guest.books();
+        let entries = books.locks.iter().filter(|entry| concerns(entry));
+        entries.map(|entry| entry.file.clone()).collect()
+    }
+
+    fn revoke_locks(&self, concerns: impl Fn(&OpenEntry) -> bool) -> bool {
+        if self.guest.is_forked() {
+            return false;
+        }
+        // Not under the mutex: a waiter that this wakes may need it.
+        let locks = self.locks(&concerns);
+        // Before a hold that ends lets one of them in.
+        locks.iter().for_each(LockFile::cancel_waits);
+        locks.iter().for_each(LockFile::revoke);
+        // Holds on files that were replaced meanwhile: no open lock leads to them any more.
+        let mut books = self.guest.books();
+        let concerned: Vec<_> = books.locks.iter().filter(|entry| concerns(entry)).collect();
+        let concerned: Vec<_> = concerned.iter().map(|entry| entry.id).collect();
+        let stray =
+            |entry: &mut HeldGrant| concerned.contains(&entry.lock) && entry.guard.is_held();
+        let stray: Vec<_> = books.holds.extract_if(.., stray).collect();
+        drop(books);
+        drop(stray);
+        !locks.is_empty()
+    }
+}
