@@ -20,9 +20,15 @@ use plugin_host::config::Config;
 use plugin_host::demo::{self, LOCKS};
 use plugin_host::host::{Answer, Host};
 
-/// A host with the settings of the example.
-fn host(data: &Path) -> Arc<Host> {
-    Arc::new(Host::new(&Config::example().unwrap(), data).unwrap())
+/// The settings of the example.
+fn config() -> Config {
+    let mut config = Config::example().unwrap();
+    config.plugin = build_guests::path("plugin");
+    config
+}
+
+fn host(config: &Config, data: &Path) -> Arc<Host> {
+    Arc::new(Host::new(config, data).unwrap())
 }
 
 /// Begins calls that add to the first number.
@@ -63,9 +69,9 @@ fn nothing_is_left(host: &Host) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_thousand_calls_a_reload_and_a_shutdown() {
     let data = tempfile::tempdir().unwrap();
-    let config = Config::example().unwrap();
+    let config = config();
     assert_eq!(config.running_time, Duration::from_secs(2));
-    let host = host(data.path());
+    let host = host(&config, data.path());
     let report = demo::run(&host, 2000).await.unwrap();
     println!("{report}");
     assert!(report.is_right(), "{report:#?}");
@@ -87,7 +93,7 @@ async fn two_thousand_calls_a_reload_and_a_shutdown() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_small_tenant_is_not_behind_the_queue_of_a_big_one() {
     let data = tempfile::tempdir().unwrap();
-    let host = host(data.path());
+    let host = host(&config(), data.path());
     let lock = host.locks.open(data.path().join("shared/a")).unwrap();
     let guard = lock.acquire(Mode::Exclusive, None).unwrap();
     // More than have an instance at a time.
@@ -111,9 +117,9 @@ async fn a_small_tenant_is_not_behind_the_queue_of_a_big_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_lasts_too_long_leaves_no_wait() {
     let data = tempfile::tempdir().unwrap();
-    let mut config = Config::example().unwrap();
+    let mut config = config();
     config.longest_call = Duration::from_millis(100);
-    let host = Arc::new(Host::new(&config, data.path()).unwrap());
+    let host = host(&config, data.path());
     let lock = host.locks.open(data.path().join("shared/a")).unwrap();
     let guard = lock.acquire(Mode::Exclusive, None).unwrap();
     let late = answers(calls(&host, "alice", 1)).await;
@@ -125,7 +131,7 @@ async fn a_call_that_lasts_too_long_leaves_no_wait() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_cancels_waits_and_refuses_what_has_not_begun() {
     let data = tempfile::tempdir().unwrap();
-    let host = host(data.path());
+    let host = host(&config(), data.path());
     let lock = host.locks.open(data.path().join("shared/a")).unwrap();
     let guard = lock.acquire(Mode::Exclusive, None).unwrap();
     let begun = calls(&host, "alice", 100);
