@@ -40,6 +40,7 @@ fn guests_import_the_lock_interfaces_they_use_and_no_others() -> Result<()> {
 fn guests_without_wasi_import_nothing_else() -> Result<()> {
     assert_eq!(imports("bare")?, [API]);
     assert_eq!(imports("bench")?, ["bench:host/empty", API]);
+    assert_eq!(imports("plugin")?, ["example:plugins/ledger@0.1.0", API]);
     Ok(())
 }
 

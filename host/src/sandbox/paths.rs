@@ -17,13 +17,13 @@ use crate::error::{Error, ErrorKind, Result};
 /// A directory under a name in the guest.
 #[derive(Debug)]
 pub(super) struct Grant {
-    name: Vec<String>,
+    name: Arc<[String]>,
     absolute: bool,
     pub(super) directory: Directory,
     rights: Rights,
     revoked: AtomicBool,
     /// Keeps databases of the host out of it.
-    _territory: Territory,
+    territory: Arc<Territory>,
 }
 
 impl Grant {
@@ -34,7 +34,7 @@ impl Grant {
         rights: Rights,
     ) -> io::Result<Self> {
         let absolute = name.starts_with('/');
-        let name: Vec<String> = components(name).map(str::to_owned).collect();
+        let name: Arc<[String]> = components(name).map(str::to_owned).collect();
         if name.iter().any(|part| part == "..") {
             let why = "the name of a granted directory contains `..`";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
@@ -44,9 +44,21 @@ impl Grant {
             absolute,
             rights,
             revoked: AtomicBool::new(false),
-            _territory: engine.territory(directory.identity)?,
+            territory: Arc::new(engine.territory(directory.identity)?),
             directory: directory.clone(),
         })
+    }
+
+    /// The same grant for another guest, from which it is revoked by itself.
+    pub(super) fn again(&self) -> Self {
+        Self {
+            name: Arc::clone(&self.name),
+            absolute: self.absolute,
+            rights: self.rights,
+            revoked: AtomicBool::new(false),
+            territory: Arc::clone(&self.territory),
+            directory: self.directory.clone(),
+        }
     }
 
     /// The rights that are left.

@@ -190,6 +190,8 @@ impl Guest {
             own: CreatedFiles::new(builder.limits.created),
             tenant: tenant.map(|tenant| Arc::clone(&tenant.created)),
         };
+        let grants = builder.grants.iter().map(|grant| Arc::new(grant.again()));
+        let grants = grants.collect();
         let guest = Arc::new(Self {
             engine: builder.engine,
             client,
@@ -197,7 +199,7 @@ impl Guest {
             tenant: builder.tenant,
             listener,
             created: Arc::new(created),
-            grants: Mutex::new(builder.grants),
+            grants: Mutex::new(grants),
             books: Mutex::new(Books {
                 next: 0,
                 limits: builder.limits,

@@ -51,3 +51,22 @@ fn nothing_is_created_within_an_existence_lock() {
     }
     assert_eq!(fs::read_dir(dir.path("k.lock")).unwrap().count(), 0);
 }
+
+#[test]
+fn a_grant_is_revoked_from_one_guest_and_not_from_others_with_the_same_settings() {
+    let dir = Dir::new();
+    let settings = Sandbox::builder(&Engine::new());
+    let settings = settings.grant_dir(dir.0.path(), "/jobs", Rights::LOCKS);
+    let settings = settings.unwrap();
+    let (one, other) = (settings.clone().build(), settings.clone().build());
+    let acquire = |lock: &GuestLock| lock.acquire(EX, None).map(drop);
+    let (lost, kept) = (open(&one, "/jobs/a"), open(&other, "/jobs/a"));
+    let (lost, kept) = (lost.unwrap(), kept.unwrap());
+    let hold = lost.acquire(EX, None).unwrap();
+    assert!(one.revoke_grant("/jobs"));
+    assert!(hold.release().unwrap_err().is_lost());
+    assert!(acquire(&lost).unwrap_err().is_denied());
+    assert!(open(&one, "/jobs/a").unwrap_err().is_denied());
+    acquire(&kept).unwrap();
+    acquire(&open(&settings.build(), "/jobs/a").unwrap()).unwrap();
+}

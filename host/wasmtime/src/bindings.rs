@@ -1,13 +1,51 @@
 //! The bindings that Wasmtime generates: the traits that this crate implements, and the types.
 //!
-//! Bindings of a world that uses types of `locket:lock` can reuse these:
+//! An embedder's own world that uses types of `locket:lock` shares these. The macro also makes a
+//! module with the name `locket`: in the module where you put it, which may be the root of your
+//! crate, write `::locket` for the crate. In place of `inline`, name the folder of your WIT files.
 //!
-//! ```ignore
+//! ```
 //! wasmtime::component::bindgen!({
-//!     path: "wit",
-//!     world: "plugin",
+//!     inline: "
+//!         package my:host;
+//!
+//!         interface audit {
+//!             use locket:lock/api@0.1.0.{lock-file};
+//!             note: func(lock: borrow<lock-file>) -> string;
+//!         }
+//!
+//!         world plugin {
+//!             import locket:lock/api@0.1.0;
+//!             import audit;
+//!         }
+//!     ",
+//!     path: "wit", // The folder with the package `locket:lock`.
+//!     world: "my:host/plugin",
 //!     with: { "locket:lock": ::locket_wasmtime::bindings },
+//!     require_store_data_send: true, // As these bindings do.
 //! });
+//!
+//! use locket_wasmtime::{LockFile, LocketView};
+//! use my::host::audit;
+//! use wasmtime::component::{HasSelf, Linker, Resource};
+//!
+//! impl audit::Host for Data {
+//!     fn note(&mut self, lock: Resource<LockFile>) -> String {
+//!         // See `LockFile` for what a function of the host does with a lock.
+//! #       format!("{lock:?}")
+//!     }
+//! }
+//!
+//! // Link interface by interface: `Plugin::add_to_linker` would want `Data` to implement the locks.
+//! fn link(linker: &mut Linker<Data>) -> wasmtime::Result<()> {
+//!     locket_wasmtime::p2::add_to_linker_async(linker)?;
+//!     audit::add_to_linker::<_, HasSelf<Data>>(linker, |data| data)
+//! }
+//! # struct Data;
+//! # impl LocketView for Data {
+//! #     fn locket(&mut self) -> locket_wasmtime::LocketCtxView<'_> { unimplemented!() }
+//! # }
+//! # fn main() {}
 //! ```
 
 mod generated {

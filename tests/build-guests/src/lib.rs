@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 /// Every guest program. `guests/NAME` has the sources of each.
-pub const NAMES: [&str; 6] = ["bare", "bench", "counter", "poll", "remote", "tasks"];
+pub const NAMES: [&str; 7] = [
+    "bare", "bench", "counter", "plugin", "poll", "remote", "tasks",
+];
 
 /// The command that builds them.
 pub const BUILD: &str = "cargo run -p build-guests";
