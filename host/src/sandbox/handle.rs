@@ -31,12 +31,13 @@ pub struct Claim {
 }
 
 impl Sandbox {
-    /// Grants a directory under the name `guest_path`, as [`SandboxBuilder::grant`] does. Locks that
-    /// are open already keep the rights with which they were opened.
+    /// Grants a directory under the name `guest_path`, as
+    /// [`SandboxBuilder::grant`](super::SandboxBuilder::grant) does. Locks that are open already keep
+    /// the rights with which they were opened.
     ///
     /// # Errors
     ///
-    /// As [`SandboxBuilder::grant`].
+    /// As [`SandboxBuilder::grant`](super::SandboxBuilder::grant).
     pub fn grant(
         &self,
         directory: &Directory,
@@ -114,7 +115,7 @@ impl Sandbox {
         Usage { created, ..usage }
     }
 
-    /// Cancels the waits of the guest: each fails with [canceled](Error::is_canceled). Later
+    /// Cancels the waits of the guest: each fails with [canceled](crate::Error::is_canceled). Later
     /// acquires are not affected.
     pub fn cancel_waits(&self) {
         self.locks(|_| true).iter().for_each(LockFile::cancel_waits);
@@ -122,14 +123,14 @@ impl Sandbox {
 
     /// Takes away what the guest holds under `path`, as it opened that, and cancels its waits for
     /// it. The guest sees [`State::Lost`](crate::State::Lost) and the error
-    /// [canceled](Error::is_canceled). Returns whether it has such a lock open.
+    /// [canceled](crate::Error::is_canceled). Returns whether it has such a lock open.
     pub fn revoke(&self, path: &str) -> bool {
         self.revoke_locks(|entry| entry.story.path() == path)
     }
 
     /// Revokes every lock that the guest holds, and cancels its waits. The guest sees
     /// [`State::Lost`](crate::State::Lost) for its locks and the error
-    /// [canceled](Error::is_canceled) for its waits.
+    /// [canceled](crate::Error::is_canceled) for its waits.
     pub fn release_all(&self) {
         self.guest.listener.revoked();
         self.revoke_locks(|_| true);
