@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use locket::State as Held;
+use locket::Mode;
+use locket::sandbox::Claim;
 use locket_wasmtime::{LockFile, LocketCtx, LocketCtxView, LocketView};
 use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
@@ -72,12 +73,20 @@ impl Ledger {
         self.numbers().clone()
     }
 
-    /// Does something with the number of a lock that is held. The mutex is locked before the lock is
-    /// looked at. So when a lock is taken away from its holder, whatever that still does comes
-    /// before what the next holder does, or is refused.
-    fn with<R>(&self, lock: &LockFile, act: impl FnOnce(&mut u64) -> R) -> Result<R, ()> {
+    /// Does something with the number of a lock that a guest holds, at least in this mode. The mutex
+    /// is locked before the holds are looked at. So when a lock is taken away from a guest, whatever
+    /// that still does comes before what the next holder does, or is refused.
+    fn with<R>(
+        &self,
+        guest: &LocketCtx,
+        (lock, mode): (&LockFile, Mode),
+        act: impl FnOnce(&mut u64) -> R,
+    ) -> Result<R, ()> {
         let mut numbers = self.numbers();
-        if lock.state() != Held::Held {
+        let suffices = |hold: &Claim| {
+            hold.path == lock.path() && (hold.mode == mode || hold.mode == Mode::Exclusive)
+        };
+        if !guest.holds().iter().any(suffices) {
             return Err(());
         }
         Ok(act(numbers.entry(lock.path().to_owned()).or_default()))
@@ -96,13 +105,15 @@ impl ledger::Host for State {
         tokio::select! {
             _ = lost.wait() => Ok(Err(())),
             () = tokio::time::sleep(Duration::from_millis(milliseconds.into())) => {
-                Ok(self.ledger.with(lock, |number| *number))
+                let held = (lock, Mode::Shared);
+                Ok(self.ledger.with(&self.locket, held, |number| *number))
             }
         }
     }
 
     async fn write(&mut self, lock: Resource<LockFile>, number: u64) -> Result<Result<(), ()>> {
         let lock = self.table.get(&lock)?;
-        Ok(self.ledger.with(lock, |old| *old = number))
+        let held = (lock, Mode::Exclusive);
+        Ok(self.ledger.with(&self.locket, held, |old| *old = number))
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use locket::Engine;
 use locket::sandbox::{Directory, Tenant};
+use locket::{Engine, Protocol};
 use locket_wasmtime::LocketCtx;
 use tokio::sync::Semaphore;
 use wasmtime::Result;
@@ -35,8 +35,10 @@ impl Customer {
         locks: &Engine,
     ) -> Result<Self> {
         let metrics = Arc::new(Metrics::default());
+        // One protocol, since holders of one file in two protocols need not exclude each other.
         let mut settings = LocketCtx::builder(locks)
             .label(name)
+            .protocols([Protocol::Native])
             .limits(config.call_limits.clone())
             .hooks(Arc::clone(&metrics) as _);
         for (directory, rights) in &config.grants {
