@@ -283,6 +283,12 @@ impl Engine {
         self.context.registry.number()
     }
 
+    /// Changes the host's tag of an owner.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn set_tag(&self, owner: OwnerId, tag: &str) {
+        self.context.registry.set_tag(owner, tag);
+    }
+
     /// Forgets an owner all of whose locks are closed.
     #[cfg(feature = "sandbox")]
     pub(crate) fn disown(&self, owner: OwnerId) {

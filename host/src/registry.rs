@@ -62,6 +62,15 @@ impl Registry {
         owner
     }
 
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn set_tag(&self, owner: OwnerId, tag: &str) {
+        if let Some(profile) = lock(&self.owners).get_mut(&owner) {
+            let label = profile.label.clone();
+            let tag = Some(tag.to_owned());
+            *profile = Arc::new(Profile { label, tag });
+        }
+    }
+
     pub(crate) fn profile(&self, owner: OwnerId) -> Option<Arc<Profile>> {
         lock(&self.owners).get(&owner).cloned()
     }

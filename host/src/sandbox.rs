@@ -187,7 +187,8 @@ impl Sandbox {
         protocol: Option<Protocol>,
         on_release: OnRelease,
     ) -> Result<GuestLock> {
-        let listener = &self.guest.listener;
+        self.guest.engine.refuse_forked(Path::new(path))?;
+        let listener = self.guest.listener();
         let opened = self.open_quietly(path, protocol, on_release);
         match &opened {
             Ok(lock) => listener.opened(path, lock.protocol()),
@@ -203,7 +204,6 @@ impl Sandbox {
         on_release: OnRelease,
     ) -> Result<GuestLock> {
         let guest = &self.guest;
-        guest.engine.refuse_forked(Path::new(path))?;
         let limits = guest.books().limits.clone();
         let (grant, rest) = resolve(&guest.grants(), path, limits.path_length)?;
         let protocol = protocol.unwrap_or(guest.settings.protocol);
@@ -263,17 +263,18 @@ impl Sandbox {
     /// it is free, or does not name its holder; [unsupported](Error::is_unsupported) if another
     /// process holds a kernel lock; and those of [`open`](Self::open).
     pub fn break_lock(&self, path: &str) -> Result<()> {
+        self.guest.engine.refuse_forked(Path::new(path))?;
+        let listener = self.guest.listener();
         let broken = self.break_quietly(path);
         match &broken {
-            Ok(()) => self.guest.listener.broken(path),
-            Err(error) => self.guest.listener.not_opened(path, None, error),
+            Ok(()) => listener.broken(path),
+            Err(error) => listener.not_opened(path, None, error),
         }
         broken
     }
 
     fn break_quietly(&self, path: &str) -> Result<()> {
         let guest = &self.guest;
-        guest.engine.refuse_forked(Path::new(path))?;
         let longest = guest.books().limits.path_length;
         let (grant, rest) = resolve(&guest.grants(), path, longest)?;
         if !grant.rights().contains(Rights::BREAK) {

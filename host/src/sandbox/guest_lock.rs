@@ -44,7 +44,7 @@ impl GuestLock {
     ) -> Self {
         let mut books = guest.books();
         let id = books.number();
-        let story = Arc::new(Story::new(&guest.listener, path, file.protocol()));
+        let story = Arc::new(Story::new(guest.listener(), path, file.protocol()));
         books.locks.push(OpenEntry {
             id,
             file: file.clone(),

@@ -73,6 +73,15 @@ impl Sandbox {
         }
     }
 
+    /// Changes what the host calls the guest, as [`SandboxBuilder::tag`](super::SandboxBuilder::tag)
+    /// does: for a guest that serves one request after the other. Events of locks that are open
+    /// already keep the tag with which they were opened.
+    pub fn set_tag(&self, tag: impl AsRef<str>) {
+        if !self.guest.is_forked() {
+            self.guest.set_tag(tag.as_ref());
+        }
+    }
+
     /// What the guest holds, in the order of its grants. Lost holds are not listed.
     pub fn holds(&self) -> Vec<Claim> {
         if self.guest.is_forked() {
@@ -132,8 +141,10 @@ impl Sandbox {
     /// [`State::Lost`](crate::State::Lost) for its locks and the error
     /// [canceled](crate::Error::is_canceled) for its waits.
     pub fn release_all(&self) {
-        self.guest.listener.revoked();
-        self.revoke_locks(|_| true);
+        if !self.guest.is_forked() {
+            self.guest.listener().revoked();
+            self.revoke_locks(|_| true);
+        }
     }
 
     /// The open locks that `concerns` selects; none in a forked child.

@@ -109,7 +109,6 @@ pub trait Hooks: Send + Sync {
 }
 
 /// Whom the events of a guest go to.
-#[derive(Clone)]
 pub(super) struct Listener {
     label: Option<Arc<str>>,
     tag: Option<Arc<str>>,
@@ -144,6 +143,11 @@ impl Listener {
             hooks,
             span: tracing::info_span!(target: "locket", "guest", label, tag),
         }
+    }
+
+    /// The same for another tag.
+    pub(super) fn tagged(&self, tag: &str) -> Self {
+        Self::new(self.label.as_deref(), Some(tag), self.hooks.clone())
     }
 
     fn request<'a>(
@@ -199,15 +203,15 @@ fn refuse(listener: &Listener, request: &Request<'_>, error: &Error) {
 /// What happens to one open lock of a guest.
 #[derive(Debug)]
 pub(super) struct Story {
-    pub(super) listener: Listener,
+    pub(super) listener: Arc<Listener>,
     path: String,
     protocol: Protocol,
 }
 
 impl Story {
-    pub(super) fn new(listener: &Listener, path: &str, protocol: Protocol) -> Self {
+    pub(super) fn new(listener: Arc<Listener>, path: &str, protocol: Protocol) -> Self {
         Self {
-            listener: listener.clone(),
+            listener,
             path: path.to_owned(),
             protocol,
         }

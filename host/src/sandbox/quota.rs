@@ -27,7 +27,7 @@ pub(super) struct Guest {
     /// The settings that stay the same.
     pub(super) settings: Settings,
     pub(super) tenant: Option<Arc<Shared>>,
-    pub(super) listener: Listener,
+    listener: Mutex<Arc<Listener>>,
     pub(super) created: Arc<Created>,
     grants: Mutex<Vec<Arc<Grant>>>,
     books: Mutex<Books>,
@@ -197,7 +197,7 @@ impl Guest {
             client,
             settings: builder.settings,
             tenant: builder.tenant,
-            listener,
+            listener: Mutex::new(Arc::new(listener)),
             created: Arc::new(created),
             grants: Mutex::new(grants),
             books: Mutex::new(Books {
@@ -221,6 +221,21 @@ impl Guest {
     /// that can block.
     pub(super) fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whom its events go to. Not for a forked child.
+    pub(super) fn listener(&self) -> Arc<Listener> {
+        let listener = self.listener.lock();
+        Arc::clone(&listener.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Not for a forked child.
+    pub(super) fn set_tag(&self, tag: &str) {
+        let listener = Arc::new(self.listener().tagged(tag));
+        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = listener;
+        if self.is_sole_owner() {
+            self.engine.set_tag(self.client.owner, tag);
+        }
     }
 
     pub(super) fn grants(&self) -> MutexGuard<'_, Vec<Arc<Grant>>> {

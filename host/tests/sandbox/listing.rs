@@ -1,6 +1,9 @@
 //! What an engine tells operators of its guests.
 
-use locket::sandbox::Tenant;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use locket::sandbox::{Hooks, Request, Tenant};
 
 use super::*;
 
@@ -46,6 +49,38 @@ fn guests_are_listed_with_their_labels_and_tags() {
         "{holder}"
     );
     drop((hold, waits, process, last));
+}
+
+#[test]
+fn a_guest_that_serves_another_request_is_called_otherwise() {
+    struct Tags(Mutex<Vec<String>>);
+
+    impl Hooks for Tags {
+        fn acquired(&self, request: &Request<'_>, _: Duration) {
+            let tag = request.tag.unwrap_or_default();
+            self.0.lock().unwrap().push(tag.to_owned());
+        }
+    }
+
+    let dir = Dir::new();
+    let engine = Engine::new();
+    let tags = Arc::new(Tags(Mutex::default()));
+    let guest = Sandbox::builder(&engine)
+        .tag("call 1")
+        .hooks(Arc::clone(&tags) as _);
+    let guest = guest
+        .grant_dir(dir.0.path(), "/jobs", Rights::LOCKS)
+        .unwrap()
+        .build();
+    let first = open(&guest, "/jobs/lock").unwrap();
+    drop(first.acquire(EX, None).unwrap());
+    guest.clone().set_tag("call 2");
+    let second = open(&guest, "/jobs/lock").unwrap();
+    let hold = second.acquire(EX, None).unwrap();
+    assert_eq!(*tags.0.lock().unwrap(), ["call 1", "call 2"]);
+    let holder = engine.snapshot().locks[0].holders[0].tag.clone();
+    assert_eq!(holder.as_deref(), Some("call 2"));
+    drop(hold);
 }
 
 #[test]
