@@ -2,6 +2,7 @@
 
 mod builder;
 
+use std::fmt;
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -43,9 +44,16 @@ pub use self::builder::EngineBuilder;
 /// guard.release()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Engine {
     context: Arc<Context>,
+}
+
+/// Shows nothing of what is open: [`Engine::snapshot`] does.
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
 }
 
 impl Engine {

@@ -117,6 +117,26 @@ fn a_trap_is_reported_and_exits_with_134() {
 }
 
 #[test]
+fn a_component_is_interrupted_when_it_has_run_for_too_long_but_not_for_its_waits() {
+    let dir = Dir::new();
+    let grant = format!("{}::/data", dir.path("").display());
+    let spins = component(&dir, &command("0.2.0", "(loop (br 0)) i32.const 0"));
+    let interrupted = run(&["--max-time", "0.1"], &spins, &[]);
+    assert_fails(&interrupted, 134, &["used up its running time"]);
+
+    let lock = Engine::new().open(dir.path("lock")).unwrap();
+    let guard = lock.acquire(Mode::Exclusive, None).unwrap();
+    let args = counting("1", &["/data/counter", "/data/journal"], "/data/lock");
+    let options = ["--dir", &grant, "--max-time", "0.5", "--max-wait", "1.5"];
+    let waited = run(&options, &guest("counter.wasm"), &args);
+    assert_fails(&waited, 1, &["counter: "]);
+    guard.release().unwrap();
+    assert_fails(&run(&options, &guest("counter.wasm"), &args), 0, &[]);
+    let joined = ["join", "/data/a", "/data/b"];
+    assert_fails(&run(&options, &guest("tasks.wasm"), &joined), 0, &[]);
+}
+
+#[test]
 fn usage_errors_exit_with_64() {
     let dir = Dir::new();
     let ok = component(&dir, &command("0.2.0", "i32.const 0"));
