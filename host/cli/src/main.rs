@@ -36,6 +36,8 @@ enum Command {
     Demo(demo::Demo),
     #[command(hide = true)]
     DemoWorker(demo::Worker),
+    #[command(hide = true)]
+    StatusWorker(status::StatusWorker),
 }
 
 /// Runs the command line of this process.
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Command::Break(command) => command.run(),
         Command::Demo(demo) => demo.run(),
         Command::DemoWorker(worker) => worker.run(),
+        Command::StatusWorker(worker) => worker.run(),
     };
     match result {
         Ok(code) => code.into(),
