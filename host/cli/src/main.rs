@@ -7,6 +7,7 @@ mod break_lock;
 mod demo;
 mod exec;
 mod exit;
+mod generate;
 mod guest;
 mod output;
 mod run;
@@ -34,6 +35,8 @@ enum Command {
     Status(status::Status),
     Break(break_lock::Break),
     Demo(demo::Demo),
+    Completions(generate::Completions),
+    Man(generate::Man),
     #[command(hide = true)]
     DemoWorker(demo::Worker),
     #[command(hide = true)]
@@ -59,6 +62,8 @@ fn main() -> ExitCode {
         Command::Status(status) => status.run(),
         Command::Break(command) => command.run(),
         Command::Demo(demo) => demo.run(),
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(),
         Command::DemoWorker(worker) => worker.run(),
         Command::StatusWorker(worker) => worker.run(),
     };
