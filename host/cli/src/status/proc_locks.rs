@@ -20,6 +20,8 @@ use locket::Protocol;
 use procfs::process::Process;
 use procfs::{FromBufRead, Lock, LockKind, LockType, Locks};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
 use super::report::{Mode, Range};
 
@@ -75,7 +77,7 @@ pub(super) fn of(path: &Path) -> anyhow::Result<KernelLocks> {
     if named.len() < held.len() || in_container() {
         found = file.locks_of_all();
         if in_container() {
-            held.extend(found.values().flatten());
+            add_hidden(&mut held, &found);
         }
     }
     let mut holds = BTreeMap::new();
@@ -109,6 +111,20 @@ pub(super) fn of(path: &Path) -> anyhow::Result<KernelLocks> {
         holds: holds.into_values().collect(),
         waits: waits.iter().filter_map(lock_of).collect(),
     })
+}
+
+/// Adds the locks that the table lacks in this container, but descriptors in it have.
+fn add_hidden(held: &mut BTreeSet<KernelLock>, found: &BTreeMap<i32, BTreeSet<KernelLock>>) {
+    let found = || found.values().flatten();
+    // Of a native lock it may have the half that names no process alone.
+    let is_half = |lock: &KernelLock| {
+        let whole = |found: &KernelLock| found.protocol == Protocol::Native;
+        lock.protocol == Protocol::Fcntl
+            && lock.acquirer.is_none()
+            && found().any(|found| whole(found) && found.range == lock.range)
+    };
+    held.retain(|lock| !is_half(lock));
+    held.extend(found());
 }
 
 /// Whether this process is in a PID namespace from which not all locks of the system can be seen.
@@ -271,5 +287,9 @@ fn join_families(locks: &[Lock]) -> BTreeSet<KernelLock> {
 
 /// Whether a process that has not ended has this number.
 fn is_alive(pid: i32) -> bool {
-    Process::new(pid).is_ok_and(|process| process.is_alive())
+    match Process::new(pid) {
+        Ok(process) => process.is_alive(),
+        // `/proc` can be mounted such that it hides those of other users.
+        Err(_) => Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid) == Err(Errno::PERM)),
+    }
 }

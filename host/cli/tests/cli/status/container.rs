@@ -129,3 +129,25 @@ fn a_lock_that_was_inherited_inside_is_found_there() {
     assert_eq!(status["held"], json!(true), "{status}");
     assert_eq!(status["holders"][0]["pid"], json!(1), "{status}");
 }
+
+/// The lock table inside has only the half of it that names no process.
+#[test]
+fn a_native_lock_that_was_inherited_inside_is_shown_once() {
+    let dir = Dir::new();
+    let lock = dir.path("lock");
+    let Some(mut inside) = container() else {
+        return;
+    };
+    // `cat` keeps the first process of the container until the command has ended.
+    let command =
+        r#"kill -KILL $PPID; while kill -0 $PPID; do :; done; "$0" status --json "$1"; :"#;
+    let script = format!(r#""$0" exec "$1" -- sh -c '{command}' "$0" "$1" | cat"#);
+    inside.args(["bash", "-c", &script, env!("CARGO_BIN_EXE_locket")]);
+    inside.arg(&lock);
+    let output = output(inside);
+    let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let holders = status["holders"].as_array().unwrap();
+    assert_eq!(holders.len(), 1, "{status}");
+    assert_eq!(holders[0]["protocol"], json!("native"), "{status}");
+    assert_ne!(holders[0]["pid"], json!(null), "{status}");
+}
