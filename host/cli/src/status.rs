@@ -60,6 +60,8 @@ JSON: an object for one path, an array of them for several, and with --watch an 
   exists        whether there is a file
   held          true, false, or null if that cannot be known, for the reason that unknown has
   unknown       null, \"outside-container\", \"other-hosts\", \"may-be-no-lock\" or \"no-answer\"
+  removable     null; for a free lock that a dead holder left behind, whether this user may remove it,
+                without which it cannot be taken over
   mode          \"exclusive\" or \"shared\", the stronger one of all holders; null without holders
   holders       for each process and protocol:
     pid, command, stopped, started

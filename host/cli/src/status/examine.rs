@@ -1,12 +1,13 @@
 //! Finds out who holds the lock of a path.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use locket::{Engine, Options, Protocol};
-use rustix::fs::OFlags;
+use rustix::fs::{Access, OFlags, access};
+use rustix::process::geteuid;
 
 use super::proc_locks::{self, KernelHold};
 use super::report::{Holder, Mode, Process, Range, Report, Unknown, Waiter};
@@ -20,9 +21,7 @@ pub(super) fn examine(path: &Path, locking: &ProtocolArgs) -> anyhow::Result<Rep
     };
     report.unknown = match locking.protocol {
         Some(protocol) if protocol.is_existence_lock() => {
-            report
-                .holders
-                .extend(existence_holder(path, protocol, locking)?);
+            add_existence_lock(path, protocol, locking, &mut report)?;
             None
         }
         _ => {
@@ -81,8 +80,7 @@ fn add_recognized(
     report: &mut Report,
 ) -> anyhow::Result<bool> {
     if locking.database.is_some() {
-        let holder = existence_holder(path, Protocol::Sqlite, locking)?;
-        report.holders.extend(holder);
+        add_existence_lock(path, Protocol::Sqlite, locking, report)?;
     }
     let proven = is_proven_by_flock(path);
     if !(report.holders.is_empty() || proven) {
@@ -91,14 +89,15 @@ fn add_recognized(
     let Some((protocol, certain)) = recognized(path, proven) else {
         return Ok(true);
     };
-    let Some(holder) = existence_holder(path, protocol, locking)? else {
+    let others = report.holders.len();
+    add_existence_lock(path, protocol, locking, report)?;
+    if report.holders.len() == others {
         return Ok(true);
-    };
+    }
     // The `flock` is that holder's proof, not another lock.
     report
         .holders
         .retain(|hold| !proven || hold.protocol != Protocol::Flock);
-    report.holders.push(holder);
     Ok(certain || report.holders.len() > 1)
 }
 
@@ -183,14 +182,29 @@ fn kernel_holder(hold: KernelHold) -> Holder {
     }
 }
 
-fn existence_holder(
+/// Adds the holder of an existence lock, or whether this user may remove what it left behind.
+fn add_existence_lock(
     path: &Path,
     protocol: Protocol,
     locking: &ProtocolArgs,
-) -> anyhow::Result<Option<Holder>> {
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let marker = match protocol {
+        Protocol::PidFile | Protocol::Soft => Some(path.to_owned()),
+        Protocol::Sqlite => None,
+        _ => Some(beside(path)),
+    };
+    let look = || fs::symlink_metadata(marker.as_ref()?).ok();
+    let before = look();
     let options = locking.options(protocol).create(false);
     let holder = Engine::new().open_with(path, &options)?.holder()?;
-    Ok(holder.map(|holder| {
+    if holder.is_none()
+        && let (Some(marker), Some(before), Some(after)) = (&marker, before, look())
+        && before.ino() == after.ino()
+    {
+        report.removable = Some(may_remove(marker, &after));
+    }
+    report.holders.extend(holder.map(|holder| {
         let pid = holder.pid.and_then(|pid| i32::try_from(pid).ok());
         let since = holder
             .since
@@ -208,7 +222,20 @@ fn existence_holder(
             host: holder.host,
             elsewhere: holder.elsewhere,
         }
-    }))
+    }));
+    Ok(())
+}
+
+/// Whether this user may remove an entry of a directory.
+fn may_remove(path: &Path, entry: &Metadata) -> bool {
+    const STICKY: u32 = 0o1000;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let dir = dir.unwrap_or(Path::new("."));
+    let user = geteuid().as_raw();
+    let others_may_not = fs::metadata(dir).is_ok_and(|dir| {
+        dir.mode() & STICKY != 0 && user != 0 && ![dir.uid(), entry.uid()].contains(&user)
+    });
+    !others_may_not && access(dir, Access::WRITE_OK | Access::EXEC_OK).is_ok()
 }
 
 /// Whether `path` is an existence lock that says that its holder keeps a `flock` on it.
@@ -218,9 +245,7 @@ fn is_proven_by_flock(path: &Path) -> bool {
 
 /// The protocol of an existence lock of `path`, and whether what is there can only be a lock.
 fn recognized(path: &Path, proven: bool) -> Option<(Protocol, bool)> {
-    let mut lock = path.as_os_str().to_owned();
-    lock.push(".lock");
-    if let Ok(beside) = fs::symlink_metadata(lock) {
+    if let Ok(beside) = fs::symlink_metadata(beside(path)) {
         let kind = beside.file_type();
         if kind.is_symlink() {
             return Some((Protocol::Symlink, true));
@@ -245,6 +270,13 @@ fn recognized(path: &Path, proven: bool) -> Option<(Protocol, bool)> {
         // Otherwise the number may be that of a service, which names itself and locks nothing.
         names_its_holder(Protocol::PidFile).then_some((Protocol::PidFile, proven))
     }
+}
+
+/// `PATH.lock`.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
 }
 
 /// Whether a path lies in git's part of a repository, where `PATH.lock` is its lock.

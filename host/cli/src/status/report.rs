@@ -19,6 +19,9 @@ pub(super) struct Report {
     /// None if that cannot be known, for the reason `unknown`.
     pub(super) held: Option<bool>,
     pub(super) unknown: Option<Unknown>,
+    /// For a free lock that a dead holder left behind: whether this user may remove it, and so take
+    /// it over.
+    pub(super) removable: Option<bool>,
     /// The stronger one, if there are several holders or ranges.
     pub(super) mode: Option<Mode>,
     pub(super) holders: Vec<Holder>,
@@ -107,6 +110,7 @@ impl Report {
             exists: None,
             held: None,
             unknown: Some(why),
+            removable: None,
             mode: None,
             holders: Vec::new(),
             waiters: Vec::new(),

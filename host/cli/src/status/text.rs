@@ -33,8 +33,18 @@ impl fmt::Display for Report {
             (_, Some(Unknown::NoAnswer)) => {
                 return f.write_str("unknown (its file system does not answer)");
             }
-            _ if self.exists == Some(false) => return f.write_str("free (no such file yet)"),
-            _ => return f.write_str("free"),
+            _ if self.exists == Some(false) && self.removable.is_none() => {
+                return f.write_str("free (no such file yet)");
+            }
+            _ => {
+                return f.write_str(match self.removable {
+                    None => "free",
+                    Some(true) => "free (left behind by a dead holder)",
+                    Some(false) => {
+                        "free, but left behind by a dead holder where this user cannot remove it"
+                    }
+                });
+            }
         }
         let alike = |holder: &Holder| holder.ranges.is_empty() && Some(holder.mode) == self.mode;
         let alike = self.holders.iter().all(alike);

@@ -71,7 +71,8 @@ impl Worker {
         if let Some(database) = &locking.database {
             command.arg("--database").arg(database);
         }
-        // It must not keep an output of ours open.
+        // It may hang with what it has open: it must not keep the output and the locks of others.
+        close_fds::set_fds_cloexec(3, &[]);
         let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let child = streams.stderr(Stdio::null()).spawn();
         Ok(Self {

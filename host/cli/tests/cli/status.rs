@@ -34,6 +34,7 @@ fn status(path: &Path) -> Value {
 fn free(path: &Path, exists: bool) -> Value {
     json!({
         "path": path, "path_bytes": null, "exists": exists, "held": false, "unknown": null,
+        "removable": null,
         "mode": null, "holders": [], "waiters": [],
     })
 }

@@ -1,8 +1,14 @@
 //! Files that may be locks, or other files.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use locket_test_support::not_tested;
+use rustix::process::{Signal, geteuid};
 use serde_json::json;
 
-use super::{status, words};
+use super::{status, status_when, words};
 use crate::support::{Dir, Holder, locket, output};
 
 #[test]
@@ -22,7 +28,7 @@ fn a_file_beside_that_names_no_holder_may_be_a_lock() {
 #[test]
 fn in_a_repository_it_is_the_lock_of_git() {
     let dir = Dir::new();
-    std::fs::create_dir(dir.path(".git")).unwrap();
+    fs::create_dir(dir.path(".git")).unwrap();
     let index = dir.path(".git/index");
     assert_eq!(words(&index), "free (no such file yet)");
     dir.write(".git/index.lock", "DIRC");
@@ -57,4 +63,28 @@ fn a_lock_in_a_database_is_found_if_the_database_is_named() {
     assert!(text.contains("held exclusively by process "), "{text}");
     assert!(text.contains("(sqlite"), "{text}");
     holder.end();
+}
+
+#[test]
+fn a_lock_that_only_another_user_can_take_over_is_told() {
+    if !geteuid().is_root() {
+        return not_tested(format_args!("only root can become another user"));
+    }
+    let dir = Dir::new();
+    let lock = dir.path("lock");
+    let sticky = fs::Permissions::from_mode(0o1777);
+    fs::set_permissions(dir.path(""), sticky).unwrap();
+    // The other user may have no right to the one that was built.
+    fs::copy(env!("CARGO_BIN_EXE_locket"), dir.path("locket")).unwrap();
+    let holder = Holder::exec(&["--protocol", "mkdir"], &lock);
+    holder.signal(Signal::KILL);
+    drop(holder.ended());
+    status_when(&lock, |status| status["removable"] == json!(true));
+    assert_eq!(words(&lock), "free (left behind by a dead holder)");
+    let mut other = Command::new("setpriv");
+    other.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    other.arg(dir.path("locket")).arg("status").arg(&lock);
+    let answer = String::from_utf8(output(other).stdout).unwrap();
+    let expected = ": free, but left behind by a dead holder where this user cannot remove it\n";
+    assert!(answer.ends_with(expected), "{answer}");
 }

@@ -1,6 +1,8 @@
 //! A file system that does not answer.
 
-use std::process::Command;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 use locket_test_support::fuse::{self, FileSystem, Switches};
 use serde_json::{Value, json};
@@ -46,6 +48,39 @@ fn it_does_not_matter_if_other_processes_use_it() {
     files.resume();
     innocent.end();
     holder.end();
+}
+
+/// What examines the path may hang for longer than the caller lives.
+#[test]
+fn what_hangs_there_has_no_file_of_the_caller_open() {
+    let Some(mut files) = file_system() else {
+        return;
+    };
+    let dir = Dir::new();
+    let lock = dir.path("lock");
+    files.stop();
+    let mut caller = Command::new("bash");
+    let script = r#"exec 9>>"$1"; exec "$0" status --watch "$2""#;
+    caller.args(["-c", script, env!("CARGO_BIN_EXE_locket")]);
+    caller.arg(&lock).arg(files.path("hung"));
+    let mut caller = caller.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let mut output = BufReader::new(caller.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
+    assert!(line.contains(": unknown ("), "{line}");
+    let has_it = |pid: &str| {
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        let mut open = open.map(|open| fs::read_link(open.unwrap().path()));
+        open.any(|open| open.is_ok_and(|open| open == lock))
+    };
+    let pid = caller.id();
+    assert!(has_it(&pid.to_string()));
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    assert!(!children.is_empty());
+    assert!(!children.split_whitespace().any(has_it));
+    caller.kill().unwrap();
+    caller.wait().unwrap();
+    files.resume();
 }
 
 #[test]

@@ -36,6 +36,7 @@ fn a_holder_and_a_waiter_have_exactly_the_documented_fields() {
     assert!(protocol == json!("flock") || protocol == json!("fcntl"));
     let expected = json!({
         "path": lock, "path_bytes": null, "exists": true, "held": true, "unknown": null,
+        "removable": null,
         "mode": "exclusive",
         "holders": [{
             "pid": holder.pid(), "stopped": false, "protocol": "native", "mode": "exclusive",
