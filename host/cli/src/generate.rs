@@ -1,8 +1,9 @@
 //! `locket completions` and `locket man`: what other programs need to know of the command line,
 //! generated from its definitions.
 
+use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, CommandFactory};
@@ -45,10 +46,25 @@ pub(crate) struct Man {
 
 impl Man {
     pub(crate) fn run(self) -> anyhow::Result<u8> {
-        let written = clap_mangen::generate_to(command(), &self.dir);
+        let mut command = command().disable_help_subcommand(true);
+        command.build();
+        let written = write_pages(&command, &self.dir);
         written.with_context(|| format!("cannot write to `{}`", shown_path(&self.dir)))?;
         Ok(0)
     }
+}
+
+/// Writes the pages of a command and of its subcommands.
+fn write_pages(command: &clap::Command, dir: &Path) -> io::Result<()> {
+    for command in command.get_subcommands() {
+        write_pages(command, dir)?;
+    }
+    let man = clap_mangen::Man::new(command.clone());
+    let mut page = Vec::new();
+    man.render(&mut page)?;
+    // Examples and tables are lines, which must not be filled as a paragraph is.
+    let page = String::from_utf8_lossy(&page).replace(".SH EXTRA\n", ".SH NOTES\n.nf\n");
+    fs::write(dir.join(man.get_filename()), page)
 }
 
 /// The command line, without what the tool starts itself.

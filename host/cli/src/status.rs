@@ -50,8 +50,9 @@ Examples:
   locket status --watch app.lock
 
 Output: one line for each path, as soon as it is known: PATH, a colon, a space, the answer. PATH
-  and each word of a command are written as they are, or as $'…' with the escapes of shells if they
-  contain control characters or are not UTF-8, and PATH also if it contains a colon and a space.
+  and each word of a command are written as they are, or as $'…' with the escapes of shells if
+  they contain control characters or are not UTF-8, and PATH also if it contains a colon and a
+  space.
 
 JSON: an object for one path, an array of them for several, and with --watch an object on a line
   for each change. Every field is always there, and null if it is not known:
@@ -60,8 +61,8 @@ JSON: an object for one path, an array of them for several, and with --watch an 
   exists        whether there is a file
   held          true, false, or null if that cannot be known, for the reason that unknown has
   unknown       null, \"outside-container\", \"other-hosts\", \"may-be-no-lock\" or \"no-answer\"
-  removable     null; for a free lock that a dead holder left behind, whether this user may remove it,
-                without which it cannot be taken over
+  removable     null; for a free lock that a dead holder left behind, whether this user may
+                remove it, without which it cannot be taken over
   mode          \"exclusive\" or \"shared\", the stronger one of all holders; null without holders
   holders       for each process and protocol:
     pid, command, stopped, started

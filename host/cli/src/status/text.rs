@@ -124,6 +124,7 @@ impl fmt::Display for Range {
         match to {
             _ if self.is_whole() => write!(f, "all bytes {mode}"),
             None => write!(f, "bytes from {from} {mode}"),
+            Some(to) if to == from => write!(f, "byte {from} {mode}"),
             Some(to) => write!(f, "bytes {from}-{to} {mode}"),
         }
     }

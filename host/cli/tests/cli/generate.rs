@@ -65,6 +65,7 @@ fn every_subcommand_has_a_page_in_the_manual() {
     assert_eq!(pages, expected);
     let page = std::fs::read_to_string(dir.path("locket-status.1")).unwrap();
     assert!(page.contains("\\-\\-watch"), "{page}");
+    assert!(page.contains(".nf\nExamples:\n"), "{page}");
 
     let missing = dir.path("missing");
     let failed = output(locket(&["man", missing.to_str().unwrap()]));

@@ -92,17 +92,20 @@ fn an_existence_lock_tells_since_when_it_is_held() {
 fn a_process_with_several_ranges_is_shown_once() {
     let dir = Dir::new();
     let lock = dir.path("lock");
-    let calls = "fcntl.lockf(f, fcntl.LOCK_EX, 11, 5)\nfcntl.lockf(f, fcntl.LOCK_SH, 0, 100)";
+    let calls = "fcntl.lockf(f, fcntl.LOCK_EX, 11, 5)\nfcntl.lockf(f, fcntl.LOCK_SH, 1, 20)\n\
+                 fcntl.lockf(f, fcntl.LOCK_SH, 0, 100)";
     let holder = Holder::python(calls, &lock);
     let status = status(&lock);
     assert_holder(&status, "exclusive", "fcntl", holder.pid());
     let ranges = json!([
-        { "mode": "exclusive", "from": 5, "to": 15 }, { "mode": "shared", "from": 100, "to": null },
+        { "mode": "exclusive", "from": 5, "to": 15 },
+        { "mode": "shared", "from": 20, "to": 20 },
+        { "mode": "shared", "from": 100, "to": null },
     ]);
     assert_eq!(status["holders"][0]["ranges"], ranges);
     let words = words(&lock);
     assert!(words.starts_with("held by process "), "{words}");
-    let expected = "(fcntl, bytes 5-15 exclusive, bytes from 100 shared, process started ";
+    let expected = "(fcntl, bytes 5-15 exclusive, byte 20 shared, bytes from 100 shared, ";
     assert!(words.contains(expected), "{words}");
     holder.end();
 }
