@@ -70,7 +70,7 @@ JSON: an object for one path, an array of them for several, and with --watch an 
                 in the lines; whether it is stopped; when it started, in seconds since 1970
     protocol, mode
     ranges      the bytes that it has locked: mode, from, and to, the last byte, null for the end of
-                the file; empty for the whole file
+                the file; empty for the whole file, and if pid is null perhaps for a part of it
     acquired_by the pid of the process from which it has the lock, if there is one
     since       when it acquired an existence lock, in seconds since 1970; null for kernel locks
     host        the host that an existence lock names

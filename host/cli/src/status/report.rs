@@ -67,7 +67,7 @@ pub(super) struct Holder {
     #[serde(with = "by_name")]
     pub(super) protocol: Protocol,
     pub(super) mode: Mode,
-    /// Empty if it is the whole file.
+    /// Empty if it is the whole file, or unknown in a holder without a number.
     pub(super) ranges: Vec<Range>,
     /// The process that acquired the lock, if this one has it from another.
     pub(super) acquired_by: Option<i32>,
