@@ -7,6 +7,7 @@ mod break_lock;
 mod demo;
 mod exec;
 mod exit;
+mod generate;
 mod guest;
 mod output;
 mod run;
@@ -34,8 +35,12 @@ enum Command {
     Status(status::Status),
     Break(break_lock::Break),
     Demo(demo::Demo),
+    Completions(generate::Completions),
+    Man(generate::Man),
     #[command(hide = true)]
     DemoWorker(demo::Worker),
+    #[command(hide = true)]
+    StatusWorker(status::StatusWorker),
 }
 
 /// Runs the command line of this process.
@@ -57,7 +62,10 @@ fn main() -> ExitCode {
         Command::Status(status) => status.run(),
         Command::Break(command) => command.run(),
         Command::Demo(demo) => demo.run(),
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(),
         Command::DemoWorker(worker) => worker.run(),
+        Command::StatusWorker(worker) => worker.run(),
     };
     match result {
         Ok(code) => code.into(),

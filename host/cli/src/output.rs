@@ -1,8 +1,11 @@
 //! Text for people.
 
-use std::ffi::OsString;
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 /// Prints a message on standard error. Ignores write errors.
@@ -26,16 +29,80 @@ pub(crate) fn human_duration(duration: Duration) -> String {
 
 /// Joins a command line into one line of text.
 pub(crate) fn one_line<'a>(words: impl IntoIterator<Item = &'a OsString>) -> String {
-    let words: Vec<_> = words
-        .into_iter()
-        .map(|word| word.to_string_lossy())
-        .collect();
-    printable(&words.join(" "))
+    let words: Vec<_> = words.into_iter().map(|word| shell_word(word)).collect();
+    words.join(" ")
 }
 
-/// Makes untrusted text safe to print on a terminal.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+/// A path in our output, in which `: ` ends it: as a [`shell_word`], quoted also if it contains that.
+pub(crate) fn shown_path(path: &Path) -> Cow<'_, str> {
+    let word = path.as_os_str();
+    match word.to_str() {
+        Some(text) if text.contains(": ") => Cow::Owned(quoted(word)),
+        _ => shell_word(word),
+    }
+}
+
+/// A word as a shell takes it: as it is, or as `$'…'` with escapes if a terminal or a reader of lines
+/// could take it for something else. The latter holds for control characters, those that change the
+/// direction of text, bytes that are not UTF-8, and a `$'` at the start.
+pub(crate) fn shell_word(word: &OsStr) -> Cow<'_, str> {
+    match word.to_str() {
+        Some(text) if !text.starts_with("$'") && !text.chars().any(misleads) => Cow::Borrowed(text),
+        _ => Cow::Owned(quoted(word)),
+    }
+}
+
+fn quoted(word: &OsStr) -> String {
+    let mut quoted = String::from("$'");
+    for chunk in word.as_bytes().utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\\' | '\'' => quoted.extend(['\\', c]),
+                '\n' => quoted.push_str("\\n"),
+                '\r' => quoted.push_str("\\r"),
+                '\t' => quoted.push_str("\\t"),
+                c if misleads(c) => {
+                    quoted.push_str(&escaped(c.encode_utf8(&mut [0; 4]).as_bytes()));
+                }
+                c => quoted.push(c),
+            }
+        }
+        quoted.push_str(&escaped(chunk.invalid()));
+    }
+    quoted.push('\'');
+    quoted
+}
+
+/// Always three octal digits, so that no digit that follows can belong to the escape.
+fn escaped(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("\\{byte:03o}")).collect()
+}
+
+/// Whether a character does not show as itself on a terminal.
+fn misleads(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_misleads_is_escaped_as_a_shell_reads_it() {
+        let cases: [(&[u8], &str); 8] = [
+            (b"plain name", "plain name"),
+            ("größe.lock".as_bytes(), "größe.lock"),
+            (b"it's", "it's"),
+            (b"a: free\nb", r"$'a: free\nb'"),
+            (b"\x1b[2J7", r"$'\033[2J7'"),
+            (b"\xff\\'\t", r"$'\377\\\'\t'"),
+            (b"$'x'", r"$'$\'x\''"),
+            ("\u{202e}x".as_bytes(), r"$'\342\200\256x'"),
+        ];
+        for (word, text) in cases {
+            assert_eq!(shell_word(OsStr::from_bytes(word)), text);
+        }
+        assert_eq!(shown_path(Path::new("a: free")), "$'a: free'");
+    }
 }

@@ -3,57 +3,94 @@
 //! `/proc` lists the holders of kernel locks. An existence lock itself records its holder, as far
 //! as its protocol has room for that.
 
+mod examine;
 mod proc_locks;
+mod process;
 mod report;
+mod text;
+mod watch;
+mod worker;
 
-use std::fs;
+use std::fmt::Display;
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use locket::{Engine, Options, Protocol};
 
-use self::proc_locks::{KernelHold, KernelLocks, Mode};
-use self::report::{Report, StatusRow};
+use self::report::{Report, Unknown};
+pub(crate) use self::worker::StatusWorker;
+use self::worker::{Answer, PATIENCE, Worker};
 use crate::args::ProtocolArgs;
 use crate::exit;
-use crate::output::eprint_line;
+use crate::output::{eprint_line, shown_path};
 
 const PROTOCOL: &str = "\
-Show only locks of this protocol [default: all kernel locks, and every existence lock that is \
-recognizable as a lock of PATH]";
+Show only locks of this protocol [default: all kernel locks, every existence lock that is \
+recognizable as a lock of PATH, and the row in --database]";
 
 /// Show who holds a lock.
 ///
 /// Acquires no lock and creates no file, so it never disturbs other programs. The answer may be
 /// outdated by the time you read it: to act on it, acquire the lock. Unless you are root, processes
 /// of other users may stay unnamed.
+///
+/// The answer is `free` only if the kernel of this host would know a holder. It is `unknown` if no
+/// holder is found in a container, from which `flock` locks of processes outside cannot be seen, or
+/// on a file system that other hosts may use; and for a path that has not answered for 5 seconds. It
+/// is `perhaps held` if there is a file that is a lock only for programs that use it as one: PATH.lock
+/// without a record of its holder, or PATH with nothing but the number of a living process. Locks in
+/// a database are seen only with --database.
 #[derive(Args, Debug)]
 #[command(
     after_help = "\
 Examples:
   locket status app.lock
-  locket status --json /var/lock/*.lock | jq '.[] | select(.held) | .path'
+  locket status --json /var/lock/*.lock | jq '.[] | select(.held != false) | .path'
   locket status --protocol pid-file app.pid
+  locket status --watch app.lock
 
-JSON: an object for one path, an array of them for several, with the fields
-  path, exists, held    the path as given, whether the file exists, whether the lock is held
-  mode                  \"exclusive\", \"shared\", or null if the lock is free
-  holders               for each holder: mode, protocol, pid, host (only if the lock records it),
-                        command, and since, in seconds since 1970: the time at which the holder
-                        acquired an existence lock, for other locks the time at which its process
-                        started. pid, command and since are null if unknown, and the pid
-                        is null if the holder is in another container of this host
-  waiting               the number of waiters in the kernel
+Output: one line for each path, as soon as it is known: PATH, a colon, a space, the answer. PATH
+  and each word of a command are written as they are, or as $'…' with the escapes of shells if
+  they contain control characters or are not UTF-8, and PATH also if it contains a colon and a
+  space.
 
-Exit status: 0, or 66 if a path cannot be examined",
+JSON: an object for one path, an array of them for several, and with --watch an object on a line
+  for each change. Every field is always there, and null if it is not known:
+  path          as given; if it is not UTF-8, with U+FFFD in it, and path_bytes has its bytes
+  path_bytes    an array of numbers, or null if path is exact
+  exists        whether there is a file
+  held          true, false, or null if that cannot be known, for the reason that unknown has
+  unknown       null, \"outside-container\", \"other-hosts\", \"may-be-no-lock\" or \"no-answer\"
+  removable     null; for a free lock that a dead holder left behind, whether this user may
+                remove it, without which it cannot be taken over
+  mode          \"exclusive\" or \"shared\", the stronger one of all holders; null without holders
+  holders       for each process and protocol:
+    pid, command, stopped, started
+                the process, null if it cannot be told or, except for pid, is elsewhere; command as
+                in the lines; whether it is stopped; when it started, in seconds since 1970
+    protocol, mode
+    ranges      the bytes that it has locked: mode, from, and to, the last byte, null for the end of
+                the file; empty for the whole file, and if pid is null perhaps for a part of it
+    acquired_by the pid of the process from which it has the lock, if there is one
+    since       when it acquired an existence lock, in seconds since 1970; null for kernel locks
+    host        the host that an existence lock names
+    elsewhere   whether it is in another container or on another host, where its pid is another's
+  waiters       who waits in the kernel: pid, command, stopped, started, protocol, mode
+
+Exit status: 0, or 66 if a path cannot be examined or does not answer",
     mut_arg("protocol", |arg| arg.help(PROTOCOL))
 )]
 pub(crate) struct Status {
     /// Print JSON, for example for jq
     #[arg(long)]
     json: bool,
+
+    /// Print the answers, and then each change, until interrupted
+    ///
+    /// Looks five times a second, and at once if a file comes, goes or is closed after writing. What
+    /// is shorter may be missed.
+    #[arg(long)]
+    watch: bool,
 
     #[command(flatten)]
     locking: ProtocolArgs,
@@ -65,127 +102,75 @@ pub(crate) struct Status {
 
 impl Status {
     pub(crate) fn run(self) -> anyhow::Result<u8> {
-        let mut code = 0;
-        let mut reports = Vec::new();
-        for path in &self.paths {
-            match self.examine(path) {
-                Ok(report) => reports.push(report),
-                Err(e) => {
-                    code = exit::NO_INPUT;
-                    eprint_line(format_args!("cannot examine `{}`: {e:#}", path.display()));
+        if self.watch {
+            return watch::watch(&self.paths, &self.locking, |path, answer| {
+                match answer {
+                    Ok(report) if self.json => print_line(&serde_json::to_string(report)?)?,
+                    Ok(report) => print_line(report)?,
+                    Err(reason) => cannot_examine(path, reason),
                 }
+                Ok(())
+            });
+        }
+        let (mut code, mut free) = (0, None);
+        let is_array = self.json && self.paths.len() > 1;
+        let mut before = if is_array { "[\n" } else { "" };
+        for path in &self.paths {
+            let report = match self.examine(path, &mut free)? {
+                Ok(report) => report,
+                Err(reason) => {
+                    code = exit::NO_INPUT;
+                    cannot_examine(path, &reason);
+                    continue;
+                }
+            };
+            if report.unknown == Some(Unknown::NoAnswer) {
+                code = exit::NO_INPUT;
+            }
+            if is_array {
+                print(format_args!("{before}{}", serde_json::to_string(&report)?))?;
+                before = ",\n";
+            } else if self.json {
+                print_line(serde_json::to_string_pretty(&report)?)?;
+            } else {
+                print_line(report)?;
             }
         }
-        let mut out = io::stdout().lock();
-        if !self.json {
-            reports
-                .iter()
-                .try_for_each(|report| writeln!(out, "{report}"))?;
-        } else if !reports.is_empty() {
-            let json = match reports.as_slice() {
-                [report] if self.paths.len() == 1 => serde_json::to_string_pretty(report),
-                reports => serde_json::to_string_pretty(reports),
-            };
-            writeln!(out, "{}", json?)?;
+        if is_array {
+            print_line(if before == ",\n" { "\n]" } else { "[]" })?;
         }
         Ok(code)
     }
 
-    fn examine(&self, path: &Path) -> anyhow::Result<Report> {
-        let mut report = Report::free(path);
-        let existence = self.locking.protocol.filter(|p| p.is_existence_lock());
-        match existence {
-            Some(protocol) => report
-                .holders
-                .extend(self.existence_holder(path, protocol)?),
-            None => self.add_kernel_locks(path, &mut report)?,
-        }
-        let proven = is_proven_by_flock(path);
-        if self.locking.protocol.is_none()
-            && (report.holders.is_empty() || proven)
-            && let Some(protocol) = recognized(path)
-            && let Some(holder) = self.existence_holder(path, protocol)?
-        {
-            // The `flock` is that holder's proof, not another lock.
-            report
-                .holders
-                .retain(|hold| !proven || hold.protocol != Protocol::Flock);
-            report.holders.push(holder);
-        }
-        report.held = !report.holders.is_empty();
-        report.mode = report.holders.iter().map(|holder| holder.mode).min();
-        Ok(report)
-    }
-
-    /// Adds the holders of kernel locks, of the chosen protocol if there is one, and the waiters.
-    fn add_kernel_locks(&self, path: &Path, report: &mut Report) -> anyhow::Result<()> {
-        let KernelLocks { holds, waiting } = proc_locks::of(path)?;
-        let wanted = |hold: &KernelHold| {
-            self.locking.protocol.is_none_or(|protocol| {
-                protocol == Protocol::Native
-                    || hold.protocol == Protocol::Native
-                    || hold.protocol == protocol
-            })
-        };
-        let rows = holds.into_iter().filter(wanted).map(StatusRow::of_process);
-        report.holders.extend(rows);
-        report.waiting = waiting;
-        Ok(())
-    }
-
-    /// The holder of an existence lock.
-    fn existence_holder(
-        &self,
-        path: &Path,
-        protocol: Protocol,
-    ) -> anyhow::Result<Option<StatusRow>> {
-        let options = self.locking.options(protocol).create(false);
-        let holder = Engine::new().open_with(path, &options)?.holder()?;
-        Ok(holder.map(|holder| {
-            let pid = holder.pid.and_then(|pid| i32::try_from(pid).ok());
-            let process = StatusRow::of_process(KernelHold {
-                pid: pid.filter(|_| !holder.elsewhere),
-                mode: Mode::Exclusive,
-                protocol,
-            });
-            StatusRow {
-                pid,
-                host: holder.host,
-                elsewhere: holder.elsewhere,
-                since: holder.since,
-                ..process
+    /// Asks the worker that is `free`, or a new one.
+    fn examine(&self, path: &Path, free: &mut Option<Worker>) -> anyhow::Result<Answer> {
+        let worker = free.take();
+        let mut worker = worker.map_or_else(|| Worker::start(&self.locking), Ok)?;
+        worker.ask(path)?;
+        Ok(match worker.answer(PATIENCE)? {
+            Some(answer) => {
+                *free = Some(worker);
+                answer
             }
-        }))
+            None => Ok(Report::unknown(path, Unknown::NoAnswer)),
+        })
     }
 }
 
-/// Whether `path` is an existence lock that says that its holder keeps a `flock` on it.
-fn is_proven_by_flock(path: &Path) -> bool {
-    rustix::fs::getxattr(path, "user.locket.live", &mut [0; 512]).is_ok()
+fn cannot_examine(path: &Path, reason: &str) {
+    eprint_line(format_args!(
+        "cannot examine `{}`: {reason}",
+        shown_path(path)
+    ));
 }
 
-/// The protocol of an existence lock of `path`, if an entry exists that can only be a lock.
-fn recognized(path: &Path) -> Option<Protocol> {
-    let mut lock = path.as_os_str().to_owned();
-    lock.push(".lock");
-    if let Ok(beside) = fs::symlink_metadata(lock) {
-        let kind = beside.file_type();
-        if kind.is_symlink() {
-            return Some(Protocol::Symlink);
-        } else if kind.is_dir() {
-            return Some(Protocol::Mkdir);
-        } else if beside.len() == 0 && beside.nlink() > 1 {
-            return Some(Protocol::Link);
-        }
-    }
-    let names_its_holder = |protocol: &Protocol| {
-        let options = Options::new().create(false).protocol(*protocol);
-        let lock = Engine::new().open_with(path, &options);
-        let holder = lock.and_then(|lock| lock.holder());
-        let named = |holder: locket::Holder| holder.pid.is_some() || holder.host.is_some();
-        holder.is_ok_and(|holder| holder.is_some_and(named))
-    };
-    [Protocol::Soft, Protocol::PidFile]
-        .into_iter()
-        .find(names_its_holder)
+fn print_line(text: impl Display) -> io::Result<()> {
+    print(format_args!("{text}\n"))
+}
+
+/// Prints at once: the next path may take its time.
+fn print(text: impl Display) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    write!(out, "{text}")?;
+    out.flush()
 }

@@ -2,13 +2,17 @@
 //!
 //! The kernel's lock table, `/proc/locks`, identifies a file by device and inode, and a holder by
 //! the process that acquired the lock. That process may no longer be the holder: a descriptor can
-//! be inherited, and an open-file-description lock belongs to no process at all. If the table names
-//! no living holder, we search the processes that have the file open, as far as we have permission.
+//! be inherited, and an open-file-description lock belongs to no process at all. And outside of the
+//! initial PID namespace the table lacks every lock whose acquirer has no number there. So we look
+//! whether the process that the table names still has the lock, and otherwise search all processes,
+//! as far as we have permission. `/proc/PID/fdinfo` tells their locks by device and inode, without a
+//! look at the files that they have open, whose file systems may not answer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::parent_id;
 use std::path::Path;
 
 use anyhow::Context;
@@ -16,61 +20,177 @@ use locket::Protocol;
 use procfs::process::Process;
 use procfs::{FromBufRead, Lock, LockKind, LockType, Locks};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
-use serde::Serialize;
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
-/// How a lock is held.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Mode {
-    Exclusive,
-    Shared,
+use super::report::{Mode, Range};
+
+/// A lock as the kernel lists it.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct KernelLock {
+    /// The process that acquired it, if it has a number here.
+    pub(super) acquirer: Option<i32>,
+    pub(super) protocol: Protocol,
+    pub(super) range: Range,
 }
 
-/// A hold as the lock table lists it.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+/// The locks of one protocol that a process holds.
+#[derive(Debug)]
 pub(super) struct KernelHold {
-    /// The process that acquired the lock, if the table names it.
+    /// None if it cannot be told.
     pub(super) pid: Option<i32>,
-    pub(super) mode: Mode,
     pub(super) protocol: Protocol,
+    pub(super) ranges: Vec<Range>,
+    /// Another process, which acquired them.
+    pub(super) acquirer: Option<i32>,
 }
 
 /// The kernel locks of a path.
 #[derive(Debug, Default)]
 pub(super) struct KernelLocks {
     pub(super) holds: Vec<KernelHold>,
-    /// The number of waiters in the kernel.
-    pub(super) waiting: usize,
+    pub(super) waits: Vec<KernelLock>,
 }
 
 /// The kernel locks of the file at `path`, which may be missing.
 pub(super) fn of(path: &Path) -> anyhow::Result<KernelLocks> {
-    let metadata = match fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(KernelLocks::default()),
-        Err(e) => return Err(e.into()),
-    };
-    let table = table_of(metadata.ino()).context("cannot read /proc/locks")?;
-    let device = lock_device(path, &metadata)?;
-    let here = |lock: &Lock| {
-        (lock.devmaj, lock.devmin, lock.inode) == (device.0, device.1, metadata.ino())
+    let Some(file) = FileNumber::of(path)? else {
+        return Ok(KernelLocks::default());
     };
     // The parser drops the arrow that marks waiters.
-    let (waits, holds): (Vec<_>, Vec<_>) = table.into_iter().partition(|line| line.contains("->"));
-    let locks = |lines: &[String]| -> anyhow::Result<Vec<Lock>> {
-        let Locks(mut locks) = Locks::from_buf_read(lines.join("\n").as_bytes())?;
-        locks.retain(here);
-        Ok(locks)
+    let table = table_of(file.inode).context("cannot read /proc/locks")?;
+    let (waits, held): (Vec<_>, Vec<_>) = table.iter().partition(|line| line.contains("->"));
+    let waits = file.locks(waits.into_iter().map(String::as_str))?;
+    let mut held = join_families(&file.locks(held.into_iter().map(String::as_str))?);
+
+    let is_named = |lock: &KernelLock| {
+        let Some(pid) = lock.acquirer else {
+            return false;
+        };
+        match file.locks_of(pid) {
+            Some(locks) => locks.contains(lock),
+            None => is_alive(pid),
+        }
     };
-    let waiting = locks(&waits)?.len();
-    let mut holds = join_families(&locks(&holds)?);
-    if holds
-        .iter()
-        .any(|hold| hold.pid.is_none_or(|pid| !is_alive(pid)))
-    {
-        name_inheritors(&mut holds, &metadata);
+    let named: BTreeSet<_> = held.iter().copied().filter(is_named).collect();
+    let mut found = BTreeMap::new();
+    if named.len() < held.len() || in_container() {
+        found = file.locks_of_all();
+        if in_container() {
+            add_hidden(&mut held, &found);
+        }
     }
-    Ok(KernelLocks { holds, waiting })
+    let mut holds = BTreeMap::new();
+    for lock in held {
+        let mut holders: Vec<_> = found
+            .iter()
+            .filter(|(_, locks)| locks.contains(&lock))
+            .map(|(pid, _)| Some(*pid))
+            .collect();
+        let acquirer = lock.acquirer.filter(|pid| is_alive(*pid));
+        if named.contains(&lock) || acquirer.is_some() && holders.contains(&acquirer) {
+            // Those to which it passed the descriptor on do not count while it has it.
+            holders = vec![acquirer];
+        } else if holders.is_empty() {
+            // Such as a kernel thread, which has no descriptors.
+            holders = vec![acquirer];
+        }
+        for pid in holders {
+            let hold = holds
+                .entry((pid, lock.protocol))
+                .or_insert_with(|| KernelHold {
+                    pid,
+                    protocol: lock.protocol,
+                    ranges: Vec::new(),
+                    acquirer: lock.acquirer.filter(|acquirer| Some(*acquirer) != pid),
+                });
+            hold.ranges.push(lock.range);
+        }
+    }
+    Ok(KernelLocks {
+        holds: holds.into_values().collect(),
+        waits: waits.iter().filter_map(lock_of).collect(),
+    })
+}
+
+/// Adds the locks that the table lacks in this container, but descriptors in it have.
+fn add_hidden(held: &mut BTreeSet<KernelLock>, found: &BTreeMap<i32, BTreeSet<KernelLock>>) {
+    let found = || found.values().flatten();
+    // Of a native lock it may have the half that names no process alone.
+    let is_half = |lock: &KernelLock| {
+        let whole = |found: &KernelLock| found.protocol == Protocol::Native;
+        lock.protocol == Protocol::Fcntl
+            && lock.acquirer.is_none()
+            && found().any(|found| whole(found) && found.range == lock.range)
+    };
+    held.retain(|lock| !is_half(lock));
+    held.extend(found());
+}
+
+/// Whether this process is in a PID namespace from which not all locks of the system can be seen.
+pub(super) fn in_container() -> bool {
+    const INITIAL: u64 = 0xefff_fffc;
+    !fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() == INITIAL)
+}
+
+/// A file as the lock table identifies it.
+#[derive(Clone, Copy, Debug)]
+struct FileNumber {
+    device: (u32, u32),
+    inode: u64,
+}
+
+impl FileNumber {
+    fn of(path: &Path) -> anyhow::Result<Option<Self>> {
+        let metadata = match fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        Ok(Some(Self {
+            device: lock_device(path, &metadata)?,
+            inode: metadata.ino(),
+        }))
+    }
+
+    /// Those of the lines that concern this file.
+    fn locks<'a>(&self, lines: impl Iterator<Item = &'a str>) -> anyhow::Result<Vec<Lock>> {
+        let lines: Vec<_> = lines.collect();
+        let Locks(mut locks) = Locks::from_buf_read(lines.join("\n").as_bytes())?;
+        locks.retain(|lock| {
+            (lock.devmaj, lock.devmin, lock.inode) == (self.device.0, self.device.1, self.inode)
+        });
+        Ok(locks)
+    }
+
+    /// The locks that a process holds through its descriptors, inherited or not. None if we may
+    /// not know them.
+    fn locks_of(&self, pid: i32) -> Option<BTreeSet<KernelLock>> {
+        let mut found = BTreeSet::new();
+        for descriptor in fs::read_dir(format!("/proc/{pid}/fdinfo")).ok()? {
+            let Ok(info) = fs::read_to_string(descriptor.ok()?.path()) else {
+                continue; // It was closed.
+            };
+            let lines = info.lines().filter_map(|line| line.strip_prefix("lock:"));
+            let locks = self.locks(lines).unwrap_or_default();
+            found.extend(join_families(&locks));
+        }
+        Some(found)
+    }
+
+    /// Those of each process that has one.
+    fn locks_of_all(&self) -> BTreeMap<i32, BTreeSet<KernelLock>> {
+        // This process and the one that started it may have inherited the descriptor from a holder.
+        let ours = [std::process::id(), parent_id()].map(|pid| i32::try_from(pid).ok());
+        let processes = procfs::process::all_processes().into_iter().flatten();
+        processes
+            .flatten()
+            .map(|process| process.pid)
+            .filter(|pid| !ours.contains(&Some(*pid)))
+            .filter_map(|pid| Some((pid, self.locks_of(pid)?)))
+            .filter(|(_, locks)| !locks.is_empty())
+            .collect()
+    }
 }
 
 /// The lines of the lock table that concern an inode. The kernel returns the table in pieces. If it
@@ -120,118 +240,56 @@ fn lock_device(path: &Path, metadata: &fs::Metadata) -> anyhow::Result<(u32, u32
     Ok(device.unwrap_or(stat))
 }
 
-fn mode_of(lock: &Lock) -> Option<Mode> {
-    match lock.kind {
-        LockKind::Write => Some(Mode::Exclusive),
-        LockKind::Read => Some(Mode::Shared),
-        LockKind::Other(_) => None,
-    }
-}
-
-/// The holds, without duplicates. An open-file-description lock names no holder. Together with a
-/// `flock` of the same mode, it is a lock of the native protocol, held by the process of the
-/// `flock`.
-fn join_families(locks: &[Lock]) -> Vec<KernelHold> {
-    let mut flocks = BTreeSet::new();
-    let mut records = BTreeSet::new();
-    let mut anonymous = Vec::new();
-    for lock in locks {
-        let Some(mode) = mode_of(lock) else { continue };
-        match lock.lock_type {
-            LockType::FLock => drop(flocks.insert((lock.pid, mode))),
-            LockType::Posix => drop(records.insert((lock.pid, mode))),
-            LockType::ODF => anonymous.push(mode),
-            // Leases do not prevent other processes from locking.
-            LockType::Other(_) => {}
-        }
-    }
-    let hold = |pid, mode, protocol| KernelHold {
-        pid,
-        mode,
-        protocol,
+/// None for a lease, which does not prevent other processes from locking.
+fn lock_of(lock: &Lock) -> Option<KernelLock> {
+    let mode = match lock.kind {
+        LockKind::Write => Mode::Exclusive,
+        LockKind::Read => Mode::Shared,
+        LockKind::Other(_) => return None,
     };
-    let mut holds = Vec::new();
-    for (pid, mode) in flocks {
-        let record = anonymous.iter().position(|&m| m == mode);
-        let protocol = match record {
-            Some(record) => {
-                anonymous.swap_remove(record);
-                Protocol::Native
-            }
-            None => Protocol::Flock,
-        };
-        holds.push(hold(pid, mode, protocol));
-    }
-    let records = records.into_iter();
-    holds.extend(records.map(|(pid, mode)| hold(pid, mode, Protocol::Fcntl)));
-    anonymous.sort();
-    anonymous.dedup();
-    let anonymous = anonymous.into_iter();
-    holds.extend(anonymous.map(|mode| hold(None, mode, Protocol::Fcntl)));
-    holds
+    let protocol = match lock.lock_type {
+        LockType::FLock => Protocol::Flock,
+        LockType::Posix | LockType::ODF => Protocol::Fcntl,
+        LockType::Other(_) => return None,
+    };
+    Some(KernelLock {
+        // Zero if it has no number here.
+        acquirer: lock.pid.filter(|pid| *pid > 0),
+        protocol,
+        range: Range {
+            mode,
+            from: lock.offset_first,
+            to: lock.offset_last,
+        },
+    })
 }
 
+/// The locks, without duplicates. An open-file-description lock names no process. Together with a
+/// `flock` of the same mode, it is a lock of the native protocol, acquired by the process of the
+/// `flock`.
+fn join_families(locks: &[Lock]) -> BTreeSet<KernelLock> {
+    let of_description = |lock: &&Lock| matches!(lock.lock_type, LockType::ODF);
+    let (descriptions, others): (Vec<_>, Vec<_>) = locks.iter().partition(of_description);
+    let mut descriptions: Vec<_> = descriptions.into_iter().filter_map(lock_of).collect();
+    let mut joined = BTreeSet::new();
+    for mut lock in others.into_iter().filter_map(lock_of) {
+        if lock.protocol == Protocol::Flock
+            && let Some(other) = descriptions.iter().position(|d| d.range == lock.range)
+        {
+            descriptions.swap_remove(other);
+            lock.protocol = Protocol::Native;
+        }
+        joined.insert(lock);
+    }
+    joined.extend(descriptions);
+    joined
+}
+
+/// Whether a process that has not ended has this number.
 fn is_alive(pid: i32) -> bool {
-    Process::new(pid).is_ok_and(|process| process.is_alive())
-}
-
-/// Replaces unknown or dead holders with the processes that have the file open with such a lock.
-fn name_inheritors(holds: &mut Vec<KernelHold>, file: &fs::Metadata) {
-    let known: BTreeSet<i32> = holds
-        .iter()
-        .filter_map(|hold| hold.pid)
-        .filter(|&pid| is_alive(pid))
-        .collect();
-    let mut found = BTreeSet::new();
-    // This process may have inherited the descriptor too. It does not count as a holder.
-    let this = i32::try_from(std::process::id()).ok();
-    for process in procfs::process::all_processes()
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        let pid = Some(process.pid);
-        if !known.contains(&process.pid) && pid != this {
-            let holds = join_families(&locks_through_descriptors(process.pid, file));
-            found.extend(holds.into_iter().map(|hold| KernelHold { pid, ..hold }));
-        }
+    match Process::new(pid) {
+        Ok(process) => process.is_alive(),
+        // `/proc` can be mounted such that it hides those of other users.
+        Err(_) => Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid) == Err(Errno::PERM)),
     }
-    holds.retain_mut(|hold| {
-        if hold.pid.is_some_and(|pid| known.contains(&pid)) {
-            return true;
-        }
-        hold.pid = None;
-        !found
-            .iter()
-            .any(|heir| (heir.mode, heir.protocol) == (hold.mode, hold.protocol))
-    });
-    holds.extend(found);
-}
-
-/// The locks that a process holds through its descriptors of the file, inherited or not.
-fn locks_through_descriptors(pid: i32, file: &fs::Metadata) -> Vec<Lock> {
-    let mut locks = Vec::new();
-    for entry in fs::read_dir(format!("/proc/{pid}/fd"))
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        let same = fs::metadata(entry.path())
-            .is_ok_and(|open| (open.dev(), open.ino()) == (file.dev(), file.ino()));
-        if !same {
-            continue;
-        }
-        let info = format!("/proc/{pid}/fdinfo/{}", entry.file_name().display());
-        let info = fs::read_to_string(info).unwrap_or_default();
-        let lines: Vec<_> = info
-            .lines()
-            .filter_map(|line| line.strip_prefix("lock:"))
-            .collect();
-        locks.extend(
-            Locks::from_buf_read(lines.join("\n").as_bytes())
-                .into_iter()
-                .flat_map(|l| l.0),
-        );
-    }
-    locks
 }

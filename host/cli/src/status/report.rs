@@ -1,150 +1,145 @@
-//! What `locket status` prints of one path, in words and as JSON.
+//! What is known of the lock of one path. As JSON it is what `locket status --json` prints, so a
+//! change here is one to its documented format.
 
-use std::fmt;
-use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 use locket::Protocol;
-use procfs::process::Process;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-use super::proc_locks::{KernelHold, Mode};
-use crate::output::printable;
-
-/// What is known of the lock of one path.
-#[derive(Debug, Serialize)]
+/// The answer to `locket status` for one path. Every field is always there.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub(super) struct Report {
-    path: String,
-    exists: bool,
-    pub(super) held: bool,
+    /// With U+FFFD in the place of what is not UTF-8.
+    pub(super) path: String,
+    /// Its bytes, if it is not UTF-8.
+    pub(super) path_bytes: Option<Vec<u8>>,
+    /// None if the file system does not answer.
+    pub(super) exists: Option<bool>,
+    /// None if that cannot be known, for the reason `unknown`.
+    pub(super) held: Option<bool>,
+    pub(super) unknown: Option<Unknown>,
+    /// For a free lock that a dead holder left behind: whether this user may remove it, and so take
+    /// it over.
+    pub(super) removable: Option<bool>,
+    /// The stronger one, if there are several holders or ranges.
     pub(super) mode: Option<Mode>,
-    pub(super) holders: Vec<StatusRow>,
-    pub(super) waiting: usize,
+    pub(super) holders: Vec<Holder>,
+    pub(super) waiters: Vec<Waiter>,
 }
 
-/// One holder of the lock.
-#[derive(Debug, Serialize)]
-pub(super) struct StatusRow {
+/// Why it is not known whether a lock is held.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Unknown {
+    /// Nobody in this container holds it, and the kernel hides holders outside of it.
+    OutsideContainer,
+    /// Nobody on this host holds it, and the file system may have holders on others.
+    OtherHosts,
+    /// Something is there that is a lock only for programs that use this protocol.
+    MayBeNoLock,
+    /// No answer in time.
+    NoAnswer,
+}
+
+/// How a lock is held.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Mode {
+    Exclusive,
+    Shared,
+}
+
+/// The bytes of a file that a lock covers.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub(super) struct Range {
     pub(super) mode: Mode,
-    #[serde(serialize_with = "name")]
+    pub(super) from: u64,
+    /// The last one; None for the end of the file, wherever that will be.
+    pub(super) to: Option<u64>,
+}
+
+/// A process with what it holds in one protocol.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct Holder {
+    #[serde(flatten)]
+    pub(super) process: Process,
+    #[serde(with = "by_name")]
     pub(super) protocol: Protocol,
-    pub(super) pid: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) mode: Mode,
+    /// Empty if it is the whole file, or unknown in a holder without a number.
+    pub(super) ranges: Vec<Range>,
+    /// The process that acquired the lock, if this one has it from another.
+    pub(super) acquired_by: Option<i32>,
+    /// When it acquired the lock, if the lock tells, in seconds since 1970.
+    pub(super) since: Option<u64>,
+    /// The name of its host, if the lock tells.
     pub(super) host: Option<String>,
     /// Whether it runs in another container or on another host.
-    #[serde(skip)]
     pub(super) elsewhere: bool,
+}
+
+/// A process that waits for the lock in the kernel.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct Waiter {
+    #[serde(flatten)]
+    pub(super) process: Process,
+    #[serde(with = "by_name")]
+    pub(super) protocol: Protocol,
+    pub(super) mode: Mode,
+}
+
+/// What this system tells of a process.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub(super) struct Process {
+    pub(super) pid: Option<i32>,
     pub(super) command: Option<String>,
-    #[serde(serialize_with = "unix_seconds")]
-    pub(super) since: Option<SystemTime>,
+    /// Whether it is stopped, by a signal or a debugger.
+    pub(super) stopped: Option<bool>,
+    /// When the process started, in seconds since 1970.
+    pub(super) started: Option<u64>,
 }
 
 impl Report {
-    /// The report of a path without holders.
-    pub(super) fn free(path: &Path) -> Self {
+    /// That of a path of which nothing is known.
+    pub(super) fn unknown(path: &Path, why: Unknown) -> Self {
+        let bytes = path.as_os_str().as_bytes();
         Self {
-            path: path.display().to_string(),
-            exists: fs::symlink_metadata(path).is_ok(),
-            held: false,
+            path: path.to_string_lossy().into_owned(),
+            path_bytes: path.to_str().is_none().then(|| bytes.to_owned()),
+            exists: None,
+            held: None,
+            unknown: Some(why),
+            removable: None,
             mode: None,
             holders: Vec::new(),
-            waiting: 0,
+            waiters: Vec::new(),
         }
     }
 }
 
-impl StatusRow {
-    /// The row of a hold, with what this host knows of its process.
-    pub(super) fn of_process(hold: KernelHold) -> Self {
-        // A holder in another PID namespace has no process identifier here.
-        let pid = hold.pid.filter(|&pid| pid > 0);
-        let process = pid.and_then(|pid| Process::new(pid).ok());
-        let command = process
-            .as_ref()
-            .and_then(|process| match process.cmdline() {
-                Ok(words) if !words.is_empty() => Some(printable(&words.join(" "))),
-                _ => process.stat().ok().map(|stat| stat.comm),
-            });
-        Self {
-            mode: hold.mode,
-            protocol: hold.protocol,
-            pid,
-            host: None,
-            elsewhere: false,
-            command,
-            since: process.and_then(|process| start_time(&process)),
-        }
+impl Range {
+    pub(super) fn whole(mode: Mode) -> Self {
+        let (from, to) = (0, None);
+        Self { mode, from, to }
+    }
+
+    pub(super) fn is_whole(self) -> bool {
+        (self.from, self.to) == (0, None)
     }
 }
 
-/// The start time of a process.
-fn start_time(process: &Process) -> Option<SystemTime> {
-    let since_boot = process.stat().ok()?.starttime / procfs::ticks_per_second();
-    let start = Duration::from_secs(procfs::boot_time_secs().ok()? + since_boot);
-    Some(SystemTime::UNIX_EPOCH + start)
-}
+mod by_name {
+    use locket::Protocol;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-fn name<S: Serializer>(protocol: &Protocol, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(protocol.name())
-}
-
-fn unix_seconds<S: Serializer>(time: &Option<SystemTime>, to: S) -> Result<S::Ok, S::Error> {
-    let seconds = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-    seconds.map(|seconds| seconds.as_secs()).serialize(to)
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.path)?;
-        match self.mode {
-            None if !self.exists => return f.write_str("free (no such file yet)"),
-            None => return f.write_str("free"),
-            Some(Mode::Exclusive) => f.write_str("held exclusively by ")?,
-            Some(Mode::Shared) => f.write_str("shared by ")?,
-        }
-        for (i, holder) in self.holders.iter().enumerate() {
-            let comma = if i == 0 { "" } else { ", " };
-            write!(f, "{comma}{holder}")?;
-        }
-        match self.waiting {
-            0 => Ok(()),
-            1 => f.write_str("; 1 waiter"),
-            n => write!(f, "; {n} waiters"),
-        }
+    pub(super) fn serialize<S: Serializer>(protocol: &Protocol, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(protocol.name())
     }
-}
 
-impl fmt::Display for StatusRow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// The longest command shown, so that the output stays on one line.
-        const LONGEST: usize = 60;
-        match (self.pid, &self.command) {
-            (None, _) if self.elsewhere => f.write_str("a process of another container")?,
-            (None, _) => f.write_str("an unknown process")?,
-            (Some(pid), None) => write!(f, "process {pid}")?,
-            (Some(pid), Some(command)) if command.chars().count() > LONGEST => {
-                let start: String = command.chars().take(LONGEST - 1).collect();
-                write!(f, "process {pid}, {start}…")?;
-            }
-            (Some(pid), Some(command)) => write!(f, "process {pid}, {command}")?,
-        }
-        if let (Some(host), None) = (&self.host, &self.command) {
-            write!(f, " of {}", printable(host))?;
-        }
-        write!(f, " ({}", self.protocol)?;
-        match self.since {
-            Some(since) if self.protocol.is_existence_lock() => {
-                let age = since.elapsed().unwrap_or_default();
-                write!(f, ", taken {} ago)", indicatif::HumanDuration(age))
-            }
-            // Both times are rounded, so a process that just started may seem to start in the
-            // future.
-            Some(since) => {
-                let age = since.elapsed().unwrap_or_default();
-                write!(f, ", started {} ago)", indicatif::HumanDuration(age))
-            }
-            None => f.write_str(")"),
-        }
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Protocol, D::Error> {
+        let name = String::deserialize(from)?;
+        name.parse()
+            .map_err(|_| D::Error::custom(format!("no protocol `{name}`")))
     }
 }

@@ -2,6 +2,7 @@
 
 mod demo;
 mod exec;
+mod generate;
 mod run;
 mod status;
 mod support;

@@ -1,10 +1,16 @@
 //! `locket status`, for all kinds of holders.
 
+mod certainty;
+mod container;
+mod hung;
+mod names;
+mod processes;
+mod watch;
+
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{Dir, Holder, LONGEST_RUN, locket, output};
@@ -22,6 +28,15 @@ fn status(path: &Path) -> Value {
     let output = output(locket(&["status", "--json", path.to_str().unwrap()]));
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The whole answer for a free lock.
+fn free(path: &Path, exists: bool) -> Value {
+    json!({
+        "path": path, "path_bytes": null, "exists": exists, "held": false, "unknown": null,
+        "removable": null,
+        "mode": null, "holders": [], "waiters": [],
+    })
 }
 
 /// Repeats the command until its answer is right, because other programs do not report every step.
@@ -54,10 +69,7 @@ fn a_missing_file_is_free_and_stays_missing() {
     let dir = Dir::new();
     let lock = dir.path("lock");
     assert_eq!(words(&lock), "free (no such file yet)");
-    let expected = json!({
-        "path": lock, "exists": false, "held": false, "mode": null, "holders": [], "waiting": 0,
-    });
-    assert_eq!(status(&lock), expected);
+    assert_eq!(status(&lock), free(&lock, false));
     assert!(!lock.exists());
 }
 
@@ -67,44 +79,7 @@ fn an_unlocked_file_is_free() {
     let lock = dir.path("lock");
     std::fs::write(&lock, "").unwrap();
     assert_eq!(words(&lock), "free");
-    let expected = json!({
-        "path": lock, "exists": true, "held": false, "mode": null, "holders": [], "waiting": 0,
-    });
-    assert_eq!(status(&lock), expected);
-}
-
-#[test]
-fn a_native_holder_is_named_with_command_and_start() {
-    let dir = Dir::new();
-    let lock = dir.path("lock");
-    let holder = Holder::exec(&[], &lock);
-    let status = status(&lock);
-    assert_holder(&status, "exclusive", "native", holder.pid());
-    let row = &status["holders"][0];
-    assert!(
-        row["command"]
-            .as_str()
-            .unwrap()
-            .ends_with("-- sh -c echo ready; cat"),
-        "{status}"
-    );
-    let since = Duration::from_secs(row["since"].as_u64().unwrap());
-    let age = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap()
-        .abs_diff(since);
-    assert!(age < Duration::from_secs(600), "{status}");
-    let words = words(&lock);
-    let start = format!("held exclusively by process {}, ", holder.pid());
-    assert!(
-        words.starts_with(&start) && words.contains("(native, started "),
-        "{words}"
-    );
-    holder.end();
-    assert_eq!(
-        status_when(&lock, |status| status["held"] == json!(false))["holders"],
-        json!([])
-    );
+    assert_eq!(status(&lock), free(&lock, true));
 }
 
 #[test]
@@ -161,30 +136,6 @@ fn all_shared_holders_are_named() {
     second.end();
 }
 
-#[test]
-fn a_process_that_inherited_the_lock_is_named_if_the_holder_was_killed() {
-    let dir = Dir::new();
-    let lock = dir.path("lock");
-    let holder = Holder::exec(&[], &lock);
-    let killed = holder.pid();
-    holder.signal(Signal::KILL);
-    let (_, input) = holder.ended();
-    let status = status(&lock);
-    assert_eq!(status["mode"], json!("exclusive"));
-    let holders = status["holders"].as_array().unwrap();
-    assert!(!holders.is_empty());
-    for holder in holders {
-        assert_eq!(holder["protocol"], json!("native"), "{status}");
-        assert_ne!(holder["pid"], json!(killed), "{status}");
-        assert!(
-            holder["command"].as_str().unwrap().contains("cat"),
-            "{status}"
-        );
-    }
-    drop(input);
-    status_when(&lock, |status| status["held"] == json!(false));
-}
-
 /// The `flock` that proves it is not shown as another lock.
 #[test]
 fn an_existence_lock_on_the_path_itself_is_shown_once() {
@@ -198,53 +149,6 @@ fn an_existence_lock_on_the_path_itself_is_shown_once() {
         assert_eq!(holders[0]["protocol"], json!(protocol), "{status}");
         assert_eq!(holder.end(), 0);
     }
-}
-
-/// The number that the record has is another process's here: that of the first one.
-#[test]
-fn a_holder_in_a_container_is_not_named_as_a_process_of_the_host() {
-    const CONTAINER: [&str; 4] = ["--pid", "--fork", "--kill-child", "--mount-proc"];
-    let can = Command::new("unshare").args(CONTAINER).arg("true").status();
-    if !can.is_ok_and(|status| status.success()) {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "CI must allow namespaces for processes"
-        );
-        eprintln!("NOT TESTED: there are no namespaces here");
-        return;
-    }
-    for protocol in ["link", "symlink", "mkdir", "pid-file", "soft"] {
-        let dir = Dir::new();
-        let lock = dir.path("lock");
-        let mut container = Command::new("unshare");
-        container.args(CONTAINER).arg(env!("CARGO_BIN_EXE_locket"));
-        container.args(["exec", "--protocol", protocol]).arg(&lock);
-        container.args(["--", "sh", "-c", "echo ready; cat"]);
-        let holder = Holder::start(container);
-        let words = words(&lock);
-        let expected = "held exclusively by a process of another container of ";
-        assert!(words.starts_with(expected), "{protocol}: {words}");
-        let status = status(&lock);
-        let row = &status["holders"][0];
-        assert_eq!(row["protocol"], json!(protocol), "{status}");
-        assert_eq!((&row["pid"], &row["command"]), (&json!(null), &json!(null)));
-        assert_eq!(holder.end(), 0);
-    }
-}
-
-#[test]
-fn waiters_are_counted_and_are_not_holders() {
-    let dir = Dir::new();
-    let lock = dir.path("lock");
-    let holder = Holder::exec(&[], &lock);
-    let mut waiter = locket(&["exec", lock.to_str().unwrap(), "--", "true"])
-        .spawn()
-        .unwrap();
-    let status = status_when(&lock, |status| status["waiting"] == json!(1));
-    assert_holder(&status, "exclusive", "native", holder.pid());
-    assert!(words(&lock).ends_with("; 1 waiter"));
-    holder.end();
-    assert!(waiter.wait().unwrap().success());
 }
 
 #[test]
