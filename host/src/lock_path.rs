@@ -109,9 +109,13 @@ impl LockPath {
         }
     }
 
-    /// A file that is open already, and its lock.
-    pub(crate) fn adopt(file: File) -> io::Result<(Self, OpenLock)> {
-        let identity = Identity::of_file(&file)?.ok_or_else(not_a_file)?;
+    /// A file that is open already, and its lock. With `any_kind`, it need not be a regular one.
+    pub(crate) fn adopt(file: File, any_kind: bool) -> io::Result<(Self, OpenLock)> {
+        let identity = match Identity::of_file(&file)? {
+            Some(identity) => identity,
+            None if any_kind => Identity::of(&file, &file.metadata()?)?,
+            None => return Err(not_a_file()),
+        };
         let path = sys::path_of(&file).unwrap_or_default();
         let (file, writable) = sys::adopt(file)?;
         let open_lock = OpenLock {

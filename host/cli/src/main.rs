@@ -11,6 +11,7 @@ mod guest;
 mod output;
 mod run;
 mod status;
+mod sys;
 
 use std::process::ExitCode;
 
