@@ -172,12 +172,14 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [Invalid path](Error::is_invalid_path) if it is not a regular file;
+    /// [Invalid path](Error::is_invalid_path) if it is not a regular file, except that on Unix
+    /// [`Protocol::Flock`] locks a directory or a device, too;
     /// [unsupported](Error::is_unsupported) for an [existence lock](Protocol::is_existence_lock)
     /// and for [`OnRelease::Remove`]; or [another error](Error::is_io) of the system.
     pub fn from_file_with(&self, file: File, options: &Options) -> Result<LockFile> {
+        let any_kind = cfg!(unix) && options.protocol == Protocol::Flock;
         let (lock_path, open_lock) =
-            LockPath::adopt(file).map_err(|e| Error::os(e, Path::new("an open file")))?;
+            LockPath::adopt(file, any_kind).map_err(|e| Error::os(e, Path::new("an open file")))?;
         self.context.refuse_forked(lock_path.name())?;
         if options.protocol.is_existence_lock() || options.on_release == OnRelease::Remove {
             return Err(Error::new(ErrorKind::Unsupported, lock_path.name()));

@@ -109,9 +109,11 @@ impl LockPath {
         }
     }
 
-    /// A file that is open already, and its lock.
-    pub(crate) fn adopt(file: File) -> io::Result<(Self, OpenLock)> {
-        let identity = Identity::of_file(&file)?.ok_or_else(not_a_file)?;
+    /// A file that is open already, and its lock. With `any_kind`, it need not be a regular one.
+    pub(crate) fn adopt(file: File, any_kind: bool) -> io::Result<(Self, OpenLock)> {
+        let metadata = file.metadata()?;
+        let lockable = (any_kind || metadata.is_file()).then_some(&file);
+        let identity = Identity::of(lockable.ok_or_else(not_a_file)?, &metadata)?;
         let path = sys::path_of(&file).unwrap_or_default();
         let (file, writable) = sys::adopt(file)?;
         let open_lock = OpenLock {
@@ -272,8 +274,7 @@ impl LockPath {
             }
         };
         let identity = Identity::of_file(&file)?.ok_or_else(not_a_file)?;
-        let writable = access != Access::Read;
-        let backing = identity.backing(&file);
+        let (writable, backing) = (access != Access::Read, identity.backing(&file));
         // On a network file system, every exclusive lock needs to write.
         if backing == Backing::Network && first == Access::Read && !writable {
             return self.open_file(create, true);

@@ -17,7 +17,6 @@ pub struct Options {
     pub(crate) owner: Owner,
     pub(crate) stale_after: Option<Duration>,
     pub(crate) database: Option<PathBuf>,
-    /// Opens the file for writing only when a lock needs it.
     pub(crate) late_write: bool,
 }
 
@@ -110,9 +109,11 @@ impl Options {
         self
     }
 
-    #[cfg(feature = "sandbox")]
-    pub(crate) fn late_write(mut self) -> Self {
-        self.late_write = true;
+    /// Opens an existing file for reading, and for writing only once a lock needs that, as an exclusive
+    /// record lock does. Off by default, which saves a second open. For a program file, since it cannot
+    /// be executed while it is open for writing, and for files that others watch for writers.
+    pub fn late_write(mut self, late: bool) -> Self {
+        self.late_write = late;
         self
     }
 

@@ -222,7 +222,7 @@ impl Sandbox {
 
     fn options(&self, protocol: Protocol) -> Options {
         // Not open for writing until the guest holds a lock that needs it.
-        let options = Options::new().protocol(protocol).late_write();
+        let options = Options::new().protocol(protocol).late_write(true);
         match &self.guest.settings.database {
             Some(database) => options.database(database),
             None => options,

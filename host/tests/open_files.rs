@@ -95,12 +95,38 @@ fn what_needs_a_path_is_refused_for_an_open_file() {
 
 #[test]
 #[cfg(unix)]
-fn only_regular_files_have_locks() {
+fn what_is_not_a_regular_file_has_a_flock_alone() {
     let dir = Dir::new();
     for path in [dir.0.path().to_owned(), "/dev/null".into()] {
-        let refused = Engine::new().from_file(File::open(path).unwrap());
+        let open = || File::open(&path).unwrap();
+        let refused = Engine::new().from_file(open());
         assert!(refused.unwrap_err().is_invalid_path());
+        let options = Options::new().protocol(Protocol::Flock);
+        let lock = Engine::new().from_file_with(open(), &options).unwrap();
+        let elsewhere = Engine::new().from_file_with(open(), &options).unwrap();
+        let guard = lock.acquire(EX, STUCK).unwrap();
+        assert!(elsewhere.try_acquire(EX).unwrap().is_none());
+        guard.release().unwrap();
+        drop(elsewhere.acquire(EX, STUCK).unwrap());
     }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_lock_that_writes_late_opens_for_writing_only_when_it_has_to() {
+    let dir = Dir::new();
+    drop(open(&dir));
+    let may_write = |lock: &LockFile, mode| {
+        let guard = lock.acquire(mode, STUCK).unwrap();
+        let flags = rustix::fs::fcntl_getfl(&guard).unwrap();
+        flags.contains(rustix::fs::OFlags::RDWR)
+    };
+    let options = Options::new().late_write(true);
+    let late = Engine::new().open_with(dir.path("file"), &options).unwrap();
+    assert!(!may_write(&late, SH));
+    assert!(may_write(&late, EX));
+    let early = Engine::new().open(dir.path("file")).unwrap();
+    assert!(may_write(&early, SH));
 }
 
 #[test]

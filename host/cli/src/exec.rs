@@ -7,30 +7,37 @@
 //! process as its holder. A descriptor of the command carries it, too, for users of Locket; those
 //! of other libraries take it over, as does anyone in the protocols that have no descriptor.
 
+mod descriptor;
+mod open;
 mod supervise;
 
+use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use locket::{Engine, Guard, Mode, OnRelease, Protocol};
+use locket::{Guard, LockFile, Mode, Protocol};
+use nix::libc;
+use nix::sys::signal::SigSet;
 use rustix::io::{FdFlags, fcntl_setfd};
-use tokio::process::Command;
 
-use self::supervise::{exit_code, supervise};
+use self::supervise::{Failure, supervise};
 use crate::args::{ProtocolArgs, seconds};
 use crate::exit::{self, ExitError};
 use crate::output::{eprint_line, human_duration, one_line};
+use crate::sys;
 
 const PROTOCOL: &str =
     "Locking mechanism, and thus which programs the lock excludes [default: native]";
 
 const PROTOCOLS: &str = "\
-Locking mechanism, and thus which programs the lock excludes [default: native]
+Locking mechanism, and thus which programs the lock excludes [default: native, or flock for what native \
+cannot lock: directories, devices, programs, and files that may not be written to]
 
 - native: users of flock(2) and users of fcntl(2)
 - flock: users of flock(2)
@@ -45,22 +52,36 @@ Locking mechanism, and thus which programs the lock excludes [default: native]
 /// Creates an empty lock file if it does not exist, and never changes the content of an existing
 /// one. Releases the lock when COMMAND ends.
 ///
-/// Forwards SIGTERM and SIGHUP to COMMAND. The terminal sends SIGINT and SIGQUIT to COMMAND
-/// directly. In each case, waits for COMMAND to end.
+/// Passes signals on to COMMAND, and waits for it to end. If a signal ends COMMAND, the same signal
+/// ends `locket`.
+///
+/// Takes the command lines of flock(1). With the number of an open descriptor in place of PATH and
+/// COMMAND, locks that open file until it is closed, for example in a shell.
 #[derive(Args, Debug)]
 #[command(
-    override_usage = "locket exec [OPTIONS] PATH -- COMMAND [ARG]...",
+    override_usage = "locket exec [OPTIONS] PATH -- COMMAND [ARG]...\n       \
+                      locket exec [OPTIONS] PATH -c COMMAND\n       \
+                      locket exec [OPTIONS] DESCRIPTOR",
     after_help = "\
 Examples:
   locket exec app.lock -- make install          wait as long as it takes
   locket exec -n backup.lock -- ./backup.sh     fail immediately if the lock is held
   locket exec -w 2.5 -E 75 app.lock -- ./step   wait at most 2.5 seconds, then exit with 75
   locket exec -s data.lock -- ./report          share the lock with other readers
+  locket exec app.lock -c 'make && ./test'      run a line of the shell
+  (locket exec -n 9 || exit 1; make) 9>app.lock lock a part of a script
+
+Differs from flock(1):
+  excludes the users of fcntl(2), too;
+  passes signals on, and dies of the signal that ended COMMAND;
+  releases the lock when COMMAND ends, even if a daemon stays behind (-F leaves it to that);
+  with -u, takes only DESCRIPTOR
 
 Exit status:
-  that of COMMAND, or 128 + N if signal N ended it;
-  1 (or -E) the lock could not be acquired, 64 invalid usage, 66 the lock file cannot be opened,
-  69 locks are not available for it, 126 COMMAND cannot be executed, 127 COMMAND was not found",
+  that of COMMAND, or 128 + N, as a shell sees it, if signal N ended it;
+  1 (or -E) the lock could not be acquired, 64 invalid usage, 65 no such descriptor,
+  66 the lock file cannot be opened, 69 locks are not available for it, 71 the system fails,
+  126 COMMAND cannot be executed, 127 COMMAND was not found",
     mut_arg("protocol", |arg| {
         arg.help(PROTOCOL).long_help(PROTOCOLS).hide_possible_values(true)
     }),
@@ -74,16 +95,21 @@ pub(crate) struct Exec {
     shared: bool,
 
     /// Acquire an exclusive lock; this is the default
-    #[arg(short = 'x', long, overrides_with = "shared")]
+    #[arg(
+        short = 'x',
+        long,
+        visible_short_alias = 'e',
+        overrides_with = "shared"
+    )]
     exclusive: bool,
 
     /// Fail immediately if the lock is held
-    #[arg(short, long, overrides_with = "timeout")]
+    #[arg(short, long, visible_aliases = ["nb", "nonblocking"], overrides_with = "timeout")]
     nonblock: bool,
 
     /// Wait at most SECONDS, for example 10 or 0.5; 0 is the same as --nonblock
-    #[arg(short = 'w', long, value_name = "SECONDS", value_parser = seconds)]
-    #[arg(overrides_with = "nonblock")]
+    #[arg(short = 'w', long, visible_alias = "wait", value_name = "SECONDS")]
+    #[arg(value_parser = seconds, overrides_with = "nonblock")]
     timeout: Option<Duration>,
 
     /// Exit with this code if the lock could not be acquired, for example 75
@@ -93,36 +119,65 @@ pub(crate) struct Exec {
     #[command(flatten)]
     locking: ProtocolArgs,
 
+    /// The same as `--protocol fcntl`
+    #[arg(long, conflicts_with = "protocol")]
+    fcntl: bool,
+
     /// Also take over an existence lock whose holder is alive once it is SECONDS old, for example
     /// 3600
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     stale_after: Option<Duration>,
 
     /// Remove the lock file on release; unsafe with programs that might lock the removed file
-    #[arg(long)]
+    #[arg(long, conflicts_with = "no_fork")]
     remove: bool,
+
+    /// Do not pass the descriptor that carries the lock on to COMMAND
+    #[arg(short = 'o', long)]
+    close: bool,
+
+    /// Replace this process by COMMAND, which then holds the lock; only with kernel locks
+    #[arg(short = 'F', long, conflicts_with = "close")]
+    no_fork: bool,
+
+    /// Unlock DESCRIPTOR
+    #[arg(short, long)]
+    unlock: bool,
 
     /// Report progress on standard error
     #[arg(short, long)]
     verbose: bool,
 
-    /// File to lock, for example app.lock
+    /// Run COMMAND by the shell: $SHELL, or else sh
+    #[arg(
+        short = 'c',
+        long = "command",
+        value_name = "COMMAND",
+        conflicts_with = "command"
+    )]
+    line: Option<OsString>,
+
+    /// File to lock, for example app.lock, or the number of an open descriptor
     path: PathBuf,
 
     /// Command to run, and its arguments, for example `-- make -j4`
-    #[arg(required = true, trailing_var_arg = true)]
+    #[arg(trailing_var_arg = true)]
     command: Vec<OsString>,
 }
 
 impl Exec {
     pub(crate) fn run(self) -> anyhow::Result<u8> {
+        let Some(words) = self.words() else {
+            return self.run_on_descriptor();
+        };
+        self.check()?;
         let Some(guard) = self.acquire()? else {
             return Ok(self.conflict_exit_code);
         };
-        let line = one_line(&self.command);
+        let line = one_line(&words);
         self.verbose(format_args!("executing {line}"));
         let start = Instant::now();
-        let status = self.execute(&guard)?;
+        let status = self.execute(&guard, &words)?;
         // Release explicitly: a descendant may still have the descriptor, and dropping the guard
         // would leave the lock to it.
         if let Err(e) = guard.release() {
@@ -130,12 +185,11 @@ impl Exec {
                 "warning: {e}; `{line}` may have run without protection"
             ));
         }
-        let code = exit_code(status);
         self.verbose(format_args!(
             "{status} after {}; released the lock",
             human_duration(start.elapsed())
         ));
-        Ok(code)
+        Ok(end_like(status))
     }
 
     fn verbose(&self, message: impl std::fmt::Display) {
@@ -144,43 +198,75 @@ impl Exec {
         }
     }
 
-    /// Acquires the lock. Returns `None` if others hold it for too long.
-    fn acquire(&self) -> anyhow::Result<Option<Guard>> {
-        let on_release = if self.remove {
-            OnRelease::Remove
+    /// The command. `None` if there is only a path.
+    fn words(&self) -> Option<Vec<OsString>> {
+        if let Some(line) = &self.line {
+            let shell = env::var_os("SHELL").filter(|shell| !shell.is_empty());
+            let shell = shell.unwrap_or_else(|| "sh".into());
+            return Some(vec![shell, "-c".into(), line.clone()]);
+        }
+        (!self.command.is_empty()).then(|| self.command.clone())
+    }
+
+    /// Refuses what does not go together.
+    fn check(&self) -> Result<(), ExitError> {
+        let existence = self.protocol().is_some_and(Protocol::is_existence_lock);
+        let why = if self.unlock {
+            "--unlock takes the number of an open descriptor, and no COMMAND"
+        } else if self.no_fork && existence {
+            "--no-fork takes a kernel lock: nobody would be left to remove an existence lock"
         } else {
-            OnRelease::Keep
+            return Ok(());
         };
-        let options = self
-            .locking
-            .options(self.locking.protocol_or_default())
-            .stale_after(self.stale_after)
-            .on_release(on_release);
-        let lock = Engine::new()
-            .open_with(&self.path, &options)
-            .map_err(|e| ExitError::from_lock(&e, exit::NO_INPUT))?;
-        let mode = if self.shared {
+        Err(ExitError::new(exit::USAGE, why))
+    }
+
+    /// The protocol that the user chose.
+    fn protocol(&self) -> Option<Protocol> {
+        if self.fcntl {
+            Some(Protocol::Fcntl)
+        } else {
+            self.locking.protocol
+        }
+    }
+
+    fn mode(&self) -> Mode {
+        if self.shared {
             Mode::Shared
         } else {
             Mode::Exclusive
-        };
-        let timeout = if self.nonblock {
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if self.nonblock {
             Some(Duration::ZERO)
         } else {
             self.timeout
-        };
-        let path = self.path.display();
-        let start = Instant::now();
-        let mut result = lock.acquire(mode, Duration::ZERO);
-        if timeout != Some(Duration::ZERO) && result.as_ref().is_err_and(|e| e.is_would_block()) {
-            self.verbose(format_args!("waiting for the {mode} lock of {path}"));
-            result = lock.acquire(mode, timeout);
         }
+    }
+
+    /// Acquires the lock. Returns `None` if others hold it for too long.
+    fn acquire(&self) -> anyhow::Result<Option<Guard>> {
+        sys::end_first_process_by(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM]);
+        let start = Instant::now();
+        let (lock, protocol) = self.open()?;
+        let mut result = self.acquire_by(&lock);
+        // The file may be read, not written to.
+        let falls_back = self.protocol().is_none() && protocol == Protocol::Native && !self.remove;
+        let mut only = "";
+        if falls_back && result.as_ref().is_err_and(locket::Error::is_denied) {
+            result = self.acquire_by(&self.open_by(Protocol::Flock)?);
+            only = " (flock)";
+        } else if self.protocol().is_none() && protocol == Protocol::Flock {
+            only = " (flock)";
+        }
+        let path = self.path.display();
         match result {
             Ok(guard) => {
-                let time = human_duration(start.elapsed());
+                let (mode, time) = (self.mode(), human_duration(start.elapsed()));
                 self.verbose(format_args!(
-                    "acquired the {mode} lock of {path} after {time}"
+                    "acquired the {mode} lock{only} of {path} after {time}"
                 ));
                 Ok(Some(guard))
             }
@@ -195,37 +281,75 @@ impl Exec {
         }
     }
 
-    fn execute(&self, guard: &Guard) -> anyhow::Result<ExitStatus> {
-        // This process has one thread, so no other thread can fork at the wrong moment.
-        let protocol = self.locking.protocol_or_default();
-        if !matches!(protocol, Protocol::Symlink | Protocol::Sqlite) {
-            fcntl_setfd(guard.as_fd(), FdFlags::empty())?;
+    fn acquire_by(&self, lock: &LockFile) -> locket::Result<Guard> {
+        let (mode, timeout) = (self.mode(), self.timeout());
+        let result = lock.acquire(mode, Duration::ZERO);
+        if timeout == Some(Duration::ZERO) || !result.as_ref().is_err_and(|e| e.is_would_block()) {
+            return result;
         }
-        let (program, args) = self.command.split_first().expect("clap requires a command");
+        let path = self.path.display();
+        self.verbose(format_args!("waiting for the {mode} lock of {path}"));
+        lock.acquire(mode, timeout)
+    }
+
+    fn execute(&self, guard: &Guard, words: &[OsString]) -> Result<ExitStatus, ExitError> {
+        // This process has one thread, so no other thread can fork at the wrong moment.
+        let carried = !matches!(self.protocol(), Some(Protocol::Symlink | Protocol::Sqlite));
+        if carried && !self.close {
+            let passed = fcntl_setfd(guard.as_fd(), FdFlags::empty());
+            passed.map_err(|e| ExitError::new(exit::SYSTEM, e))?;
+        }
+        let (program, args) = words.split_first().expect("a command has a first word");
         let mut command = Command::new(program);
         command.args(args);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let status = runtime.block_on(supervise(command));
-        status.map_err(|e| start_error(&e, program).into())
+        if self.no_fork {
+            let mask = SigSet::thread_get_mask();
+            sys::prepare(
+                &mut command,
+                mask.map_err(|e| ExitError::new(exit::SYSTEM, e))?,
+            );
+            return Err(start_error(&command.exec(), program));
+        }
+        supervise(command).map_err(|failure| match failure {
+            Failure::Start(e) => start_error(&e, program),
+            Failure::Wait(e) => {
+                let name = program.display();
+                let message = format_args!("cannot tell how `{name}` ended: {e}");
+                ExitError::new(exit::SYSTEM, message)
+            }
+        })
     }
 }
 
 /// The error for a command that could not be started.
 fn start_error(error: &io::Error, program: &OsStr) -> ExitError {
     let name = program.display();
-    if error.kind() == io::ErrorKind::NotFound {
+    if exit::is_shortage(error) || error.kind() == io::ErrorKind::WouldBlock {
+        let message = format_args!("cannot start `{name}`: {error}");
+        return ExitError::new(exit::SYSTEM, message);
+    }
+    let (code, message, mut hint) = if error.kind() == io::ErrorKind::NotFound {
         let hint = "check the spelling, PATH and, for a script, its interpreter";
-        ExitError::new(
-            exit::NOT_FOUND,
-            format_args!("`{name}` was not found; {hint}"),
-        )
+        (exit::NOT_FOUND, format!("`{name}` was not found"), hint)
     } else {
         let hint = "is it a program, with permission to execute?";
-        ExitError::new(
-            exit::CANNOT_EXECUTE,
-            format_args!("cannot execute `{name}`: {error}; {hint}"),
-        )
+        let message = format!("cannot execute `{name}`: {error}");
+        (exit::CANNOT_EXECUTE, message, hint)
+    };
+    if name.to_string().contains(' ') {
+        hint = "to run a line of the shell, use `-c`";
     }
+    ExitError::new(code, format_args!("{message}; {hint}"))
+}
+
+/// Ends as the command did: by the same signal, or with the code that is returned.
+fn end_like(status: ExitStatus) -> u8 {
+    if let Some(signal) = status.signal() {
+        sys::die_of(signal);
+    }
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| code.try_into().ok())
+        .unwrap_or(exit::FAILURE)
 }

@@ -10,6 +10,7 @@ pub(crate) const USAGE: u8 = 64;
 pub(crate) const DATA: u8 = 65;
 pub(crate) const NO_INPUT: u8 = 66;
 pub(crate) const UNAVAILABLE: u8 = 69;
+pub(crate) const SYSTEM: u8 = 71;
 pub(crate) const CANNOT_EXECUTE: u8 = 126;
 pub(crate) const NOT_FOUND: u8 = 127;
 /// The code of a process killed by `SIGABRT`, which is the closest equivalent of a trap.
@@ -34,13 +35,7 @@ impl ExitError {
     /// Adds a hint on how to fix it to an error of the lock engine. If the path is not the cause,
     /// the tool exits with `otherwise`.
     pub(crate) fn from_lock(error: &locket::Error, otherwise: u8) -> Self {
-        let full = |e: &io::Error| {
-            matches!(
-                e.kind(),
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-            )
-        };
-        let code = if error.is_unsupported() || error.os_error().is_some_and(full) {
+        let code = if error.is_unsupported() || error.os_error().is_some_and(is_shortage) {
             UNAVAILABLE
         } else if error.is_denied() || error.is_not_found() || error.is_invalid_path() {
             NO_INPUT
@@ -59,13 +54,26 @@ impl fmt::Display for ExitError {
 
 impl std::error::Error for ExitError {}
 
+/// Whether the system is short of something, whatever it was asked for.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    const NO_MEMORY: i32 = 12;
+    const TOO_MANY_FILES: [i32; 2] = [23, 24];
+    error
+        .raw_os_error()
+        .is_some_and(|number| number == NO_MEMORY || TOO_MANY_FILES.contains(&number))
+        || matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
+}
+
 /// What the user can do about the error.
 fn hint(error: &locket::Error) -> &'static str {
     if error.is_unsupported() {
         "; try another `--protocol`, or a path on a local file system"
     } else if error.is_denied() {
-        "; check the permissions: an exclusive lock needs write access to the file, \
-         `--shared` and `--protocol flock` need only read access"
+        "; check the permissions: an exclusive lock needs write access to the file, except with \
+         `--protocol flock`; any other lock needs read access"
     } else if error.is_not_found() {
         "; create the directory first"
     } else if error.is_invalid_path() {

@@ -12,6 +12,7 @@ mod guest;
 mod output;
 mod run;
 mod status;
+mod sys;
 
 use std::process::ExitCode;
 

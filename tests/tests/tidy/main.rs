@@ -44,7 +44,7 @@ fn the_engine_and_the_sandbox_do_not_know_wasmtime() {
 }
 
 #[test]
-fn unsafe_code_is_in_one_folder() {
+fn unsafe_code_is_where_the_systems_are() {
     let is_unsafe = |path: &PathBuf| {
         let mut lines = files::source(path)
             .lines()
@@ -57,10 +57,10 @@ fn unsafe_code_is_in_one_folder() {
     let mut found: Vec<_> = folders.into_iter().flat_map(rust_files).collect();
     found.retain(is_unsafe);
     assert!(!found.is_empty());
-    assert!(
-        found.iter().all(|path| path.starts_with("host/src/sys")),
-        "{found:?}"
-    );
+    // The tool has to see and set how signals are handled, for which there is no safe binding.
+    let places = ["host/src/sys", "host/cli/src/sys.rs"];
+    found.retain(|path| !places.iter().any(|place| path.starts_with(place)));
+    assert!(found.is_empty(), "{found:?}");
 }
 
 #[test]

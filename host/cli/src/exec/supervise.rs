@@ -1,59 +1,108 @@
-//! Runs the command of `locket exec` to its end, and forwards signals to it.
+//! Runs the command of `locket exec` to its end, and passes signals on to it.
+//!
+//! All signals that can be caught are blocked and taken one after the other, so nothing happens in
+//! between, and no handler, thread or runtime is needed. What our caller ignores is left alone: the
+//! command ignores it too (see `nohup`).
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 
-use rustix::process::{Pid, kill_process};
-use tokio::process::Command;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use nix::libc::{self, signalfd_siginfo};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{WaitOptions, getsid, waitpid};
 
-use crate::exit;
+use crate::sys;
+
+/// What goes wrong with a command.
+pub(super) enum Failure {
+    /// It could not be started.
+    Start(io::Error),
+    /// It was started, and how it ends cannot be known.
+    Wait(io::Error),
+}
 
 /// Runs a command until it ends, whatever signals arrive in the meantime.
-pub(super) async fn supervise(mut command: Command) -> io::Result<ExitStatus> {
-    let ignored = ignored_signals();
-    let catch = |kind: SignalKind| {
-        // The command must keep ignoring the signals that our caller ignores (see `nohup`).
-        let ignores = ignored >> (kind.as_raw_value() - 1) & 1 == 1;
-        (!ignores).then(|| signal(kind)).transpose()
-    };
-    let mut terminate = catch(SignalKind::terminate())?;
-    let mut hang_up = catch(SignalKind::hangup())?;
-    let _keyboard = (catch(SignalKind::interrupt())?, catch(SignalKind::quit())?);
-
-    let mut child = command.spawn()?;
-    // The child keeps its process identifier until it is waited for, which only `wait` below does.
-    let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-    let pass_on = |signal| pid.map(|pid| kill_process(pid, signal));
+pub(super) fn supervise(mut command: Command) -> Result<ExitStatus, Failure> {
+    // Otherwise nobody would learn how the command ended.
+    sys::reset(libc::SIGCHLD);
+    let signals = caught();
+    let inherited = signals
+        .thread_swap_mask(SigmaskHow::SIG_BLOCK)
+        .map_err(|e| Failure::Start(e.into()))?;
+    let arrivals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .map_err(|e| Failure::Start(e.into()))?;
+    sys::prepare(&mut command, inherited);
+    let child = command.spawn().map_err(Failure::Start)?;
+    let child = rustix::process::Pid::from_child(&child);
+    // Those that came before the command did not reach it by themselves.
+    let mut early = true;
     loop {
-        tokio::select! {
-            status = child.wait() => return status,
-            () = arrival(&mut terminate) => pass_on(rustix::process::Signal::TERM),
-            () = arrival(&mut hang_up) => pass_on(rustix::process::Signal::HUP),
-        };
+        let ended = waitpid(Some(child), WaitOptions::NOHANG);
+        if let Some((_, status)) = ended.map_err(|e| Failure::Wait(e.into()))? {
+            return Ok(ExitStatus::from_raw(status.as_raw()));
+        }
+        match arrivals.read_signal() {
+            Ok(Some(arrival)) => {
+                let child = Pid::from_raw(child.as_raw_nonzero().get());
+                pass_on(&arrival, child, early);
+            }
+            Ok(None) => {
+                early = false;
+                // Whatever it returns, the next read tells more.
+                let _ = poll(&mut [PollFd::new(&arrivals, PollFlags::IN)], None);
+            }
+            Err(e) => return Err(Failure::Wait(e.into())),
+        }
     }
 }
 
-async fn arrival(signal: &mut Option<Signal>) {
+/// The signals to take: all but those that report a fault of this process, and those that the
+/// terminal stops a background process by.
+fn caught() -> SigSet {
+    use Signal::{
+        SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGPIPE, SIGSEGV, SIGSTOP, SIGSYS, SIGTRAP,
+        SIGTTIN, SIGTTOU,
+    };
+    const LEFT_ALONE: [Signal; 12] = [
+        SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGPIPE, SIGSEGV, SIGSTOP, SIGSYS, SIGTRAP,
+        SIGTTIN, SIGTTOU,
+    ];
+    Signal::iterator()
+        .filter(|signal| !LEFT_ALONE.contains(signal) && !sys::is_ignored(*signal as i32))
+        .collect()
+}
+
+fn pass_on(arrival: &signalfd_siginfo, child: Pid, early: bool) {
+    let number = arrival.ssi_signo.cast_signed();
+    let Ok(signal) = Signal::try_from(number) else {
+        return;
+    };
+    // The command keeps its process identifier until it is waited for, by this thread.
+    if signal != Signal::SIGCHLD && (early || is_for_us_alone(arrival, signal, child)) {
+        let _ = kill(child, signal);
+    }
+    // Ctrl-Z stops us as it stops the command, and `fg` continues both.
+    if signal == Signal::SIGTSTP {
+        let stop = SigSet::from(signal);
+        let _ = raise(signal);
+        let _ = stop.thread_unblock();
+        let _ = stop.thread_block();
+    }
+}
+
+/// Whether a signal has not reached the command as well.
+fn is_for_us_alone(arrival: &signalfd_siginfo, signal: Signal, child: Pid) -> bool {
+    use Signal::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGWINCH};
+    let from_kernel = arrival.ssi_code > 0;
     match signal {
-        Some(signal) => drop(signal.recv().await),
-        None => std::future::pending().await,
+        // A terminal sends them to the whole process group in the foreground. A lost connection
+        // first goes to the leader of the session alone.
+        SIGHUP if from_kernel => getsid(None) == Ok(rustix::process::getpid()),
+        SIGINT | SIGQUIT | SIGTSTP | SIGWINCH | SIGCONT if from_kernel => false,
+        _ => from_kernel || arrival.ssi_pid.cast_signed() != child.as_raw(),
     }
-}
-
-/// The signals that this process has ignored since it started, one bit each.
-fn ignored_signals() -> u64 {
-    procfs::process::Process::myself()
-        .and_then(|process| process.status())
-        .map_or(0, |status| status.sigign)
-}
-
-/// The exit code that a shell would report.
-pub(super) fn exit_code(status: ExitStatus) -> u8 {
-    let code = status
-        .code()
-        .or_else(|| status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| code.try_into().ok())
-        .unwrap_or(exit::FAILURE)
 }

@@ -1,10 +1,14 @@
 //! `locket exec`, as a shell sees it, among the other programs of the system that lock files.
 
+mod command_lines;
+mod descriptors;
 mod exit_codes;
 mod foreign;
 mod inheritance;
+mod kinds_of_files;
 mod lock_file;
 mod signals;
+mod terminal;
 mod waiting;
 
 use std::io::{BufRead, BufReader};

@@ -48,10 +48,12 @@ pub(crate) fn output(mut command: Command) -> Output {
     command.output().expect("the command can be started")
 }
 
-/// The exit code of a command that no signal ends.
+/// The exit code of a command as a shell sees it: that of a signal that ended it is 128 more than
+/// the signal.
 pub(crate) fn code(command: Command) -> i32 {
-    let output = output(command);
-    output.status.code().unwrap_or_else(|| panic!("{output:?}"))
+    let status = output(command).status;
+    let signal = || status.signal().expect("no exit code means a signal");
+    status.code().unwrap_or_else(|| 128 + signal())
 }
 
 pub(crate) fn kill(child: &Child, signal: Signal) {

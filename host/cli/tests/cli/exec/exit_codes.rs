@@ -53,7 +53,7 @@ fn usage_errors_exit_with_64() {
 #[test]
 fn a_lock_file_that_cannot_be_opened_exits_with_66() {
     let dir = Dir::new();
-    for path in ["missing/lock", ".", "fifo"] {
+    for path in ["missing/lock", "fifo"] {
         let path = dir.path(path);
         if path.ends_with("fifo") {
             assert!(

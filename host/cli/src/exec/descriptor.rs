@@ -1,0 +1,187 @@
+//! The lock of an open file that our caller passes on, which stays when this process ends.
+//!
+//! A lock belongs to the open file description, and so to every process that has a descriptor of it.
+//! The engine does not do this: it waits on a description of its own, which ends with this process.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use locket::{Mode, Protocol};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use rustix::fs::{FlockOperation, OFlags, fcntl_getfl, flock};
+use rustix::io::Errno;
+
+use super::Exec;
+use crate::exit::{self, ExitError};
+use crate::sys::{self, Alarm};
+
+impl Exec {
+    /// Locks or unlocks an open file of our caller's.
+    pub(super) fn run_on_descriptor(&self) -> anyhow::Result<u8> {
+        let number = self.path.to_str().and_then(|number| number.parse().ok());
+        let Some(descriptor) = number.filter(|number| *number >= 0) else {
+            let why = format!(
+                "there is no COMMAND, as in `locket exec {0} -- COMMAND`, and `{0}` is not the \
+                 number of an open descriptor",
+                self.path.display()
+            );
+            return Err(ExitError::new(exit::USAGE, why).into());
+        };
+        let existence = self.protocol().is_some_and(Protocol::is_existence_lock);
+        if existence || self.remove || self.no_fork {
+            let why = "an open descriptor takes a kernel lock, without --remove and --no-fork";
+            return Err(ExitError::new(exit::USAGE, why).into());
+        }
+        let locked = if self.unlock {
+            unlock(descriptor).map(|()| true)
+        } else {
+            lock(descriptor, self.mode(), self.protocol(), self.timeout())
+        };
+        match locked {
+            Ok(true) => Ok(0),
+            Ok(false) => {
+                self.verbose(format_args!(
+                    "descriptor {descriptor} is locked by another holder"
+                ));
+                Ok(self.conflict_exit_code)
+            }
+            Err(e) => {
+                let code = if exit::is_shortage(&e) {
+                    exit::UNAVAILABLE
+                } else {
+                    exit::DATA
+                };
+                let error = format_args!("cannot lock descriptor {descriptor}: {e}");
+                Err(ExitError::new(code, error).into())
+            }
+        }
+    }
+}
+
+/// A kernel lock of one family.
+#[derive(Clone, Copy)]
+enum Family {
+    Flock,
+    Record,
+}
+
+/// Locks an open file. Returns whether that was possible in time.
+fn lock(
+    descriptor: i32,
+    mode: Mode,
+    protocol: Option<Protocol>,
+    timeout: Option<Duration>,
+) -> io::Result<bool> {
+    let file = sys::duplicate(descriptor)?;
+    let families = match protocol {
+        Some(Protocol::Flock) => &[Family::Flock][..],
+        Some(Protocol::Fcntl) => &[Family::Record],
+        Some(_) => &[Family::Flock, Family::Record],
+        // What cannot have a record lock has the lock of `flock(1)`.
+        None if !takes_record_lock(&file, mode)? => &[Family::Flock],
+        None => &[Family::Flock, Family::Record],
+    };
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    for (taken, family) in families.iter().enumerate() {
+        let locked = family.lock(&file, mode, deadline);
+        if !matches!(locked, Ok(true)) {
+            families[..taken]
+                .iter()
+                .try_for_each(|family| family.unlock(&file))?;
+            return locked;
+        }
+    }
+    Ok(true)
+}
+
+/// Gives back whatever lock an open file has.
+fn unlock(descriptor: i32) -> io::Result<()> {
+    let file = sys::duplicate(descriptor)?;
+    let record = Family::Record.unlock(&file);
+    Family::Flock.unlock(&file)?;
+    record
+}
+
+fn takes_record_lock(file: &File, mode: Mode) -> io::Result<bool> {
+    let access = fcntl_getfl(file)? & OFlags::ACCMODE;
+    Ok(match mode {
+        Mode::Exclusive => access != OFlags::RDONLY,
+        Mode::Shared => access != OFlags::WRONLY,
+    })
+}
+
+impl Family {
+    /// Tries, then waits until the deadline.
+    fn lock(self, file: &File, mode: Mode, deadline: Option<Instant>) -> io::Result<bool> {
+        match self.call(file, mode, false) {
+            Err(Errno::WOULDBLOCK | Errno::ACCESS) => {}
+            result => return Ok(result.map(|()| true)?),
+        }
+        let passed = || deadline.is_some_and(|deadline| deadline <= Instant::now());
+        if passed() {
+            return Ok(false);
+        }
+        let _alarm = deadline.map(Alarm::at);
+        loop {
+            match self.call(file, mode, true) {
+                Err(Errno::INTR) if passed() => return Ok(false),
+                Err(Errno::INTR) => {}
+                result => return Ok(result.map(|()| true)?),
+            }
+        }
+    }
+
+    fn call(self, file: &File, mode: Mode, wait: bool) -> Result<(), Errno> {
+        match self {
+            Self::Flock => {
+                let operation = match (mode, wait) {
+                    (Mode::Exclusive, true) => FlockOperation::LockExclusive,
+                    (Mode::Exclusive, false) => FlockOperation::NonBlockingLockExclusive,
+                    (Mode::Shared, true) => FlockOperation::LockShared,
+                    (Mode::Shared, false) => FlockOperation::NonBlockingLockShared,
+                };
+                flock(file, operation)
+            }
+            Self::Record => {
+                let lock = whole_file(match mode {
+                    Mode::Exclusive => libc::F_WRLCK,
+                    Mode::Shared => libc::F_RDLCK,
+                });
+                let command = if wait {
+                    FcntlArg::F_OFD_SETLKW(&lock)
+                } else {
+                    FcntlArg::F_OFD_SETLK(&lock)
+                };
+                control(file, command)
+            }
+        }
+    }
+
+    fn unlock(self, file: &File) -> io::Result<()> {
+        Ok(match self {
+            Self::Flock => flock(file, FlockOperation::Unlock),
+            Self::Record => control(file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_UNLCK))),
+        }?)
+    }
+}
+
+fn control(file: &File, command: FcntlArg<'_>) -> Result<(), Errno> {
+    let result = fcntl(file.as_fd(), command);
+    result
+        .map(drop)
+        .map_err(|e| Errno::from_raw_os_error(e as i32))
+}
+
+fn whole_file(kind: libc::c_int) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        // As the kernel demands of locks of a description.
+        l_pid: 0,
+    }
+}
