@@ -266,8 +266,11 @@ pub trait LocketView: Send {
 ///
 /// struct Data(LocketCtx, ResourceTable);
 ///
+/// fn view(data: &mut Data) -> LocketCtxView<'_> {
+///     LocketCtxView { ctx: &mut data.0, table: &mut data.1 }
+/// }
+///
 /// fn link(linker: &mut Linker<Data>) -> wasmtime::Result<()> {
-///     let view = |data: &mut Data| LocketCtxView { ctx: &mut data.0, table: &mut data.1 };
 ///     api::add_to_linker::<_, Locket>(linker, view)?;
 ///     poll::add_to_linker::<_, Locket>(linker, view)
 /// }
