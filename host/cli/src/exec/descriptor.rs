@@ -1,10 +1,11 @@
-//! The lock of an open file that our caller passes on, which stays when this process ends.
+//! Locks an open file that our caller passes on. The lock stays when this process ends.
 //!
 //! A lock belongs to the open file description, and so to every process that has a descriptor of it.
 //! The engine does not do this: it waits on a description of its own, which ends with this process.
 
 use std::fs::File;
 use std::io;
+use std::mem;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -54,7 +55,8 @@ impl Exec {
                 } else {
                     exit::DATA
                 };
-                let error = format_args!("cannot lock descriptor {descriptor}: {e}");
+                let what = if self.unlock { "unlock" } else { "lock" };
+                let error = format_args!("cannot {what} descriptor {descriptor}: {e}");
                 Err(ExitError::new(code, error).into())
             }
         }
@@ -76,25 +78,35 @@ fn lock(
     timeout: Option<Duration>,
 ) -> io::Result<bool> {
     let file = sys::duplicate(descriptor)?;
-    let families = match protocol {
-        Some(Protocol::Flock) => &[Family::Flock][..],
-        Some(Protocol::Fcntl) => &[Family::Record],
-        Some(_) => &[Family::Flock, Family::Record],
+    let only = match protocol {
+        Some(Protocol::Flock) => Some(Family::Flock),
+        Some(Protocol::Fcntl) => Some(Family::Record),
         // What cannot have a record lock has the lock of `flock(1)`.
-        None if !takes_record_lock(&file, mode)? => &[Family::Flock],
-        None => &[Family::Flock, Family::Record],
+        None if !takes_record_lock(&file, mode)? => Some(Family::Flock),
+        _ => None,
     };
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    for (taken, family) in families.iter().enumerate() {
-        let locked = family.lock(&file, mode, deadline);
-        if !matches!(locked, Ok(true)) {
-            families[..taken]
-                .iter()
-                .try_for_each(|family| family.unlock(&file))?;
+    match only {
+        Some(family) => family.lock(&file, mode, deadline),
+        None => lock_both(&file, mode, deadline),
+    }
+}
+
+/// Locks an open file in both families. While it waits for one, it does not hold the other: it would
+/// keep out users of that one, and a process that takes the two in the other order would wait for it
+/// while it waits for that process.
+fn lock_both(file: &File, mode: Mode, deadline: Option<Instant>) -> io::Result<bool> {
+    let (mut awaited, mut other) = (Family::Flock, Family::Record);
+    while awaited.lock(file, mode, deadline)? {
+        let locked = other.try_lock(file, mode);
+        if matches!(locked, Ok(true)) {
             return locked;
         }
+        awaited.unlock(file)?;
+        locked?;
+        mem::swap(&mut awaited, &mut other);
     }
-    Ok(true)
+    Ok(false)
 }
 
 /// Gives back whatever lock an open file has.
@@ -116,9 +128,8 @@ fn takes_record_lock(file: &File, mode: Mode) -> io::Result<bool> {
 impl Family {
     /// Tries, then waits until the deadline.
     fn lock(self, file: &File, mode: Mode, deadline: Option<Instant>) -> io::Result<bool> {
-        match self.call(file, mode, false) {
-            Err(Errno::WOULDBLOCK | Errno::ACCESS) => {}
-            result => return Ok(result.map(|()| true)?),
+        if self.try_lock(file, mode)? {
+            return Ok(true);
         }
         let passed = || deadline.is_some_and(|deadline| deadline <= Instant::now());
         if passed() {
@@ -131,6 +142,13 @@ impl Family {
                 Err(Errno::INTR) => {}
                 result => return Ok(result.map(|()| true)?),
             }
+        }
+    }
+
+    fn try_lock(self, file: &File, mode: Mode) -> io::Result<bool> {
+        match self.call(file, mode, false) {
+            Err(Errno::WOULDBLOCK | Errno::ACCESS) => Ok(false),
+            result => Ok(result.map(|()| true)?),
         }
     }
 

@@ -2,6 +2,9 @@
 
 use std::process::{Command, Stdio};
 
+use locket_test_support::proc_locks::kernel_waiters;
+use locket_test_support::waits::eventually;
+
 use super::foreign::Foreign;
 use super::is_free;
 use crate::support::{Dir, Holder, output, python};
@@ -55,7 +58,9 @@ fn a_descriptor_waits_for_its_lock() {
 
         let mut waits = shell("exec 9>>\"$1\"; echo go; locket 9 && echo locked", &dir);
         let mut child = waits.stdout(Stdio::piped()).spawn().unwrap();
-        assert_eq!(child.try_wait().unwrap(), None);
+        eventually("it waits", || kernel_waiters(&lock) == 1);
+        // It keeps no user of the other kind of lock out.
+        assert!(output(python(&free, &lock)).status.success(), "{call}");
         assert_eq!(holder.end(), 0);
         let mut printed = String::new();
         std::io::Read::read_to_string(child.stdout.as_mut().unwrap(), &mut printed).unwrap();
