@@ -62,24 +62,6 @@ fn cache() -> Option<Cache> {
 /// How often an instance with limited time is looked at.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Advances the epoch for as long as the engine exists.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the condition is that time passes"
-)]
-fn tick(engine: &Engine) {
-    let engine = engine.weak();
-    std::thread::spawn(move || {
-        loop {
-            std::thread::sleep(TICK);
-            match engine.upgrade() {
-                Some(engine) => engine.increment_epoch(),
-                None => return,
-            }
-        }
-    });
-}
-
 /// A component that can be run any number of times, including concurrently.
 pub(crate) struct Program {
     engine: Engine,
@@ -155,10 +137,11 @@ impl Program {
         } else {
             Command::P2(p2::bindings::CommandPre::new(pre)?)
         };
-        let ticks = max_time.map(|time| {
-            tick(&engine);
-            u64::try_from(time.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX)
-        });
+        if max_time.is_some() {
+            epochs::advance(&engine, TICK)?;
+        }
+        let ticks = max_time
+            .map(|time| u64::try_from(time.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX));
         Ok(Self {
             engine,
             ticks,

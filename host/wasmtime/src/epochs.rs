@@ -6,13 +6,14 @@
 //! [`limit_running_time`].
 //!
 //! ```
+//! use std::time::Duration;
+//!
 //! use locket_wasmtime::epochs;
 //! # use wasmtime::{Config, Engine, Store};
 //!
 //! # fn main() -> wasmtime::Result<()> {
 //! let engine = Engine::new(Config::new().epoch_interruption(true))?;
-//! // A thread or timer of the embedder calls this every 10 ms:
-//! engine.increment_epoch();
+//! epochs::advance(&engine, Duration::from_millis(10))?;
 //!
 //! # let data = ();
 //! let mut store = Store::new(&engine, data);
@@ -22,7 +23,36 @@
 //! # }
 //! ```
 
-use wasmtime::{Store, UpdateDeadline, format_err};
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use wasmtime::{Engine, Store, UpdateDeadline, format_err};
+
+/// Advances the epoch of `engine` every `tick`, for as long as the engine exists. A thread of its own
+/// does that: guests that do not yield may keep all those of a runtime busy.
+///
+/// # Errors
+///
+/// Those of starting a thread.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the condition is that time passes"
+)]
+pub fn advance(engine: &Engine, tick: Duration) -> io::Result<()> {
+    let engine = engine.weak();
+    let ticks = move || {
+        loop {
+            thread::sleep(tick);
+            match engine.upgrade() {
+                Some(engine) => engine.increment_epoch(),
+                None => return,
+            }
+        }
+    };
+    let thread = thread::Builder::new().name("epochs".into());
+    thread.spawn(ticks).map(drop)
+}
 
 /// What happens after each tick of a guest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

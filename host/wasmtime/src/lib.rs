@@ -110,7 +110,7 @@
 //! the only way.
 //!
 //! **A call from one guest to another**, or a function of the host that locks: declare it, so that
-//! guests that wait for one another in a circle get `deadlock` instead of waiting for good. See
+//! guests that wait for one another in a circle get `deadlock` instead of waiting forever. See
 //! [`sandbox`](locket::sandbox#calls-between-guests), and [`LockFile`] for functions that take
 //! `borrow<lock-file>`.
 //!
@@ -120,8 +120,8 @@
 //! # Time
 //!
 //! Epochs and fuel do not interrupt a wait, but an epoch deadline passes while a guest waits: set
-//! once for each call, it kills the guest just when it has its lock. [`epochs`] counts only the time
-//! in which the guest runs. [`Limits::longest_wait`] bounds a wait, and [`Limits::longest_hold`] a
+//! once for each call, it kills the guest just when it has its lock. [`epochs`] advances the epoch, and
+//! counts only the time in which the guest runs. [`Limits::longest_wait`] bounds a wait, and [`Limits::longest_hold`] a
 //! hold, whatever the guest does.
 //!
 //! # Tenants

@@ -1,6 +1,6 @@
 //! The host: one plugin, called for many tenants.
 //!
-//! Each call has a store of its own, so whatever becomes of it, its locks are released at its end.
+//! Each call has a store of its own, so however it ends, its locks are released.
 //! What is common to the calls of a tenant is in its [`Customer`].
 //!
 //! **A waiting call keeps its instance.** With a pool of instances, the queue for one lock would
@@ -88,7 +88,7 @@ impl Host {
         wasm.epoch_interruption(true)
             .allocation_strategy(pool(turns));
         let wasm = wasmtime::Engine::new(&wasm)?;
-        tick(&wasm);
+        epochs::advance(&wasm, TICK)?;
         let mut linker = Linker::new(&wasm);
         plugin::link(&mut linker)?;
         let first = Newest {
@@ -162,7 +162,7 @@ impl Host {
         Some((newest.plugin.clone(), guest, entry))
     }
 
-    /// Reads the plugin anew, and returns its version. Calls that get an instance from now on are
+    /// Reads the plugin again, and returns its version. Calls that get an instance from now on are
     /// calls of the new one.
     pub(crate) fn load(&self) -> Result<u64> {
         let compiled = compile(&self.linker, &self.config.plugin)?;
@@ -172,7 +172,7 @@ impl Host {
         Ok(newest.version)
     }
 
-    /// Waits for the end of the calls of plugins before `version`. Those that still go on after a
+    /// Waits for the end of the calls of plugins before `version`. Those that still run after a
     /// time of grace lose their locks, so that the new plugin does not wait for them.
     pub(crate) async fn retire(&self, version: u64) {
         self.finish(|call| call.version < version).await;
@@ -220,19 +220,4 @@ fn pool(calls: u32) -> PoolingAllocationConfig {
         .total_tables(PARTS * calls)
         .total_stacks(calls);
     pool
-}
-
-/// Advances the epoch for as long as the engine exists. In a thread of its own: guests that do not
-/// yield may keep all those of the runtime busy.
-fn tick(engine: &wasmtime::Engine) {
-    let engine = engine.weak();
-    std::thread::spawn(move || {
-        loop {
-            std::thread::sleep(TICK);
-            match engine.upgrade() {
-                Some(engine) => engine.increment_epoch(),
-                None => return,
-            }
-        }
-    });
 }
