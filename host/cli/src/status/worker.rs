@@ -4,6 +4,7 @@
 //! it until the file system answers. So the tool asks a worker, and leaves one alone that does not
 //! answer in time.
 
+use std::ffi::OsString;
 use std::io::{self, BufRead, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
@@ -45,7 +46,7 @@ impl StatusWorker {
             if path.pop() != Some(END) {
                 return Ok(0);
             }
-            let path = PathBuf::from(std::ffi::OsString::from_vec(path));
+            let path = PathBuf::from(OsString::from_vec(path));
             let answer: Answer = examine(&path, &self.locking).map_err(|e| format!("{e:#}"));
             writeln!(output, "{}", serde_json::to_string(&answer)?)?;
             output.flush()?;
@@ -69,7 +70,9 @@ impl Worker {
             command.args(["--protocol", protocol.name()]);
         }
         if let Some(database) = &locking.database {
-            command.arg("--database").arg(database);
+            let mut option = OsString::from("--database=");
+            option.push(database);
+            command.arg(option);
         }
         // It may hang with what it has open: it must not keep the output and the locks of others.
         close_fds::set_fds_cloexec(3, &[]);
