@@ -3,6 +3,7 @@
 
 mod handles;
 mod linking;
+mod log;
 mod mistakes;
 mod time;
 
