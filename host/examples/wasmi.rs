@@ -13,7 +13,7 @@
 //!   or subscriptions counts each of them with [`GuestLock::handle`], and keeps the permit with it.
 //! - **The right acquire.** A guest that stands still until its import returns is suspended:
 //!   [`GuestLock::acquire`] on its thread, or [`GuestLock::acquire_suspended`] in a task. If other tasks
-//!   of the guest go on meanwhile, [`GuestLock::acquire_async`]. A suspended guest is told of a deadlock,
+//!   of the guest continue meanwhile, [`GuestLock::acquire_async`]. A suspended guest is told of a deadlock,
 //!   and one that runs may yet release what it waits for.
 //! - **Errors as the guest knows them**: kinds, and none of the host's texts.
 //! - **Nothing at the end.** When the store is dropped, so are the guest's locks, holds and waits,

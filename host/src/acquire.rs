@@ -197,7 +197,7 @@ impl AcquireState {
             }
         }
         let may_wait = !matches!(self.deadline, Deadline::Now);
-        // The engine lets nobody wait at its end, not even for the end of a fairness pause.
+        // An engine that shuts down begins no wait, not even one for the end of a fairness pause.
         let waits = may_wait && !handle.context.registry.is_shut_down();
         let max_hold = handle.options.max_hold;
         match queue.enter(self.request, self.requester, max_hold, waits, self.blocking) {

@@ -71,7 +71,7 @@ impl Protocol {
 }
 
 impl Request {
-    /// Refuses what is never granted, whoever holds the lock: sharing an existence lock.
+    /// Refuses to share an existence lock, which is never granted, whether it is held or free.
     pub(crate) fn refuse_sharing(self) -> io::Result<()> {
         if self.mode == Mode::Shared && self.protocol.is_existence_lock() {
             let why = "this protocol has no shared mode";

@@ -1,7 +1,8 @@
 //! Which owners do nothing until others do something, so that a circle of them is noticed.
 //!
 //! A guest is suspended while it waits in a plain acquire, and while a call that it made to another
-//! guest is in progress. Whoever would close a circle of suspended owners is told so instead.
+//! guest is in progress. An owner that would close a circle of suspended owners gets an error
+//! instead.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -211,8 +211,8 @@ impl Engine {
         }
     }
 
-    /// Like [`cancel_all`](Self::cancel_all), and for good: from now on, an acquire that would have
-    /// to wait fails with [canceled](Error::is_canceled), too. Free locks can still be acquired, and
+    /// Like [`cancel_all`](Self::cancel_all), and from now on each acquire that would have to wait
+    /// fails with [canceled](Error::is_canceled), too. Free locks can still be acquired, and
     /// held ones released. For the end of a program.
     ///
     /// ```

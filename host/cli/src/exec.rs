@@ -214,7 +214,7 @@ impl Exec {
         let why = if self.unlock {
             "--unlock takes the number of an open descriptor, and no COMMAND"
         } else if self.no_fork && existence {
-            "--no-fork takes a kernel lock: nobody would be left to remove an existence lock"
+            "--no-fork takes a kernel lock: no process would be left to remove an existence lock"
         } else {
             return Ok(());
         };

@@ -54,7 +54,7 @@ impl fmt::Display for ExitError {
 
 impl std::error::Error for ExitError {}
 
-/// Whether the system is short of something, whatever it was asked for.
+/// Whether the system has run out of a resource.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     const NO_MEMORY: i32 = 12;
     const TOO_MANY_FILES: [i32; 2] = [23, 24];

@@ -59,7 +59,7 @@ fn handle(signal: c_int, handler: libc::sighandler_t) {
     }
 }
 
-/// Has the system treat a signal as if nobody had said anything about it.
+/// Restores the default action of a signal.
 pub(crate) fn reset(signal: c_int) {
     handle(signal, libc::SIG_DFL);
 }

@@ -80,8 +80,8 @@ impl SandboxBuilder {
     }
 
     /// The protocols that the guest may choose, within its [`Rights`]. All by default. The one of
-    /// [`protocol`](Self::protocol) is always among them. Without [`Rights::EXISTENCE`], that is
-    /// the three kinds of kernel locks.
+    /// [`protocol`](Self::protocol) is always among them. Without [`Rights::EXISTENCE`], only
+    /// kernel locks remain.
     pub fn protocols(mut self, protocols: impl IntoIterator<Item = Protocol>) -> Self {
         self.settings.protocols = Some(protocols.into_iter().collect());
         self

@@ -86,7 +86,7 @@ impl Admission {
                 });
                 wait = Some(id);
             } else {
-                // A free lock may be acquired all the same.
+                // A lock that is free may still be acquired.
                 timeout = Some(Duration::ZERO);
                 cut_short = Some(ErrorKind::LimitExceeded);
             }

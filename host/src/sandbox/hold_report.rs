@@ -125,7 +125,7 @@ impl Drop for HoldReport {
             return;
         };
         if watcher.engine.is_forked() {
-            // The hold is the parent's. A thread of the parent may have the mutex, for good.
+            // The hold is the parent's. A thread of the parent may have locked the mutex.
             let loss = watcher.loss.try_lock().map(|mut loss| loss.take());
             drop(loss);
             return;

@@ -108,7 +108,7 @@ pub trait Hooks: Send + Sync {
     }
 }
 
-/// Whom the events of a guest go to.
+/// Where the events of a guest go: to the hooks of the host, and to its log.
 pub(super) struct Listener {
     label: Option<Arc<str>>,
     tag: Option<Arc<str>>,

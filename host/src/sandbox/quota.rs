@@ -223,7 +223,7 @@ impl Guest {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whom its events go to. Not for a forked child.
+    /// Where its events go. Not for a forked child.
     pub(super) fn listener(&self) -> Arc<Listener> {
         let listener = self.listener.lock();
         Arc::clone(&listener.unwrap_or_else(PoisonError::into_inner))

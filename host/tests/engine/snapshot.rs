@@ -106,7 +106,7 @@ fn totals_add_up_and_outlive_the_locks() {
     }
 }
 
-/// They never go back, whatever is opened and closed meanwhile.
+/// They never decrease while locks are opened and closed.
 #[test]
 fn totals_only_grow() {
     const ACQUIRES: u64 = 2000;

@@ -94,7 +94,7 @@ fn a_guest_cannot_call_itself() {
     assert!(party.calls(0, 0).unwrap_err().is_deadlock());
 }
 
-/// 0 calls 1, which waits for 2, which waits for 0. Whoever comes last is told.
+/// 0 calls 1, which waits for 2, which waits for 0. The last one to wait gets the error.
 #[test]
 fn a_circle_of_calls_and_waits_is_told_to_whoever_closes_it() {
     let party = Party::of(3);
@@ -150,7 +150,7 @@ fn each_of_several_callers_counts_until_its_call_is_over() {
     party.cannot_wait(2, 0);
     party.cannot_wait(2, 1);
     drop(first);
-    // Its other call goes on.
+    // Its other call continues.
     party.cannot_wait(2, 0);
     drop(again);
     drop(party.waits(2, 0));

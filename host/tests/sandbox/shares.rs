@@ -130,7 +130,7 @@ fn readers_share_their_round() {
     Crowd::with_holders(true, &arrivals, |crowd| {
         crowd.turn_of(&[0]);
         crowd.turn_of(&[3, 4]);
-        // The second round begins with a writer, so its reader overtook nobody.
+        // The second round begins with a writer, so its reader overtook no waiter.
         crowd.turn_of(&[1]);
         crowd.turn_of(&[5]);
         crowd.turn_of(&[6]);

@@ -36,8 +36,8 @@ pub fn add_to_linker<T: LocketView + 'static>(linker: &mut Linker<T>) -> wasmtim
 /// the guest end with `canceled`.
 ///
 /// Without that, they would stay in the queue: Wasmtime keeps the calls that a guest has made until
-/// its store is dropped, and a lock that comes to be granted to one of them would be held for a guest
-/// that nobody runs.
+/// its store is dropped. A lock that is then granted to one of them would be held by a guest that does
+/// not run.
 ///
 /// # Errors
 ///

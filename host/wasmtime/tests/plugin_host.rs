@@ -55,7 +55,7 @@ async fn waiting(host: &Host, count: usize) {
     timeout(STUCK, all).await.expect("all of them wait");
 }
 
-/// Nobody holds or awaits anything.
+/// No call holds or awaits a lock.
 fn nothing_is_left(host: &Host) {
     assert_eq!(host.counts(), (0, 0));
     assert!(host.calls.list().is_empty());

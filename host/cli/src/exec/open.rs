@@ -60,7 +60,7 @@ impl Exec {
         lock.map_err(|e| ExitError::from_lock(&e, exit::NO_INPUT))
     }
 
-    /// Opens the lock of a directory or a device, which nobody replaces.
+    /// Opens the lock of a directory or a device, which no program replaces.
     fn open_special(&self) -> Result<LockFile, ExitError> {
         let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = File::options()
@@ -85,7 +85,7 @@ fn is_special(metadata: &Metadata) -> bool {
 }
 
 /// Creates the file to which a symbolic link leads, as `flock(1)` does. The engine follows no such
-/// link. Here the kernel does, by its own rules about links in directories that all may write to.
+/// link. The kernel does, by its own rules about links in directories that all users may write to.
 fn create_through_link(link: &Path) -> io::Result<()> {
     fs::read_link(link)?;
     let mut options = File::options();

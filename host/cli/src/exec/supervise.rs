@@ -27,7 +27,7 @@ pub(super) enum Failure {
 
 /// Runs a command until it ends, whatever signals arrive in the meantime.
 pub(super) fn supervise(mut command: Command) -> Result<ExitStatus, Failure> {
-    // Otherwise nobody would learn how the command ended.
+    // Otherwise the system would not keep how the command ended.
     sys::reset(libc::SIGCHLD);
     let signals = caught();
     let inherited = signals
@@ -52,7 +52,7 @@ pub(super) fn supervise(mut command: Command) -> Result<ExitStatus, Failure> {
             }
             Ok(None) => {
                 early = false;
-                // Whatever it returns, the next read tells more.
+                // The next read tells what happened, even if this fails.
                 let _ = poll(&mut [PollFd::new(&arrivals, PollFlags::IN)], None);
             }
             Err(e) => return Err(Failure::Wait(e.into())),

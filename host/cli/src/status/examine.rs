@@ -131,8 +131,8 @@ fn add_hidden(path: &Path, wanted: Option<Protocol>, report: &mut Report) -> Opt
     (record.is_none() && !is_known).then_some(unknown)
 }
 
-/// The mode in which somebody holds a record lock, whoever that is. The kernel answers without
-/// taking a lock; there is no such question about `flock`.
+/// The mode of a record lock that any process holds. The kernel answers without taking a lock; it
+/// answers no such question about `flock`.
 fn record_lock(path: &Path) -> anyhow::Result<Option<Mode>> {
     anyhow::ensure!(fs::metadata(path)?.is_file(), "not a file");
     let file = File::options()

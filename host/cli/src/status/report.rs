@@ -32,9 +32,9 @@ pub(super) struct Report {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Unknown {
-    /// Nobody in this container holds it, and the kernel hides holders outside of it.
+    /// No process in this container holds it, and the kernel hides holders outside of it.
     OutsideContainer,
-    /// Nobody on this host holds it, and the file system may have holders on others.
+    /// No process on this host holds it, and the file system may have holders on others.
     OtherHosts,
     /// Something is there that is a lock only for programs that use this protocol.
     MayBeNoLock,

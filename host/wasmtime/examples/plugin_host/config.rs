@@ -21,7 +21,7 @@ pub(crate) struct Config {
     /// How long a call may last once it has an instance, with its waits.
     #[serde(deserialize_with = "seconds")]
     pub(crate) longest_call: Duration,
-    /// For how long calls may go on that should end.
+    /// How long calls that should end may still run.
     #[serde(deserialize_with = "seconds")]
     pub(crate) grace: Duration,
     /// Directories, by their names in plugins.

@@ -47,7 +47,7 @@ pub fn print(report: &Report) {
     print_violations(report);
 }
 
-/// The total, and once more all that went wrong: whoever sees the end of the output sees it all.
+/// The total, and every violation once more, so that the end of the output is enough.
 pub fn print_total(stages: usize, broken: &[Report], time: Duration) {
     let violations: usize = broken.iter().map(|report| report.broken).sum();
     let seconds = time.as_secs_f64();

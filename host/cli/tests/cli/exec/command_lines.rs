@@ -9,7 +9,7 @@ use crate::support::{Dir, Holder, locket, output};
 /// A line of the shell, in which `LOCK` is one of the programs.
 struct Line {
     text: &'static str,
-    /// How it exits while nobody holds the lock, while someone shares it, and while someone holds
+    /// How it exits while the lock is free, while another process shares it, and while another holds
     /// it exclusively.
     codes: [i32; 3],
 }

@@ -1,4 +1,4 @@
-//! One line for each path, whatever its name.
+//! One line for each path, even if its name contains a line break.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

@@ -25,7 +25,7 @@ impl Watch {
     }
 
     fn line(&mut self) -> String {
-        self.lines.next().expect("it goes on").unwrap()
+        self.lines.next().expect("the output continues").unwrap()
     }
 
     /// Reads on until a path is held, or is not.
