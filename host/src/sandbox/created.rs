@@ -90,11 +90,16 @@ impl CreatedFiles {
 
     /// Adds a file unless it counts already. Answers whether it did, or none if there is no room.
     fn add(&self, dir: &Arc<Dir>, path: &Path) -> Option<bool> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        // Without a limit, the list would grow with each file that is ever created.
+        if limit == usize::MAX {
+            return Some(false);
+        }
         let mut files = self.files();
         if files.iter().any(|file| file.is(dir, path)) {
             return Some(false);
         }
-        let room = files.len() < self.limit.load(Ordering::Relaxed);
+        let room = files.len() < limit;
         room.then(|| {
             files.push(CreatedFile {
                 dir: Arc::downgrade(dir),

@@ -53,7 +53,7 @@ pub struct Usage {
     pub held: usize,
     /// Acquires in progress that may wait.
     pub waiters: usize,
-    /// Files that were created, and were there when that was last looked at.
+    /// Files that were created, and were there when that was last looked at; 0 without a limit.
     pub created: usize,
 }
 

@@ -200,7 +200,8 @@ impl Tenant {
         Usage { created, ..used }
     }
 
-    /// Changes how much all guests of the tenant may use together. What is in use stays.
+    /// Changes how much all guests of the tenant may use together. What is in use stays. Files count
+    /// if they are created while there is a limit.
     pub fn set_limits(&self, limits: Option<Limits>) {
         if self.shared.engine().is_forked() {
             return;

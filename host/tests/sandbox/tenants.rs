@@ -219,8 +219,10 @@ fn created_files_of_all_guests_count() {
             .unwrap_err()
             .is_limit_exceeded()
     );
+    // Without a limit, what the host keeps of created files does not grow.
     tenant.set_limits(None);
     open(&another, "/jobs/newer").unwrap();
+    assert_eq!(tenant.usage().created, 4);
 }
 
 /// The guests of a tenant that the host no longer has, in every state in which it can leave them.
