@@ -77,7 +77,7 @@ JSON: an object for one path, an array of them for several, and with --watch an 
     elsewhere   whether it is in another container or on another host, where its pid is another's
   waiters       who waits in the kernel: pid, command, stopped, started, protocol, mode
 
-Exit status: 0, or 66 if a path cannot be examined or does not answer",
+Exit status: 0, 66 if a path cannot be examined or does not answer, or 71 if the system fails",
     mut_arg("protocol", |arg| arg.help(PROTOCOL))
 )]
 pub(crate) struct Status {

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use clap::Args;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -20,6 +19,7 @@ use rustix::io::Errno;
 use super::examine::examine;
 use super::report::Report;
 use crate::args::ProtocolArgs;
+use crate::exit::{self, ExitError};
 
 /// How long a path may take to answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -79,7 +79,13 @@ impl Worker {
         let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let child = streams.stderr(Stdio::null()).spawn();
         Ok(Self {
-            child: child.context("cannot start another process of this program")?,
+            child: child.map_err(|e| {
+                let message = "cannot start another process of this program";
+                ExitError::new(
+                    exit::SYSTEM,
+                    format_args!("{message}: {e}; is `/proc` mounted?"),
+                )
+            })?,
             said: Vec::new(),
         })
     }

@@ -28,6 +28,25 @@ fn container() -> Option<Command> {
     None
 }
 
+#[test]
+fn without_proc_it_fails_and_says_what_is_missing() {
+    let dir = Dir::new();
+    let lock = dir.write("lock", "");
+    let script = r#"umount -l /proc || exit 77; exec "$0" status "$1""#;
+    let mut inside = Command::new("unshare");
+    inside.args(["--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_locket")]);
+    let output = output({
+        inside.arg(&lock);
+        inside
+    });
+    let message = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(77) || message.contains("unshare") {
+        return not_tested(format_args!("no namespaces for mounts here"));
+    }
+    assert_eq!(output.status.code(), Some(71), "{message}");
+    assert!(message.contains("`/proc`"), "{message}");
+}
+
 /// The answer that a container gets.
 fn status_inside(options: &[&str], path: &Path) -> Option<Value> {
     let mut inside = container()?;
