@@ -77,9 +77,9 @@ assert 'got 2 10' in rest(), seen",
 #[test]
 fn a_job_is_stopped_and_continued() {
     on_terminals(
-        "command = '''import signal, sys
+        "command = '''import os, signal, sys
 signal.signal(signal.SIGCONT, lambda *_: print('awake', flush=True))
-print('go', flush=True)
+print('go', os.getpid(), '.', flush=True)
 line = sys.stdin.readline()
 print('line', line, flush=True)
 sys.exit(3)'''
@@ -87,9 +87,12 @@ with open(lock + '.py', 'w') as script: script.write(command)
 def type(line): os.write(fd, line.encode() + b'\\n')
 start('bash', '--norc', '-i')
 type(f'{locket} exec {lock} -- python3 {lock}.py')
-until('go')
+until(r'go \\d+ \\.')
+command = re.search(r'go (\\d+)', seen)[1]
 os.write(fd, b'\\x1a')
 until('Stopped')
+# The shell waits for its child alone: until the command has stopped, too, it may read what is typed.
+while ') T ' not in open(f'/proc/{command}/stat').read(): time.sleep(.001)
 type(f'flock -n {lock} true || echo h\\'\\'eld')
 until('held')
 type('fg')
