@@ -30,7 +30,7 @@ const EX: Mode = Mode::Exclusive;
 #[track_caller]
 fn nothing_is_left(host: &Host) {
     assert_eq!(waiters(&host.lock("a")), 0);
-    assert!(host.is_free("a"));
+    eventually("the lock is free", || host.is_free("a"));
     eventually("the descriptors are closed", || {
         descriptors(host.dir.path()) == 0
     });

@@ -13,7 +13,7 @@ async fn an_async_acquire_that_the_guest_cancels_leaves_the_queue() {
     assert_eq!(printed(&stdout), "ok pending locked=true held=false");
     assert_eq!(waiters(&lock), 0);
     guard.release().unwrap();
-    assert!(host.is_free("a"));
+    eventually("the lock is free", || host.is_free("a"));
     drop((lock, store));
     nothing_is_left(&host);
 }
@@ -41,9 +41,10 @@ async fn an_async_acquire_dropped_around_the_grant_leaves_nothing_held() {
             "ok timer held=false" => seen[1] += 1,
             other => panic!("{other}"),
         }
-        // The store is still there.
+        // The store is still there. A helper thread that gets the lock just as its wait is canceled
+        // gives it back a moment later.
         assert_eq!(waiters(&lock), 0);
-        assert!(host.is_free("a"), "round {round}, {seen:?}");
+        eventually("the lock is free", || host.is_free("a"));
     }
     println!("lock first {}, timer first {}", seen[0], seen[1]);
     drop(lock);
