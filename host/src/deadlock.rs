@@ -5,17 +5,27 @@
 //! instead.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use crate::owner::{OwnerId, Ticket};
 use crate::queue::{LockQueue, Place};
 use crate::sync::{Mutex, lock};
 
+/// A wait that is in no queue of the engine.
+pub(crate) trait Blocked: fmt::Debug + Send + Sync {
+    /// The owners that it depends on.
+    fn blockers(&self) -> Vec<OwnerId>;
+}
+
 /// What a suspended owner waits for.
 #[derive(Clone, Debug)]
 pub(crate) enum Suspension {
     /// A place in a queue.
     Wait(Arc<LockQueue>, Ticket),
+    /// Something else that other owners hold.
+    #[cfg_attr(windows, expect(dead_code, reason = "there are no ranges yet"))]
+    Held(Arc<dyn Blocked>),
     /// The end of a call to this owner.
     #[cfg_attr(not(feature = "sandbox"), expect(dead_code, reason = "guests only"))]
     Call(OwnerId),
@@ -26,6 +36,7 @@ impl Suspension {
     fn blockers(&self) -> Option<Vec<OwnerId>> {
         match self {
             Self::Wait(queue, ticket) => queue.blockers(*ticket),
+            Self::Held(wait) => Some(wait.blockers()),
             Self::Call(callee) => Some(vec![*callee]),
         }
     }
@@ -35,6 +46,7 @@ impl Suspension {
             (Self::Wait(queue, ticket), Self::Wait(other, then)) => {
                 Arc::ptr_eq(queue, other) && ticket == then
             }
+            (Self::Held(wait), Self::Held(other)) => Arc::ptr_eq(wait, other),
             (Self::Call(callee), Self::Call(other)) => callee == other,
             _ => false,
         }

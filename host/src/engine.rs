@@ -207,7 +207,7 @@ impl Engine {
     /// [canceled](Error::is_canceled). Later acquires are not affected.
     pub fn cancel_all(&self) {
         if !self.context.forked() {
-            self.context.registry.cancel_all(false);
+            self.context.cancel_all(false);
         }
     }
 
@@ -229,11 +229,16 @@ impl Engine {
     /// ```
     pub fn shut_down(&self) {
         if !self.context.forked() {
-            self.context.registry.cancel_all(true);
+            self.context.cancel_all(true);
         }
     }
 
     pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn shared_context(&self) -> &Arc<Context> {
         &self.context
     }
 

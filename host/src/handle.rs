@@ -45,6 +45,17 @@ impl Context {
         Ok(())
     }
 
+    /// Cancels every wait, and with `for_good` each that begins later.
+    pub(crate) fn cancel_all(&self, for_good: bool) {
+        self.registry.cancel_all(for_good);
+        #[cfg(unix)]
+        for file in self.services.ranged.all() {
+            for owned in file.owners() {
+                owned.interrupt_waits();
+            }
+        }
+    }
+
     pub(crate) fn queue(&self, open_lock: OpenLock, lock_path: &LockPath) -> Arc<LockQueue> {
         self.registry.queue(open_lock, lock_path, &self.services)
     }

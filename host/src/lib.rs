@@ -144,6 +144,11 @@ mod options;
 mod owner;
 mod protocol;
 mod queue;
+mod range;
+#[cfg(unix)]
+mod ranged;
+#[cfg(unix)]
+mod ranges;
 mod registry;
 #[cfg(feature = "sandbox")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sandbox")))]
@@ -173,6 +178,9 @@ pub use guard::Guard;
 pub use lock_file::LockFile;
 pub use options::Options;
 pub use protocol::{Protocol, UnknownProtocol};
+pub use range::Range;
+#[cfg(unix)]
+pub use ranges::{HeldRange, LockRange, RangeFile};
 pub use snapshot::{ClientSnapshot, LockSnapshot, Snapshot};
 pub use types::{Guarantee, Holder, LostReason, Mode, OnRelease, Owner, Scope, State, Totals};
 

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::deadlock::Suspensions;
+#[cfg(unix)]
+use crate::lock_path::Identity;
 use crate::lock_path::LockPath;
 use crate::object::OpenLock;
 use crate::owner::{OwnerId, Profile};
@@ -92,6 +94,12 @@ impl Registry {
 
     pub(crate) fn is_shut_down(&self) -> bool {
         self.shut_down.load(Ordering::SeqCst)
+    }
+
+    /// The queue of an open file, if one is in use.
+    #[cfg(unix)]
+    pub(crate) fn queue_of(&self, identity: Identity) -> Option<Arc<LockQueue>> {
+        self.queues.find(&(identity, None))
     }
 
     /// The queues of all files that are open.

@@ -5,7 +5,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::fairness::Pause;
+#[cfg(unix)]
+use crate::ranged::RangedFile;
 use crate::sys;
+#[cfg(unix)]
+use crate::table::Table;
 use crate::timer::Timer;
 use crate::types::Totals;
 use crate::waiter::{Means, WaiterPool};
@@ -17,6 +21,9 @@ pub(crate) struct Services {
     pub(crate) timer: Arc<Timer>,
     pub(crate) waiter_pool: Arc<WaiterPool>,
     pub(crate) watcher: Arc<Watcher>,
+    /// The files of which ranges are open.
+    #[cfg(unix)]
+    pub(crate) ranged: Arc<Table<RangedFile>>,
     pub(crate) hand_off_limit: u32,
     pub(crate) hand_off_time: Duration,
     pub(crate) pause: Option<Pause>,
@@ -113,6 +120,7 @@ impl Services {
             timer: Arc::new(Timer::new(sys::keep_signals_away)),
             waiter_pool: Arc::new(WaiterPool::new(limit)),
             watcher: Arc::new(Watcher::default()),
+            ranged: Arc::default(),
             hand_off_limit: 0,
             hand_off_time: Duration::ZERO,
             pause: None,

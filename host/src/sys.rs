@@ -94,7 +94,8 @@ compile_error!("locket supports the locks of Linux, macOS and Windows");
 #[cfg(unix)]
 pub(crate) use system::{
     INITIAL_PID_NAMESPACE, OF_THIS_BOOT, boot_id, exchange, flock_domain, give_name, has_inner_pid,
-    is_zombie, leads_nowhere, nameless_file, pid_namespace, pin, rename_new, start_ticks,
+    is_zombie, leads_nowhere, nameless_file, pid_namespace, pin, query_range, rename_new,
+    start_ticks, try_range, wait_for_range,
 };
 pub(crate) use system::{
     Identity, Interrupter, Interruption, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, Thread,

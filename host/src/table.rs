@@ -73,6 +73,12 @@ impl<T> Table<T> {
         (result, parts)
     }
 
+    /// What is there under `key`, if it is in use.
+    pub(crate) fn find(&self, key: &Key) -> Option<Arc<T>> {
+        let known = lock(&self.known);
+        known.get(key)?.upgrade()
+    }
+
     /// All that are in use.
     pub(crate) fn all(&self) -> Vec<Arc<T>> {
         let known = lock(&self.known);

@@ -18,9 +18,15 @@ use crate::backend::Request;
 use crate::deadline::Deadline;
 use crate::lock_path::{Identity, reopen};
 use crate::object::LockObject;
+#[cfg(unix)]
+use crate::protocol::Protocol;
+#[cfg(unix)]
+use crate::range::Span;
 use crate::sync::{Mutex, lock, thread};
 use crate::sys;
 use crate::timer::Timer;
+#[cfg(unix)]
+use crate::types::Mode;
 use crate::watch::Watcher;
 
 mod entry;
@@ -32,6 +38,10 @@ pub(crate) use pool::WaiterPool;
 #[derive(Debug)]
 pub(crate) struct LockWait {
     pub(crate) request: Request,
+    /// What of the file is waited for, if not all of it. The description then carries other locks of
+    /// its owner, and is not this wait's alone.
+    #[cfg(unix)]
+    range: Option<Span>,
     /// An object that only this wait uses until it is over; opened by its thread.
     object: OnceLock<Arc<LockObject>>,
     /// Whether this system alone decides when its calls return, and not a file server.
@@ -134,6 +144,8 @@ impl LockWait {
         };
         Ok(Self {
             request,
+            #[cfg(unix)]
+            range: None,
             object: OnceLock::new(),
             local,
             method,
@@ -145,6 +157,28 @@ impl LockWait {
                 returning: false,
                 interruption: None,
             }),
+        })
+    }
+
+    /// A wait for a range of a file, through a duplicate of the descriptor of its owner. Whatever
+    /// comes of it, the owner puts right what it holds.
+    #[cfg(unix)]
+    pub(crate) fn for_range(
+        object: Arc<LockObject>,
+        local: bool,
+        mode: Mode,
+        range: Span,
+        means: &Means<'_>,
+    ) -> io::Result<Self> {
+        let request = Request {
+            mode,
+            protocol: Protocol::Fcntl,
+            stale_after: None,
+        };
+        let wait = Self::new(Source::Open(object), local, request, means)?;
+        Ok(Self {
+            range: Some(range),
+            ..wait
         })
     }
 
@@ -180,6 +214,10 @@ impl LockWait {
         }
         let interruption = progress.interruption.take();
         drop(progress);
+        #[cfg(unix)]
+        if self.range.is_some() {
+            return Outcome::Interrupted;
+        }
         let backend = self.request.protocol.backend();
         // Closing it is not enough: a forked child may have a copy.
         if let (Some(interruption), Some(object)) = (interruption, self.object()) {
@@ -234,6 +272,10 @@ impl LockWait {
                 thread::yield_now();
             }
             return Ok(());
+        }
+        #[cfg(unix)]
+        if let Some(range) = self.range {
+            return sys::wait_for_range(&object.file, self.request.mode, range, timed_wait);
         }
         backend.wait(object, self.request, timed_wait)
     }

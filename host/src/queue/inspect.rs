@@ -11,6 +11,8 @@ use super::{LockQueue, Place};
 use crate::backend::{ForeignHolder, Request};
 use crate::owner::{OwnerId, Requester, Ticket};
 use crate::protocol::Protocol;
+#[cfg(unix)]
+use crate::range::Span;
 use crate::sys;
 use crate::timer::TimerEntry;
 use crate::types::{LostReason, Mode, Totals};
@@ -178,11 +180,34 @@ impl LockQueue {
             return Some(Vec::new());
         }
         let holders = state.holds.iter().map(|hold| hold.requester.owner);
-        Some(
-            holders
-                .chain(ahead().map(|waiter| waiter.requester.owner))
-                .collect(),
-        )
+        let ahead = ahead().map(|waiter| waiter.requester.owner);
+        let blockers = holders.chain(ahead);
+        #[cfg(unix)]
+        let blockers = blockers.chain(self.range_holders(request));
+        Some(blockers.collect())
+    }
+
+    /// The owners in this engine that hold ranges of the file which exclude `request`.
+    #[cfg(unix)]
+    fn range_holders(&self, request: Request) -> Vec<OwnerId> {
+        if self.existence || !request.protocol.covers(Protocol::Fcntl) {
+            return Vec::new();
+        }
+        let ranged = self.services.ranged.find(&(self.identity, None));
+        let whole = Span::reported(0, 0);
+        ranged.map_or_else(Vec::new, |ranged| ranged.holders(whole, request.mode))
+    }
+
+    /// The owners in this engine that hold the file in a way that excludes record locks in `mode`.
+    #[cfg(unix)]
+    pub(crate) fn record_lock_holders(&self, mode: Mode) -> Vec<OwnerId> {
+        let state = self.state();
+        let excludes = state.held.is_some_and(|held| {
+            let exclusive = mode == Mode::Exclusive || held.request.mode == Mode::Exclusive;
+            exclusive && held.request.protocol.covers(Protocol::Fcntl)
+        });
+        let holds = state.holds.iter().filter(|_| excludes);
+        holds.map(|hold| hold.requester.owner).collect()
     }
 
     /// The numbers of holders and of waiters in this engine.

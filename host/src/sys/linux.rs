@@ -13,7 +13,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::unix::{record_lock, whole_file};
+use super::unix::{range_lock, record_lock, whole_file};
+use crate::range::Span;
 use crate::sys::Backing;
 use crate::types::Mode;
 
@@ -22,7 +23,8 @@ mod interrupt;
 pub(crate) use self::interrupt::{Interrupter, Interruption, Thread, TimedWait, detach};
 pub(crate) use super::unix::{
     Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, adopt, exchange, fork_generation,
-    holder, keep_signals_away, kind_of, open_dir, remove, rename_new, try_lock, unlock,
+    holder, keep_signals_away, kind_of, open_dir, query_range, remove, rename_new, try_lock,
+    try_range, unlock,
 };
 #[cfg(feature = "sandbox")]
 pub(crate) use super::unix::{read_dir, remove_empty};
@@ -109,6 +111,11 @@ pub(crate) fn reopen(file: &File, writable: bool) -> io::Result<File> {
 /// interrupts the wait.
 pub(crate) fn wait(file: &File, mode: Mode, _: &TimedWait) -> io::Result<()> {
     record_lock(file, libc::F_OFD_SETLKW, &mut whole_file(Some(mode)))
+}
+
+/// The same for a range.
+pub(crate) fn wait_for_range(file: &File, mode: Mode, span: Span, _: &TimedWait) -> io::Result<()> {
+    record_lock(file, libc::F_OFD_SETLKW, &mut range_lock(Some(mode), span))
 }
 
 /// `SIGSTKFLT`, which the kernel never sends, and then the signals from `SIGRTMIN + 8` on. The C

@@ -12,15 +12,17 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use super::unix::{Unblocked, check, check_number, record_lock, timespec, whole_file};
+use super::unix::{Unblocked, check, check_number, range_lock, record_lock, timespec, whole_file};
 use crate::deadline::Deadline;
+use crate::range::Span;
 use crate::sync::{Mutex, lock};
 use crate::sys::{Alarm, Backing, Pending};
 use crate::types::Mode;
 
 pub(crate) use super::unix::{
     Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, adopt, exchange, fork_generation,
-    holder, keep_signals_away, kind_of, open_dir, remove, rename_new, try_lock, unlock,
+    holder, keep_signals_away, kind_of, open_dir, query_range, remove, rename_new, try_lock,
+    try_range, unlock,
 };
 #[cfg(feature = "sandbox")]
 pub(crate) use super::unix::{read_dir, remove_empty};
@@ -79,7 +81,20 @@ const F_OFD_SETLKWTIMEOUT: libc::c_int = 93;
 /// longer, by one timeout for each race. Calling again with the remaining time does not add to
 /// that.
 pub(crate) fn wait(file: &File, mode: Mode, timed_wait: &TimedWait) -> io::Result<()> {
-    let lock = whole_file(Some(mode));
+    wait_for(file, whole_file(Some(mode)), timed_wait)
+}
+
+/// The same for a range.
+pub(crate) fn wait_for_range(
+    file: &File,
+    mode: Mode,
+    span: Span,
+    timed_wait: &TimedWait,
+) -> io::Result<()> {
+    wait_for(file, range_lock(Some(mode), span), timed_wait)
+}
+
+fn wait_for(file: &File, lock: libc::flock, timed_wait: &TimedWait) -> io::Result<()> {
     let Some(at) = timed_wait.deadline.instant() else {
         return record_lock(file, libc::F_OFD_SETLKW, &mut { lock });
     };

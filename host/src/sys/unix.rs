@@ -20,6 +20,7 @@ use rustix::io::Errno;
 pub(crate) use std::os::unix::fs::OpenOptionsExt;
 
 use super::system;
+use crate::range::Span;
 use crate::types::Mode;
 
 /// Never wait: a FIFO or a terminal must not block the caller.
@@ -236,6 +237,40 @@ pub(crate) fn holder(file: &File) -> io::Result<Option<(Mode, Option<u32>)>> {
         kind::NONE => None,
         kind::SHARED => Some((Mode::Shared, pid)),
         _ => Some((Mode::Exclusive, pid)),
+    })
+}
+
+/// A record lock on a range, or its removal.
+pub(super) fn range_lock(mode: Option<Mode>, span: Span) -> libc::flock {
+    // Within what a file can have, whatever the width of the type.
+    let offset = |offset: u64| libc::off_t::try_from(offset).unwrap_or(libc::off_t::MAX);
+    libc::flock {
+        l_start: offset(span.first),
+        l_len: offset(span.length()),
+        ..whole_file(mode)
+    }
+}
+
+/// Takes the open-file-description lock on a range, changes it, or with no mode gives it back.
+/// Returns `false` if another holder is in the way.
+pub(crate) fn try_range(file: &File, mode: Option<Mode>, span: Span) -> io::Result<bool> {
+    match record_lock(file, libc::F_OFD_SETLK, &mut range_lock(mode, span)) {
+        Ok(()) => Ok(true),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// A record lock of another open file description or process that excludes `mode` in a range.
+pub(crate) fn query_range(file: &File, mode: Mode, span: Span) -> io::Result<Option<(Span, Mode)>> {
+    let mut lock = range_lock(Some(mode), span);
+    record_lock(file, libc::F_OFD_GETLK, &mut lock)?;
+    let number = |offset: libc::off_t| u64::try_from(offset).unwrap_or(0);
+    let span = Span::reported(number(lock.l_start), number(lock.l_len));
+    Ok(match lock.l_type {
+        kind::NONE => None,
+        kind::SHARED => Some((span, Mode::Shared)),
+        _ => Some((span, Mode::Exclusive)),
     })
 }
 

@@ -103,22 +103,24 @@ impl WaiterPool {
 
     /// Cancels a wait, whether or not a thread has begun it: a helper if `helped`, otherwise that of
     /// a caller. An interruption closes a descriptor, and a file system that does not answer can
-    /// block that for long, so it is left to a helper unless the file system is a local one.
-    pub(crate) fn cancel(self: &Arc<Self>, wait: &Arc<LockWait>, helped: bool) {
+    /// block that for long, so it is left to a helper unless the file system is a local one. Returns
+    /// whether no thread had begun it, so that none will report.
+    pub(crate) fn cancel(self: &Arc<Self>, wait: &Arc<LockWait>, helped: bool) -> bool {
         if helped && self.take_back(wait) {
-            return;
+            return true;
         }
         if wait.is_interrupted_at_once() {
             // Under the mutex, since the thread may return, and count itself as idle, at once.
             let mut pool = self.pool();
             let returning = wait.interrupt() && wait.local;
             pool.returning += usize::from(helped && returning);
-            return;
+            return false;
         }
         let interrupted = Arc::clone(wait);
         if !self.run_task(move || _ = interrupted.interrupt()) {
             wait.interrupt();
         }
+        false
     }
 
     /// Removes a wait that no thread has begun. Returns `false` if there is no such wait.

@@ -11,6 +11,7 @@ const FOLDER: &str = "host/src";
 const LIBRARY: &[&str] = &[
     "sandbox",
     "snapshot",
+    "ranges",
     "engine",
     "lock_file",
     "acquire",
@@ -22,6 +23,7 @@ const LIBRARY: &[&str] = &[
     "queue",
     "services",
     "fairness",
+    "ranged",
     "table",
     "waiter",
     "options",
@@ -36,6 +38,7 @@ const LIBRARY: &[&str] = &[
     "serialize",
     "protocol",
     "deadline",
+    "range",
     "types",
     "sync",
 ];

@@ -1,0 +1,251 @@
+//! The ranges that each owner holds of a file. An owner has an open file description of its own, which
+//! the kernel keeps them by.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+
+use crate::object::{LockObject, OpenLock};
+use crate::owner::OwnerId;
+use crate::range::{RangeMap, Span};
+use crate::sync::{Mutex, WakeList, lock};
+use crate::sys::{self, Backing, Identity, Process};
+use crate::table::{Entry, Table};
+use crate::types::Mode;
+
+/// A file of which this engine has ranges open.
+#[derive(Debug)]
+pub(crate) struct RangedFile {
+    identity: Identity,
+    owners: Mutex<Vec<Weak<OwnedRanges>>>,
+    _entry: Entry<Self>,
+}
+
+/// The ranges of one owner.
+#[derive(Debug)]
+pub(crate) struct OwnedRanges {
+    pub(crate) owner: OwnerId,
+    file: Arc<RangedFile>,
+    process: Process,
+    /// Whether this system alone decides when a call returns.
+    pub(crate) local: bool,
+    /// The description that carries the locks. A call that changes what is held is made under this
+    /// mutex, so that the map follows the kernel.
+    description: Mutex<Arc<LockObject>>,
+    held: Mutex<RangeMap>,
+    /// Those that end its waits when they are woken.
+    waits: Mutex<BTreeMap<u64, Waker>>,
+    /// How often the waits were canceled.
+    canceled: AtomicU64,
+}
+
+/// What became of a try.
+#[derive(Debug)]
+pub(crate) enum Tried {
+    Locked,
+    Conflict,
+    /// The file is not open for writing.
+    ReadOnly,
+    /// It would be more ranges than allowed.
+    TooMany,
+}
+
+impl RangedFile {
+    /// The owners that hold something here which excludes `mode` in `span`.
+    pub(crate) fn holders(&self, span: Span, mode: Mode) -> Vec<OwnerId> {
+        let owners = lock(&self.owners).clone();
+        let owners = owners.iter().filter_map(Weak::upgrade);
+        owners
+            .filter(|owned| lock(&owned.held).excludes(span, mode))
+            .map(|owned| owned.owner)
+            .collect()
+    }
+
+    pub(crate) fn owners(&self) -> Vec<Arc<OwnedRanges>> {
+        let owners = lock(&self.owners);
+        owners.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+impl OwnedRanges {
+    /// The ranges of `owner` on an open file: those that it has already, or new ones on this
+    /// description.
+    pub(crate) fn of(
+        table: &Arc<Table<RangedFile>>,
+        owner: OwnerId,
+        open_lock: OpenLock,
+    ) -> io::Result<Arc<Self>> {
+        let OpenLock {
+            object,
+            identity,
+            backing,
+        } = open_lock;
+        let (file, _) = table.get(
+            (identity, None),
+            (),
+            |_| true,
+            |(), entry| {
+                Arc::new(RangedFile {
+                    identity,
+                    owners: Mutex::default(),
+                    _entry: entry,
+                })
+            },
+        );
+        let mut owners = lock(&file.owners);
+        owners.retain(|owned| owned.strong_count() > 0);
+        let known = owners.iter().filter_map(Weak::upgrade);
+        if let Some(owned) = known.into_iter().find(|owned| owned.owner == owner) {
+            drop(owners);
+            owned.offer(object)?;
+            return Ok(owned);
+        }
+        let owned = Arc::new(Self {
+            owner,
+            file: Arc::clone(&file),
+            process: Process::current(),
+            local: backing == Backing::Kernel,
+            description: Mutex::new(Arc::new(object)),
+            held: Mutex::default(),
+            waits: Mutex::default(),
+            canceled: AtomicU64::new(0),
+        });
+        owners.push(Arc::downgrade(&owned));
+        drop(owners);
+        Ok(owned)
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.file.identity
+    }
+
+    /// Takes a description that is open for writing in place of one that is not, with all locks.
+    pub(crate) fn offer(&self, object: LockObject) -> io::Result<()> {
+        let mut description = lock(&self.description);
+        if description.writable || !object.writable {
+            return Ok(());
+        }
+        // All of them are shared, so the two descriptions can have them at once.
+        for (span, mode) in lock(&self.held).iter() {
+            if !sys::try_range(&object.file, Some(mode), span)? {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+        }
+        *description = Arc::new(object);
+        Ok(())
+    }
+
+    /// A descriptor of the description, for a wait.
+    pub(crate) fn duplicate(&self) -> io::Result<Arc<LockObject>> {
+        let description = Arc::clone(&lock(&self.description));
+        let file = description.file.try_clone()?;
+        Ok(Arc::new(LockObject::file(file, description.writable)))
+    }
+
+    /// Locks the span unless another owner is in the way.
+    pub(crate) fn attempt(&self, span: Span, mode: Mode, limit: usize) -> io::Result<Tried> {
+        let description = lock(&self.description);
+        if mode == Mode::Exclusive && !description.writable {
+            return Ok(Tried::ReadOnly);
+        }
+        let next = lock(&self.held).with(span, Some(mode));
+        if next.len() > limit {
+            return Ok(Tried::TooMany);
+        }
+        if !sys::try_range(&description.file, Some(mode), span)? {
+            return Ok(Tried::Conflict);
+        }
+        *lock(&self.held) = next;
+        Ok(Tried::Locked)
+    }
+
+    /// Unlocks the span. Returns `false` if more than `limit` ranges would be left.
+    pub(crate) fn unlock(&self, span: Span, limit: usize) -> io::Result<bool> {
+        let description = lock(&self.description);
+        let next = lock(&self.held).with(span, None);
+        if next.len() > limit {
+            return Ok(false);
+        }
+        sys::try_range(&description.file, None, span)?;
+        *lock(&self.held) = next;
+        Ok(true)
+    }
+
+    /// Lets the kernel have what is recorded, after a wait whose grant is not wanted any more.
+    pub(crate) fn reconcile(&self, span: Span) {
+        if self.process.is_parent() {
+            return;
+        }
+        let description = lock(&self.description);
+        let parts = lock(&self.held).parts(span);
+        for (part, mode) in parts {
+            let kept = sys::try_range(&description.file, mode, part);
+            // The wait was for a shared lock, and turned this part into one before it was canceled.
+            // Another owner shares it by now.
+            if mode == Some(Mode::Exclusive) && !matches!(kept, Ok(true)) {
+                let mut held = lock(&self.held);
+                let weaker = held.with(part, Some(Mode::Shared));
+                *held = weaker;
+            }
+        }
+    }
+
+    pub(crate) fn query(&self, span: Span, mode: Mode) -> io::Result<Option<(Span, Mode)>> {
+        let description = Arc::clone(&lock(&self.description));
+        sys::query_range(&description.file, mode, span)
+    }
+
+    pub(crate) fn held(&self) -> Vec<(Span, Mode)> {
+        lock(&self.held).iter().collect()
+    }
+
+    /// The other owners that hold something which excludes `mode` in `span`.
+    pub(crate) fn blockers(&self, span: Span, mode: Mode) -> Vec<OwnerId> {
+        let mut blockers = self.file.holders(span, mode);
+        blockers.retain(|owner| *owner != self.owner);
+        blockers
+    }
+
+    /// How often the waits were canceled.
+    pub(crate) fn cancellations(&self) -> u64 {
+        self.canceled.load(Ordering::SeqCst)
+    }
+
+    /// Notes a wait, which `end` ends.
+    pub(crate) fn note(&self, number: u64, end: Waker) {
+        lock(&self.waits).insert(number, end);
+    }
+
+    pub(crate) fn forget(&self, number: u64) {
+        let forgotten = lock(&self.waits).remove(&number);
+        // Not under the mutex.
+        drop(forgotten);
+    }
+
+    /// Cancels the waits that are in progress.
+    pub(crate) fn cancel_waits(&self) {
+        // One that is about to begin sees it.
+        self.canceled.fetch_add(1, Ordering::SeqCst);
+        self.interrupt_waits();
+    }
+
+    /// The same, after the generation of the engine was changed.
+    pub(crate) fn interrupt_waits(&self) {
+        let waits = lock(&self.waits).values().cloned().collect();
+        WakeList(waits).wake();
+    }
+}
+
+impl Drop for OwnedRanges {
+    fn drop(&mut self) {
+        if self.process.is_parent() {
+            return;
+        }
+        // A thread whose wait was canceled, and a forked child, may have copies of the descriptor.
+        let description = lock(&self.description);
+        let whole = Span::reported(0, 0);
+        let _ = sys::try_range(&description.file, None, whole);
+    }
+}
