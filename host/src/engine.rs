@@ -177,6 +177,16 @@ impl Engine {
     /// [unsupported](Error::is_unsupported) for an [existence lock](Protocol::is_existence_lock)
     /// and for [`OnRelease::Remove`]; or [another error](Error::is_io) of the system.
     pub fn from_file_with(&self, file: File, options: &Options) -> Result<LockFile> {
+        self.open_lent(file, options, Client::PROCESS)
+    }
+
+    /// The lock of an open file, for an owner.
+    pub(crate) fn open_lent(
+        &self,
+        file: File,
+        options: &Options,
+        client: Client,
+    ) -> Result<LockFile> {
         let any_kind = cfg!(unix) && options.protocol == Protocol::Flock;
         let (lock_path, open_lock) =
             LockPath::adopt(file, any_kind).map_err(|e| Error::os(e, Path::new("an open file")))?;
@@ -185,7 +195,7 @@ impl Engine {
             return Err(Error::new(ErrorKind::Unsupported, lock_path.name()));
         }
         let options = options.clone().skip_identity_check(true);
-        Ok(self.handle(open_lock, lock_path, options, Client::PROCESS))
+        Ok(self.handle(open_lock, lock_path, options, client))
     }
 
     /// Takes the lock of the file at `path` away from its holder, in whatever protocol it is held,

@@ -144,6 +144,7 @@ mod options;
 mod owner;
 mod protocol;
 mod queue;
+#[cfg(unix)]
 mod range;
 #[cfg(unix)]
 mod ranged;
@@ -178,6 +179,7 @@ pub use guard::Guard;
 pub use lock_file::LockFile;
 pub use options::Options;
 pub use protocol::{Protocol, UnknownProtocol};
+#[cfg(unix)]
 pub use range::Range;
 #[cfg(unix)]
 pub use ranges::{HeldRange, LockRange, RangeFile};

@@ -79,19 +79,26 @@ mod directory;
 mod guest_acquire;
 mod guest_guard;
 mod guest_lock;
+#[cfg(unix)]
+mod guest_ranges;
 mod handle;
 mod hold_report;
 mod hooks;
+mod lent;
 mod limits;
 mod open;
 mod paths;
 mod quota;
 mod rights;
 mod tenant;
+mod terms;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(unix)]
+use self::hooks::Story;
+use self::open::Basis;
 use self::paths::{Grant, resolve};
 use self::quota::Guest;
 use crate::engine::{Engine, break_any};
@@ -100,6 +107,8 @@ use crate::lock_file::LockFile;
 use crate::lock_path::{Granted, LockPath};
 use crate::options::Options;
 use crate::protocol::Protocol;
+#[cfg(unix)]
+use crate::ranges::RangeFile;
 use crate::types::OnRelease;
 
 pub use self::builder::SandboxBuilder;
@@ -108,6 +117,8 @@ pub use self::directory::Directory;
 pub use self::guest_acquire::GuestAcquire;
 pub use self::guest_guard::GuestGuard;
 pub use self::guest_lock::{GuestLock, Loss};
+#[cfg(unix)]
+pub use self::guest_ranges::{GuestLockRange, GuestRanges};
 pub use self::handle::Claim;
 pub use self::hooks::{Hooks, Request};
 pub use self::limits::Limits;
@@ -188,13 +199,75 @@ impl Sandbox {
         on_release: OnRelease,
     ) -> Result<GuestLock> {
         self.guest.engine.refuse_forked(Path::new(path))?;
-        let listener = self.guest.listener();
         let opened = self.open_quietly(path, protocol, on_release);
+        self.tell_opened(path, protocol, opened)
+    }
+
+    fn tell_opened(
+        &self,
+        path: &str,
+        protocol: Option<Protocol>,
+        opened: Result<GuestLock>,
+    ) -> Result<GuestLock> {
+        let listener = self.guest.listener();
         match &opened {
             Ok(lock) => listener.opened(path, lock.protocol()),
             Err(error) => listener.not_opened(path, protocol, error),
         }
         opened
+    }
+
+    /// Opens the file at `path`, a path of the guest, for locks on ranges. Creates the file if it is
+    /// missing and the rights allow it.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); the protocol is [`Protocol::Fcntl`].
+    #[cfg(unix)]
+    pub fn open_ranges(&self, path: &str) -> Result<GuestRanges> {
+        self.guest.engine.refuse_forked(Path::new(path))?;
+        let opened = self.open_ranges_quietly(path);
+        self.tell_ranges_opened(path, opened)
+    }
+
+    #[cfg(unix)]
+    fn tell_ranges_opened(&self, path: &str, opened: Result<GuestRanges>) -> Result<GuestRanges> {
+        let listener = self.guest.listener();
+        match &opened {
+            Ok(_) => listener.opened(path, Protocol::Fcntl),
+            Err(error) => listener.not_opened(path, Some(Protocol::Fcntl), error),
+        }
+        opened
+    }
+
+    #[cfg(unix)]
+    fn open_ranges_quietly(&self, path: &str) -> Result<GuestRanges> {
+        let guest = &self.guest;
+        let limits = guest.books().limits.clone();
+        let (grant, rest) = resolve(&guest.grants(), path, limits.path_length)?;
+        let (protocol, keep) = (Protocol::Fcntl, OnRelease::Keep);
+        if !(self.permits(protocol) && grant.rights().allow(protocol, keep)) {
+            return Err(Error::new(ErrorKind::Denied, Path::new(path)));
+        }
+        let handle = guest.handle(Path::new(path))?;
+        let create = grant.rights().contains(Rights::CREATE);
+        let lock_path = self.beneath(path, &grant, rest, create, false);
+        let owner = guest.client.owner;
+        let file = guest.engine.ranges_at(lock_path, owner, limits.ranges)?;
+        let basis = Basis::Granted(grant);
+        Ok(self.guest_ranges(path, file, basis, handle))
+    }
+
+    #[cfg(unix)]
+    fn guest_ranges(
+        &self,
+        path: &str,
+        file: RangeFile,
+        basis: Basis,
+        handle: HandlePermit,
+    ) -> GuestRanges {
+        let story = Story::new(self.guest.listener(), path, Protocol::Fcntl);
+        GuestRanges::new(&self.guest, story, file, basis, handle)
     }
 
     fn open_quietly(
@@ -217,7 +290,8 @@ impl Sandbox {
             .create(grant.rights().contains(Rights::CREATE))
             .max_hold(limits.longest_hold);
         let file = self.open_beneath(path, &grant, rest, &options)?;
-        Ok(GuestLock::new(guest, path, file, grant, handle))
+        let basis = Basis::Granted(grant);
+        Ok(GuestLock::new(guest, path, file, basis, handle))
     }
 
     fn options(&self, protocol: Protocol) -> Options {
@@ -236,15 +310,32 @@ impl Sandbox {
         rest: PathBuf,
         options: &Options,
     ) -> Result<LockFile> {
+        let (create, write) = (options.creates(), options.writes());
+        let lock_path = self.beneath(path, grant, rest, create, write);
+        let (engine, client) = (&self.guest.engine, self.guest.client);
+        engine.open_target(lock_path, options, client)
+    }
+
+    fn beneath(
+        &self,
+        path: &str,
+        grant: &Grant,
+        rest: PathBuf,
+        create: bool,
+        write: bool,
+    ) -> LockPath {
         let granted = Granted {
             dir: Arc::clone(&grant.directory.dir),
             host: grant.directory.host.clone(),
             quota: Arc::clone(&self.guest.created) as _,
         };
-        let (create, write) = (options.creates(), options.writes());
-        let lock_path = LockPath::beneath(granted, rest, path.into(), create, write);
-        let (engine, client) = (&self.guest.engine, self.guest.client);
-        engine.open_target(lock_path, options, client)
+        LockPath::beneath(granted, rest, path.into(), create, write)
+    }
+
+    /// Whether `ranges` was opened by this guest, and not by another.
+    #[cfg(unix)]
+    pub fn opened_ranges(&self, ranges: &GuestRanges) -> bool {
+        Arc::ptr_eq(&self.guest, ranges.guest())
     }
 
     /// Whether `lock` was opened by this guest, and not by another.

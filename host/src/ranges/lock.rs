@@ -155,7 +155,7 @@ impl LockRange {
     }
 
     /// Locks on the calling thread. Calls `waiting` if that takes a wait.
-    pub(super) fn block(mut self, waiting: impl FnOnce()) -> Result<()> {
+    pub(crate) fn block(mut self, waiting: impl FnOnce()) -> Result<()> {
         let span = self.span.map_err(|kind| self.file.error(kind))?;
         let mut waiting = Some(waiting);
         while !self.attempt(span)? {

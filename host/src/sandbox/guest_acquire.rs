@@ -10,7 +10,6 @@ use super::guest_guard::GuestGuard;
 use super::hold_report::HoldReport;
 use super::open::Open;
 use super::quota::{Books, HeldGrant, Waiting};
-use super::tenant::Kind;
 use crate::acquire::{Acquire, Suspends};
 use crate::error::{ErrorKind, Result};
 use crate::guard::Guard;
@@ -68,36 +67,14 @@ impl Admission {
             drop(books);
             return Err(open.refuse(ErrorKind::LimitExceeded));
         }
-        let longest = books.limits.longest_wait;
-        let longest = longest.filter(|longest| timeout.is_none_or(|time| *longest < time));
-        let mut timeout = longest.or(timeout);
-        let mut cut_short = longest.and(Some(ErrorKind::Canceled));
-        let mut wait = None;
-        if timeout != Some(Duration::ZERO) {
-            let room = books.waits.len() < books.limits.waiters;
-            if let Some(share) = room.then(|| guest.share(Kind::Wait, 1)).flatten() {
-                let id = books.number();
-                books.waits.push(Waiting {
-                    id,
-                    story: Arc::clone(&open.story),
-                    mode,
-                    since: began,
-                    _share: share,
-                });
-                wait = Some(id);
-            } else {
-                // A lock that is free may still be acquired.
-                timeout = Some(Duration::ZERO);
-                cut_short = Some(ErrorKind::LimitExceeded);
-            }
-        }
+        let terms = books.terms(guest, &open.story, mode, timeout, began);
         drop(books);
         Ok(Self {
             open: Arc::clone(open),
             mode,
-            timeout,
-            cut_short,
-            wait,
+            timeout: terms.timeout,
+            cut_short: terms.cut_short,
+            wait: terms.wait,
             cancellations,
             began,
             settled: false,
@@ -105,10 +82,7 @@ impl Admission {
     }
 
     fn end_wait(&self, books: &mut Books) -> Option<Waiting> {
-        let index = books
-            .waits
-            .binary_search_by_key(&self.wait?, |wait| wait.id);
-        index.ok().map(|index| books.waits.remove(index))
+        books.end_wait(self.wait?)
     }
 
     /// What waiting suspends if the guest stops until the acquire is over.
@@ -119,8 +93,11 @@ impl Admission {
         }
         let books = self.open.guest.books();
         let others = books.waits.len() - usize::from(self.wait.is_some());
+        let has_others = others > 0 || !books.holds.is_empty();
+        #[cfg(unix)]
+        let has_others = has_others || !books.ranges.is_empty();
         Suspends::Owner {
-            may_block_others: others > 0 || !books.holds.is_empty(),
+            may_block_others: has_others,
         }
     }
 

@@ -7,8 +7,7 @@ use std::time::Duration;
 use super::guest_acquire::{Admission, GuestAcquire};
 use super::guest_guard::GuestGuard;
 use super::hooks::Story;
-use super::open::Open;
-use super::paths::Grant;
+use super::open::{Basis, Open};
 use super::quota::{Guest, HandlePermit, HeldGrant, OpenEntry};
 use crate::acquire::Suspends;
 use crate::error::Result;
@@ -39,7 +38,7 @@ impl GuestLock {
         guest: &Arc<Guest>,
         path: &str,
         file: LockFile,
-        grant: Arc<Grant>,
+        basis: Basis,
         handle: HandlePermit,
     ) -> Self {
         let mut books = guest.books();
@@ -48,7 +47,7 @@ impl GuestLock {
         books.locks.push(OpenEntry {
             id,
             file: file.clone(),
-            grant: Arc::clone(&grant),
+            basis: basis.clone(),
             story: Arc::clone(&story),
         });
         drop(books);
@@ -56,7 +55,7 @@ impl GuestLock {
             guest: Arc::clone(guest),
             id,
             file,
-            grant,
+            basis,
             story,
         };
         Self {

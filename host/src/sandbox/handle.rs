@@ -7,11 +7,18 @@ use std::time::Duration;
 use super::Sandbox;
 use super::directory::Directory;
 use super::limits::Limits;
+use super::open::Basis;
 use super::paths::Grant;
+#[cfg(unix)]
+use super::quota::RangeEntry;
 use super::quota::{HeldGrant, OpenEntry, Usage};
 use super::rights::Rights;
 use crate::lock_file::LockFile;
 use crate::protocol::Protocol;
+#[cfg(unix)]
+use crate::range::Range;
+#[cfg(unix)]
+use crate::ranges::RangeFile;
 use crate::types::Mode;
 
 /// A lock that a guest holds or awaits.
@@ -59,8 +66,10 @@ impl Sandbox {
         let named = |grant: &mut Arc<Grant>| grant.is_named(guest_path);
         let revoked: Vec<_> = self.guest.grants().extract_if(.., named).collect();
         revoked.iter().for_each(|grant| grant.revoke());
-        let through = |entry: &OpenEntry| revoked.iter().any(|of| Arc::ptr_eq(of, &entry.grant));
-        self.revoke_locks(through);
+        let through = |basis: &Basis| revoked.iter().any(|grant| basis.is(grant));
+        #[cfg(unix)]
+        self.revoke_ranges(|entry| through(&entry.basis));
+        self.revoke_locks(|entry| through(&entry.basis));
         !revoked.is_empty()
     }
 
@@ -128,13 +137,22 @@ impl Sandbox {
     /// acquires are not affected.
     pub fn cancel_waits(&self) {
         self.locks(|_| true).iter().for_each(LockFile::cancel_waits);
+        #[cfg(unix)]
+        for file in self.ranges(|_| true) {
+            file.cancel_waits();
+        }
     }
 
     /// Takes away what the guest holds under `path`, as it opened that, and cancels its waits for
     /// it. The guest sees [`State::Lost`](crate::State::Lost) and the error
-    /// [canceled](crate::Error::is_canceled). Returns whether it has such a lock open.
+    /// [canceled](crate::Error::is_canceled). Ranges are unlocked without a word. Returns whether the
+    /// guest has such a lock open.
     pub fn revoke(&self, path: &str) -> bool {
-        self.revoke_locks(|entry| entry.story.path() == path)
+        #[cfg(unix)]
+        let ranges = self.revoke_ranges(|entry| entry.path == path);
+        #[cfg(not(unix))]
+        let ranges = false;
+        self.revoke_locks(|entry| entry.story.path() == path) || ranges
     }
 
     /// Revokes every lock that the guest holds, and cancels its waits. The guest sees
@@ -143,8 +161,34 @@ impl Sandbox {
     pub fn release_all(&self) {
         if !self.guest.is_forked() {
             self.guest.listener().revoked();
+            #[cfg(unix)]
+            self.revoke_ranges(|_| true);
             self.revoke_locks(|_| true);
         }
+    }
+
+    /// The files with ranges that `concerns` selects; none in a forked child.
+    #[cfg(unix)]
+    fn ranges(&self, concerns: impl Fn(&RangeEntry) -> bool) -> Vec<RangeFile> {
+        if self.guest.is_forked() {
+            return Vec::new();
+        }
+        let books = self.guest.books();
+        let entries = books.ranges.iter().filter(|entry| concerns(entry));
+        entries.map(|entry| entry.file.clone()).collect()
+    }
+
+    /// Cancels the waits of the guest for ranges, and unlocks what it holds. There is no call that
+    /// would tell it so.
+    #[cfg(unix)]
+    fn revoke_ranges(&self, concerns: impl Fn(&RangeEntry) -> bool) -> bool {
+        let files = self.ranges(concerns);
+        for file in &files {
+            file.cancel_waits();
+            // As the end of the guest would: whether it worked, no call can tell.
+            let _ = file.unlock(Range::ALL);
+        }
+        !files.is_empty()
     }
 
     /// The open locks that `concerns` selects; none in a forked child.

@@ -8,6 +8,8 @@ use tracing::Level;
 
 use crate::error::Error;
 use crate::protocol::Protocol;
+#[cfg(unix)]
+use crate::range::Range;
 use crate::types::{LostReason, Mode};
 
 /// What a guest asks for.
@@ -24,6 +26,9 @@ pub struct Request<'a> {
     pub protocol: Option<Protocol>,
     /// The mode; none for the opening of a lock.
     pub mode: Option<Mode>,
+    /// What of the file, if the guest locks a range of bytes.
+    #[cfg(unix)]
+    pub range: Option<Range>,
 }
 
 /// Follows what guests do with locks, for metrics and policies of the host.
@@ -31,7 +36,7 @@ pub struct Request<'a> {
 /// Each acquire begins with [`admit`](Self::admit), and ends with one of
 /// [`acquired`](Self::acquired), [`refused`](Self::refused) and [`abandoned`](Self::abandoned).
 /// Each hold ends with one of [`released`](Self::released) and [`lost`](Self::lost). So the numbers
-/// add up.
+/// add up. A [range](Request::range) that is locked is no hold: it ends without a word.
 ///
 /// The methods are called in the thread in which it happens, which may be one that serves all locks
 /// of the engine: they should return soon. No mutex is held meanwhile.
@@ -162,6 +167,8 @@ impl Listener {
             path,
             protocol,
             mode,
+            #[cfg(unix)]
+            range: None,
         }
     }
 
@@ -204,15 +211,19 @@ fn refuse(listener: &Listener, request: &Request<'_>, error: &Error) {
 #[derive(Debug)]
 pub(super) struct Story {
     pub(super) listener: Arc<Listener>,
-    path: String,
+    path: Arc<str>,
     protocol: Protocol,
+    #[cfg(unix)]
+    range: Option<Range>,
 }
 
 impl Story {
     pub(super) fn new(listener: Arc<Listener>, path: &str, protocol: Protocol) -> Self {
         Self {
             listener,
-            path: path.to_owned(),
+            path: path.into(),
+            #[cfg(unix)]
+            range: None,
             protocol,
         }
     }
@@ -225,9 +236,26 @@ impl Story {
         self.protocol
     }
 
+    /// The same for a range of the file.
+    #[cfg(unix)]
+    pub(super) fn of_range(&self, range: Range) -> Self {
+        Self {
+            listener: Arc::clone(&self.listener),
+            path: Arc::clone(&self.path),
+            protocol: self.protocol,
+            range: Some(range),
+        }
+    }
+
     fn request(&self, mode: Mode) -> Request<'_> {
-        self.listener
-            .request(&self.path, Some(self.protocol), Some(mode))
+        let request = self
+            .listener
+            .request(&self.path, Some(self.protocol), Some(mode));
+        Request {
+            #[cfg(unix)]
+            range: self.range,
+            ..request
+        }
     }
 
     /// Whether the host's policy admits an acquire.
@@ -237,7 +265,7 @@ impl Story {
     }
 
     pub(super) fn waiting(&self, mode: Mode) {
-        event!(self.listener, Level::TRACE, path = self.path, %mode, "waiting");
+        event!(self.listener, Level::TRACE, path = &*self.path, %mode, "waiting");
         if let Some(hooks) = &self.listener.hooks {
             hooks.waiting(&self.request(mode));
         }
@@ -246,7 +274,7 @@ impl Story {
     pub(super) fn acquired(&self, mode: Mode, began: Instant) {
         if self.listener.listens() {
             let waited = began.elapsed();
-            event!(self.listener, Level::TRACE, path = self.path, %mode, ?waited, "acquired");
+            event!(self.listener, Level::TRACE, path = &*self.path, %mode, ?waited, "acquired");
             if let Some(hooks) = &self.listener.hooks {
                 hooks.acquired(&self.request(mode), waited);
             }
@@ -263,7 +291,7 @@ impl Story {
         event!(
             self.listener,
             Level::DEBUG,
-            path = self.path,
+            path = &*self.path,
             error = error.as_str(),
             "failed"
         );
@@ -271,21 +299,21 @@ impl Story {
 
     pub(super) fn abandoned(&self, mode: Mode, began: Instant) {
         let waited = began.elapsed();
-        event!(self.listener, Level::DEBUG, path = self.path, %mode, ?waited, "abandoned");
+        event!(self.listener, Level::DEBUG, path = &*self.path, %mode, ?waited, "abandoned");
         if let Some(hooks) = &self.listener.hooks {
             hooks.abandoned(&self.request(mode), waited);
         }
     }
 
     pub(super) fn released(&self, mode: Mode, held: Duration) {
-        event!(self.listener, Level::TRACE, path = self.path, %mode, ?held, "released");
+        event!(self.listener, Level::TRACE, path = &*self.path, %mode, ?held, "released");
         if let Some(hooks) = &self.listener.hooks {
             hooks.released(&self.request(mode), held);
         }
     }
 
     pub(super) fn lost(&self, mode: Mode, reason: LostReason, held: Duration) {
-        event!(self.listener, Level::INFO, path = self.path, %mode, %reason, ?held, "lost");
+        event!(self.listener, Level::INFO, path = &*self.path, %mode, %reason, ?held, "lost");
         if let Some(hooks) = &self.listener.hooks {
             hooks.lost(&self.request(mode), reason, held);
         }

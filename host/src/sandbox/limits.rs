@@ -10,6 +10,7 @@ use std::time::Duration;
 /// | [`held`](Self::held) | 16 | holds that are neither released nor lost | limit exceeded |
 /// | [`waiters`](Self::waiters) | 16 | acquires that wait | limit exceeded, unless the lock is free |
 /// | [`created`](Self::created) | 1,024 | files that the guest created and that are still there | limit exceeded; files that exist can be locked all the same |
+/// | [`ranges`](Self::ranges) | 1,024 | ranges of one file that are locked, neighbors in one mode as one | limit exceeded |
 /// | [`path_length`](Self::path_length) | 1,024 bytes | the path of a lock | [invalid path](crate::Error::is_invalid_path) |
 /// | [`longest_wait`](Self::longest_wait) | none | the time of one acquire | [canceled](crate::Error::is_canceled) |
 /// | [`longest_hold`](Self::longest_hold) | none | the time of one hold | the guest has [lost](crate::State::Lost) the lock |
@@ -37,6 +38,7 @@ pub struct Limits {
     pub(super) held: usize,
     pub(super) waiters: usize,
     pub(super) created: usize,
+    pub(super) ranges: usize,
     pub(super) path_length: usize,
     #[cfg_attr(feature = "serde", serde(with = "crate::serialize::optional_seconds"))]
     pub(super) longest_wait: Option<Duration>,
@@ -51,6 +53,7 @@ impl Default for Limits {
             held: 16,
             waiters: 16,
             created: 1024,
+            ranges: 1024,
             path_length: 1024,
             longest_wait: None,
             longest_hold: None,
@@ -88,6 +91,12 @@ impl Limits {
     /// by any program.
     pub fn created(mut self, limit: usize) -> Self {
         self.created = limit;
+        self
+    }
+
+    /// How many ranges of a file may be locked. It counts for files that are opened from now on.
+    pub fn ranges(mut self, limit: usize) -> Self {
+        self.ranges = limit;
         self
     }
 

@@ -11,13 +11,36 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lock_file::LockFile;
 use crate::types::Mode;
 
+/// What a guest may do with a lock, and why.
+#[derive(Clone, Debug)]
+pub(super) enum Basis {
+    /// Its path lies in a directory that is granted.
+    Granted(Arc<Grant>),
+    /// The guest has the file open, with these rights.
+    Lent(Rights),
+}
+
+impl Basis {
+    /// The rights that are left.
+    pub(super) fn rights(&self) -> Rights {
+        match self {
+            Self::Granted(grant) => grant.rights(),
+            Self::Lent(rights) => *rights,
+        }
+    }
+
+    pub(super) fn is(&self, other: &Arc<Grant>) -> bool {
+        matches!(self, Self::Granted(grant) if Arc::ptr_eq(grant, other))
+    }
+}
+
 /// The part of a lock that its waits and holds keep alive.
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) guest: Arc<Guest>,
     pub(super) id: u64,
     pub(super) file: LockFile,
-    pub(super) grant: Arc<Grant>,
+    pub(super) basis: Basis,
     pub(super) story: Arc<Story>,
 }
 
@@ -28,7 +51,7 @@ impl Open {
 
     /// Whether the rights that are left allow a hold in `mode`.
     pub(super) fn may_hold(&self, mode: Mode) -> bool {
-        self.grant.rights().contains(Rights::to_hold(mode))
+        self.basis.rights().contains(Rights::to_hold(mode))
     }
 
     pub(super) fn refuse_forked(&self) -> Result<()> {

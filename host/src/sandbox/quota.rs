@@ -9,6 +9,7 @@ use super::created::{Created, CreatedFiles};
 use super::hold_report::HoldReport;
 use super::hooks::{Listener, Story};
 use super::limits::Limits;
+use super::open::Basis;
 use super::paths::Grant;
 use super::tenant::{Kind, Share, Shared};
 use crate::engine::Engine;
@@ -17,6 +18,8 @@ use crate::guard::Guard;
 use crate::lock_file::LockFile;
 use crate::owner::{Client, OwnerId};
 use crate::protocol::Protocol;
+#[cfg(unix)]
+use crate::ranges::RangeFile;
 use crate::types::Mode;
 
 /// What the locks of a guest share.
@@ -69,6 +72,9 @@ pub(super) struct Books {
     pub(super) locks: Vec<OpenEntry>,
     /// Every unreleased hold, including lost ones.
     pub(super) holds: Vec<HeldGrant>,
+    /// Every file of which ranges can be locked.
+    #[cfg(unix)]
+    pub(super) ranges: Vec<RangeEntry>,
 }
 
 /// A lock that is open or awaited.
@@ -76,8 +82,18 @@ pub(super) struct Books {
 pub(super) struct OpenEntry {
     pub(super) id: u64,
     pub(super) file: LockFile,
-    pub(super) grant: Arc<Grant>,
+    pub(super) basis: Basis,
     pub(super) story: Arc<Story>,
+}
+
+/// A file of which ranges can be locked.
+#[cfg(unix)]
+#[derive(Debug)]
+pub(super) struct RangeEntry {
+    pub(super) id: u64,
+    pub(super) path: String,
+    pub(super) file: RangeFile,
+    pub(super) basis: Basis,
 }
 
 /// An acquire that may wait.
@@ -207,6 +223,8 @@ impl Guest {
                 waits: Vec::new(),
                 locks: Vec::new(),
                 holds: Vec::new(),
+                #[cfg(unix)]
+                ranges: Vec::new(),
             }),
         });
         if let Some(tenant) = &guest.tenant

@@ -13,6 +13,7 @@ mod limits;
 mod listing;
 mod path_tree;
 mod paths;
+mod ranges;
 mod rights;
 mod shares;
 mod slow_tries;

@@ -69,6 +69,14 @@ impl From<Error> for LockError {
     }
 }
 
+/// The trap for a guest that exceeds its limit in a call that cannot return an error.
+pub(super) fn too_many(error: Error) -> wasmtime::Error {
+    tracing::info!(target: "locket", error = error.to_string().as_str(), "trapped");
+    wasmtime::Error::msg(
+        "the guest has twice as many handles (including pollables) as its limit allows",
+    )
+}
+
 /// The only place that turns engine errors into interface errors. The sandbox traces the details,
 /// which a guest must not see.
 impl From<Error> for api::Error {
@@ -93,7 +101,7 @@ impl From<Error> for api::Error {
     }
 }
 
-fn io_kind(error: &io::Error) -> api::IoKind {
+pub(super) fn io_kind(error: &io::Error) -> api::IoKind {
     match error.kind() {
         io::ErrorKind::StorageFull => api::IoKind::NoSpace,
         io::ErrorKind::QuotaExceeded => api::IoKind::Quota,
@@ -126,6 +134,15 @@ impl From<api::Mode> for Mode {
     }
 }
 
+impl From<api::OnRelease> for OnRelease {
+    fn from(on_release: api::OnRelease) -> Self {
+        match on_release {
+            api::OnRelease::Keep => Self::Keep,
+            api::OnRelease::Remove => Self::Remove,
+        }
+    }
+}
+
 impl From<Mode> for api::Mode {
     fn from(mode: Mode) -> Self {
         match mode {
@@ -136,7 +153,7 @@ impl From<Mode> for api::Mode {
 }
 
 /// The protocol of the same name, if this host supports it.
-fn protocol(protocol: api::Protocol) -> Result<Protocol, api::Error> {
+pub(super) fn protocol(protocol: api::Protocol) -> Result<Protocol, api::Error> {
     let name = match protocol {
         api::Protocol::Native => "native",
         api::Protocol::Flock => "flock",
@@ -203,10 +220,7 @@ impl api::HostLockFile for LocketCtxView<'_> {
         path: String,
         options: api::Options,
     ) -> Result<Resource<LockFile>, LockError> {
-        let on_release = match options.on_release {
-            api::OnRelease::Keep => OnRelease::Keep,
-            api::OnRelease::Remove => OnRelease::Remove,
-        };
+        let on_release = options.on_release.into();
         let protocol = options.protocol.map(protocol).transpose()?;
         let lock = self.ctx.open(&path, protocol, on_release)?;
         Ok(self.table.push(lock)?)

@@ -64,20 +64,33 @@ mod generated {
     )]
 
     wasmtime::component::bindgen!({
+        inline: "
+            package locket:host;
+
+            world all {
+                include locket:lock/imports@0.1.0;
+                import locket:lock/descriptors@0.1.0;
+            }
+        ",
         path: "wit",
-        world: "imports",
+        world: "locket:host/all",
         imports: {
             "locket:lock/api.[method]lock-file.acquire": async | trappable,
+            "locket:lock/ranges.[method]range-file.lock": async | trappable,
             default: trappable,
         },
         trappable_error_type: {
             "locket:lock/api.error" => crate::LockError,
         },
         with: {
+            "wasi:clocks": wasmtime_wasi::p2::bindings::clocks,
+            "wasi:filesystem": wasmtime_wasi::p2::bindings::filesystem,
             "wasi:io": wasmtime_wasi::p2::bindings::io,
             "locket:lock/api.lock-file": crate::LockFile,
             "locket:lock/api.guard": crate::Guard,
             "locket:lock/poll.pending": crate::Pending,
+            "locket:lock/ranges.range-file": crate::RangeFile,
+            "locket:lock/ranges-poll.pending-range": crate::PendingRange,
         },
         require_store_data_send: true,
     });

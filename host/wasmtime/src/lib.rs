@@ -7,9 +7,9 @@
 //!
 //! | the guest imports | the embedder calls guests | function |
 //! |---|---|---|
-//! | `api` or `poll` | asynchronously | [`p2::add_to_linker_async`] |
+//! | `api`, `poll`, `ranges`, `ranges-poll` or `descriptors` | asynchronously | [`p2::add_to_linker_async`] |
 //! | | synchronously | [`p2::add_to_linker_sync`] |
-//! | `api-async` too | asynchronously | [`p3::add_to_linker`], in addition to the one of [`p2`] |
+//! | `api-async` or `ranges-async` too | asynchronously | [`p3::add_to_linker`], in addition to the one of [`p2`] |
 //! | `admin` too | either way | [`admin::add_to_linker`] |
 //!
 //! ```no_run
@@ -146,8 +146,10 @@ pub mod admin;
 mod api;
 pub mod bindings;
 pub mod epochs;
+mod in_progress;
 pub mod p2;
 pub mod p3;
+mod ranges;
 
 use locket::sandbox::{Directory, Rights};
 #[cfg(doc)]
@@ -159,6 +161,7 @@ use wasmtime_wasi::{FsPerms, WasiCtxView, WasiView};
 
 pub use self::api::{Guard, LockError};
 pub use self::p2::Pending;
+pub use self::ranges::PendingRange;
 /// A guest's lock file, which backs the resource `lock-file`.
 ///
 /// A function of the host that takes `borrow<lock-file>` finds it in the table of the store:
@@ -177,6 +180,8 @@ pub use self::p2::Pending;
 /// }
 /// ```
 pub use locket::sandbox::GuestLock as LockFile;
+/// A file of which a guest locks ranges, which backs the resource `range-file`.
+pub use locket::sandbox::GuestRanges as RangeFile;
 /// What the guest of one store may lock, and what it holds and awaits.
 ///
 /// All instances in a store are one owner: if one acquires a lock, another may release it.
@@ -186,6 +191,9 @@ pub use locket::sandbox::SandboxBuilder as LocketCtxBuilder;
 
 /// The name of `api` in a linker, for an embedder that replaces a function of it.
 pub const API: &str = "locket:lock/api@0.1.0";
+
+/// The name of `ranges` in a linker.
+pub const RANGES: &str = "locket:lock/ranges@0.1.0";
 
 /// Grants a guest the directories that its WASI context preopens, under the same names: read-only
 /// directories with [`Rights::READ_ONLY`], all others with [`Rights::READ_WRITE`]. Each takes a

@@ -1,9 +1,4 @@
-//! `api` and `poll`, for guests that use WASI 0.2 or no WASI.
-
-use std::future::{self, Future};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+//! `api`, `poll`, `ranges`, `ranges-poll` and `descriptors`, for guests that use WASI 0.2 or no WASI.
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
@@ -11,35 +6,38 @@ use wasmtime::error::Context as _;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 
-use super::api::{keep, timeout};
-use super::bindings::{api, poll};
-use super::{API, Guard, LockError, LockFile, Locket, LocketCtxView, LocketView};
-use locket::Error;
+use super::api::{keep, timeout, too_many};
+use super::bindings::{api, descriptors, poll, ranges, ranges_poll};
+use super::in_progress::InProgress;
+use super::{
+    API, Guard, LockError, LockFile, Locket, LocketCtxView, LocketView, RANGES, RangeFile,
+};
 #[cfg(doc)]
 use locket::sandbox::Sandbox;
-use locket::sandbox::{GuestAcquire, GuestGuard, HandlePermit, Loss};
+use locket::sandbox::{GuestAcquire, Loss};
 
-/// Adds `api` and `poll` for embedders that call guests asynchronously.
+/// Adds `api`, `poll`, `ranges`, `ranges-poll` and `descriptors` for embedders that call guests
+/// asynchronously.
 ///
 /// # Errors
 ///
-/// Fails if the linker already has either interface.
+/// Fails if the linker already has one of the interfaces.
 pub fn add_to_linker_async<T: LocketView + 'static>(
     linker: &mut Linker<T>,
 ) -> wasmtime::Result<()> {
     add(linker, T::locket)
 }
 
-/// Adds `api` and `poll` for embedders that call guests synchronously.
+/// Adds the same interfaces for embedders that call guests synchronously.
 ///
-/// An `acquire` that has to wait blocks the calling thread. It needs no Tokio runtime. Another
+/// An `acquire`, or a `lock` of a range, that has to wait blocks the calling thread. It needs no Tokio runtime. Another
 /// thread ends the wait with a clone of the context: see [`Sandbox::cancel_waits`]. In an
-/// asynchronous call, blocking would stop the executor, and with it perhaps the holder. So an
-/// `acquire` that may wait traps there: use [`add_to_linker_async`].
+/// asynchronous call, blocking would stop the executor, and with it perhaps the holder. So a call
+/// that may wait traps there: use [`add_to_linker_async`].
 ///
 /// # Errors
 ///
-/// Fails if the linker already has either interface.
+/// Fails if the linker already has one of the interfaces.
 pub fn add_to_linker_sync<T: LocketView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     add_to_linker_sync_with(linker, T::locket)
 }
@@ -55,7 +53,7 @@ pub fn add_to_linker_sync_with<T: Send + 'static>(
 ) -> wasmtime::Result<()> {
     add(linker, view)?;
     let shadowing = allows_shadowing(linker)?;
-    // Replace the only function that waits.
+    // Replace the only functions that wait.
     linker.allow_shadowing(true);
     let acquire = move |mut store: StoreContextMut<'_, T>, (lock, mode, wait): Acquire| {
         if wait != Some(0) {
@@ -65,21 +63,44 @@ pub fn add_to_linker_sync_with<T: Send + 'static>(
         let hold = data.lock(&lock)?.acquire(mode.into(), timeout(wait));
         Ok((hold.map(keep).map_err(api::Error::from),))
     };
+    let lock_range = move |mut store: StoreContextMut<'_, T>, (file, mode, range, wait): Lock| {
+        if wait != Some(0) {
+            refuse_async(&mut store)?;
+        }
+        let data = view(store.data_mut());
+        let file = data.range_file(&file)?;
+        let locked = file.lock(mode.into(), range, timeout(wait));
+        Ok((locked.map_err(api::Error::from),))
+    };
     let added = linker
         .instance(API)
         .and_then(|mut api| api.func_wrap("[method]lock-file.acquire", acquire));
+    let added = added.and_then(|()| {
+        let mut ranges = linker.instance(RANGES)?;
+        ranges.func_wrap("[method]range-file.lock", lock_range)
+    });
     linker.allow_shadowing(shadowing);
     added
 }
 
 type Acquire = (Resource<LockFile>, api::Mode, Option<api::Milliseconds>);
+type Lock = (
+    Resource<RangeFile>,
+    api::Mode,
+    ranges::Range,
+    Option<api::Milliseconds>,
+);
 
 fn add<T: Send + 'static>(
     linker: &mut Linker<T>,
     view: fn(&mut T) -> LocketCtxView<'_>,
 ) -> wasmtime::Result<()> {
     api::add_to_linker::<T, Locket>(linker, view).context(API)?;
-    poll::add_to_linker::<T, Locket>(linker, view).context("locket:lock/poll@0.1.0")
+    poll::add_to_linker::<T, Locket>(linker, view).context("locket:lock/poll@0.1.0")?;
+    ranges::add_to_linker::<T, Locket>(linker, view).context(RANGES)?;
+    ranges_poll::add_to_linker::<T, Locket>(linker, view)
+        .context("locket:lock/ranges-poll@0.1.0")?;
+    descriptors::add_to_linker::<T, Locket>(linker, view).context("locket:lock/descriptors@0.1.0")
 }
 
 /// Whether a later definition in the linker may replace an earlier one. There is no other way to
@@ -99,83 +120,14 @@ fn refuse_async<T: 'static>(store: &mut StoreContextMut<'_, T>) -> wasmtime::Res
 
     let resource = Resource::<Nothing>::new_own(0).try_into_resource_any(&mut *store)?;
     resource.resource_drop(&mut *store).context(
-        "`acquire` would block the executor: it was added by `p2::add_to_linker_sync`, \
+        "the call would block the executor: it was added by `p2::add_to_linker_sync`, \
          but the guest was called asynchronously; use `p2::add_to_linker_async`",
     )
 }
 
 /// An acquire in progress, which backs the resource `pending`.
-///
-/// Pollables share it. When a poll ends before a pollable is ready, `wasi:io` drops the future of
-/// that pollable. Therefore the wait is stored here, where it continues from one poll to the next.
 #[derive(Debug)]
-pub struct Pending {
-    progress: Shared,
-    handle: HandlePermit,
-}
-
-#[derive(Clone, Debug)]
-struct Shared(Arc<Mutex<Progress>>);
-
-#[derive(Debug)]
-enum Progress {
-    Waiting(Box<GuestAcquire>),
-    Over(Result<GuestGuard, Error>),
-    /// The guest has taken the answer, or has dropped the resource.
-    Gone,
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        let progress = std::mem::replace(&mut *self.progress.lock(), Progress::Gone);
-        drop(progress);
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Progress> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut progress = self.lock();
-        if let Progress::Waiting(wait) = &mut *progress {
-            match Pin::new(wait).poll(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(answer) => *progress = Progress::Over(answer),
-            }
-        }
-        Poll::Ready(())
-    }
-
-    /// Takes the answer. Returns it only once.
-    fn take(&self) -> Option<Result<GuestGuard, Error>> {
-        // A guest that never polls must get its answer too.
-        if self
-            .poll(&mut Context::from_waker(Waker::noop()))
-            .is_pending()
-        {
-            return None;
-        }
-        match std::mem::replace(&mut *self.lock(), Progress::Gone) {
-            Progress::Over(answer) => Some(answer),
-            Progress::Waiting(_) | Progress::Gone => None,
-        }
-    }
-}
-
-/// Ready when a pending acquire has an answer or has been dropped.
-struct Answer {
-    progress: Shared,
-    _handle: HandlePermit,
-}
-
-#[async_trait]
-impl Pollable for Answer {
-    async fn ready(&mut self) {
-        future::poll_fn(|cx| self.progress.poll(cx)).await;
-    }
-}
+pub struct Pending(InProgress<GuestAcquire>);
 
 /// Ready while the guest has a lost hold that it has not yet released.
 struct Lost(Loss);
@@ -185,14 +137,6 @@ impl Pollable for Lost {
     async fn ready(&mut self) {
         self.0.wait().await;
     }
-}
-
-/// The trap for a guest that exceeds its limit in a call that cannot return an error.
-pub(super) fn too_many(error: Error) -> wasmtime::Error {
-    tracing::info!(target: "locket", error = error.to_string().as_str(), "trapped");
-    wasmtime::Error::msg(
-        "the guest has twice as many handles (including pollables) as its limit allows",
-    )
 }
 
 impl poll::Host for LocketCtxView<'_> {
@@ -205,10 +149,7 @@ impl poll::Host for LocketCtxView<'_> {
         let lock = self.lock(&lock)?;
         let handle = lock.handle()?;
         let wait = lock.acquire_async(mode.into(), timeout(wait))?;
-        let progress = Shared(Arc::new(Mutex::new(Progress::Waiting(Box::new(wait)))));
-        // Enter the queue.
-        let _ = progress.poll(&mut Context::from_waker(Waker::noop()));
-        Ok(self.table.push(Pending { progress, handle })?)
+        Ok(self.table.push(Pending(InProgress::begin(wait, handle)))?)
     }
 
     fn lost(&mut self, lock: Resource<LockFile>) -> wasmtime::Result<Resource<DynPollable>> {
@@ -220,11 +161,7 @@ impl poll::Host for LocketCtxView<'_> {
 
 impl poll::HostPending for LocketCtxView<'_> {
     fn subscribe(&mut self, this: Resource<Pending>) -> wasmtime::Result<Resource<DynPollable>> {
-        let pending = self.table.get(&this)?;
-        let answer = Answer {
-            progress: pending.progress.clone(),
-            _handle: pending.handle.extra().map_err(too_many)?,
-        };
+        let answer = self.table.get(&this)?.0.answer()?;
         // Not a child of the `pending` resource, so that the guest may drop them in any order.
         let answer = self.table.push(answer)?;
         subscribe(self.table, answer)
@@ -234,8 +171,8 @@ impl poll::HostPending for LocketCtxView<'_> {
         &mut self,
         this: Resource<Pending>,
     ) -> wasmtime::Result<Option<Result<Resource<Guard>, api::Error>>> {
-        let pending = self.table.get_mut(&this)?;
-        let Some(answer) = pending.progress.take() else {
+        let Pending(pending) = self.table.get(&this)?;
+        let Some(answer) = pending.take() else {
             return Ok(None);
         };
         Ok(Some(match answer {

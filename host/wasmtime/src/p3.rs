@@ -1,4 +1,4 @@
-//! `api-async`, for guests that use WASI 0.3.
+//! `api-async` and `ranges-async`, for guests that use WASI 0.3.
 //!
 //! **A plain `acquire` that has to wait stops the store.** While a guest waits in `acquire` of `api`,
 //! nothing else in its store runs: no other task, and nothing in the closure of
@@ -14,22 +14,22 @@
 use wasmtime::component::{Accessor, Linker, Resource};
 use wasmtime::{AsContextMut, Store};
 
-use super::api::timeout;
-use super::bindings::{api, api_async};
-use super::p2::too_many;
-use super::{Guard, LockError, LockFile, Locket, LocketCtx, LocketCtxView, LocketView};
+use super::api::{timeout, too_many};
+use super::bindings::{api, api_async, ranges, ranges_async};
+use super::{Guard, LockError, LockFile, Locket, LocketCtx, LocketCtxView, LocketView, RangeFile};
 #[cfg(doc)]
 use locket::sandbox::{Limits, Sandbox};
 
-/// Adds `api-async`. Call [`p2::add_to_linker_async`](super::p2::add_to_linker_async) as well, for
+/// Adds `api-async` and `ranges-async`. Call [`p2::add_to_linker_async`](super::p2::add_to_linker_async) as well, for
 /// the other interfaces that the guest imports.
 ///
 /// # Errors
 ///
-/// Fails if the linker already has `api-async`, or if its engine was configured without
+/// Fails if the linker already has either interface, or if its engine was configured without
 /// [support for concurrency](wasmtime::Config::concurrency_support).
 pub fn add_to_linker<T: LocketView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
-    api_async::add_to_linker::<T, Locket>(linker, T::locket)
+    api_async::add_to_linker::<T, Locket>(linker, T::locket)?;
+    ranges_async::add_to_linker::<T, Locket>(linker, T::locket)
 }
 
 /// Like [`Store::run_concurrent`], and if the future is dropped before it is complete, the waits of
@@ -97,5 +97,24 @@ impl<T: Send> api_async::HostWithStore<T> for Locket {
             lost.map_err(too_many)
         })?;
         Ok(lost.wait().await.into())
+    }
+}
+
+impl ranges_async::Host for LocketCtxView<'_> {}
+
+impl<T: Send> ranges_async::HostWithStore<T> for Locket {
+    async fn lock(
+        store: &Accessor<T, Self>,
+        file: Resource<RangeFile>,
+        mode: api::Mode,
+        range: ranges::Range,
+        wait: Option<api::Milliseconds>,
+    ) -> Result<(), LockError> {
+        let wait = store.with(|mut store| {
+            let view = store.get();
+            let file = view.range_file(&file)?;
+            Ok::<_, LockError>(file.lock_async(mode.into(), range, timeout(wait))?)
+        })?;
+        Ok(wait.await?)
     }
 }

@@ -1,0 +1,103 @@
+//! Locks of files that a guest has open by other means, such as a descriptor of WASI: the right to the
+//! file is the right to its lock.
+
+use std::fs::File;
+use std::path::Path;
+
+use super::Sandbox;
+use super::guest_lock::GuestLock;
+#[cfg(unix)]
+use super::guest_ranges::GuestRanges;
+use super::open::Basis;
+use super::rights::Rights;
+use crate::error::{Error, ErrorKind, Result};
+use crate::options::Options;
+use crate::protocol::Protocol;
+use crate::types::OnRelease;
+
+/// Files of a guest have no path that the host knows by the guest's names.
+const NAMELESS: &str = "";
+
+impl Sandbox {
+    /// Opens the lock of a file that the guest has open; it is the same as that of each path which
+    /// leads to the file. `rights` is what the guest may do with the file:
+    /// [`SHARED`](Rights::SHARED) if it may read it, and [`EXCLUSIVE`](Rights::EXCLUSIVE) if it may
+    /// write it. No grant takes part. The descriptor may be a duplicate of the guest's own, as long
+    /// as the guest has no other way to lock through that.
+    ///
+    /// # Errors
+    ///
+    /// [Denied](Error::is_denied) if the [protocols](super::SandboxBuilder::protocols) do not allow it;
+    /// [unsupported](Error::is_unsupported) for an existence lock, and for [`OnRelease::Remove`];
+    /// [invalid path](Error::is_invalid_path) if it is not a regular file;
+    /// [limit exceeded](Error::is_limit_exceeded); or [another error](Error::is_io) of the system.
+    pub fn open_lent(
+        &self,
+        file: File,
+        rights: Rights,
+        protocol: Option<Protocol>,
+        on_release: OnRelease,
+    ) -> Result<GuestLock> {
+        let guest = &self.guest;
+        guest.engine.refuse_forked(Path::new(NAMELESS))?;
+        let opened = self.lent_lock(file, rights, protocol, on_release);
+        self.tell_opened(NAMELESS, protocol, opened)
+    }
+
+    fn lent_lock(
+        &self,
+        file: File,
+        rights: Rights,
+        protocol: Option<Protocol>,
+        on_release: OnRelease,
+    ) -> Result<GuestLock> {
+        let guest = &self.guest;
+        let protocol = protocol.unwrap_or(guest.settings.protocol);
+        if protocol.is_existence_lock() || on_release == OnRelease::Remove {
+            return Err(refuse(ErrorKind::Unsupported));
+        }
+        if !self.permits(protocol) {
+            return Err(refuse(ErrorKind::Denied));
+        }
+        let handle = guest.handle(Path::new(NAMELESS))?;
+        let longest_hold = guest.books().limits.longest_hold;
+        let options = Options::new().protocol(protocol).max_hold(longest_hold);
+        let lock = guest.engine.open_lent(file, &options, guest.client);
+        let lock = lock.map_err(|e| e.renamed(Path::new(NAMELESS)))?;
+        let basis = Basis::Lent(rights);
+        Ok(GuestLock::new(guest, NAMELESS, lock, basis, handle))
+    }
+
+    /// Opens a file that the guest has open for locks on ranges, as [`open_lent`](Self::open_lent)
+    /// opens it for one on the whole.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_lent`](Self::open_lent); the protocol is [`Protocol::Fcntl`].
+    #[cfg(unix)]
+    pub fn open_lent_ranges(&self, file: File, rights: Rights) -> Result<GuestRanges> {
+        let guest = &self.guest;
+        guest.engine.refuse_forked(Path::new(NAMELESS))?;
+        let opened = self.lent_ranges(file, rights);
+        self.tell_ranges_opened(NAMELESS, opened)
+    }
+
+    #[cfg(unix)]
+    fn lent_ranges(&self, file: File, rights: Rights) -> Result<GuestRanges> {
+        let guest = &self.guest;
+        if !self.permits(Protocol::Fcntl) {
+            return Err(refuse(ErrorKind::Denied));
+        }
+        let handle = guest.handle(Path::new(NAMELESS))?;
+        let limit = guest.books().limits.ranges;
+        let owner = guest.client.owner;
+        let file = guest.engine.ranges_of_open(file, owner, limit);
+        let file = file.map_err(|e| e.renamed(Path::new(NAMELESS)))?;
+        let basis = Basis::Lent(rights);
+        Ok(self.guest_ranges(NAMELESS, file, basis, handle))
+    }
+}
+
+fn refuse(kind: ErrorKind) -> Error {
+    Error::new(kind, Path::new(NAMELESS))
+}
