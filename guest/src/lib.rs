@@ -49,6 +49,13 @@
 //! - `poll`: `LockFile::start` and `lost` for components of WASI 0.2, which wait
 //!   for several things in one `wasi:io/poll`. Imports `locket:lock/poll`.
 //!
+//! Two more are for other locks:
+//!
+//! - `ranges`: `RangeFile`, for ranges of bytes. Imports `locket:lock/ranges`, and
+//!   with the features above `ranges-async` and `ranges-poll`.
+//! - `descriptors`: `LockFile::of` and `RangeFile::of`, for files that are open in
+//!   WASI 0.2. Imports `locket:lock/descriptors`.
+//!
 //! Without these features, a component imports only `locket:lock/api`. The
 //! crate itself needs neither WASI nor the standard library.
 //!
@@ -65,11 +72,15 @@
 extern crate alloc;
 
 pub mod bindings;
+#[cfg(feature = "descriptors")]
+mod descriptors;
 mod error;
 mod guard;
 mod lock;
 #[cfg(feature = "poll")]
 mod poll;
+#[cfg(feature = "ranges")]
+mod ranges;
 #[cfg(feature = "async")]
 mod tasks;
 mod time;
@@ -83,6 +94,10 @@ pub use guard::OwnedGuard;
 pub use lock::{LockFile, with_lock};
 #[cfg(feature = "poll")]
 pub use poll::Pending;
+#[cfg(all(feature = "poll", feature = "ranges"))]
+pub use ranges::PendingRange;
+#[cfg(feature = "ranges")]
+pub use ranges::{Conflict, Range, RangeFile};
 pub use types::{Grant, Guarantee, State};
 
 #[cfg(doctest)]

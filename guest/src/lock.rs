@@ -197,7 +197,7 @@ impl LockFile {
         &self.raw
     }
 
-    fn opened(path: &str, opened: Result<api::LockFile, api::Error>) -> Result<Self> {
+    pub(crate) fn opened(path: &str, opened: Result<api::LockFile, api::Error>) -> Result<Self> {
         match opened {
             Ok(raw) => Ok(Self {
                 raw,

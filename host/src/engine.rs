@@ -243,12 +243,7 @@ impl Engine {
         }
     }
 
-    pub(crate) fn context(&self) -> &Context {
-        &self.context
-    }
-
-    #[cfg(unix)]
-    pub(crate) fn shared_context(&self) -> &Arc<Context> {
+    pub(crate) fn context(&self) -> &Arc<Context> {
         &self.context
     }
 

@@ -121,7 +121,7 @@ impl Engine {
         self.context().refuse_forked(lock_path.name())?;
         let open_lock = lock_path.open();
         let open_lock = open_lock.map_err(|e| Error::os(e, lock_path.name()))?;
-        RangeFile::new(self.shared_context(), lock_path, open_lock, owner, limit)
+        RangeFile::new(self.context(), lock_path, open_lock, owner, limit)
     }
 
     /// The ranges of an open file, for an owner.
@@ -135,7 +135,7 @@ impl Engine {
         let (lock_path, open_lock) =
             LockPath::adopt(file, false).map_err(|e| Error::os(e, open))?;
         self.context().refuse_forked(lock_path.name())?;
-        RangeFile::new(self.shared_context(), lock_path, open_lock, owner, limit)
+        RangeFile::new(self.context(), lock_path, open_lock, owner, limit)
     }
 }
 

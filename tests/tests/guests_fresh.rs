@@ -7,7 +7,11 @@ use wasmtime::{Engine, Result};
 
 const API: &str = "locket:lock/api@0.1.0";
 const API_ASYNC: &str = "locket:lock/api-async@0.1.0";
+const DESCRIPTORS: &str = "locket:lock/descriptors@0.1.0";
 const POLL: &str = "locket:lock/poll@0.1.0";
+const RANGES: &str = "locket:lock/ranges@0.1.0";
+const RANGES_ASYNC: &str = "locket:lock/ranges-async@0.1.0";
+const RANGES_POLL: &str = "locket:lock/ranges-poll@0.1.0";
 
 #[test]
 fn built_guests_are_fresh() -> Result<()> {
@@ -26,7 +30,8 @@ fn guests_import_the_lock_interfaces_they_use_and_no_others() -> Result<()> {
     for name in guests::NAMES {
         let expected: &[_] = match name {
             "poll" => &[API, POLL],
-            "tasks" => &[API_ASYNC, API],
+            "ranges" => &[API, DESCRIPTORS, RANGES_POLL, RANGES],
+            "tasks" => &[API_ASYNC, API, RANGES_ASYNC, RANGES],
             _ => &[API],
         };
         let mut imports = imports(name)?;

@@ -7,12 +7,13 @@
 //! |---|---|---|
 //! | `join A B` | awaits two locks at once | `held=true,true` |
 //! | `race PATH MS` | awaits a lock or a timer, and drops the other | `lock held=true` or `timer held=false` |
+//! | `range PATH MS` | awaits a range or a timer, and drops the other | `lock` or `timer` |
 //! | `handover PATH` | one task acquires the lock, another waits until it is released | the events in order |
 //! | `cancel PATH` | begins to acquire a lock and immediately drops the future | `pending` or `ready`, `locked=BOOL held=BOOL` |
 
 use exports::wasi::cli::run::Guest;
 use futures_util::future::{Either, poll_fn, select, try_join};
-use locket_guest::{LockFile, Mode, State};
+use locket_guest::{LockFile, Mode, RangeFile, State};
 use std::cell::RefCell;
 use std::task::Poll;
 use support::{Failure, reply};
@@ -31,6 +32,7 @@ impl Guest for Tasks {
         let result = match *args {
             ["join", a, b] => join(a, b).await,
             ["race", path, millis] => race(path, millis).await,
+            ["range", path, millis] => range(path, millis).await,
             ["handover", path] => handover(path).await,
             ["cancel", path] => cancel(path).await,
             _ => Err(Failure::usage("arguments")),
@@ -65,6 +67,17 @@ async fn race(path: &str, millis: &str) -> Result<String, Failure> {
             drop(acquired);
             Ok(format!("timer held={}", is_held(&lock)))
         }
+    }
+}
+
+async fn range(path: &str, millis: &str) -> Result<String, Failure> {
+    let millis: u64 = millis.parse().map_err(|_| Failure::usage("milliseconds"))?;
+    let file = RangeFile::open(path)?;
+    let locked = Box::pin(file.lock_async(Mode::Exclusive, 5..15, None));
+    let timer = Box::pin(monotonic_clock::wait_for(millis * MILLISECOND));
+    match select(locked, timer).await {
+        Either::Left((locked, _)) => locked.map(|()| "lock".to_owned()).map_err(Failure::from),
+        Either::Right(((), _)) => Ok("timer".to_owned()),
     }
 }
 
