@@ -38,6 +38,20 @@ extern void __wasm_import_locket_lock_api_method_guard_grant(int32_t, uint8_t *)
 __attribute__((__import_module__("locket:lock/api@0.1.0"), __import_name__("[static]guard.release")))
 extern void __wasm_import_locket_lock_api_static_guard_release(int32_t, uint8_t *);
 
+// Imported Functions from `locket:lock/ranges@0.1.0`
+
+__attribute__((__import_module__("locket:lock/ranges@0.1.0"), __import_name__("[static]range-file.open")))
+extern void __wasm_import_locket_lock_ranges_static_range_file_open(uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("locket:lock/ranges@0.1.0"), __import_name__("[method]range-file.lock")))
+extern void __wasm_import_locket_lock_ranges_method_range_file_lock(int32_t, int32_t, int64_t, int64_t, int32_t, int32_t, uint8_t *);
+
+__attribute__((__import_module__("locket:lock/ranges@0.1.0"), __import_name__("[method]range-file.unlock")))
+extern void __wasm_import_locket_lock_ranges_method_range_file_unlock(int32_t, int64_t, int64_t, uint8_t *);
+
+__attribute__((__import_module__("locket:lock/ranges@0.1.0"), __import_name__("[method]range-file.query")))
+extern void __wasm_import_locket_lock_ranges_method_range_file_query(int32_t, int32_t, int64_t, int64_t, uint8_t *);
+
 // Canonical ABI intrinsics
 
 __attribute__((__weak__, __export_name__("cabi_realloc")))
@@ -195,6 +209,57 @@ void locket_lock_api_result_option_holder_error_free(locket_lock_api_result_opti
     locket_lock_api_option_holder_free(&ptr->val.ok);
   } else {
     locket_lock_api_error_free(&ptr->val.err);
+  }
+}
+
+void locket_lock_ranges_error_free(locket_lock_ranges_error_t *ptr) {
+  locket_lock_api_error_free(ptr);
+}
+
+__attribute__((__import_module__("locket:lock/ranges@0.1.0"), __import_name__("[resource-drop]range-file")))
+extern void __wasm_import_locket_lock_ranges_range_file_drop(int32_t handle);
+
+void locket_lock_ranges_range_file_drop_own(locket_lock_ranges_own_range_file_t handle) {
+  __wasm_import_locket_lock_ranges_range_file_drop(handle.__handle);
+}
+
+void locket_lock_ranges_range_file_drop_borrow(locket_lock_ranges_borrow_range_file_t handle) {
+  __wasm_import_locket_lock_ranges_range_file_drop(handle.__handle);
+}
+
+locket_lock_ranges_borrow_range_file_t locket_lock_ranges_borrow_range_file(locket_lock_ranges_own_range_file_t arg) {
+  return (locket_lock_ranges_borrow_range_file_t) { arg.__handle };
+}
+
+void locket_lock_ranges_result_own_range_file_error_free(locket_lock_ranges_result_own_range_file_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    locket_lock_ranges_error_free(&ptr->val.err);
+  }
+}
+
+void locket_lock_ranges_option_milliseconds_free(locket_lock_ranges_option_milliseconds_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
+void locket_lock_ranges_result_void_error_free(locket_lock_ranges_result_void_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    locket_lock_ranges_error_free(&ptr->val.err);
+  }
+}
+
+void locket_lock_ranges_option_conflict_free(locket_lock_ranges_option_conflict_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
+void locket_lock_ranges_result_option_conflict_error_free(locket_lock_ranges_result_option_conflict_error_t *ptr) {
+  if (!ptr->is_err) {
+    locket_lock_ranges_option_conflict_free(&ptr->val.ok);
+  } else {
+    locket_lock_ranges_error_free(&ptr->val.err);
   }
 }
 
@@ -1074,6 +1139,403 @@ bool locket_lock_api_static_guard_release(locket_lock_api_own_guard_t this_, loc
     }
   }
   if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool locket_lock_ranges_static_range_file_open(locket_wit_string_t *path, locket_lock_ranges_own_range_file_t *ret, locket_lock_ranges_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(5*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_locket_lock_ranges_static_range_file_open((uint8_t *) (*path).ptr, (*path).len, ptr);
+  locket_lock_ranges_result_own_range_file_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (locket_lock_ranges_own_range_file_t) { *((int32_t*) (ptr + sizeof(void*))) };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      locket_lock_api_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          break;
+        }
+        case 2: {
+          break;
+        }
+        case 3: {
+          break;
+        }
+        case 4: {
+          break;
+        }
+        case 5: {
+          break;
+        }
+        case 6: {
+          break;
+        }
+        case 7: {
+          break;
+        }
+        case 8: {
+          break;
+        }
+        case 9: {
+          break;
+        }
+        case 10: {
+          break;
+        }
+        case 11: {
+          variant.val.lost = (int32_t) *((uint8_t*) (ptr + (2*sizeof(void*))));
+          break;
+        }
+        case 12: {
+          break;
+        }
+        case 13: {
+          variant.val.io = (int32_t) *((uint8_t*) (ptr + (2*sizeof(void*))));
+          break;
+        }
+        case 14: {
+          locket_wit_option_string_t option;
+          switch ((int32_t) *((uint8_t*) (ptr + (2*sizeof(void*))))) {
+            case 0: {
+              option.is_some = false;
+              break;
+            }
+            case 1: {
+              option.is_some = true;
+              option.val = (locket_wit_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (3*sizeof(void*))))), (*((size_t*) (ptr + (4*sizeof(void*))))) };
+              break;
+            }
+          }
+          variant.val.other = option;
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool locket_lock_ranges_method_range_file_lock(locket_lock_ranges_borrow_range_file_t self, locket_lock_ranges_mode_t mode, locket_lock_ranges_range_t *range, locket_lock_ranges_milliseconds_t *maybe_timeout, locket_lock_ranges_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(5*sizeof(void*))];
+  locket_lock_ranges_option_milliseconds_t timeout;
+  timeout.is_some = maybe_timeout != NULL;if (maybe_timeout) {
+    timeout.val = *maybe_timeout;
+  }
+  int32_t option;
+  int32_t option1;
+  if ((timeout).is_some) {
+    const locket_lock_ranges_milliseconds_t *payload0 = &(timeout).val;
+    option = 1;
+    option1 = (int32_t) (*payload0);
+  } else {
+    option = 0;
+    option1 = 0;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_locket_lock_ranges_method_range_file_lock((self).__handle, (int32_t) mode, (int64_t) ((*range).start), (int64_t) ((*range).length), option, option1, ptr);
+  locket_lock_ranges_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      locket_lock_api_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          break;
+        }
+        case 2: {
+          break;
+        }
+        case 3: {
+          break;
+        }
+        case 4: {
+          break;
+        }
+        case 5: {
+          break;
+        }
+        case 6: {
+          break;
+        }
+        case 7: {
+          break;
+        }
+        case 8: {
+          break;
+        }
+        case 9: {
+          break;
+        }
+        case 10: {
+          break;
+        }
+        case 11: {
+          variant.val.lost = (int32_t) *((uint8_t*) (ptr + (2*sizeof(void*))));
+          break;
+        }
+        case 12: {
+          break;
+        }
+        case 13: {
+          variant.val.io = (int32_t) *((uint8_t*) (ptr + (2*sizeof(void*))));
+          break;
+        }
+        case 14: {
+          locket_wit_option_string_t option2;
+          switch ((int32_t) *((uint8_t*) (ptr + (2*sizeof(void*))))) {
+            case 0: {
+              option2.is_some = false;
+              break;
+            }
+            case 1: {
+              option2.is_some = true;
+              option2.val = (locket_wit_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (3*sizeof(void*))))), (*((size_t*) (ptr + (4*sizeof(void*))))) };
+              break;
+            }
+          }
+          variant.val.other = option2;
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool locket_lock_ranges_method_range_file_unlock(locket_lock_ranges_borrow_range_file_t self, locket_lock_ranges_range_t *range, locket_lock_ranges_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(5*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_locket_lock_ranges_method_range_file_unlock((self).__handle, (int64_t) ((*range).start), (int64_t) ((*range).length), ptr);
+  locket_lock_ranges_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      locket_lock_api_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          break;
+        }
+        case 2: {
+          break;
+        }
+        case 3: {
+          break;
+        }
+        case 4: {
+          break;
+        }
+        case 5: {
+          break;
+        }
+        case 6: {
+          break;
+        }
+        case 7: {
+          break;
+        }
+        case 8: {
+          break;
+        }
+        case 9: {
+          break;
+        }
+        case 10: {
+          break;
+        }
+        case 11: {
+          variant.val.lost = (int32_t) *((uint8_t*) (ptr + (2*sizeof(void*))));
+          break;
+        }
+        case 12: {
+          break;
+        }
+        case 13: {
+          variant.val.io = (int32_t) *((uint8_t*) (ptr + (2*sizeof(void*))));
+          break;
+        }
+        case 14: {
+          locket_wit_option_string_t option;
+          switch ((int32_t) *((uint8_t*) (ptr + (2*sizeof(void*))))) {
+            case 0: {
+              option.is_some = false;
+              break;
+            }
+            case 1: {
+              option.is_some = true;
+              option.val = (locket_wit_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (3*sizeof(void*))))), (*((size_t*) (ptr + (4*sizeof(void*))))) };
+              break;
+            }
+          }
+          variant.val.other = option;
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool locket_lock_ranges_method_range_file_query(locket_lock_ranges_borrow_range_file_t self, locket_lock_ranges_mode_t mode, locket_lock_ranges_range_t *range, locket_lock_ranges_option_conflict_t *ret, locket_lock_ranges_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[40];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_locket_lock_ranges_method_range_file_query((self).__handle, (int32_t) mode, (int64_t) ((*range).start), (int64_t) ((*range).length), ptr);
+  locket_lock_ranges_result_option_conflict_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      locket_lock_ranges_option_conflict_t option;
+      switch ((int32_t) *((uint8_t*) (ptr + 8))) {
+        case 0: {
+          option.is_some = false;
+          break;
+        }
+        case 1: {
+          option.is_some = true;
+          option.val = (locket_lock_ranges_conflict_t) {
+            (locket_lock_ranges_mode_t) (int32_t) *((uint8_t*) (ptr + 16)),
+            (locket_lock_ranges_range_t) (locket_lock_ranges_range_t) {
+              (uint64_t) (uint64_t) (*((int64_t*) (ptr + 24))),
+              (uint64_t) (uint64_t) (*((int64_t*) (ptr + 32))),
+            },
+          };
+          break;
+        }
+      }
+
+      result.val.ok = option;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      locket_lock_api_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + 8));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          break;
+        }
+        case 2: {
+          break;
+        }
+        case 3: {
+          break;
+        }
+        case 4: {
+          break;
+        }
+        case 5: {
+          break;
+        }
+        case 6: {
+          break;
+        }
+        case 7: {
+          break;
+        }
+        case 8: {
+          break;
+        }
+        case 9: {
+          break;
+        }
+        case 10: {
+          break;
+        }
+        case 11: {
+          variant.val.lost = (int32_t) *((uint8_t*) (ptr + (8+1*sizeof(void*))));
+          break;
+        }
+        case 12: {
+          break;
+        }
+        case 13: {
+          variant.val.io = (int32_t) *((uint8_t*) (ptr + (8+1*sizeof(void*))));
+          break;
+        }
+        case 14: {
+          locket_wit_option_string_t option0;
+          switch ((int32_t) *((uint8_t*) (ptr + (8+1*sizeof(void*))))) {
+            case 0: {
+              option0.is_some = false;
+              break;
+            }
+            case 1: {
+              option0.is_some = true;
+              option0.val = (locket_wit_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+2*sizeof(void*))))), (*((size_t*) (ptr + (8+3*sizeof(void*))))) };
+              break;
+            }
+          }
+          variant.val.other = option0;
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
     return 1;
   } else {
     *err = result.val.err;

@@ -310,6 +310,67 @@ typedef struct {
   } val;
 } locket_lock_api_result_option_holder_error_t;
 
+typedef locket_lock_api_error_t locket_lock_ranges_error_t;
+
+typedef locket_lock_api_milliseconds_t locket_lock_ranges_milliseconds_t;
+
+typedef locket_lock_api_mode_t locket_lock_ranges_mode_t;
+
+// A range of bytes.
+typedef struct locket_lock_ranges_range_t {
+  // The first byte.
+  uint64_t   start;
+  // How many bytes; 0 for all from `start` on, however long the file becomes.
+  uint64_t   length;
+} locket_lock_ranges_range_t;
+
+// A lock that another owner holds.
+typedef struct locket_lock_ranges_conflict_t {
+  locket_lock_ranges_mode_t   mode;
+  locket_lock_ranges_range_t   range;
+} locket_lock_ranges_conflict_t;
+
+typedef struct locket_lock_ranges_own_range_file_t {
+  int32_t __handle;
+} locket_lock_ranges_own_range_file_t;
+
+typedef struct locket_lock_ranges_borrow_range_file_t {
+  int32_t __handle;
+} locket_lock_ranges_borrow_range_file_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    locket_lock_ranges_own_range_file_t ok;
+    locket_lock_ranges_error_t err;
+  } val;
+} locket_lock_ranges_result_own_range_file_error_t;
+
+typedef struct {
+  bool is_some;
+  locket_lock_ranges_milliseconds_t val;
+} locket_lock_ranges_option_milliseconds_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    locket_lock_ranges_error_t err;
+  } val;
+} locket_lock_ranges_result_void_error_t;
+
+typedef struct {
+  bool is_some;
+  locket_lock_ranges_conflict_t val;
+} locket_lock_ranges_option_conflict_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    locket_lock_ranges_option_conflict_t ok;
+    locket_lock_ranges_error_t err;
+  } val;
+} locket_lock_ranges_result_option_conflict_error_t;
+
 // Imported Functions from `locket:lock/api@0.1.0`
 // Opens the lock of the file at `path`, and creates the file if it is missing
 // and may be created. Does not acquire the lock.
@@ -367,6 +428,36 @@ extern void locket_lock_api_method_guard_grant(locket_lock_api_borrow_guard_t se
 // released through the `lock-file`.
 extern bool locket_lock_api_static_guard_release(locket_lock_api_own_guard_t this_, locket_lock_api_error_t *err);
 
+// Imported Functions from `locket:lock/ranges@0.1.0`
+// Opens the file at `path`, and creates it if it is missing and may be created,
+// as `api.lock-file.open` does. The file that was opened stays the one that
+// is locked, whatever becomes of its path.
+// 
+// Fails as `api.lock-file.open` does.
+extern bool locket_lock_ranges_static_range_file_open(locket_wit_string_t *path, locket_lock_ranges_own_range_file_t *ret, locket_lock_ranges_error_t *err);
+// Locks a range, as `F_SETLKW` does, for at most `timeout` (none: waits
+// indefinitely; 0: tries once, as `F_SETLK` does). What the guest holds in the
+// range already is converted. While the call waits, the guest keeps that,
+// and nothing else in its store runs.
+// 
+// Fails with `would-block`, `timeout`, `deadlock` if the wait could never end
+// (among guests of this host), `access-denied` for a mode that is not granted
+// or for which the file is not open, `limit-exceeded`, `not-supported` for a
+// range that ends beyond the largest offset of a file, `canceled`, or `io`.
+// Nothing has changed then.
+extern bool locket_lock_ranges_method_range_file_lock(locket_lock_ranges_borrow_range_file_t self, locket_lock_ranges_mode_t mode, locket_lock_ranges_range_t *range, locket_lock_ranges_milliseconds_t *maybe_timeout, locket_lock_ranges_error_t *err);
+// Unlocks a range, as `F_UNLCK` does. It is no error if the guest holds
+// nothing there.
+// 
+// Fails with `not-supported`, `limit-exceeded` if what is left would be too
+// many ranges, or `io`.
+extern bool locket_lock_ranges_method_range_file_unlock(locket_lock_ranges_borrow_range_file_t self, locket_lock_ranges_range_t *range, locket_lock_ranges_error_t *err);
+// A lock of another owner that excludes `mode` in the range, as `F_GETLK`
+// reports it; none if there is no such lock. Who the owner is stays unsaid.
+// 
+// Fails with `not-supported` or `io`.
+extern bool locket_lock_ranges_method_range_file_query(locket_lock_ranges_borrow_range_file_t self, locket_lock_ranges_mode_t mode, locket_lock_ranges_range_t *range, locket_lock_ranges_option_conflict_t *ret, locket_lock_ranges_error_t *err);
+
 // Helper Functions
 
 void locket_lock_api_option_protocol_free(locket_lock_api_option_protocol_t *ptr);
@@ -414,6 +505,24 @@ void locket_lock_api_result_bool_error_free(locket_lock_api_result_bool_error_t 
 void locket_lock_api_option_holder_free(locket_lock_api_option_holder_t *ptr);
 
 void locket_lock_api_result_option_holder_error_free(locket_lock_api_result_option_holder_error_t *ptr);
+
+void locket_lock_ranges_error_free(locket_lock_ranges_error_t *ptr);
+
+extern void locket_lock_ranges_range_file_drop_own(locket_lock_ranges_own_range_file_t handle);
+
+extern void locket_lock_ranges_range_file_drop_borrow(locket_lock_ranges_borrow_range_file_t handle);
+
+extern locket_lock_ranges_borrow_range_file_t locket_lock_ranges_borrow_range_file(locket_lock_ranges_own_range_file_t handle);
+
+void locket_lock_ranges_result_own_range_file_error_free(locket_lock_ranges_result_own_range_file_error_t *ptr);
+
+void locket_lock_ranges_option_milliseconds_free(locket_lock_ranges_option_milliseconds_t *ptr);
+
+void locket_lock_ranges_result_void_error_free(locket_lock_ranges_result_void_error_t *ptr);
+
+void locket_lock_ranges_option_conflict_free(locket_lock_ranges_option_conflict_t *ptr);
+
+void locket_lock_ranges_result_option_conflict_error_free(locket_lock_ranges_result_option_conflict_error_t *ptr);
 
 // Sets the string `ret` to reference the input string `s` without copying it
 void locket_wit_string_set(locket_wit_string_t *ret, const char*s);

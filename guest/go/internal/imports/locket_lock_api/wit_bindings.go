@@ -2,6 +2,8 @@
 //
 // This code was generated from the following packages:
 //     wasi:io@0.2.12
+//     wasi:clocks@0.2.12
+//     wasi:filesystem@0.2.12
 //     locket:lock@0.1.0
 
 package locket_lock_api
