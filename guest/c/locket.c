@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "locket_wit.h"
+#include "internal.h"
 
 typedef locket_lock_api_error_t wit_error;
 
@@ -44,8 +44,7 @@ const char *locket_strerror(locket_error error) { return errors[error].text; }
 
 const char *locket_error_name(locket_error error) { return errors[error].name; }
 
-/* The error of the interface, which is freed. */
-static locket_error translated(wit_error *error) {
+locket_error locket_translated(wit_error *error) {
     static const locket_error plain[] = {
         [LOCKET_LOCK_API_ERROR_WOULD_BLOCK] = LOCKET_WOULD_BLOCK,
         [LOCKET_LOCK_API_ERROR_TIMEOUT] = LOCKET_TIMEOUT,
@@ -93,7 +92,7 @@ locket_error locket_open_with(locket_t *lock, const char *path, const locket_opt
     wit_error error;
     lock->handle = 0;
     if (!locket_lock_api_static_lock_file_open_with(&name, &chosen, &opened, &error))
-        return translated(&error);
+        return locket_translated(&error);
     lock->handle = opened.__handle;
     return LOCKET_OK;
 }
@@ -106,19 +105,19 @@ void locket_close(locket_t *lock) {
 
 locket_error locket_acquire(locket_t *lock, locket_mode mode, int64_t timeout) {
     if (!lock->handle) return LOCKET_CLOSED;
-    uint32_t millis = timeout > UINT32_MAX ? UINT32_MAX : (uint32_t)timeout;
+    uint32_t millis = locket_millis(timeout);
     locket_lock_api_grant_t grant;
     wit_error error;
     if (!locket_lock_api_method_lock_file_acquire(borrowed(lock), mode,
                                                   timeout < 0 ? NULL : &millis, &grant, &error))
-        return translated(&error);
+        return locket_translated(&error);
     return LOCKET_OK;
 }
 
 locket_error locket_release(locket_t *lock) {
     wit_error error;
     if (!lock->handle) return LOCKET_CLOSED;
-    if (!locket_lock_api_method_lock_file_release(borrowed(lock), &error)) return translated(&error);
+    if (!locket_lock_api_method_lock_file_release(borrowed(lock), &error)) return locket_translated(&error);
     return LOCKET_OK;
 }
 
@@ -126,7 +125,7 @@ locket_error locket_is_locked(const locket_t *lock, bool *is_locked) {
     wit_error error;
     if (!lock->handle) return LOCKET_CLOSED;
     if (!locket_lock_api_method_lock_file_is_locked(borrowed(lock), is_locked, &error))
-        return translated(&error);
+        return locket_translated(&error);
     return LOCKET_OK;
 }
 
@@ -160,7 +159,7 @@ locket_error locket_get_holder(const locket_t *lock, locket_holder *holder) {
     locket_lock_api_option_holder_t found;
     wit_error error;
     if (!locket_lock_api_method_lock_file_holder(borrowed(lock), &found, &error))
-        return translated(&error);
+        return locket_translated(&error);
     if (!found.is_some) return LOCKET_OK;
     const locket_wit_string_t *label = &found.val.label.val;
     *holder = (locket_holder){

@@ -1,4 +1,4 @@
-/* flock(), which the C library of WASI lacks; see flock.c. */
+/* flock(), which the C library of WASI lacks; see src/flock.c. */
 #ifndef LOCKET_SYS_FILE_H
 #define LOCKET_SYS_FILE_H
 
