@@ -21,7 +21,11 @@ pub fn generated() -> Result<Generated> {
     let of = |name| world(&root().join("wit"), name);
     let mut files = c(of("plugin-ranges")?, "locket_wit", &root().join("guest/c"))?;
     let internal = format!("{GO_MODULE}/internal");
-    let go = go(of("plugin")?, Some(internal), &root().join("guest/go/internal"))?;
+    let go = go(
+        of("plugin")?,
+        Some(internal),
+        &root().join("guest/go/internal"),
+    )?;
     // A package of imports exports nothing.
     let exports = Path::new("wit_exports/wit_exports.go");
     files.extend(go.into_iter().filter(|(path, _)| !path.ends_with(exports)));
