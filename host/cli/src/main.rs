@@ -9,6 +9,7 @@ mod exec;
 mod exit;
 mod generate;
 mod guest;
+mod helper;
 mod output;
 mod run;
 mod status;
