@@ -4,6 +4,7 @@
 
 mod args;
 mod break_lock;
+mod check;
 mod demo;
 mod exec;
 mod exit;
@@ -36,11 +37,14 @@ enum Command {
     Run(run::Run),
     Status(status::Status),
     Break(break_lock::Break),
+    Check(check::Check),
     Demo(demo::Demo),
     Completions(generate::Completions),
     Man(generate::Man),
     #[command(hide = true)]
     DemoWorker(demo::Worker),
+    #[command(hide = true)]
+    CheckWorker(check::CheckWorker),
     #[command(hide = true)]
     StatusWorker(status::StatusWorker),
 }
@@ -63,10 +67,12 @@ fn main() -> ExitCode {
         Command::Run(run) => run.run(),
         Command::Status(status) => status.run(),
         Command::Break(command) => command.run(),
+        Command::Check(check) => check.run(),
         Command::Demo(demo) => demo.run(),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),
         Command::DemoWorker(worker) => worker.run(),
+        Command::CheckWorker(worker) => worker.run(),
         Command::StatusWorker(worker) => worker.run(),
     };
     match result {
