@@ -70,7 +70,8 @@ pub(crate) fn is_shortage(error: &io::Error) -> bool {
 /// What the user can do about the error.
 fn hint(error: &locket::Error) -> &'static str {
     if error.is_unsupported() {
-        "; try another `--protocol`, or a path on a local file system"
+        "; try another `--protocol`, which `locket check DIR` recommends, or a path on a local file \
+         system"
     } else if error.is_denied() {
         "; check the permissions: an exclusive lock needs write access to the file, except with \
          `--protocol flock`; any other lock needs read access"

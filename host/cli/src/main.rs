@@ -4,11 +4,13 @@
 
 mod args;
 mod break_lock;
+mod check;
 mod demo;
 mod exec;
 mod exit;
 mod generate;
 mod guest;
+mod helper;
 mod output;
 mod run;
 mod status;
@@ -35,11 +37,14 @@ enum Command {
     Run(run::Run),
     Status(status::Status),
     Break(break_lock::Break),
+    Check(check::Check),
     Demo(demo::Demo),
     Completions(generate::Completions),
     Man(generate::Man),
     #[command(hide = true)]
     DemoWorker(demo::Worker),
+    #[command(hide = true)]
+    CheckWorker(check::CheckWorker),
     #[command(hide = true)]
     StatusWorker(status::StatusWorker),
 }
@@ -62,10 +67,12 @@ fn main() -> ExitCode {
         Command::Run(run) => run.run(),
         Command::Status(status) => status.run(),
         Command::Break(command) => command.run(),
+        Command::Check(check) => check.run(),
         Command::Demo(demo) => demo.run(),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),
         Command::DemoWorker(worker) => worker.run(),
+        Command::CheckWorker(worker) => worker.run(),
         Command::StatusWorker(worker) => worker.run(),
     };
     match result {

@@ -1,9 +1,9 @@
 //! A file system that stops answering and comes back, at the command of a test.
 //!
 //! A [daemon] in a process of its own serves it through FUSE, so that the system can end the test
-//! whatever hangs in it. Each file is empty, and there when it is first opened. While the file
-//! system is stopped, every call that asks the daemon hangs; what those are is up to the kernel,
-//! which here keeps nothing of what it is told: names, attributes, and the end of each descriptor.
+//! whatever hangs in it. Its files are in memory. While the file system is stopped, every call that
+//! asks the daemon hangs; what those are is up to the kernel, which here keeps nothing of what it is
+//! told: names, attributes, and the end of each descriptor.
 //!
 //! The mount does not outlive the test: the daemon removes it when its input ends, and when it has
 //! been stopped for longer than any test takes.
@@ -22,31 +22,58 @@ use crate::waits::eventually;
 
 pub mod daemon;
 mod files;
+mod locks;
+mod tree;
 mod wire;
 
 /// What the daemon does about locks.
 #[derive(Clone, Copy, Debug)]
 pub struct Switches {
-    /// Whether it keeps the locks itself. Otherwise the kernel does, without asking it.
-    pub keeps_locks: bool,
+    /// How it answers a process that asks for one.
+    pub locks: Locks,
     /// Whether it ends a wait for a lock when the kernel says that the waiter was interrupted.
     /// Many do not.
     pub honours_interrupts: bool,
 }
 
+/// Locks of a file system.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Locks {
+    /// The kernel keeps them, without asking it.
+    OfKernel,
+    /// It keeps them.
+    Kept,
+    /// It has none.
+    Refused,
+    /// It grants all.
+    Granted,
+    /// It does not answer.
+    Unanswered,
+}
+
+impl Locks {
+    const ALL: [Self; 5] = [
+        Self::OfKernel,
+        Self::Kept,
+        Self::Refused,
+        Self::Granted,
+        Self::Unanswered,
+    ];
+}
+
 impl Switches {
-    /// All that there are.
+    /// Those of a file system on which locks work.
     pub const ALL: [Self; 3] = [
         Self {
-            keeps_locks: false,
+            locks: Locks::OfKernel,
             honours_interrupts: true,
         },
         Self {
-            keeps_locks: true,
+            locks: Locks::Kept,
             honours_interrupts: true,
         },
         Self {
-            keeps_locks: true,
+            locks: Locks::Kept,
             honours_interrupts: false,
         },
     ];
@@ -206,7 +233,7 @@ pub fn hang(threads: usize) {
 
 impl fmt::Display for Switches {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.keeps_locks, self.honours_interrupts)
+        write!(f, "{:?} {}", self.locks, self.honours_interrupts)
     }
 }
 
@@ -214,9 +241,11 @@ impl FromStr for Switches {
     type Err = ParseBoolError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (keeps_locks, honours_interrupts) = text.split_once(' ').unwrap_or_default();
+        let (locks, honours_interrupts) = text.split_once(' ').unwrap_or_default();
+        let mut all = Locks::ALL.into_iter();
+        let locks = all.find(|one| format!("{one:?}") == locks);
         Ok(Self {
-            keeps_locks: keeps_locks.parse()?,
+            locks: locks.unwrap_or(Locks::OfKernel),
             honours_interrupts: honours_interrupts.parse()?,
         })
     }

@@ -1,25 +1,17 @@
-//! Examines paths in a process of its own.
-//!
-//! A call that waits for a file system may be beyond every signal, and hangs whichever process made
-//! it until the file system answers. So the tool asks a worker, and leaves one alone that does not
-//! answer in time.
+//! Examines paths in a process of its own, which may hang.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
 
 use super::examine::examine;
 use super::report::Report;
 use crate::args::ProtocolArgs;
-use crate::exit::{self, ExitError};
+use crate::helper::Helper;
 
 /// How long a path may take to answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -56,76 +48,37 @@ impl StatusWorker {
 
 /// The process. It ends with its input.
 #[derive(Debug)]
-pub(super) struct Worker {
-    child: Child,
-    /// What it has said since it was asked.
-    said: Vec<u8>,
-}
+pub(super) struct Worker(Helper);
 
 impl Worker {
     pub(super) fn start(locking: &ProtocolArgs) -> anyhow::Result<Self> {
-        let mut command = Command::new("/proc/self/exe");
-        command.arg0("locket").arg("status-worker");
-        if let Some(protocol) = locking.protocol {
-            command.args(["--protocol", protocol.name()]);
-        }
-        if let Some(database) = &locking.database {
-            let mut option = OsString::from("--database=");
-            option.push(database);
-            command.arg(option);
-        }
-        // It may hang with what it has open: it must not keep the output and the locks of others.
-        close_fds::set_fds_cloexec(3, &[]);
-        let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let child = streams.stderr(Stdio::null()).spawn();
-        Ok(Self {
-            child: child.map_err(|e| {
-                let message = "cannot start another process of this program";
-                ExitError::new(
-                    exit::SYSTEM,
-                    format_args!("{message}: {e}; is `/proc` mounted?"),
-                )
-            })?,
-            said: Vec::new(),
-        })
+        Ok(Self(Helper::start(|command| {
+            command.arg("status-worker");
+            if let Some(protocol) = locking.protocol {
+                command.args(["--protocol", protocol.name()]);
+            }
+            if let Some(database) = &locking.database {
+                let mut option = OsString::from("--database=");
+                option.push(database);
+                command.arg(option);
+            }
+        })?))
     }
 
     /// Asks about a path, once the last answer is there.
     pub(super) fn ask(&mut self, path: &Path) -> io::Result<()> {
-        let question = [path.as_os_str().as_bytes(), &[END]].concat();
-        let input = self.child.stdin.as_mut().expect("it is a pipe");
-        input.write_all(&question)
+        self.0.ask(&[path.as_os_str().as_bytes(), &[END]].concat())
     }
 
     /// The answer, if it comes in time.
     pub(super) fn answer(&mut self, patience: Duration) -> anyhow::Result<Option<Answer>> {
-        let until = Instant::now() + patience;
-        let output = self.child.stdout.as_mut().expect("it is a pipe");
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let mut fds = [PollFd::new(output, PollFlags::IN)];
-            match poll(&mut fds, Some(&left.try_into()?)) {
-                Ok(0) => return Ok(None),
-                Ok(_) => {}
-                Err(Errno::INTR) => continue,
-                Err(e) => return Err(e.into()),
-            }
-            let mut some = [0; 4096];
-            let count = output.read(&mut some)?;
-            anyhow::ensure!(count > 0, "the process that examines paths has ended");
-            self.said.extend_from_slice(&some[..count]);
-            if self.said.ends_with(b"\n") {
-                let answer = serde_json::from_slice(&self.said)?;
-                self.said.clear();
-                return Ok(Some(answer));
-            }
-        }
+        self.0.answer(patience)
     }
 }
 
 /// It may hang, so nothing waits for its end.
 impl Drop for Worker {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        self.0.kill();
     }
 }

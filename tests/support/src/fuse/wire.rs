@@ -3,13 +3,18 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 
+use rustix::io::Errno;
+
+use super::Locks;
+use super::tree::{Content, Node};
+
 /// The version of the format.
 const VERSION: [u32; 2] = [7, 31];
 
 /// `FUSE_POSIX_LOCKS` and `FUSE_FLOCK_LOCKS`: the daemon keeps the locks.
 const KEEPS_LOCKS: u32 = 1 << 1 | 1 << 10;
 
-/// The largest request, which writes to no file.
+/// The largest request.
 pub(crate) const LARGEST: usize = 1 << 16;
 
 /// What the kernel asks for, as far as this file system answers it.
@@ -18,14 +23,24 @@ pub(crate) enum Operation {
     Lookup,
     Forget,
     Attributes,
-    Unlink,
+    Change,
+    ReadLink,
+    MakeSymlink,
+    MakeDirectory,
+    Remove,
+    Rename,
+    Link,
     Open,
+    Read,
+    Write,
     StatFs,
     Release,
+    SetAttribute,
+    GetAttribute,
     Flush,
     Init,
     OpenDir,
-    ReleaseDir,
+    List,
     LockHolder,
     TryLock,
     Lock,
@@ -39,17 +54,26 @@ impl From<u32> for Operation {
         match code {
             1 => Self::Lookup,
             2 | 42 => Self::Forget,
-            // What would change them is ignored.
-            3 | 4 => Self::Attributes,
-            10 => Self::Unlink,
+            3 => Self::Attributes,
+            4 => Self::Change,
+            5 => Self::ReadLink,
+            6 => Self::MakeSymlink,
+            9 => Self::MakeDirectory,
+            10 | 11 => Self::Remove,
+            12 | 45 => Self::Rename,
+            13 => Self::Link,
             14 => Self::Open,
+            15 => Self::Read,
+            16 => Self::Write,
             17 => Self::StatFs,
             18 => Self::Release,
-            // A listing has nothing in it.
-            20 | 25 | 28 | 38 | 44 => Self::Flush,
+            21 => Self::SetAttribute,
+            22 => Self::GetAttribute,
+            // They have nothing to do here.
+            20 | 25 | 29 | 30 | 38 => Self::Flush,
             26 => Self::Init,
             27 => Self::OpenDir,
-            29 => Self::ReleaseDir,
+            28 => Self::List,
             31 => Self::LockHolder,
             32 => Self::TryLock,
             33 => Self::Lock,
@@ -68,28 +92,86 @@ pub(crate) struct Request<'a> {
     /// The file or directory that it is about.
     pub(crate) node: u64,
     body: &'a [u8],
+    /// How many bytes of the body are before the names.
+    fixed: usize,
 }
 
 impl<'a> Request<'a> {
     /// Reads one.
     pub(crate) fn parse(bytes: &'a [u8]) -> Self {
+        let code = u32_at(bytes, 4);
         Self {
-            operation: Operation::from(u32_at(bytes, 4)),
+            operation: Operation::from(code),
             id: u64_at(bytes, 8),
             node: u64_at(bytes, 16),
             body: &bytes[40..],
+            fixed: match code {
+                9 | 12 | 13 | 21 | 22 => 8,
+                35 | 45 => 16,
+                _ => 0,
+            },
         }
     }
 
-    /// The name, which ends the request.
-    pub(crate) fn name(&self) -> String {
-        let skipped = if let Operation::Create = self.operation {
-            16
+    /// The names that end the request, if there are any.
+    pub(crate) fn names(&self) -> [String; 2] {
+        let rest = self.body.get(self.fixed..).unwrap_or_default();
+        let mut names = rest.split(|byte| *byte == 0);
+        let mut next = || String::from_utf8_lossy(names.next().unwrap_or_default()).into_owned();
+        [next(), next()]
+    }
+
+    /// The directory or file that it is about, too.
+    pub(crate) fn other(&self) -> u64 {
+        u64_at(self.body, 0)
+    }
+
+    /// 1 not to replace a name, 2 to exchange them.
+    pub(crate) fn rename_flags(&self) -> u32 {
+        if self.fixed == 16 {
+            u32_at(self.body, 8)
         } else {
             0
-        };
-        let name = self.body[skipped..].split(|byte| *byte == 0).next();
-        String::from_utf8_lossy(name.unwrap_or_default()).into_owned()
+        }
+    }
+
+    /// Whether a file may not be there yet.
+    pub(crate) fn is_exclusive(&self) -> bool {
+        let flags = rustix::fs::OFlags::from_bits_retain(u32_at(self.body, 0));
+        flags.contains(rustix::fs::OFlags::EXCL)
+    }
+
+    /// The new size, if it changes.
+    pub(crate) fn size(&self) -> Option<usize> {
+        const SIZE: u32 = 1 << 3;
+        let changes = u32_at(self.body, 0) & SIZE != 0;
+        changes.then(|| number(u64_at(self.body, 16)))
+    }
+
+    /// Where to read, write or list.
+    pub(crate) fn offset(&self) -> usize {
+        number(u64_at(self.body, 8))
+    }
+
+    /// How much of it.
+    pub(crate) fn length(&self) -> usize {
+        number(u32_at(self.body, 16).into())
+    }
+
+    /// What to write.
+    pub(crate) fn data(&self) -> &'a [u8] {
+        &self.body[40..40 + self.length()]
+    }
+
+    /// The value of an attribute, after its name.
+    pub(crate) fn attribute(&self) -> &'a [u8] {
+        let start = self.fixed + self.names()[0].len() + 1;
+        &self.body[start..start + self.attribute_room()]
+    }
+
+    /// How long the value of an attribute is, or may be; 0 to ask.
+    pub(crate) fn attribute_room(&self) -> usize {
+        number(u32_at(self.body, 0).into())
     }
 
     /// The open file description, for those that have one.
@@ -113,6 +195,10 @@ impl<'a> Request<'a> {
     pub(crate) fn interrupted(&self) -> u64 {
         u64_at(self.body, 0)
     }
+}
+
+fn number(value: u64) -> usize {
+    usize::try_from(value).expect("files of tests are small")
 }
 
 fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
@@ -166,32 +252,76 @@ impl Answer {
     }
 
     /// To the first request.
-    pub(crate) fn version(keeps_locks: bool) -> Self {
+    pub(crate) fn version(locks: Locks) -> Self {
         let [major, minor] = VERSION;
-        let flags = if keeps_locks { KEEPS_LOCKS } else { 0 };
+        let flags = match locks {
+            Locks::OfKernel => 0,
+            _ => KEEPS_LOCKS,
+        };
         let start = Self::default().u32(major).u32(minor).u32(0).u32(flags);
         // No more requests at once than usual, of no more than a page of data.
         start.u32(0).u32(4096).u32(1).zeroes(36)
     }
 
-    /// The attributes of an empty file or of the directory, not to be kept.
-    pub(crate) fn attributes(node: u64) -> Self {
-        Self::default().zeroes(16).attr(node)
+    /// The attributes of a node, not to be kept.
+    pub(crate) fn attributes(number: u64, node: &Node, links: u32) -> Self {
+        Self::default().zeroes(16).attr(number, node, links)
     }
 
     /// The same, and that a name leads to it.
-    pub(crate) fn entry(node: u64) -> Self {
-        Self::default().u64(node).zeroes(32).attr(node)
+    pub(crate) fn entry(number: u64, node: &Node, links: u32) -> Self {
+        let entry = Self::default().u64(number).zeroes(32);
+        entry.attr(number, node, links)
     }
 
-    fn attr(self, node: u64) -> Self {
-        let mode = if node == super::files::DIRECTORY {
-            0o40777
-        } else {
-            0o100_666
+    fn attr(self, number: u64, node: &Node, links: u32) -> Self {
+        let (mode, size) = match &node.content {
+            Content::Directory => (0o40777, 0),
+            Content::File(bytes) => (0o100_666, bytes.len()),
+            Content::Symlink(target) => (0o120_777, target.len()),
         };
-        let times = self.u64(node).zeroes(40).zeroes(12);
-        times.u32(mode).u32(1).zeroes(12).u32(4096).u32(0)
+        let links = if node.is_directory() { 2 } else { links };
+        let (seconds, nanos) = (node.changed.as_secs(), node.changed.subsec_nanos());
+        let start = self.u64(number).u64(size as u64).u64(0);
+        let times = start.u64(seconds).u64(seconds).u64(seconds);
+        let times = times.u32(nanos).u32(nanos).u32(nanos);
+        times.u32(mode).u32(links).zeroes(12).u32(4096).u32(0)
+    }
+
+    /// What was read.
+    pub(crate) fn bytes(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
+    }
+
+    /// How much was written.
+    pub(crate) fn written(length: usize) -> Self {
+        Self::default().length(length).u32(0)
+    }
+
+    fn length(self, length: usize) -> Self {
+        self.u32(u32::try_from(length).expect("files of tests are small"))
+    }
+
+    /// The value of an attribute, or its length if there is no room for any.
+    pub(crate) fn attribute(value: &[u8], room: usize) -> Result<Self, Errno> {
+        match room {
+            0 => Ok(Self::default().length(value.len()).u32(0)),
+            room if room < value.len() => Err(Errno::RANGE),
+            _ => Ok(Self::bytes(value)),
+        }
+    }
+
+    /// Adds an entry to a listing, if there is room for it.
+    pub(crate) fn list(&mut self, index: usize, name: &str, number: u64, room: usize) -> bool {
+        let entry = Self::default().u64(number).u64(index as u64 + 1);
+        let mut entry = entry.length(name.len()).u32(0).0;
+        entry.extend(name.as_bytes());
+        entry.resize(entry.len().next_multiple_of(8), 0);
+        let fits = self.0.len() + entry.len() <= room;
+        if fits {
+            self.0.extend(entry);
+        }
+        fits
     }
 
     /// A new open file description.
@@ -219,11 +349,7 @@ impl Answer {
     }
 
     /// Sends it, or an error.
-    pub(crate) fn send(
-        result: Result<Self, rustix::io::Errno>,
-        id: u64,
-        mut device: &File,
-    ) -> io::Result<()> {
+    pub(crate) fn send(result: Result<Self, Errno>, id: u64, mut device: &File) -> io::Result<()> {
         let (error, content) = match result {
             Ok(answer) => (0, answer.0),
             Err(error) => (-error.raw_os_error(), Vec::new()),

@@ -1,0 +1,110 @@
+//! The process that makes the scratch directory and removes it, whatever becomes of the others.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, StatxFlags, statfs, statx};
+use serde::{Deserialize, Serialize};
+
+use super::actor::PATIENCE;
+use crate::exit::{self, ExitError};
+use crate::helper::Helper;
+use crate::output::shown_path;
+
+/// What it has made, and where that is.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Scratch {
+    /// The name in the directory.
+    name: String,
+    /// The number that the system gives to the mount, if it tells.
+    pub(super) mount: Option<u64>,
+    /// The number that stands for the kind of file system.
+    pub(super) magic: u64,
+}
+
+/// Makes a scratch directory, tells its name, and removes it at the end of the input.
+pub(super) fn keep(dir: &Path) -> anyhow::Result<u8> {
+    let made = make(dir);
+    let answer = made.as_ref().map_err(|e| e.to_string());
+    // The caller may have gone away, having waited for this for too long.
+    let _ = writeln!(io::stdout(), "{}", serde_json::to_string(&answer)?);
+    if let Ok(scratch) = &made {
+        io::stdin().read_to_end(&mut Vec::new())?;
+        remove(&dir.join(&scratch.name))?;
+    }
+    Ok(0)
+}
+
+fn make(dir: &Path) -> io::Result<Scratch> {
+    let known = statx(CWD, dir, AtFlags::empty(), StatxFlags::MNT_ID)?;
+    let told = StatxFlags::from_bits_retain(known.stx_mask).contains(StatxFlags::MNT_ID);
+    let magic = statfs(dir)?.f_type.cast_unsigned();
+    let made = tempfile::Builder::new()
+        .prefix(".locket-check-")
+        .tempdir_in(dir)
+        // Without the name, which the user does not know.
+        .map_err(|e| e.kind())?;
+    let made = made.keep();
+    let name = made.file_name().expect("it has a name");
+    Ok(Scratch {
+        name: name.to_string_lossy().into_owned(),
+        mount: told.then_some(known.stx_mnt_id),
+        magic,
+    })
+}
+
+/// Another process may be about to create its last file.
+fn remove(scratch: &Path) -> io::Result<()> {
+    const TRIES: usize = 100;
+    for _ in 1..TRIES {
+        match fs::remove_dir_all(scratch) {
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            removed => return removed,
+        }
+    }
+    fs::remove_dir_all(scratch)
+}
+
+/// The process. If this is dropped, it still removes what it has made.
+pub(super) struct Keeper {
+    helper: Helper,
+    path: PathBuf,
+}
+
+impl Keeper {
+    /// Starts it. `None` if the directory does not answer.
+    pub(super) fn start(dir: &Path) -> anyhow::Result<Option<(Self, Scratch)>> {
+        let mut helper = Helper::start(|command| {
+            // An interruption from the terminal must not keep it from its work.
+            command
+                .arg("check-worker")
+                .arg("--keep")
+                .arg(dir)
+                .process_group(0);
+        })?;
+        let Some(made) = helper.answer::<Result<Scratch, String>>(PATIENCE)? else {
+            return Ok(None);
+        };
+        let scratch = made.map_err(|e| {
+            let dir = shown_path(dir);
+            let message = "give the path of a directory in which this user may create files";
+            let message = format_args!("cannot try out `{dir}`: {e}; {message}");
+            ExitError::new(exit::NO_INPUT, message)
+        })?;
+        let path = dir.join(&scratch.name);
+        Ok(Some((Self { helper, path }, scratch)))
+    }
+
+    /// The scratch directory.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Has it removed. Returns its path if it is still there after a while.
+    pub(super) fn end(mut self) -> anyhow::Result<Option<PathBuf>> {
+        let ended = self.helper.end(PATIENCE)?;
+        Ok((!ended).then_some(self.path))
+    }
+}

@@ -1,0 +1,109 @@
+//! Another process of this program, which answers each question with a line.
+//!
+//! A call that waits for a file system may be beyond every signal, and hangs whichever process made
+//! it until the file system answers. So the tool asks a helper, and leaves one alone that does not
+//! answer in time.
+
+use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use serde::de::DeserializeOwned;
+
+use crate::exit::{self, ExitError};
+
+/// The process. It ends with its input, so also if this is dropped, unless it hangs.
+#[derive(Debug)]
+pub(crate) struct Helper {
+    child: Child,
+    /// What it has said since it was asked.
+    said: Vec<u8>,
+}
+
+impl Helper {
+    /// Starts the subcommand to which `prepare` sets the arguments.
+    pub(crate) fn start(prepare: impl FnOnce(&mut Command)) -> anyhow::Result<Self> {
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("locket");
+        prepare(&mut command);
+        // It may hang with what it has open: it must not keep the output and the locks of others.
+        close_fds::set_fds_cloexec(3, &[]);
+        let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let child = streams.stderr(Stdio::null()).spawn();
+        Ok(Self {
+            child: child.map_err(|e| {
+                let message = "cannot start another process of this program";
+                ExitError::new(
+                    exit::SYSTEM,
+                    format_args!("{message}: {e}; is `/proc` mounted?"),
+                )
+            })?,
+            said: Vec::new(),
+        })
+    }
+
+    /// Asks, once the last answer is there.
+    pub(crate) fn ask(&mut self, question: &[u8]) -> io::Result<()> {
+        let input = self.child.stdin.as_mut();
+        input.ok_or(io::ErrorKind::BrokenPipe)?.write_all(question)
+    }
+
+    /// The answer, if it comes in time.
+    pub(crate) fn answer<A: DeserializeOwned>(
+        &mut self,
+        patience: Duration,
+    ) -> anyhow::Result<Option<A>> {
+        let until = Instant::now() + patience;
+        while !self.said.ends_with(b"\n") {
+            match self.listen(until)? {
+                None => return Ok(None),
+                Some(0) => anyhow::bail!("the process that was asked has ended"),
+                Some(_) => {}
+            }
+        }
+        let answer = serde_json::from_slice(&self.said)?;
+        self.said.clear();
+        Ok(Some(answer))
+    }
+
+    /// Closes its input, with which it ends. Returns whether it has ended in time.
+    pub(crate) fn end(&mut self, patience: Duration) -> anyhow::Result<bool> {
+        drop(self.child.stdin.take());
+        let until = Instant::now() + patience;
+        loop {
+            match self.listen(until)? {
+                None => return Ok(false),
+                Some(0) => return Ok(true),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Kills it, without waiting for its end.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+    }
+
+    /// Takes what it says next, and how long that is: nothing, once it has ended. None if it says
+    /// nothing in time.
+    fn listen(&mut self, until: Instant) -> anyhow::Result<Option<usize>> {
+        let output = self.child.stdout.as_mut().expect("it is a pipe");
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let mut fds = [PollFd::new(output, PollFlags::IN)];
+            match poll(&mut fds, Some(&left.try_into()?)) {
+                Ok(0) => return Ok(None),
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        let mut some = [0; 4096];
+        let count = output.read(&mut some)?;
+        self.said.extend_from_slice(&some[..count]);
+        Ok(Some(count))
+    }
+}
