@@ -30,6 +30,7 @@ fn guests_import_the_lock_interfaces_they_use_and_no_others() -> Result<()> {
     for name in guests::NAMES {
         let expected: &[_] = match name {
             "poll" => &[API, POLL],
+            "bench" => &[API, RANGES],
             "ranges" => &[API, DESCRIPTORS, RANGES_POLL, RANGES],
             "tasks" => &[API_ASYNC, API, RANGES_ASYNC, RANGES],
             _ => &[API],
@@ -44,7 +45,7 @@ fn guests_import_the_lock_interfaces_they_use_and_no_others() -> Result<()> {
 #[test]
 fn guests_without_wasi_import_nothing_else() -> Result<()> {
     assert_eq!(imports("bare")?, [API]);
-    assert_eq!(imports("bench")?, ["bench:host/empty", API]);
+    assert_eq!(imports("bench")?, ["bench:host/empty", API, RANGES]);
     assert_eq!(imports("plugin")?, ["example:plugins/ledger@0.1.0", API]);
     Ok(())
 }

@@ -25,8 +25,9 @@ use std::path::Path;
 
 use clap::Parser;
 use locket::sandbox::Rights;
-use locket::{Engine, Mode};
+use locket::{Engine, Mode, Range};
 use locket_wasmtime::{LocketCtx, LocketCtxView, LocketView, p2};
+use nix::fcntl::{FcntlArg, fcntl};
 use wasmtime::component::{
     Component, ComponentExportIndex, Linker, Resource, ResourceTable, ResourceType,
 };
@@ -176,6 +177,7 @@ fn main() -> Result<()> {
     ] {
         report.add(through(dir.path(), rounds, title, sync)?);
     }
+    report.add(ranges(dir.path(), rounds)?);
     report.add(plugins::calls(dir.path(), rounds)?);
     report.add(plugins::hooks(dir.path(), rounds)?);
     report.add(plugins::shares(dir.path(), rounds.min(20))?);
@@ -215,5 +217,51 @@ fn through(dir: &Path, rounds: usize, title: &str, sync: bool) -> Result<Section
         })
         .target(Target::RatioAtMost(1.25)),
     ];
+    Ok(compare(title, rounds, contestants))
+}
+
+/// Ranges, without async: what the kernel takes, and two empty calls.
+fn ranges(dir: &Path, rounds: usize) -> Result<Section> {
+    const BATCH: u32 = 500;
+    const RANGE: Range = Range {
+        start: 100,
+        length: 100,
+    };
+    let mut guests = [Guest::new(dir, true)?, Guest::new(dir, true)?];
+    let [calls, locks] = &mut guests;
+    let file = File::options().write(true).open(dir.join("lock"))?;
+    let raw = |count| {
+        for _ in 0..count {
+            for kind in [libc::F_WRLCK, libc::F_UNLCK] {
+                let lock = libc::flock {
+                    l_type: i16::try_from(kind).expect("a small number"),
+                    l_whence: i16::try_from(libc::SEEK_SET).expect("a small number"),
+                    l_start: 100,
+                    l_len: 100,
+                    l_pid: 0,
+                };
+                fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+            }
+        }
+    };
+    let native = Engine::new().open_ranges(dir.join("lock"))?;
+    let contestants = vec![
+        Contestant::batch("raw fcntl + two empty calls of the host", BATCH, |count| {
+            raw(count);
+            calls.call("empties", (count,)).unwrap();
+        }),
+        Contestant::batch("raw fcntl", BATCH, raw),
+        Contestant::batch("RangeFile of the engine", BATCH, |count| {
+            for _ in 0..count {
+                native.lock(Mode::Exclusive, RANGE, None).unwrap();
+                native.unlock(RANGE).unwrap();
+            }
+        }),
+        Contestant::batch("guest, lock + unlock", BATCH, |count| {
+            locks.call("ranges", ("/lock", count)).unwrap();
+        })
+        .target(Target::RatioAtMost(1.25)),
+    ];
+    let title = "Component, host without async: lock + unlock of a range";
     Ok(compare(title, rounds, contestants))
 }

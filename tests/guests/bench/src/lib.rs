@@ -7,7 +7,7 @@ extern crate alloc;
 use alloc::string::String;
 use bench::host::empty::Thing;
 use freestanding as _;
-use locket_guest::{LockFile, Mode};
+use locket_guest::{LockFile, Mode, RangeFile};
 
 wit_bindgen::generate!();
 
@@ -26,6 +26,14 @@ impl Guest for Bench {
         for _ in 0..n {
             thing.nothing();
             thing.nothing();
+        }
+    }
+
+    fn ranges(path: String, n: u32) {
+        let file = RangeFile::open(&path).unwrap();
+        for _ in 0..n {
+            file.lock(Mode::Exclusive, 100..200, None).unwrap();
+            file.unlock(100..200).unwrap();
         }
     }
 
