@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -20,15 +21,16 @@ use super::examine::examine;
 use super::report::Report;
 use crate::args::ProtocolArgs;
 use crate::exit::{self, ExitError};
+use crate::sys;
 
 /// How long a path may take to answer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What ends a path that is asked about. No path contains it.
 const END: u8 = 0;
 
 /// A report, or why there is none.
-pub(super) type Answer = Result<Report, String>;
+pub(crate) type Answer = Result<Report, String>;
 
 /// Examine paths for `locket status`: each on standard input, with a zero byte at its end
 #[derive(Args, Debug)]
@@ -56,14 +58,14 @@ impl StatusWorker {
 
 /// The process. It ends with its input.
 #[derive(Debug)]
-pub(super) struct Worker {
+pub(crate) struct Worker {
     child: Child,
     /// What it has said since it was asked.
     said: Vec<u8>,
 }
 
 impl Worker {
-    pub(super) fn start(locking: &ProtocolArgs) -> anyhow::Result<Self> {
+    pub(crate) fn start(locking: &ProtocolArgs) -> anyhow::Result<Self> {
         let mut command = Command::new("/proc/self/exe");
         command.arg0("locket").arg("status-worker");
         if let Some(protocol) = locking.protocol {
@@ -75,7 +77,7 @@ impl Worker {
             command.arg(option);
         }
         // It may hang with what it has open: it must not keep the output and the locks of others.
-        close_fds::set_fds_cloexec(3, &[]);
+        sys::pass_no_descriptors_on(&mut command);
         let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let child = streams.stderr(Stdio::null()).spawn();
         Ok(Self {
@@ -90,15 +92,20 @@ impl Worker {
         })
     }
 
+    /// The number of the process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks about a path, once the last answer is there.
-    pub(super) fn ask(&mut self, path: &Path) -> io::Result<()> {
+    pub(crate) fn ask(&mut self, path: &Path) -> io::Result<()> {
         let question = [path.as_os_str().as_bytes(), &[END]].concat();
         let input = self.child.stdin.as_mut().expect("it is a pipe");
         input.write_all(&question)
     }
 
     /// The answer, if it comes in time.
-    pub(super) fn answer(&mut self, patience: Duration) -> anyhow::Result<Option<Answer>> {
+    pub(crate) fn answer(&mut self, patience: Duration) -> anyhow::Result<Option<Answer>> {
         let until = Instant::now() + patience;
         let output = self.child.stdout.as_mut().expect("it is a pipe");
         loop {
@@ -120,6 +127,13 @@ impl Worker {
                 return Ok(Some(answer));
             }
         }
+    }
+}
+
+/// What can be read as soon as a part of an answer is there.
+impl AsFd for Worker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.child.stdout.as_ref().expect("it is a pipe").as_fd()
     }
 }
 
