@@ -13,6 +13,7 @@ mod output;
 mod run;
 mod status;
 mod sys;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,7 @@ enum Command {
     Exec(exec::Exec),
     Run(run::Run),
     Status(status::Status),
+    Trace(trace::Trace),
     Break(break_lock::Break),
     Demo(demo::Demo),
     Completions(generate::Completions),
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::Exec(exec) => exec.run(),
         Command::Run(run) => run.run(),
         Command::Status(status) => status.run(),
+        Command::Trace(trace) => trace.run(),
         Command::Break(command) => command.run(),
         Command::Demo(demo) => demo.run(),
         Command::Completions(completions) => completions.run(),

@@ -6,3 +6,4 @@ mod generate;
 mod run;
 mod status;
 mod support;
+mod trace;
