@@ -10,6 +10,7 @@ mod process;
 mod record_locks;
 pub(crate) mod report;
 mod text;
+mod unnamed_waiters;
 mod watch;
 pub(crate) mod worker;
 
