@@ -55,12 +55,13 @@ recognizable as a lock of PATH, and the row in --database]";
 /// --interval. What is shorter can be missed, and each time may be wrong by one interval. A change in
 /// the directory of a lock, as existence locks make it, is looked at at once. A look takes a fraction
 /// of a millisecond of a processor, but longer if all processes have to be searched: for a lock that
-/// belongs to none of them, and in a container. Then there are fewer looks, never more than half of
-/// the time, and the picture tells how many were late.
+/// belongs to none of them, and in a container. Looks never take more than half of the time: then
+/// there are fewer, and the picture tells how many were late.
 ///
 /// Never seen: in a container, who holds or awaits a `flock` lock outside of it; on a file system of
-/// several hosts, holders on the others; who awaits an existence lock. A file that may be no lock
-/// (`perhaps held` in `locket status`) counts only with --protocol.
+/// several hosts, such as NFS, or of another program (FUSE), holders that this kernel does not know;
+/// who awaits an existence lock. A file that may be no lock (`perhaps held` in `locket status`)
+/// counts only with --protocol.
 #[derive(Args, Debug)]
 #[command(
     override_usage = "locket trace [OPTIONS] PATH... [-- COMMAND [ARG]...]",
@@ -73,8 +74,8 @@ Examples:
 
 Picture: a line for each process and path. █ held exclusively, ▒ shared, ┄ waiting, ? not looked at
   for more than 10 intervals, for example because the file system does not answer. A character is
-  what takes most of its time, and empty only if nothing was seen. `held` and `waits` count, `in all`
-  is their time. A process that holds and waits at once counts as holding.
+  what takes most of its time, and empty only if nothing was seen. `held` and `waits` are how many
+  times, and `in all` is how long. A process that holds and waits at once counts as holding.
 
 JSON: an object on a line for each change. Every field is always there, and null if it is not known:
   time        when it was seen, in seconds since the start
@@ -87,7 +88,7 @@ JSON: an object on a line for each change. Every field is always there, and null
   state       \"held\", \"waits\", or \"gone\" if the process does neither any more
   mode        \"exclusive\" or \"shared\"; null if it is gone
   protocol    null if it is gone
-  What ends at one time comes before what begins. COMMAND may print on the same stream: use --output.
+  What ends comes before what begins at that time. COMMAND may print on the same stream: use -o.
 
 Exit status: that of COMMAND, as with `locket exec`; 0, 66 if a path cannot be examined or does not
   answer, or 71 if the system fails",

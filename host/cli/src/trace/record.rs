@@ -128,8 +128,8 @@ impl Record {
         let late: u64 = tracks.iter().map(|track| track.looks.late).sum();
         let longest = tracks.iter().map(|track| track.looks.longest_pause).max();
         let mut notes = vec![format!(
-            "{count} looks, one every {}: what is shorter can be missed. {late} were late; the \
-             longest pause was {}.",
+            "{count} looks, one every {}; what is shorter can be missed. Late looks: {late}; longest \
+             pause: {}.",
             short(self.interval),
             short(longest.unwrap_or_default())
         )];

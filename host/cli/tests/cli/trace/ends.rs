@@ -63,7 +63,7 @@ fn a_time_ends_it() {
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("no holder or waiter was seen"), "{text}");
-    assert!(text.contains(" looks, one every 10 ms: "), "{text}");
+    assert!(text.contains(" looks, one every 10 ms; "), "{text}");
     assert!(!lock.exists());
 }
 

@@ -87,7 +87,7 @@ fn what_the_looks_cost_is_told() {
     trace.arg(dir.path("lock"));
     let output = output(trace);
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains(" looks, one every 20 ms: "), "{text}");
+    assert!(text.contains(" looks, one every 20 ms; "), "{text}");
     let cost = String::from_utf8(output.stderr).unwrap();
     assert!(cost.starts_with("locket: the looks took "), "{cost}");
 }
