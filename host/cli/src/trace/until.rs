@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use nix::libc;
 use nix::sys::signal::{SigSet, Signal};
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -93,12 +92,7 @@ impl Until {
             Self::Interrupt { signals, time } => {
                 if signals.next()?.is_some() {
                     // Another one ends this process, whatever it does.
-                    sys::end_first_process_by(&[
-                        libc::SIGHUP,
-                        libc::SIGINT,
-                        libc::SIGQUIT,
-                        libc::SIGTERM,
-                    ]);
+                    sys::end_first_process_by(&ENDING.map(|signal| signal as i32));
                     signals.restore()?;
                     return Ok(Some(End::Time));
                 }

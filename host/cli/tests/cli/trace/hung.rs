@@ -14,7 +14,9 @@ fn a_path_there_does_not_silence_the_others() {
     let dir = Dir::new();
     let (hung, lock, svg) = (files.path("hung"), dir.path("lock"), dir.path("svg"));
     let mut trace = locket(&["trace", "--json", "--interval", "1", "--svg"]);
+    let there = Holder::flock(&hung);
     let mut trace = Trace::of(trace.arg(&svg).arg(&hung).arg(&lock));
+    trace.until_state(there.pid(), "held");
     let mut turn = || {
         let holder = Holder::flock(&lock);
         let held = trace.until_state(holder.pid(), "held");
@@ -32,4 +34,5 @@ fn a_path_there_does_not_silence_the_others() {
     let gaps = picture.matches("not looked at for ").count();
     assert!(gaps > 0, "{picture}");
     files.resume();
+    there.end();
 }
