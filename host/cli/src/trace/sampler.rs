@@ -24,7 +24,7 @@ pub(super) type Tell<'a> = &'a mut dyn FnMut(usize, Duration, Answer) -> anyhow:
 pub(super) struct Sampler<'a> {
     watched: Vec<Watched<'a>>,
     interval: Duration,
-    /// When the first looks were done.
+    /// When the first answer came.
     start: Option<Instant>,
     notifications: Option<Changes>,
 }
@@ -65,7 +65,7 @@ impl<'a> Sampler<'a> {
         })
     }
 
-    /// How long ago the first looks were done.
+    /// How long ago the first answer came.
     pub(super) fn time(&self) -> Duration {
         self.start.map_or(Duration::ZERO, |start| start.elapsed())
     }
@@ -76,7 +76,6 @@ impl<'a> Sampler<'a> {
         // Only those that have answered, since asking for notifications may hang as well.
         let answered = self.watched.iter().filter(|watched| watched.answers > 0);
         self.notifications = Some(Changes::of(answered.map(|watched| watched.path.as_path())));
-        self.start = Some(Instant::now());
         Ok(())
     }
 
@@ -120,10 +119,10 @@ impl<'a> Sampler<'a> {
         {
             self.watched.iter_mut().for_each(Watched::notify);
         }
-        let time = self.time();
         for (i, watched) in self.watched.iter_mut().enumerate() {
             if let Some(answer) = watched.answer(self.interval)? {
-                tell(i, time, answer)?;
+                let start = self.start.get_or_insert_with(Instant::now);
+                tell(i, start.elapsed(), answer)?;
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::axis::ticks;
 use super::sample::{Doing, Process, State};
 use super::text::{command, name, short};
-use super::timeline::{Lane, Timeline, Track};
+use super::timeline::{Lane, Span, Timeline, Track};
 use crate::output::shown_path;
 use crate::status::report::Mode;
 
@@ -67,6 +67,7 @@ impl fmt::Display for Svg<'_> {
             y += ROW;
             if track.lanes.is_empty() {
                 text(f, "", (20., y), "no holder or waiter was seen")?;
+                self.write_bars(f, track, &[], "", y)?;
                 y += ROW;
             }
             for lane in &track.lanes {
@@ -126,6 +127,18 @@ impl Svg<'_> {
         let label = command(&lane.process, LABEL);
         text(f, "", (20., y), &format!("{} {label}", name(&lane.process)))?;
         f.write_str("</g>\n")?;
+        self.write_bars(f, track, &lane.spans, &title, y)
+    }
+
+    /// What a process did, and when nothing is known.
+    fn write_bars(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        track: &Track,
+        spans: &[Span],
+        process: &str,
+        y: f64,
+    ) -> fmt::Result {
         let bar = (ROW - BAR) / 2.;
         let mut part = |class, from, to, title: &str| {
             let x = self.x(from);
@@ -134,9 +147,9 @@ impl Svg<'_> {
             rect(f, class, (x, y + bar), (width, BAR), title)
         };
         part("lane", Duration::ZERO, self.timeline.length, "")?;
-        for span in &lane.spans {
+        for span in spans {
             let title = format!(
-                "{title}: {} ({}) for {}, from {:.3} s to {:.3} s",
+                "{process}: {} ({}) for {}, from {:.3} s to {:.3} s",
                 words(span.doing),
                 span.doing.protocol,
                 short(span.to - span.from),
@@ -253,6 +266,19 @@ mod tests {
         assert!(svg.contains(&format!("<title>{title}</title>")), "{svg}");
         assert!(svg.contains(">a note</text>"), "{svg}");
         assert!(!svg.contains("<script"), "{svg}");
+    }
+
+    #[test]
+    fn a_path_without_processes_has_its_gaps() {
+        let mut timeline = timeline("lock", &[]);
+        timeline.end(Duration::from_secs(1));
+        let notes = &[];
+        let timeline = &timeline;
+        let svg = Svg { timeline, notes }.to_string();
+        assert!(
+            svg.contains("<title>not looked at for 1.00 s</title>"),
+            "{svg}"
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::axis::ticks;
 use super::sample::{Doing, Process, State};
-use super::timeline::{Lane, Timeline, Total, Track};
+use super::timeline::{Span, Timeline, Total, Track};
 use crate::output::{human_duration, shown_path};
 use crate::status::report::Mode;
 
@@ -34,11 +34,13 @@ impl fmt::Display for Picture<'_> {
         for track in &self.timeline.tracks {
             writeln!(f, "{}, {}:", shown_path(&track.path), short(length))?;
             if track.lanes.is_empty() {
-                writeln!(f, "  no holder or waiter was seen\n")?;
-                continue;
+                writeln!(f, "  no holder or waiter was seen")?;
+            } else {
+                self.write_table(f, track)?;
             }
-            self.write_table(f, track)?;
-            self.write_lines(f, track)?;
+            if !(track.lanes.is_empty() && track.gaps.is_empty()) {
+                self.write_lines(f, track)?;
+            }
             writeln!(f)?;
         }
         writeln!(f, "{LEGEND}")
@@ -91,8 +93,12 @@ impl Picture<'_> {
         let names = names(track);
         let name = widest(&names);
         let width = self.width.saturating_sub(name + 5).max(NARROWEST);
+        if track.lanes.is_empty() {
+            let line = line(track, &[], self.timeline.length, width);
+            writeln!(f, "  {} {line}", padded("", name))?;
+        }
         for (lane, process) in track.lanes.iter().zip(&names) {
-            let line = line(track, lane, self.timeline.length, width);
+            let line = line(track, &lane.spans, self.timeline.length, width);
             writeln!(f, "  {} {line}", padded(process, name))?;
         }
         writeln!(
@@ -115,9 +121,8 @@ fn strength(doing: Doing) -> usize {
 
 /// A character for each slice of the time: for what takes the most of it, and nothing only if there
 /// was nothing.
-fn line(track: &Track, lane: &Lane, length: Duration, width: usize) -> String {
+fn line(track: &Track, mut spans: &[Span], length: Duration, width: usize) -> String {
     let edge = |column: usize| length.mul_f64(column as f64 / width as f64);
-    let mut spans = lane.spans.as_slice();
     let mut line = String::from("│");
     for column in 0..width {
         let slice = (edge(column), edge(column + 1));
@@ -273,7 +278,7 @@ lock, 200 ms:
         let line = |line| {
             let timeline = timeline("lock", &[(process(1, 0), line)]);
             let track = &timeline.tracks[0];
-            super::line(track, &track.lanes[0], timeline.length, 4)
+            super::line(track, &track.lanes[0].spans, timeline.length, 4)
         };
         assert_eq!(line("X                   "), "│█   │");
         assert_eq!(line("Xwwww     wwSSS     "), "│┄ ▒ │");
@@ -285,9 +290,14 @@ lock, 200 ms:
     fn without_anyone_it_says_so() {
         let text = picture(&[], 80);
         assert!(
-            text.starts_with("lock, 0 ms:\n  no holder or waiter was seen\n"),
+            text.starts_with("lock, 0 ms:\n  no holder or waiter was seen\n\n"),
             "{text}"
         );
+        let mut timeline = timeline("lock", &[]);
+        timeline.end(ms(1000));
+        let (timeline, width) = (&timeline, 25);
+        let text = Picture { timeline, width }.to_string();
+        assert!(text.contains("│????????????????????│\n"), "{text}");
     }
 
     #[test]
