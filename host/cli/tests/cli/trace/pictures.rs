@@ -39,8 +39,8 @@ fn a_picture_has_a_lane_for_each_process_of_each_path() {
     let mut trace = locket(&["trace", "--json", "--svg"]);
     let mut trace = Trace::of(trace.arg(&svg).arg(&lock).arg(&other));
     let first = Holder::flock(&lock);
-    let reader = Holder::exec(&["-s"], &other);
     trace.until_state(first.pid(), "held");
+    let reader = Holder::exec(&["-s"], &other);
     trace.until_state(reader.pid(), "held");
     let mut second = exec(&[], &lock, &["sh", "-c", "read line"]);
     let mut second = second.stdin(Stdio::piped()).spawn().unwrap();
@@ -56,9 +56,11 @@ fn a_picture_has_a_lane_for_each_process_of_each_path() {
 
     let read = read_svg(&svg);
     let starts = |text: &Value, pid: u32| text.as_str().unwrap().starts_with(&format!("{pid} "));
-    let lanes = read[0].as_array().unwrap();
+    // A look at the moment of a release may find a lock whose holder has just ended.
+    let lanes = read[0].as_array().unwrap().iter();
+    let lanes: Vec<_> = lanes.filter(|lane| *lane != "unknown").collect();
     assert_eq!(lanes.len(), pids.len(), "{read}");
-    for (lane, pid) in lanes.iter().zip(pids) {
+    for (lane, pid) in lanes.into_iter().zip(pids) {
         assert!(starts(lane, pid), "{pid}: {read}");
     }
     let bars = read[1].as_array().unwrap();
