@@ -9,7 +9,7 @@
 
 mod descriptor;
 mod open;
-mod supervise;
+pub(crate) mod supervise;
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -26,7 +26,7 @@ use nix::libc;
 use nix::sys::signal::SigSet;
 use rustix::io::{FdFlags, fcntl_setfd};
 
-use self::supervise::{Failure, supervise};
+use self::supervise::supervise;
 use crate::args::{ProtocolArgs, seconds};
 use crate::exit::{self, ExitError};
 use crate::output::{eprint_line, human_duration, one_line};
@@ -310,14 +310,7 @@ impl Exec {
             );
             return Err(start_error(&command.exec(), program));
         }
-        supervise(command).map_err(|failure| match failure {
-            Failure::Start(e) => start_error(&e, program),
-            Failure::Wait(e) => {
-                let name = program.display();
-                let message = format_args!("cannot tell how `{name}` ended: {e}");
-                ExitError::new(exit::SYSTEM, message)
-            }
-        })
+        supervise(command).map_err(|failure| failure.into_error(program))
     }
 }
 
@@ -343,7 +336,7 @@ fn start_error(error: &io::Error, program: &OsStr) -> ExitError {
 }
 
 /// Ends as the command did: by the same signal, or with the code that is returned.
-fn end_like(status: ExitStatus) -> u8 {
+pub(crate) fn end_like(status: ExitStatus) -> u8 {
     if let Some(signal) = status.signal() {
         sys::die_of(signal);
     }

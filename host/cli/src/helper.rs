@@ -5,6 +5,7 @@
 //! answer in time.
 
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 
 use crate::exit::{self, ExitError};
+use crate::sys;
 
 /// The process. It ends with its input, so also if this is dropped, unless it hangs.
 #[derive(Debug)]
@@ -30,7 +32,7 @@ impl Helper {
         command.arg0("locket");
         prepare(&mut command);
         // It may hang with what it has open: it must not keep the output and the locks of others.
-        close_fds::set_fds_cloexec(3, &[]);
+        sys::pass_no_descriptors_on(&mut command);
         let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let child = streams.stderr(Stdio::null()).spawn();
         Ok(Self {
@@ -43,6 +45,11 @@ impl Helper {
             })?,
             said: Vec::new(),
         })
+    }
+
+    /// The number of the process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Asks, once the last answer is there.
@@ -105,5 +112,12 @@ impl Helper {
         let count = output.read(&mut some)?;
         self.said.extend_from_slice(&some[..count]);
         Ok(Some(count))
+    }
+}
+
+/// What can be read as soon as a part of an answer is there.
+impl AsFd for Helper {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.child.stdout.as_ref().expect("it is a pipe").as_fd()
     }
 }

@@ -15,6 +15,7 @@ mod output;
 mod run;
 mod status;
 mod sys;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,7 @@ enum Command {
     Exec(exec::Exec),
     Run(run::Run),
     Status(status::Status),
+    Trace(trace::Trace),
     Break(break_lock::Break),
     Check(check::Check),
     Demo(demo::Demo),
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Command::Exec(exec) => exec.run(),
         Command::Run(run) => run.run(),
         Command::Status(status) => status.run(),
+        Command::Trace(trace) => trace.run(),
         Command::Break(command) => command.run(),
         Command::Check(check) => check.run(),
         Command::Demo(demo) => demo.run(),

@@ -3,19 +3,25 @@
 //! `/proc` lists the holders of kernel locks. An existence lock itself records its holder, as far
 //! as its protocol has room for that.
 
+pub(crate) mod changes;
 mod examine;
 mod proc_locks;
 mod process;
-mod report;
+mod record_locks;
+pub(crate) mod report;
 mod text;
+mod unnamed_waiters;
 mod watch;
-mod worker;
+pub(crate) mod worker;
 
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use clap::Args;
+use humantime::format_rfc3339_millis;
+use serde::Serialize;
 
 use self::report::{Report, Unknown};
 pub(crate) use self::worker::StatusWorker;
@@ -52,10 +58,11 @@ Examples:
 Output: one line for each path, as soon as it is known: PATH, a colon, a space, the answer. PATH
   and each word of a command are written as they are, or as $'…' with the escapes of shells if
   they contain control characters or are not UTF-8, and PATH also if it contains a colon and a
-  space.
+  space. With --watch, a line begins with the time, in UTC as in RFC 3339, and a space.
 
 JSON: an object for one path, an array of them for several, and with --watch an object on a line
   for each change. Every field is always there, and null if it is not known:
+  time          only with --watch: when the change was seen, in UTC as in RFC 3339
   path          as given; if it is not UTF-8, with U+FFFD in it, and path_bytes has its bytes
   path_bytes    an array of numbers, or null if path is exact
   exists        whether there is a file
@@ -70,7 +77,7 @@ JSON: an object for one path, an array of them for several, and with --watch an 
                 in the lines; whether it is stopped; when it started, in seconds since 1970
     protocol, mode
     ranges      the bytes that it has locked: mode, from, and to, the last byte, null for the end of
-                the file; empty for the whole file, and if pid is null perhaps for a part of it
+                the file; empty for the whole file
     acquired_by the pid of the process from which it has the lock, if there is one
     since       when it acquired an existence lock, in seconds since 1970; null for kernel locks
     host        the host that an existence lock names
@@ -100,13 +107,25 @@ pub(crate) struct Status {
     paths: Vec<PathBuf>,
 }
 
+/// What `--watch --json` prints.
+#[derive(Serialize)]
+struct Change<'a> {
+    time: String,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
 impl Status {
     pub(crate) fn run(self) -> anyhow::Result<u8> {
         if self.watch {
             return watch::watch(&self.paths, &self.locking, |path, answer| {
+                let time = format_rfc3339_millis(SystemTime::now());
                 match answer {
-                    Ok(report) if self.json => print_line(&serde_json::to_string(report)?)?,
-                    Ok(report) => print_line(report)?,
+                    Ok(report) if self.json => {
+                        let time = time.to_string();
+                        print_line(serde_json::to_string(&Change { time, report })?)?;
+                    }
+                    Ok(report) => print_line(format_args!("{time} {report}"))?,
                     Err(reason) => cannot_examine(path, reason),
                 }
                 Ok(())

@@ -77,6 +77,17 @@ pub(crate) fn prepare(command: &mut Command, mask: SigSet) {
     unsafe { command.pre_exec(prepare) };
 }
 
+/// Gives the command no descriptor but its standard streams, and leaves ours as they are.
+pub(crate) fn pass_no_descriptors_on(command: &mut Command) {
+    let close = || {
+        close_fds::set_fds_cloexec(3, &[]);
+        Ok(())
+    };
+    // SAFETY: on Linux that call is safe in the child of a process with several threads, as its
+    // documentation says.
+    unsafe { command.pre_exec(close) };
+}
+
 /// Ends this process by a signal, as a shell expects of a program whose own program was ended by it.
 /// Returns if that is impossible: nothing ends the first process of a container.
 pub(crate) fn die_of(signal: c_int) {

@@ -1,10 +1,12 @@
-//! Runs the command of `locket exec` to its end, and passes signals on to it.
+//! Runs the command of `locket exec` or `locket trace` to its end, and passes signals on to it.
 //!
 //! All signals that can be caught are blocked and taken one after the other, so nothing happens in
 //! between, and no handler, thread or runtime is needed. What our caller ignores is left alone: the
 //! command ignores it too (see `nohup`).
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 
@@ -15,48 +17,127 @@ use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{WaitOptions, getsid, waitpid};
 
+use super::start_error;
+use crate::exit::{self, ExitError};
 use crate::sys;
 
 /// What goes wrong with a command.
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// It could not be started.
     Start(io::Error),
     /// It was started, and how it ends cannot be known.
     Wait(io::Error),
 }
 
+impl Failure {
+    /// The error for the user.
+    pub(crate) fn into_error(self, program: &OsStr) -> ExitError {
+        match self {
+            Self::Start(e) => start_error(&e, program),
+            Self::Wait(e) => {
+                let name = program.display();
+                let message = format_args!("cannot tell how `{name}` ended: {e}");
+                ExitError::new(exit::SYSTEM, message)
+            }
+        }
+    }
+}
+
 /// Runs a command until it ends, whatever signals arrive in the meantime.
-pub(super) fn supervise(mut command: Command) -> Result<ExitStatus, Failure> {
-    // Otherwise the system would not keep how the command ended.
-    sys::reset(libc::SIGCHLD);
-    let signals = caught();
-    let inherited = signals
-        .thread_swap_mask(SigmaskHow::SIG_BLOCK)
-        .map_err(|e| Failure::Start(e.into()))?;
-    let arrivals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .map_err(|e| Failure::Start(e.into()))?;
-    sys::prepare(&mut command, inherited);
-    let child = command.spawn().map_err(Failure::Start)?;
-    let child = rustix::process::Pid::from_child(&child);
-    // Those that came before the command did not reach it by themselves.
-    let mut early = true;
+pub(super) fn supervise(command: Command) -> Result<ExitStatus, Failure> {
+    let signals = Signals::of_command().map_err(Failure::Start)?;
+    let mut supervised = Supervised::start(command, signals)?;
     loop {
-        let ended = waitpid(Some(child), WaitOptions::NOHANG);
-        if let Some((_, status)) = ended.map_err(|e| Failure::Wait(e.into()))? {
-            return Ok(ExitStatus::from_raw(status.as_raw()));
+        if let Some(status) = supervised.look()? {
+            return Ok(status);
         }
-        match arrivals.read_signal() {
-            Ok(Some(arrival)) => {
-                let child = Pid::from_raw(child.as_raw_nonzero().get());
-                pass_on(&arrival, child, early);
+        // The next look tells what happened, even if this fails.
+        let _ = poll(&mut [PollFd::new(&supervised, PollFlags::IN)], None);
+    }
+}
+
+/// Signals that are blocked and can be read.
+pub(crate) struct Signals {
+    arrivals: SignalFd,
+    /// The mask before.
+    inherited: SigSet,
+}
+
+impl Signals {
+    pub(crate) fn of(signals: SigSet) -> io::Result<Self> {
+        let inherited = signals.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let arrivals =
+            SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Self {
+            arrivals,
+            inherited,
+        })
+    }
+
+    /// Those that a supervised command gets, and that of its end.
+    pub(crate) fn of_command() -> io::Result<Self> {
+        // Otherwise the system would not keep how the command ended.
+        sys::reset(libc::SIGCHLD);
+        Self::of(caught())
+    }
+
+    /// Takes the next one, if there is any.
+    pub(crate) fn next(&self) -> io::Result<Option<signalfd_siginfo>> {
+        Ok(self.arrivals.read_signal()?)
+    }
+
+    /// Lets them do again what they did before.
+    pub(crate) fn restore(&self) -> io::Result<()> {
+        Ok(self.inherited.thread_set_mask()?)
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.arrivals.as_fd()
+    }
+}
+
+/// A command that runs, and gets the signals of this process. There is something to look at if its
+/// descriptor can be read.
+pub(crate) struct Supervised {
+    child: rustix::process::Pid,
+    signals: Signals,
+    /// Those that came before the command did not reach it by themselves.
+    early: bool,
+}
+
+impl Supervised {
+    pub(crate) fn start(mut command: Command, signals: Signals) -> Result<Self, Failure> {
+        sys::prepare(&mut command, signals.inherited);
+        let child = command.spawn().map_err(Failure::Start)?;
+        Ok(Self {
+            child: rustix::process::Pid::from_child(&child),
+            signals,
+            early: true,
+        })
+    }
+
+    /// Passes on what has arrived. Returns how the command ended, if it has.
+    pub(crate) fn look(&mut self) -> Result<Option<ExitStatus>, Failure> {
+        loop {
+            let ended = waitpid(Some(self.child), WaitOptions::NOHANG);
+            if let Some((_, status)) = ended.map_err(|e| Failure::Wait(e.into()))? {
+                return Ok(Some(ExitStatus::from_raw(status.as_raw())));
             }
-            Ok(None) => {
-                early = false;
-                // The next read tells what happened, even if this fails.
-                let _ = poll(&mut [PollFd::new(&arrivals, PollFlags::IN)], None);
-            }
-            Err(e) => return Err(Failure::Wait(e.into())),
+            let Some(arrival) = self.signals.next().map_err(Failure::Wait)? else {
+                self.early = false;
+                return Ok(None);
+            };
+            let child = Pid::from_raw(self.child.as_raw_nonzero().get());
+            pass_on(&arrival, child, self.early);
         }
+    }
+}
+
+impl AsFd for Supervised {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.signals.as_fd()
     }
 }
 

@@ -1,16 +1,18 @@
 //! Finds out who holds the lock of a path.
 
-use std::fs::{self, File, Metadata};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::collections::BTreeMap;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use locket::{Engine, Options, Protocol};
-use rustix::fs::{Access, OFlags, access};
+use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 
 use super::proc_locks::{self, KernelHold};
-use super::report::{Holder, Mode, Process, Range, Report, Unknown, Waiter};
+use super::record_locks::{self, OF_DESCRIPTION, RecordLock};
+use super::report::{Holder, Mode, Process, Report, Unknown, Waiter};
 use crate::args::ProtocolArgs;
 
 /// Who holds the lock of `path`. Takes as long as the file system of the path takes to answer.
@@ -32,10 +34,8 @@ pub(super) fn examine(path: &Path, locking: &ProtocolArgs) -> anyhow::Result<Rep
             };
             if !certain {
                 Some(Unknown::MayBeNoLock)
-            } else if report.holders.is_empty() {
-                add_hidden(path, locking.protocol, &mut report)
             } else {
-                None
+                add_hidden(path, locking.protocol, &mut report)
             }
         }
     };
@@ -101,7 +101,7 @@ fn add_recognized(
     Ok(certain || report.holders.len() > 1)
 }
 
-/// Looks for what `/proc` does not tell. Returns why there may still be a holder.
+/// Looks for what `/proc` does not tell. Returns why there may still be a holder if none is found.
 fn add_hidden(path: &Path, wanted: Option<Protocol>, report: &mut Report) -> Option<Unknown> {
     let unknown = if report.exists != Some(true) {
         return None;
@@ -112,39 +112,35 @@ fn add_hidden(path: &Path, wanted: Option<Protocol>, report: &mut Report) -> Opt
     } else {
         return None;
     };
-    if wanted == Some(Protocol::Flock) {
-        return Some(unknown);
-    }
-    let Ok(record) = record_lock(path) else {
-        return Some(unknown);
+    let asked = match wanted {
+        Some(Protocol::Flock) => None,
+        _ => record_locks::of(path).ok(),
     };
-    if let Some(mode) = record {
-        report.holders.push(kernel_holder(KernelHold {
-            pid: None,
-            protocol: Protocol::Fcntl,
-            ranges: vec![Range::whole(mode)],
-            acquirer: None,
-        }));
+    let known = report.holders.iter();
+    let known = known.filter(|hold| matches!(hold.protocol, Protocol::Fcntl | Protocol::Native));
+    let known: Vec<_> = known.flat_map(Holder::bytes).collect();
+    let mut hidden: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for RecordLock { pid, range } in asked.iter().flatten().copied() {
+        // The table lists those of descriptions, of whatever container.
+        let is_listed = pid == OF_DESCRIPTION && unknown == Unknown::OutsideContainer;
+        if !is_listed && !known.contains(&range) {
+            hidden
+                .entry((pid > 0).then_some(pid))
+                .or_default()
+                .push(range);
+        }
     }
+    let hidden = hidden.into_iter().map(|(pid, ranges)| KernelHold {
+        pid,
+        protocol: Protocol::Fcntl,
+        ranges,
+        acquirer: None,
+    });
+    report.holders.extend(hidden.map(kernel_holder));
     // The kernel knows all record locks of this host.
-    let is_known = wanted == Some(Protocol::Fcntl) && unknown == Unknown::OutsideContainer;
-    (record.is_none() && !is_known).then_some(unknown)
-}
-
-/// The mode of a record lock that any process holds. The kernel answers without taking a lock; it
-/// answers no such question about `flock`.
-fn record_lock(path: &Path) -> anyhow::Result<Option<Mode>> {
-    anyhow::ensure!(fs::metadata(path)?.is_file(), "not a file");
-    let file = File::options()
-        .read(true)
-        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-        .open(path)?;
-    let options = Options::new().protocol(Protocol::Fcntl);
-    let holder = Engine::new().from_file_with(file, &options)?.holder()?;
-    Ok(holder.map(|holder| match holder.mode {
-        locket::Mode::Exclusive => Mode::Exclusive,
-        locket::Mode::Shared => Mode::Shared,
-    }))
+    let all_known =
+        wanted == Some(Protocol::Fcntl) && unknown == Unknown::OutsideContainer && asked.is_some();
+    (report.holders.is_empty() && !all_known).then_some(unknown)
 }
 
 /// Whether the file system may have holders that the kernel of this host does not know.

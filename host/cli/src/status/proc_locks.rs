@@ -24,11 +24,12 @@ use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
 use super::report::{Mode, Range};
+use super::unnamed_waiters;
 
 /// A lock as the kernel lists it.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct KernelLock {
-    /// The process that acquired it, if it has a number here.
+    /// The process that acquired it or waits for it, if it has a number here.
     pub(super) acquirer: Option<i32>,
     pub(super) protocol: Protocol,
     pub(super) range: Range,
@@ -107,10 +108,24 @@ pub(super) fn of(path: &Path) -> anyhow::Result<KernelLocks> {
             hold.ranges.push(lock.range);
         }
     }
+    let mut waits: Vec<_> = waits.iter().filter_map(lock_of).collect();
+    name_waiters(&mut waits, file);
     Ok(KernelLocks {
         holds: holds.into_values().collect(),
-        waits: waits.iter().filter_map(lock_of).collect(),
+        waits,
     })
+}
+
+/// Names the waiters that the table does not name, unless it cannot be told which one is which.
+fn name_waiters(waits: &mut [KernelLock], file: FileNumber) {
+    let unnamed = waits.iter_mut().filter(|wait| wait.acquirer.is_none());
+    let mut unnamed: Vec<_> = unnamed.collect();
+    if !unnamed.is_empty() && unnamed.iter().all(|wait| wait.range == unnamed[0].range) {
+        let processes = unnamed_waiters::of(file);
+        for (wait, pid) in unnamed.iter_mut().zip(processes) {
+            wait.acquirer = Some(pid);
+        }
+    }
 }
 
 /// Adds the locks that the table lacks in this container, but descriptors in it have.
@@ -134,10 +149,10 @@ pub(super) fn in_container() -> bool {
 }
 
 /// A file as the lock table identifies it.
-#[derive(Clone, Copy, Debug)]
-struct FileNumber {
-    device: (u32, u32),
-    inode: u64,
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct FileNumber {
+    pub(super) device: (u32, u32),
+    pub(super) inode: u64,
 }
 
 impl FileNumber {
@@ -229,15 +244,15 @@ fn lock_device(path: &Path, metadata: &fs::Metadata) -> anyhow::Result<(u32, u32
     else {
         return Ok(stat);
     };
-    let mounts = Process::myself()?.mountinfo()?;
-    let mount = mounts
-        .into_iter()
-        .find(|mount| u64::try_from(mount.mnt_id) == Ok(id));
-    let device = mount.and_then(|mount| {
-        let (major, minor) = mount.majmin.split_once(':')?;
-        Some((major.parse().ok()?, minor.parse().ok()?))
-    });
-    Ok(device.unwrap_or(stat))
+    Ok(device_of_mount(&Process::myself()?, id).unwrap_or(stat))
+}
+
+/// The device of a mount that a process sees.
+pub(super) fn device_of_mount(process: &Process, id: u64) -> Option<(u32, u32)> {
+    let mut mounts = process.mountinfo().ok()?.into_iter();
+    let mount = mounts.find(|mount| u64::try_from(mount.mnt_id) == Ok(id))?;
+    let (major, minor) = mount.majmin.split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// None for a lease, which does not prevent other processes from locking.

@@ -3,21 +3,16 @@
 //! The system tells of entries that come and go, which existence locks are. Nothing tells of kernel
 //! locks, so all paths are examined in short intervals, too.
 
-use std::ffi::{OsStr, OsString};
-use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
-use rustix::io::Errno;
+use nix::libc;
 
+use super::changes::Changes;
 use super::report::{Report, Unknown};
 use super::worker::{Answer, PATIENCE, Worker};
 use crate::args::ProtocolArgs;
+use crate::sys;
 
 /// What happens between two looks is missed. `--help` says so.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -28,6 +23,7 @@ pub(super) fn watch(
     locking: &ProtocolArgs,
     mut tell: impl FnMut(&Path, &Answer) -> anyhow::Result<()>,
 ) -> anyhow::Result<u8> {
+    sys::end_first_process_by(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM]);
     let mut watched: Vec<_> = paths.iter().map(|path| Watched::new(path)).collect();
     let mut free = None;
     // Only paths that have answered once, since asking for notifications may hang as well.
@@ -40,7 +36,10 @@ pub(super) fn watch(
                 tell(name, new)?;
             }
         }
-        let changes = notifications.get_or_insert_with(|| Changes::of(&watched));
+        let changes = notifications.get_or_insert_with(|| {
+            let answered = watched.iter().filter(|path| path.stuck.is_none());
+            Changes::of(answered.map(|path| path.path))
+        });
         changes.wait(INTERVAL)?;
     }
 }
@@ -113,81 +112,4 @@ fn lasting(answer: &Answer) -> Answer {
         process.started = None;
     }
     Ok(report)
-}
-
-/// Notifications of entries that come, go or were written.
-struct Changes {
-    inotify: Option<OwnedFd>,
-    names: Vec<OsString>,
-}
-
-impl Changes {
-    /// Without an answer of the system, the interval has to do.
-    fn of(paths: &[Watched<'_>]) -> Self {
-        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok();
-        let mut names = Vec::new();
-        for path in paths.iter().filter(|path| path.stuck.is_none()) {
-            let Some(name) = path.path.file_name() else {
-                continue;
-            };
-            let mut beside = name.to_owned();
-            beside.push(".lock");
-            names.extend([name.to_owned(), beside]);
-            let dir = path.path.parent().unwrap_or(Path::new(""));
-            let dir = if dir.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                dir
-            };
-            if let Some(inotify) = &inotify {
-                let _ = inotify::add_watch(
-                    inotify,
-                    dir,
-                    WatchFlags::CREATE
-                        | WatchFlags::DELETE
-                        | WatchFlags::MOVE
-                        | WatchFlags::CLOSE_WRITE,
-                );
-            }
-        }
-        Self { inotify, names }
-    }
-
-    /// Waits for a change, or until the time is over.
-    fn wait(&self, time: Duration) -> io::Result<()> {
-        let until = Instant::now() + time;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let left = left.try_into().map_err(io::Error::other)?;
-            let fds = self.inotify.as_ref();
-            let mut fds: Vec<_> = fds
-                .map(|fd| PollFd::new(fd, PollFlags::IN))
-                .into_iter()
-                .collect();
-            match poll(&mut fds, Some(&left)) {
-                Ok(0) => return Ok(()),
-                Ok(_) if self.concerns_us() => return Ok(()),
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
-    }
-
-    /// Whether one of the notifications is about one of the names. Takes all that there are.
-    fn concerns_us(&self) -> bool {
-        let mut room = [MaybeUninit::uninit(); 4096];
-        let Some(inotify) = &self.inotify else {
-            return false;
-        };
-        let mut reader = Reader::new(inotify, &mut room);
-        let mut concerns = false;
-        while let Ok(event) = reader.next() {
-            let name = event
-                .file_name()
-                .map(|name| OsStr::from_bytes(name.to_bytes()));
-            // Without a name, some were lost.
-            concerns |= name.is_none_or(|name| self.names.iter().any(|ours| ours == name));
-        }
-        concerns
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,13 +15,13 @@ use crate::args::ProtocolArgs;
 use crate::helper::Helper;
 
 /// How long a path may take to answer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What ends a path that is asked about. No path contains it.
 const END: u8 = 0;
 
 /// A report, or why there is none.
-pub(super) type Answer = Result<Report, String>;
+pub(crate) type Answer = Result<Report, String>;
 
 /// Examine paths for `locket status`: each on standard input, with a zero byte at its end
 #[derive(Args, Debug)]
@@ -48,10 +49,10 @@ impl StatusWorker {
 
 /// The process. It ends with its input.
 #[derive(Debug)]
-pub(super) struct Worker(Helper);
+pub(crate) struct Worker(Helper);
 
 impl Worker {
-    pub(super) fn start(locking: &ProtocolArgs) -> anyhow::Result<Self> {
+    pub(crate) fn start(locking: &ProtocolArgs) -> anyhow::Result<Self> {
         Ok(Self(Helper::start(|command| {
             command.arg("status-worker");
             if let Some(protocol) = locking.protocol {
@@ -65,14 +66,26 @@ impl Worker {
         })?))
     }
 
+    /// The number of the process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.pid()
+    }
+
     /// Asks about a path, once the last answer is there.
-    pub(super) fn ask(&mut self, path: &Path) -> io::Result<()> {
+    pub(crate) fn ask(&mut self, path: &Path) -> io::Result<()> {
         self.0.ask(&[path.as_os_str().as_bytes(), &[END]].concat())
     }
 
     /// The answer, if it comes in time.
-    pub(super) fn answer(&mut self, patience: Duration) -> anyhow::Result<Option<Answer>> {
+    pub(crate) fn answer(&mut self, patience: Duration) -> anyhow::Result<Option<Answer>> {
         self.0.answer(patience)
+    }
+}
+
+/// What can be read as soon as a part of an answer is there.
+impl AsFd for Worker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

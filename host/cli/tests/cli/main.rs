@@ -7,3 +7,4 @@ mod generate;
 mod run;
 mod status;
 mod support;
+mod trace;

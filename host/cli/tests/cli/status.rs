@@ -1,7 +1,7 @@
 //! `locket status`, for all kinds of holders.
 
 mod certainty;
-mod container;
+pub(crate) mod container;
 mod hung;
 mod names;
 mod processes;

@@ -1,16 +1,18 @@
 //! Inside and outside of a container: a PID namespace of its own.
 
-use locket_test_support::not_tested;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use locket_test_support::not_tested;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::{status, words};
 use crate::support::{Dir, Holder, output};
 
 /// The start of a command line that runs in a container, if there are any here.
-fn container() -> Option<Command> {
+pub(crate) fn container() -> Option<Command> {
     let container = || {
         let mut unshare = Command::new("unshare");
         unshare.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
@@ -45,6 +47,13 @@ fn without_proc_it_fails_and_says_what_is_missing() {
     }
     assert_eq!(output.status.code(), Some(71), "{message}");
     assert!(message.contains("`/proc`"), "{message}");
+}
+
+/// The first process of a container, as it is numbered outside.
+pub(crate) fn first_inside(unshare: u32) -> Pid {
+    let children = format!("/proc/{unshare}/task/{unshare}/children");
+    let children = std::fs::read_to_string(children).unwrap();
+    Pid::from_raw(children.trim().parse().unwrap()).unwrap()
 }
 
 /// The answer that a container gets.
@@ -131,6 +140,80 @@ fn a_record_lock_outside_is_found() {
     // The kernel knows all of them.
     let status = status_inside(&["--protocol", "fcntl"], &lock);
     assert!(status.is_none_or(|status| status["held"] == json!(false)));
+}
+
+#[test]
+fn all_ranges_of_record_locks_outside_are_found() {
+    let dir = Dir::new();
+    let lock = dir.path("lock");
+    let calls = "fcntl.lockf(f, fcntl.LOCK_EX, 11, 5)\nfcntl.lockf(f, fcntl.LOCK_SH, 1, 20)\n\
+                 fcntl.lockf(f, fcntl.LOCK_SH, 0, 100)";
+    let holder = Holder::python(calls, &lock);
+    let Some(status) = status_inside(&[], &lock) else {
+        return;
+    };
+    let ranges = json!([
+        { "mode": "exclusive", "from": 5, "to": 15 },
+        { "mode": "shared", "from": 20, "to": 20 },
+        { "mode": "shared", "from": 100, "to": null },
+    ]);
+    let holders = status["holders"].as_array().unwrap();
+    assert_eq!(holders.len(), 1, "{status}");
+    assert_eq!(holders[0]["pid"], json!(null), "{status}");
+    assert_eq!(holders[0]["ranges"], ranges, "{status}");
+    holder.end();
+}
+
+/// A holder inside does not hide one outside.
+#[test]
+fn a_record_lock_outside_is_found_beside_one_inside() {
+    let dir = Dir::new();
+    let lock = dir.path("lock");
+    let holder = Holder::python("fcntl.lockf(f, fcntl.LOCK_EX, 1, 0)", &lock);
+    let Some(mut inside) = container() else {
+        return;
+    };
+    let script = "import fcntl, subprocess, sys
+f = open(sys.argv[2], 'a+')
+fcntl.lockf(f, fcntl.LOCK_SH, 1, 7)
+subprocess.run([sys.argv[1], 'status', '--json', sys.argv[2]])";
+    inside.args(["python3", "-c", script, env!("CARGO_BIN_EXE_locket")]);
+    let output = output({
+        inside.arg(&lock);
+        inside
+    });
+    let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let holders = status["holders"].as_array().unwrap();
+    let seen: Vec<_> = holders
+        .iter()
+        .map(|holder| (&holder["pid"], &holder["ranges"][0]["from"]))
+        .collect();
+    let expected = [(&json!(1), &json!(7)), (&json!(null), &json!(0))];
+    assert_eq!(seen, expected, "{status}");
+    assert_eq!(status["mode"], json!("exclusive"), "{status}");
+    holder.end();
+}
+
+/// To the first process of a container the system delivers no signal that has no handler.
+#[test]
+fn as_the_first_process_a_watch_ends_at_a_signal() {
+    let dir = Dir::new();
+    let lock = dir.path("lock");
+    for signal in [Signal::TERM, Signal::INT] {
+        let Some(mut inside) = container() else {
+            return;
+        };
+        inside.args([env!("CARGO_BIN_EXE_locket"), "status", "--watch"]);
+        let mut inside = inside.arg(&lock).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let stdout = inside.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        assert!(line.contains("lock: free"), "{line}");
+        let first = first_inside(inside.id());
+        kill_process(first, signal).unwrap();
+        let code = inside.wait().unwrap().code();
+        assert_eq!(code, Some(128 + signal.as_raw()), "{signal:?}");
+    }
 }
 
 /// The process that acquired the lock has ended, so the lock table inside lacks it.

@@ -1,12 +1,14 @@
 //! What is told of each holder and waiter.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use rustix::process::Signal;
+use locket_test_support::not_tested;
+use rustix::process::{Signal, geteuid};
 use serde_json::{Value, json};
 
 use super::{assert_holder, status, status_when, words};
-use crate::support::{Dir, Holder, locket};
+use crate::support::{Dir, Holder, exec, locket};
 
 /// The whole answer, as it is documented. What differs from run to run is checked and taken out.
 #[test]
@@ -47,6 +49,34 @@ fn a_holder_and_a_waiter_have_exactly_the_documented_fields() {
     assert_eq!(status, expected);
     holder.end();
     assert!(waiter.wait().unwrap().success());
+}
+
+/// The lock table names no process for it.
+#[test]
+fn a_waiter_for_an_open_file_description_lock_is_named() {
+    if !geteuid().is_root() {
+        return not_tested(format_args!(
+            "only root may look at the calls of any process"
+        ));
+    }
+    let dir = Dir::new();
+    let lock = dir.path("lock");
+    let options = ["--protocol", "fcntl"];
+    let holder = Holder::exec(&options, &lock);
+    let mut waiters = [(); 2].map(|()| exec(&options, &lock, &["true"]).spawn().unwrap());
+    let expected: BTreeSet<_> = waiters
+        .iter()
+        .map(|waiter| u64::from(waiter.id()))
+        .collect();
+    status_when(&lock, |status| {
+        let seen = status["waiters"].as_array().unwrap().iter();
+        let seen: BTreeSet<_> = seen.filter_map(|waiter| waiter["pid"].as_u64()).collect();
+        seen == expected
+    });
+    holder.end();
+    for waiter in &mut waiters {
+        assert!(waiter.wait().unwrap().success());
+    }
 }
 
 /// Whether a time in an answer is one of this test.

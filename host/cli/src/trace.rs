@@ -1,0 +1,239 @@
+//! `locket trace`: a picture of who held and awaited a lock when.
+//!
+//! What `locket status` tells again and again becomes a line of time for each process. The way is
+//! `sampler` (looks), `sample` (what a look tells), `timeline` (what that means), and from there
+//! `live`, `text`, `svg` and `events` show it.
+
+mod axis;
+mod events;
+mod live;
+mod record;
+mod sample;
+mod sampler;
+mod svg;
+mod text;
+mod timeline;
+mod until;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+
+use self::live::Live;
+use self::record::Record;
+use self::sampler::Sampler;
+use self::svg::Svg;
+use self::text::Picture;
+use self::until::{End, Prepared, Until};
+use crate::args::{ProtocolArgs, seconds};
+use crate::exit::{self, ExitError};
+use crate::output::{eprint_line, shown_path};
+
+/// The columns of the picture where there is no terminal.
+const COLUMNS: usize = 100;
+
+/// How long the last look may take.
+const LAST_LOOK: Duration = Duration::from_millis(100);
+
+const PROTOCOL: &str = "\
+Watch only locks of this protocol [default: all kernel locks, every existence lock that is \
+recognizable as a lock of PATH, and the row in --database]";
+
+/// Show who held and awaited a lock when.
+///
+/// Looks at the locks as `locket status` does, acquires none and creates no lock file, until it is
+/// interrupted, or for as long as COMMAND runs. Then prints for each path a table of the processes,
+/// and a line of time for each of them.
+///
+/// The kernel tells nothing of locks that come and go, so this looks every 10 milliseconds, or
+/// --interval. What is shorter can be missed, and each time may be wrong by one interval. A change in
+/// the directory of a lock, as existence locks make it, is looked at at once. A look takes a fraction
+/// of a millisecond of a processor, but longer if all processes have to be searched: for a lock that
+/// belongs to none of them, and in a container. Looks never take more than half of the time: then
+/// there are fewer, and the picture tells how many were late.
+///
+/// Never seen: in a container, who holds or awaits a `flock` lock outside of it; on a file system of
+/// several hosts, such as NFS, or of another program (FUSE), holders that this kernel does not know;
+/// who awaits an existence lock. A file that may be no lock (`perhaps held` in `locket status`)
+/// counts only with --protocol.
+#[derive(Args, Debug)]
+#[command(
+    override_usage = "locket trace [OPTIONS] PATH... [-- COMMAND [ARG]...]",
+    after_help = "\
+Examples:
+  locket trace app.lock                         until Ctrl-C
+  locket trace --for 60 --svg app.svg app.lock  for a minute, and as a picture for browsers
+  locket trace app.lock -- make -j4             for as long as the command runs
+  locket trace --json app.lock | jq 'select(.state == \"held\") | .pid'
+
+Picture: a line for each process and path. █ held exclusively, ▒ shared, ┄ waiting, ? not looked at
+  for more than 10 intervals, for example because the file system does not answer. A character is
+  what takes most of its time, and empty only if nothing was seen. `held` and `waits` are how many
+  times, and `in all` is how long. A process that holds and waits at once counts as holding.
+
+JSON: an object on a line for each change. Every field is always there, and null if it is not known:
+  time        when it was seen, in seconds since the start
+  path        as given; if it is not UTF-8, with U+FFFD in it, and path_bytes has its bytes
+  path_bytes  an array of numbers, or null if path is exact
+  pid         null if it cannot be told
+  elsewhere   whether the process is in another container or on another host, where its pid is
+              another's
+  command     the command line, with the words as a shell takes them
+  state       \"held\", \"waits\", or \"gone\" if the process does neither any more
+  mode        \"exclusive\" or \"shared\"; null if it is gone
+  protocol    null if it is gone
+  What ends comes before what begins at that time. COMMAND may print on the same stream: use -o.
+
+Exit status: that of COMMAND, as with `locket exec`; 0, 66 if a path cannot be examined or does not
+  answer, or 71 if the system fails",
+    mut_arg("protocol", |arg| arg.help(PROTOCOL))
+)]
+pub(crate) struct Trace {
+    /// Also write the picture to FILE, as SVG
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+
+    /// Print each change at once, as JSON, and no picture
+    #[arg(long)]
+    json: bool,
+
+    /// Print to FILE [default: standard output, or with COMMAND standard error]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// End after SECONDS, for example 60
+    #[arg(long = "for", value_name = "SECONDS", value_parser = seconds, conflicts_with = "command")]
+    duration: Option<Duration>,
+
+    /// Look every MS milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 10)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    interval: u64,
+
+    /// Report on standard error what the looks cost
+    #[arg(short, long)]
+    verbose: bool,
+
+    #[command(flatten)]
+    locking: ProtocolArgs,
+
+    /// Lock files, for example app.lock
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+
+    /// Command to run, and its arguments, for example `-- make -j4`
+    #[arg(last = true)]
+    command: Vec<OsString>,
+}
+
+impl Trace {
+    pub(crate) fn run(self) -> anyhow::Result<u8> {
+        let svg = self.svg.as_deref().map(create).transpose()?;
+        let mut record = Record::new(&self.paths, self.interval(), self.json, self.writer()?);
+        let until = Prepared::new(&self.command, self.duration)?;
+        let mut sampler = Sampler::new(&self.paths, &self.locking, self.interval())?;
+        sampler.start(&mut |path, time, answer| record.add_first(path, time, answer))?;
+        record.report_unanswered();
+        let mut until = until.start()?;
+        let (end, traced) = match self.follow(&mut sampler, &mut record, &mut until) {
+            Ok(end) => {
+                let add = &mut |path, time, answer| record.add(path, time, answer);
+                (end, sampler.look(LAST_LOOK, add))
+            }
+            Err(e) => (until.outlast()?, Err(e)),
+        };
+        let shown = traced.and_then(|()| {
+            record.timeline.end(sampler.time());
+            self.show(&sampler, &mut record, svg)?;
+            Ok(record.code())
+        });
+        end.code(shown)
+    }
+
+    /// Looks until it is time to end.
+    fn follow(
+        &self,
+        sampler: &mut Sampler<'_>,
+        record: &mut Record,
+        until: &mut Until,
+    ) -> anyhow::Result<End> {
+        // A command may print there, too.
+        let is_alone = self.command.is_empty() && !self.json;
+        let mut live = is_alone.then(|| Live::new(columns()));
+        loop {
+            if let Some(end) = until.look()? {
+                return Ok(end);
+            }
+            let add = &mut |path, time, answer| record.add(path, time, answer);
+            sampler.step(until.time(), Some(until.as_fd()), add)?;
+            if let Some(live) = &mut live {
+                live.draw(&record.timeline, sampler.time());
+            }
+        }
+    }
+
+    /// Shows what was seen.
+    fn show(
+        &self,
+        sampler: &Sampler<'_>,
+        record: &mut Record,
+        svg: Option<File>,
+    ) -> anyhow::Result<()> {
+        let notes = record.notes();
+        let (timeline, out) = (&record.timeline, &mut record.out);
+        if !self.json {
+            let width = columns();
+            write!(out, "{}", Picture { timeline, width })?;
+            for note in &notes {
+                writeln!(out, "{note}")?;
+            }
+        }
+        out.flush()?;
+        if let (Some(mut file), Some(path)) = (svg, &self.svg) {
+            let notes = &notes;
+            let written = write!(file, "{}", Svg { timeline, notes });
+            written.with_context(|| format!("cannot write `{}`", shown_path(path)))?;
+        }
+        if self.verbose {
+            let (cost, length) = (sampler.cost(), timeline.length);
+            let share = 100. * cost.as_secs_f64() / length.as_secs_f64().max(f64::MIN_POSITIVE);
+            let times = [cost, length].map(text::short);
+            eprint_line(format_args!(
+                "the looks took {} of a processor in {}: {share:.1} %",
+                times[0], times[1]
+            ));
+        }
+        Ok(())
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::from_millis(self.interval)
+    }
+
+    fn writer(&self) -> anyhow::Result<Box<dyn Write>> {
+        Ok(match &self.output {
+            Some(path) => Box::new(create(path)?),
+            None if self.command.is_empty() => Box::new(io::stdout()),
+            None => Box::new(io::stderr()),
+        })
+    }
+}
+
+/// The width of the terminal.
+fn columns() -> usize {
+    terminal_size::terminal_size().map_or(COLUMNS, |(width, _)| width.0.into())
+}
+
+/// Created before the trace begins, since it would be lost if that fails at its end.
+fn create(path: &Path) -> Result<File, ExitError> {
+    File::create(path).map_err(|e| {
+        let message = format_args!("cannot create `{}`: {e}", shown_path(path));
+        ExitError::new(exit::NO_INPUT, message)
+    })
+}

@@ -1,0 +1,189 @@
+//! Looks at paths again and again.
+//!
+//! Each path has a worker of its own, as in `locket status`, so that one whose file system does not
+//! answer delays no other. Nothing tells of kernel locks, so they are looked at in even intervals; an
+//! entry that comes or goes in the directory, as existence locks do, is looked at at once.
+
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use crate::args::ProtocolArgs;
+use crate::status::changes::Changes;
+use crate::status::worker::{Answer, PATIENCE, Worker};
+
+/// How soon after an answer a notification leads to another look.
+const SOONEST: Duration = Duration::from_millis(1);
+
+/// Gets the number of a path, the time since the start, and what the look told.
+pub(super) type Tell<'a> = &'a mut dyn FnMut(usize, Duration, Answer) -> anyhow::Result<()>;
+
+pub(super) struct Sampler<'a> {
+    watched: Vec<Watched<'a>>,
+    interval: Duration,
+    /// When the first answer came.
+    start: Option<Instant>,
+    notifications: Option<Changes>,
+}
+
+/// A path and who looks at it.
+struct Watched<'a> {
+    path: &'a PathBuf,
+    worker: Worker,
+    /// When it was asked, until it has answered.
+    asked: Option<Instant>,
+    answers: u64,
+    due: Instant,
+    /// Whether there was a notification since it was asked.
+    notified: bool,
+}
+
+impl<'a> Sampler<'a> {
+    pub(super) fn new(
+        paths: &'a [PathBuf],
+        locking: &ProtocolArgs,
+        interval: Duration,
+    ) -> anyhow::Result<Self> {
+        let watched = paths.iter().map(|path| {
+            Ok(Watched {
+                path,
+                worker: Worker::start(locking)?,
+                asked: None,
+                answers: 0,
+                due: Instant::now(),
+                notified: false,
+            })
+        });
+        Ok(Self {
+            watched: watched.collect::<anyhow::Result<_>>()?,
+            interval,
+            start: None,
+            notifications: None,
+        })
+    }
+
+    /// How long ago the first answer came.
+    pub(super) fn time(&self) -> Duration {
+        self.start.map_or(Duration::ZERO, |start| start.elapsed())
+    }
+
+    /// Looks at each path once, and no longer than a path may take to answer.
+    pub(super) fn start(&mut self, tell: Tell<'_>) -> anyhow::Result<()> {
+        self.look(PATIENCE, tell)?;
+        // Only those that have answered, since asking for notifications may hang as well.
+        let answered = self.watched.iter().filter(|watched| watched.answers > 0);
+        self.notifications = Some(Changes::of(answered.map(|watched| watched.path.as_path())));
+        Ok(())
+    }
+
+    /// Looks at each path once more, as far as they answer in time.
+    pub(super) fn look(&mut self, patience: Duration, tell: Tell<'_>) -> anyhow::Result<()> {
+        let until = Instant::now() + patience;
+        let wanted: Vec<_> = self.watched.iter().map(|path| path.answers + 1).collect();
+        for watched in &mut self.watched {
+            watched.due = Instant::now();
+        }
+        let missing = |sampler: &Self| {
+            let mut paths = sampler.watched.iter().zip(&wanted);
+            paths.any(|(watched, wanted)| watched.answers < *wanted)
+        };
+        while missing(self) && Instant::now() < until {
+            self.step(Some(until), None, tell)?;
+        }
+        Ok(())
+    }
+
+    /// Asks those that are due, and tells what they answer. Returns at the next event: an answer, a
+    /// notification, a time, or something to read in `other`.
+    pub(super) fn step(
+        &mut self,
+        until: Option<Instant>,
+        other: Option<BorrowedFd<'_>>,
+        tell: Tell<'_>,
+    ) -> anyhow::Result<()> {
+        let now = Instant::now();
+        for watched in &mut self.watched {
+            if watched.asked.is_none() && watched.due <= now {
+                watched.worker.ask(watched.path)?;
+                watched.asked = Some(now);
+            }
+        }
+        let dues = self.watched.iter().filter(|path| path.asked.is_none());
+        let next = dues.map(|path| path.due).chain(until).min();
+        self.wait(next, other)?;
+        if let Some(notifications) = &self.notifications
+            && notifications.concerns_us()
+        {
+            self.watched.iter_mut().for_each(Watched::notify);
+        }
+        for (i, watched) in self.watched.iter_mut().enumerate() {
+            if let Some(answer) = watched.answer(self.interval)? {
+                let start = self.start.get_or_insert_with(Instant::now);
+                tell(i, start.elapsed(), answer)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self, until: Option<Instant>, other: Option<BorrowedFd<'_>>) -> anyhow::Result<()> {
+        let notifications = self.notifications.iter().filter_map(Changes::descriptor);
+        let asked = self.watched.iter().filter(|path| path.asked.is_some());
+        let mut fds: Vec<_> = asked
+            .map(|path| PollFd::new(&path.worker, PollFlags::IN))
+            .chain(notifications.map(|fd| PollFd::new(fd, PollFlags::IN)))
+            .chain(other.iter().map(|fd| PollFd::new(fd, PollFlags::IN)))
+            .collect();
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let left = left.map(TryInto::try_into).transpose()?;
+        match poll(&mut fds, left.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The time that processors have spent on the looks.
+    pub(super) fn cost(&self) -> Duration {
+        let workers = self.watched.iter().map(|path| path.worker.pid());
+        let all = workers.chain([std::process::id()]);
+        all.filter_map(processor_time).sum()
+    }
+}
+
+impl Watched<'_> {
+    fn notify(&mut self) {
+        self.notified = true;
+        if self.asked.is_none() {
+            self.due = Instant::now();
+        }
+    }
+
+    /// The answer, if it is there.
+    fn answer(&mut self, interval: Duration) -> anyhow::Result<Option<Answer>> {
+        let Some(asked) = self.asked else {
+            return Ok(None);
+        };
+        let Some(answer) = self.worker.answer(Duration::ZERO)? else {
+            return Ok(None);
+        };
+        let now = Instant::now();
+        self.asked = None;
+        self.answers += 1;
+        // It rests for as long as it took, so that it never takes a whole processor.
+        let rested = now + (now - asked);
+        self.due = (self.due + interval).max(rested);
+        if std::mem::take(&mut self.notified) {
+            self.due = self.due.min(now + SOONEST);
+        }
+        Ok(Some(answer))
+    }
+}
+
+fn processor_time(pid: u32) -> Option<Duration> {
+    let process = procfs::process::Process::new(pid.try_into().ok()?).ok()?;
+    let stat = process.stat().ok()?;
+    let seconds = (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64;
+    Some(Duration::from_secs_f64(seconds))
+}

@@ -1,0 +1,150 @@
+//! What ends a trace: the end of its command, or else a signal or a time.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::process::{Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, Signal};
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::exec::end_like;
+use crate::exec::supervise::{Failure, Signals, Supervised};
+use crate::exit;
+use crate::output::eprint_line;
+use crate::sys;
+
+/// The signals that end a trace without a command.
+const ENDING: [Signal; 4] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+];
+
+/// Signals wait from here on, also for processes that are started.
+pub(super) struct Prepared<'a> {
+    command: &'a [OsString],
+    signals: Signals,
+    duration: Option<Duration>,
+}
+
+pub(super) enum Until {
+    Command {
+        program: OsString,
+        command: Supervised,
+    },
+    Interrupt {
+        signals: Signals,
+        time: Option<Instant>,
+    },
+}
+
+/// How a trace ended.
+pub(super) enum End {
+    Command(ExitStatus),
+    Time,
+}
+
+impl<'a> Prepared<'a> {
+    pub(super) fn new(command: &'a [OsString], duration: Option<Duration>) -> anyhow::Result<Self> {
+        let signals = if command.is_empty() {
+            let unignored = ENDING
+                .iter()
+                .filter(|signal| !sys::is_ignored(**signal as i32));
+            Signals::of(unignored.copied().collect::<SigSet>())?
+        } else {
+            Signals::of_command()?
+        };
+        Ok(Self {
+            command,
+            signals,
+            duration,
+        })
+    }
+
+    /// Starts the command, if there is one.
+    pub(super) fn start(self) -> anyhow::Result<Until> {
+        let signals = self.signals;
+        let Some((program, args)) = self.command.split_first() else {
+            let time = self.duration.map(|duration| Instant::now() + duration);
+            return Ok(Until::Interrupt { signals, time });
+        };
+        let mut command = Command::new(program);
+        command.args(args);
+        let started = Supervised::start(command, signals);
+        Ok(Until::Command {
+            program: program.clone(),
+            command: started.map_err(|failure| failure.into_error(program))?,
+        })
+    }
+}
+
+impl Until {
+    /// Whether the end has come.
+    pub(super) fn look(&mut self) -> anyhow::Result<Option<End>> {
+        match self {
+            Self::Command { program, command } => {
+                let ended = command.look();
+                let ended = ended.map_err(|failure: Failure| failure.into_error(program))?;
+                Ok(ended.map(End::Command))
+            }
+            Self::Interrupt { signals, time } => {
+                if signals.next()?.is_some() {
+                    // Another one ends this process, whatever it does.
+                    sys::end_first_process_by(&ENDING.map(|signal| signal as i32));
+                    signals.restore()?;
+                    return Ok(Some(End::Time));
+                }
+                let is_over = time.is_some_and(|time| time <= Instant::now());
+                Ok(is_over.then_some(End::Time))
+            }
+        }
+    }
+
+    /// The time at which it ends by itself.
+    pub(super) fn time(&self) -> Option<Instant> {
+        match self {
+            Self::Command { .. } => None,
+            Self::Interrupt { time, .. } => *time,
+        }
+    }
+
+    /// Waits for the end of the command, which does not depend on the trace.
+    pub(super) fn outlast(&mut self) -> anyhow::Result<End> {
+        if let Self::Interrupt { .. } = self {
+            return Ok(End::Time);
+        }
+        loop {
+            if let Some(end) = self.look()? {
+                return Ok(end);
+            }
+            // The next look tells what happened, even if this fails.
+            let _ = poll(&mut [PollFd::new(&*self, PollFlags::IN)], None);
+        }
+    }
+}
+
+impl AsFd for Until {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Command { command, .. } => command.as_fd(),
+            Self::Interrupt { signals, .. } => signals.as_fd(),
+        }
+    }
+}
+
+impl End {
+    /// The exit code: that of the command, or else that of the trace.
+    pub(super) fn code(self, trace: anyhow::Result<u8>) -> anyhow::Result<u8> {
+        let Self::Command(status) = self else {
+            return trace;
+        };
+        if let Err(e) = trace
+            && !exit::is_broken_pipe(&e)
+        {
+            eprint_line(format_args!("{e:#}"));
+        }
+        Ok(end_like(status))
+    }
+}
