@@ -58,62 +58,85 @@ pub(super) fn of(path: &Path) -> anyhow::Result<KernelLocks> {
     let Some(file) = FileNumber::of(path)? else {
         return Ok(KernelLocks::default());
     };
-    // The parser drops the arrow that marks waiters.
-    let table = table_of(file.inode).context("cannot read /proc/locks")?;
-    let (waits, held): (Vec<_>, Vec<_>) = table.iter().partition(|line| line.contains("->"));
-    let waits = file.locks(waits.into_iter().map(String::as_str))?;
-    let mut held = join_families(&file.locks(held.into_iter().map(String::as_str))?);
+    let read = || table_of(file.inode).context("cannot read /proc/locks");
+    let mut table = read()?;
+    for _ in 0..TRIES {
+        let locks = file.listed(&table)?;
+        if locks.holds.iter().all(|hold| hold.pid.is_some()) {
+            return Ok(locks);
+        }
+        // Perhaps it was released since the table was read, and nothing is left to name.
+        let now = read()?;
+        if said(&now) == said(&table) {
+            return Ok(locks);
+        }
+        table = now;
+    }
+    file.listed(&table)
+}
 
-    let is_named = |lock: &KernelLock| {
-        let Some(pid) = lock.acquirer else {
-            return false;
+/// How often something is read again that has changed in between.
+const TRIES: usize = 10;
+
+impl FileNumber {
+    /// The locks in the lines of the table that concern this file, with their holders.
+    fn listed(self, table: &[String]) -> anyhow::Result<KernelLocks> {
+        // The parser drops the arrow that marks waiters.
+        let (waits, held): (Vec<_>, Vec<_>) = table.iter().partition(|line| line.contains("->"));
+        let waits = self.locks(waits.into_iter().map(String::as_str))?;
+        let mut held = join_families(&self.locks(held.into_iter().map(String::as_str))?);
+
+        let is_named = |lock: &KernelLock| {
+            let Some(pid) = lock.acquirer else {
+                return false;
+            };
+            match self.locks_of(pid) {
+                Some(locks) => locks.contains(lock),
+                None => is_alive(pid),
+            }
         };
-        match file.locks_of(pid) {
-            Some(locks) => locks.contains(lock),
-            None => is_alive(pid),
+        let named: BTreeSet<_> = held.iter().copied().filter(is_named).collect();
+        let mut found = BTreeMap::new();
+        if named.len() < held.len() || in_container() {
+            found = self.locks_of_all();
+            if in_container() {
+                add_hidden(&mut held, &found);
+            }
         }
-    };
-    let named: BTreeSet<_> = held.iter().copied().filter(is_named).collect();
-    let mut found = BTreeMap::new();
-    if named.len() < held.len() || in_container() {
-        found = file.locks_of_all();
-        if in_container() {
-            add_hidden(&mut held, &found);
+        let mut holds = BTreeMap::new();
+        for lock in held {
+            let mut holders: Vec<_> = found
+                .iter()
+                .filter(|(_, locks)| locks.contains(&lock))
+                .map(|(pid, _)| Some(*pid))
+                .collect();
+            let acquirer = lock.acquirer.filter(|pid| is_alive(*pid));
+            if named.contains(&lock) || acquirer.is_some() && holders.contains(&acquirer) {
+                // Those to which it passed the descriptor on do not count while it has it.
+                holders = vec![acquirer];
+            } else if holders.is_empty() {
+                // Such as a kernel thread, which has no descriptors.
+                holders = vec![acquirer];
+            }
+            for pid in holders {
+                let hold = holds
+                    .entry((pid, lock.protocol))
+                    .or_insert_with(|| KernelHold {
+                        pid,
+                        protocol: lock.protocol,
+                        ranges: Vec::new(),
+                        acquirer: lock.acquirer.filter(|acquirer| Some(*acquirer) != pid),
+                    });
+                hold.ranges.push(lock.range);
+            }
         }
+        let mut waits: Vec<_> = waits.iter().filter_map(lock_of).collect();
+        name_waiters(&mut waits, self);
+        Ok(KernelLocks {
+            holds: holds.into_values().collect(),
+            waits,
+        })
     }
-    let mut holds = BTreeMap::new();
-    for lock in held {
-        let mut holders: Vec<_> = found
-            .iter()
-            .filter(|(_, locks)| locks.contains(&lock))
-            .map(|(pid, _)| Some(*pid))
-            .collect();
-        let acquirer = lock.acquirer.filter(|pid| is_alive(*pid));
-        if named.contains(&lock) || acquirer.is_some() && holders.contains(&acquirer) {
-            // Those to which it passed the descriptor on do not count while it has it.
-            holders = vec![acquirer];
-        } else if holders.is_empty() {
-            // Such as a kernel thread, which has no descriptors.
-            holders = vec![acquirer];
-        }
-        for pid in holders {
-            let hold = holds
-                .entry((pid, lock.protocol))
-                .or_insert_with(|| KernelHold {
-                    pid,
-                    protocol: lock.protocol,
-                    ranges: Vec::new(),
-                    acquirer: lock.acquirer.filter(|acquirer| Some(*acquirer) != pid),
-                });
-            hold.ranges.push(lock.range);
-        }
-    }
-    let mut waits: Vec<_> = waits.iter().filter_map(lock_of).collect();
-    name_waiters(&mut waits, file);
-    Ok(KernelLocks {
-        holds: holds.into_values().collect(),
-        waits,
-    })
 }
 
 /// Names the waiters that the table does not name, unless it cannot be told which one is which.
@@ -212,17 +235,11 @@ impl FileNumber {
 /// changes in between, a line can be missing or appear twice, so we read it until two consecutive
 /// reads agree.
 fn table_of(inode: u64) -> io::Result<Vec<String>> {
-    const TRIES: usize = 10;
     let inode = format!(":{inode} ");
     let read = || -> io::Result<Vec<String>> {
         let table = fs::read_to_string("/proc/locks")?;
         let mine = table.lines().filter(|line| line.contains(&inode));
         Ok(mine.map(str::to_owned).collect())
-    };
-    // Ignore the line number.
-    let said = |lines: &[String]| -> Vec<String> {
-        let lines = lines.iter().filter_map(|line| line.split_once(": "));
-        lines.map(|(_, said)| said.to_owned()).collect()
     };
     let mut before = read()?;
     for _ in 0..TRIES {
@@ -233,6 +250,12 @@ fn table_of(inode: u64) -> io::Result<Vec<String>> {
         before = now;
     }
     Ok(before)
+}
+
+/// What lines of the table say, without their numbers.
+fn said(lines: &[String]) -> Vec<&str> {
+    let lines = lines.iter().filter_map(|line| line.split_once(": "));
+    lines.map(|(_, said)| said).collect()
 }
 
 /// The device as listed in the lock table. On some file systems, such as btrfs, `stat` returns a
