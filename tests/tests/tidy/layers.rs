@@ -11,6 +11,7 @@ const FOLDER: &str = "host/src";
 const LIBRARY: &[&str] = &[
     "sandbox",
     "snapshot",
+    "acquire_all",
     "engine",
     "lock_file",
     "acquire",
