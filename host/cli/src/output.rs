@@ -42,6 +42,15 @@ pub(crate) fn shown_path(path: &Path) -> Cow<'_, str> {
     }
 }
 
+/// The message of an error of the lock engine, with its path as our output shows it.
+pub(crate) fn shown_error(error: &locket::Error) -> String {
+    let (message, path) = (error.to_string(), error.path());
+    match shown_path(path) {
+        Cow::Borrowed(_) => message,
+        shown => message.replacen(&*path.to_string_lossy(), &shown, 1),
+    }
+}
+
 /// A word as a shell takes it: as it is, or as `$'…'` with escapes if a terminal or a reader of lines
 /// could take it for something else. The latter holds for control characters, those that change the
 /// direction of text, bytes that are not UTF-8, and a `$'` at the start.

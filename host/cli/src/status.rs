@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+pub(crate) use self::proc_locks::{FileNumber, KernelLock};
+pub(crate) use self::process::command_of;
 use self::report::{Report, Unknown};
 pub(crate) use self::worker::StatusWorker;
 use self::worker::{Answer, PATIENCE, Worker};

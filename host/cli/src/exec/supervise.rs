@@ -4,9 +4,10 @@
 //! between, and no handler, thread or runtime is needed. What our caller ignores is left alone: the
 //! command ignores it too (see `nohup`).
 
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 
 use nix::libc::{self, signalfd_siginfo};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, raise};
@@ -15,6 +16,7 @@ use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{WaitOptions, getsid, waitpid};
 
+use super::start::start;
 use crate::sys;
 
 /// What goes wrong with a command.
@@ -26,7 +28,7 @@ pub(super) enum Failure {
 }
 
 /// Runs a command until it ends, whatever signals arrive in the meantime.
-pub(super) fn supervise(mut command: Command) -> Result<ExitStatus, Failure> {
+pub(super) fn supervise(words: &[OsString]) -> Result<ExitStatus, Failure> {
     // Otherwise the system would not keep how the command ended.
     sys::reset(libc::SIGCHLD);
     let signals = caught();
@@ -35,21 +37,17 @@ pub(super) fn supervise(mut command: Command) -> Result<ExitStatus, Failure> {
         .map_err(|e| Failure::Start(e.into()))?;
     let arrivals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .map_err(|e| Failure::Start(e.into()))?;
-    sys::prepare(&mut command, inherited);
-    let child = command.spawn().map_err(Failure::Start)?;
-    let child = rustix::process::Pid::from_child(&child);
+    let child = start(words, &inherited).map_err(Failure::Start)?;
+    let awaited = rustix::process::Pid::from_raw(child.as_raw());
     // Those that came before the command did not reach it by themselves.
     let mut early = true;
     loop {
-        let ended = waitpid(Some(child), WaitOptions::NOHANG);
+        let ended = waitpid(awaited, WaitOptions::NOHANG);
         if let Some((_, status)) = ended.map_err(|e| Failure::Wait(e.into()))? {
             return Ok(ExitStatus::from_raw(status.as_raw()));
         }
         match arrivals.read_signal() {
-            Ok(Some(arrival)) => {
-                let child = Pid::from_raw(child.as_raw_nonzero().get());
-                pass_on(&arrival, child, early);
-            }
+            Ok(Some(arrival)) => pass_on(&arrival, child, early),
             Ok(None) => {
                 early = false;
                 // The next read tells what happened, even if this fails.
