@@ -32,7 +32,7 @@ use self::start::{command, start_error};
 use self::supervise::{Failure, supervise};
 use crate::args::{ProtocolArgs, seconds};
 use crate::exit::{self, ExitError};
-use crate::output::{eprint_line, human_duration, one_line, shell_word, shown_error};
+use crate::output::{HumanDuration, eprint_line, one_line, shell_word, shown_error};
 use crate::sys;
 
 const PROTOCOL: &str =
@@ -57,6 +57,8 @@ cannot lock: directories, devices, programs, and files that may not be written t
 ///
 /// Passes signals on to COMMAND, and waits for it to end. If a signal ends COMMAND, the same signal
 /// ends `locket`.
+///
+/// Acquires several locks all or none, in whatever order they are named, without deadlocks.
 ///
 /// Takes the command lines of flock(1). With the number of an open descriptor in place of PATH and
 /// COMMAND, locks that open file until it is closed, for example in a shell.
@@ -111,7 +113,7 @@ pub(crate) struct Exec {
     )]
     exclusive: bool,
 
-    /// Lock PATH, too, in the same mode; may be repeated
+    /// Lock PATH, too, in the same mode; may be repeated. Safe in scripts, whatever PATH is called
     #[arg(long, value_name = "PATH")]
     also: Vec<PathBuf>,
 
@@ -173,7 +175,7 @@ pub(crate) struct Exec {
     )]
     line: Option<OsString>,
 
-    /// File to lock, for example app.lock, or the number of an open descriptor
+    /// File to lock, for example app.lock, or several before `--`; or the number of an open descriptor
     path: PathBuf,
 
     /// Command to run, and its arguments, for example `-- make -j4`
@@ -190,8 +192,9 @@ impl Exec {
         let Some(guards) = self.acquire()? else {
             return Ok(self.conflict_exit_code);
         };
-        let line = one_line(&words);
-        self.verbose(format_args!("executing {line}"));
+        if self.verbose {
+            eprint_line(format_args!("executing {}", one_line(&words)));
+        }
         let start = Instant::now();
         let status = self.execute(&guards, &words)?;
         let released = match guards.len() {
@@ -202,16 +205,14 @@ impl Exec {
             // Release explicitly: a descendant may still have the descriptor, and dropping the guard
             // would leave the lock to it.
             if let Err(e) = guard.release() {
-                let error = shown_error(&e);
+                let (error, line) = (shown_error(&e), one_line(&words));
                 eprint_line(format_args!(
                     "warning: {error}; `{line}` may have run without protection"
                 ));
             }
         }
-        self.verbose(format_args!(
-            "{status} after {}; released {released}",
-            human_duration(start.elapsed())
-        ));
+        let time = HumanDuration(start.elapsed());
+        self.verbose(format_args!("{status} after {time}; released {released}"));
         Ok(end_like(status))
     }
 

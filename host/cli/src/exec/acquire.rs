@@ -9,7 +9,7 @@ use super::Exec;
 use super::ancestor::Ancestor;
 use super::open::Opened;
 use crate::exit::{self, ExitError};
-use crate::output::{eprint_line, human_duration, shown_error, shown_path};
+use crate::output::{HumanDuration, eprint_line, shown_error, shown_path};
 use crate::sys;
 
 /// How long a wait lasts before it is worth a word that it may never end.
@@ -40,8 +40,10 @@ impl Exec {
         }
         match result {
             Ok(guards) => {
-                let time = human_duration(start.elapsed());
-                self.verbose(format_args!("acquired {} after {time}", self.list(&opened)));
+                if self.verbose {
+                    let (locks, time) = (self.list(&opened), HumanDuration(start.elapsed()));
+                    eprint_line(format_args!("acquired {locks} after {time}"));
+                }
                 Ok(Some(guards))
             }
             // As with flock(1), only the exit code reports it, to keep scripts quiet.

@@ -8,6 +8,8 @@
 
 use std::fmt;
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
 use locket::{Mode, Protocol};
 use procfs::process::{ProcState, Process, Stat};
@@ -48,8 +50,7 @@ impl Ancestor {
         let (mut child, mut pid) = (me, me);
         while let Ok(stat) = Process::new(pid).and_then(|process| process.stat()) {
             if pid != me {
-                let sleeps = matches!(stat.state(), Ok(ProcState::Sleeping));
-                waits_for_us = waits_for_us && sleeps && is_exec_of(pid, child);
+                waits_for_us = waits_for_us && is_exec_of(pid, child);
             }
             let locks = file.and_then(|file| file.locks_of(pid)).unwrap_or_default();
             let mut own = locks
@@ -82,17 +83,35 @@ fn excludes(wanted: &Opened, held: &KernelLock) -> bool {
     one_family && (mode == Mode::Exclusive || held.is_exclusive())
 }
 
-/// Whether a process is `locket exec`, and has one child, which is its command.
+/// Whether a process is `locket exec` and waits for its one child, which is its command.
 fn is_exec_of(pid: i32, child: i32) -> bool {
     let of = |pid: &str, file: &str| format!("/proc/{pid}/{file}");
-    let pid = pid.to_string();
+    let number = pid.to_string();
     let program = |pid| fs::read_link(of(pid, "exe")).ok();
-    let line = fs::read(of(&pid, "cmdline")).unwrap_or_default();
+    let line = fs::read(of(&number, "cmdline")).unwrap_or_default();
     let is_exec = line.split(|byte| *byte == 0).nth(1) == Some(b"exec");
-    // Adopted processes are children, too.
-    let children = fs::read_to_string(of(&pid, &format!("task/{pid}/children")));
-    let only_child = children.is_ok_and(|children| children.trim() == child.to_string());
-    is_exec && only_child && program("self").is_some() && program("self") == program(&pid)
+    if !is_exec || program("self").is_none() || program("self") != program(&number) {
+        return false;
+    }
+    // Adopted processes are children, too. While it sleeps, its command has not ended.
+    sleeps(pid)
+        && fs::read_to_string(of(&number, &format!("task/{number}/children")))
+            .is_ok_and(|children| children.trim() == child.to_string())
+}
+
+/// Whether a process sleeps, or is about to: it may just have started its command.
+fn sleeps(pid: i32) -> bool {
+    const TRIES: usize = 1000;
+    const PAUSE: Duration = Duration::from_millis(1);
+    for _ in 0..TRIES {
+        let stat = Process::new(pid).and_then(|process| process.stat());
+        match stat.and_then(|stat| stat.state()) {
+            Ok(ProcState::Sleeping) => return true,
+            Ok(ProcState::Running | ProcState::Waiting) => thread::sleep(PAUSE),
+            _ => return false,
+        }
+    }
+    false
 }
 
 fn describe(stat: &Stat, is_this: bool) -> String {
