@@ -100,6 +100,10 @@ fn is_exec_of(pid: i32, child: i32) -> bool {
 }
 
 /// Whether a process sleeps, or is about to: it may just have started its command.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the system does not report that another process falls asleep"
+)]
 fn sleeps(pid: i32) -> bool {
     const TRIES: usize = 1000;
     const PAUSE: Duration = Duration::from_millis(1);
