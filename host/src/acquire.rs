@@ -8,7 +8,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use crate::backend::Request;
 use crate::deadline::Deadline;
@@ -41,8 +40,8 @@ pub(crate) enum Suspends {
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct Acquire {
-    pub(crate) handle: Arc<Handle>,
-    pub(crate) state: AcquireState,
+    handle: Arc<Handle>,
+    state: AcquireState,
 }
 
 /// The state machine of one acquire, blocking or async.
@@ -116,6 +115,21 @@ pub(crate) fn acquire_now(handle: &Arc<Handle>, mode: Mode, wait: bool) -> Optio
     }
 }
 
+impl Acquire {
+    pub(crate) fn new(
+        handle: &Arc<Handle>,
+        mode: Mode,
+        deadline: Deadline,
+        meanwhile: Suspends,
+        began: u64,
+    ) -> Self {
+        Self {
+            handle: Arc::clone(handle),
+            state: AcquireState::new(handle, mode, deadline, meanwhile, began, false),
+        }
+    }
+}
+
 enum Progress {
     Done(Result<Guard>),
     Pending,
@@ -126,7 +140,7 @@ impl AcquireState {
     pub(crate) fn new(
         handle: &Handle,
         mode: Mode,
-        timeout: Option<Duration>,
+        deadline: Deadline,
         meanwhile: Suspends,
         cancellations: u64,
         blocking: bool,
@@ -134,7 +148,7 @@ impl AcquireState {
         Self {
             request: handle.request(mode),
             requester: handle.requester(),
-            deadline: Deadline::after(timeout),
+            deadline,
             meanwhile,
             blocking,
             wait: None,

@@ -30,6 +30,15 @@ impl Deadline {
         }
     }
 
+    /// The earlier one of this and `instant`.
+    pub(crate) fn or_at(self, instant: Instant) -> Self {
+        match self {
+            Self::Now => Self::Now,
+            Self::At(at) => Self::At(at.min(instant)),
+            Self::Never => Self::At(instant),
+        }
+    }
+
     pub(crate) fn passed(self) -> bool {
         self.instant()
             .is_some_and(|instant| instant <= Instant::now())

@@ -129,6 +129,7 @@
 compile_error!("the feature `sandbox` is not available on Windows: build without it");
 
 mod acquire;
+mod acquire_all;
 mod backend;
 mod deadline;
 mod deadlock;
@@ -173,6 +174,7 @@ mod waiter;
 mod watch;
 
 pub use acquire::Acquire;
+pub use acquire_all::AcquireAll;
 pub use engine::{Engine, EngineBuilder};
 pub use error::{Error, ErrorKind, Result};
 pub use guard::Guard;

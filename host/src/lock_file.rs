@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::acquire::{Acquire, AcquireState, Suspends, acquire_now};
+use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Result};
 use crate::guard::Guard;
 use crate::handle::Handle;
@@ -123,7 +124,8 @@ impl LockFile {
     /// way at that moment may still take it, and gives it back.
     pub fn acquire_async(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Acquire {
         let began = self.handle.cancellations();
-        self.start(mode, timeout.into(), Suspends::Nothing, began)
+        let deadline = Deadline::after(timeout.into());
+        Acquire::new(&self.handle, mode, deadline, Suspends::Nothing, began)
     }
 
     /// Acquires on the calling thread. `began` are the handle's cancellations when it began to.
@@ -139,20 +141,8 @@ impl LockFile {
         if let Some(result) = acquire_now(handle, mode, timeout != Some(Duration::ZERO)) {
             return result;
         }
-        AcquireState::new(handle, mode, timeout, meanwhile, began, true).block(handle, waiting)
-    }
-
-    /// Acquires the lock in a task.
-    pub(crate) fn start(
-        &self,
-        mode: Mode,
-        timeout: Option<Duration>,
-        meanwhile: Suspends,
-        began: u64,
-    ) -> Acquire {
-        let handle = Arc::clone(&self.handle);
-        let state = AcquireState::new(&handle, mode, timeout, meanwhile, began, false);
-        Acquire { handle, state }
+        let deadline = Deadline::after(timeout);
+        AcquireState::new(handle, mode, deadline, meanwhile, began, true).block(handle, waiting)
     }
 
     /// Runs `body` with the lock held exclusively, and releases it however `body` ends.

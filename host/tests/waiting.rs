@@ -123,16 +123,6 @@ fn exclusion_holds_and_nothing_is_left_under_stress() {
     }
 }
 
-/// A small pseudorandom number generator.
-fn numbers(mut seed: u64) -> impl FnMut(u64) -> u64 {
-    move |limit| {
-        seed = seed
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        (seed >> 33) % limit
-    }
-}
-
 /// Waits are abandoned at any point from before the helper thread runs to after it waits, every tenth
 /// just as it is granted.
 #[test]

@@ -7,7 +7,7 @@ use locket::{Engine, Error, Protocol};
 
 use crate::args::ProtocolArgs;
 use crate::exit::{self, ExitError};
-use crate::output::eprint_line;
+use crate::output::{eprint_line, shown_path};
 
 const PROTOCOL: &str = "\
 Break only a lock of this protocol [default: any protocol whose locks reliably name their holder, that \
@@ -46,7 +46,7 @@ impl Break {
             Ok(protocol) => {
                 eprint_line(format_args!(
                     "broke the {protocol} lock of `{}`",
-                    self.path.display()
+                    shown_path(&self.path)
                 ));
                 Ok(0)
             }
@@ -58,12 +58,12 @@ impl Break {
                 };
                 eprint_line(format_args!(
                     "`{}` is not locked{hint}",
-                    self.path.display()
+                    shown_path(&self.path)
                 ));
                 Ok(exit::FAILURE)
             }
             Err(e) if e.is_unsupported() => {
-                let path = self.path.display();
+                let path = shown_path(&self.path);
                 eprint_line(format_args!(
                     "cannot break the kernel lock of `{path}`, which lasts until its holder ends; \
                      `locket status {path}` shows the holder"

@@ -1,4 +1,4 @@
-//! `locket exec`: runs a command while holding a lock, like `flock(1)`.
+//! `locket exec`: runs a command while holding a lock, or several, like `flock(1)`.
 //!
 //! The command inherits the descriptor that carries the lock. If this process is killed in a way
 //! that it cannot catch, the command therefore stays protected until it and all its children have
@@ -7,29 +7,32 @@
 //! process as its holder. A descriptor of the command carries it, too, for users of Locket; those
 //! of other libraries take it over, as does anyone in the protocols that have no descriptor.
 
+mod acquire;
+mod ancestor;
 mod descriptor;
+mod line;
 mod open;
+mod start;
 pub(crate) mod supervise;
 
-use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use locket::{Guard, LockFile, Mode, Protocol};
-use nix::libc;
+use locket::{Guard, Mode, Protocol};
 use nix::sys::signal::SigSet;
 use rustix::io::{FdFlags, fcntl_setfd};
 
+use self::start::{command, start_error};
 use self::supervise::supervise;
 use crate::args::{ProtocolArgs, seconds};
 use crate::exit::{self, ExitError};
-use crate::output::{eprint_line, human_duration, one_line};
+use crate::output::{HumanDuration, eprint_line, one_line, shown_error};
 use crate::sys;
 
 const PROTOCOL: &str =
@@ -47,7 +50,7 @@ cannot lock: directories, devices, programs, and files that may not be written t
 - soft: users of filelock's SoftFileLock, by PATH itself, likewise
 - sqlite: users of pylockfile, by a row in --database";
 
-/// Run a command while holding a lock.
+/// Run a command while holding a lock, or several.
 ///
 /// Creates an empty lock file if it does not exist, and never changes the content of an existing
 /// one. Releases the lock when COMMAND ends.
@@ -55,11 +58,13 @@ cannot lock: directories, devices, programs, and files that may not be written t
 /// Passes signals on to COMMAND, and waits for it to end. If a signal ends COMMAND, the same signal
 /// ends `locket`.
 ///
+/// Acquires several locks all or none, in whatever order they are named, without deadlocks.
+///
 /// Takes the command lines of flock(1). With the number of an open descriptor in place of PATH and
 /// COMMAND, locks that open file until it is closed, for example in a shell.
 #[derive(Args, Debug)]
 #[command(
-    override_usage = "locket exec [OPTIONS] PATH -- COMMAND [ARG]...\n       \
+    override_usage = "locket exec [OPTIONS] PATH... -- COMMAND [ARG]...\n       \
                       locket exec [OPTIONS] PATH -c COMMAND\n       \
                       locket exec [OPTIONS] DESCRIPTOR",
     after_help = "\
@@ -68,6 +73,8 @@ Examples:
   locket exec -n backup.lock -- ./backup.sh     fail immediately if the lock is held
   locket exec -w 2.5 -E 75 app.lock -- ./step   wait at most 2.5 seconds, then exit with 75
   locket exec -s data.lock -- ./report          share the lock with other readers
+  locket exec a.lock b.lock -- ./merge          hold both locks
+  locket exec out --also-shared in -- ./build   hold `out` alone, and share `in`
   locket exec app.lock -c 'make && ./test'      run a line of the shell
   (locket exec -n 9 || exit 1; make) 9>app.lock lock a part of a script
 
@@ -75,13 +82,16 @@ Differs from flock(1):
   excludes the users of fcntl(2), too;
   passes signals on, and dies of the signal that ended COMMAND;
   releases the lock when COMMAND ends, even if a daemon stays behind (-F leaves it to that);
-  with -u, takes only DESCRIPTOR
+  with -u, takes only DESCRIPTOR;
+  takes more than one PATH if `--` follows. flock(1) takes the second for the program, and so does
+  this command if there is such a program, or an option before the `--`: then use --also
 
 Exit status:
   that of COMMAND, or 128 + N, as a shell sees it, if signal N ended it;
   1 (or -E) the lock could not be acquired, 64 invalid usage, 65 no such descriptor,
-  66 the lock file cannot be opened, 69 locks are not available for it, 71 the system fails,
-  126 COMMAND cannot be executed, 127 COMMAND was not found",
+  66 the lock file cannot be opened, 69 locks are not available for it, or a `locket exec` that
+  waits for this one holds it, 71 the system fails, 126 COMMAND cannot be executed,
+  127 COMMAND was not found",
     mut_arg("protocol", |arg| {
         arg.help(PROTOCOL).long_help(PROTOCOLS).hide_possible_values(true)
     }),
@@ -103,11 +113,19 @@ pub(crate) struct Exec {
     )]
     exclusive: bool,
 
+    /// Lock PATH, too, in the same mode; may be repeated. Safe in scripts, whatever PATH is called
+    #[arg(long, value_name = "PATH")]
+    also: Vec<PathBuf>,
+
+    /// Lock PATH, too, in shared mode; may be repeated
+    #[arg(long, value_name = "PATH")]
+    also_shared: Vec<PathBuf>,
+
     /// Fail immediately if the lock is held
     #[arg(short, long, visible_aliases = ["nb", "nonblocking"], overrides_with = "timeout")]
     nonblock: bool,
 
-    /// Wait at most SECONDS, for example 10 or 0.5; 0 is the same as --nonblock
+    /// Wait at most SECONDS in all, for example 10 or 0.5; 0 is the same as --nonblock
     #[arg(short = 'w', long, visible_alias = "wait", value_name = "SECONDS")]
     #[arg(value_parser = seconds, overrides_with = "nonblock")]
     timeout: Option<Duration>,
@@ -157,7 +175,7 @@ pub(crate) struct Exec {
     )]
     line: Option<OsString>,
 
-    /// File to lock, for example app.lock, or the number of an open descriptor
+    /// File to lock, for example app.lock, or several before `--`; or the number of an open descriptor
     path: PathBuf,
 
     /// Command to run, and its arguments, for example `-- make -j4`
@@ -171,24 +189,30 @@ impl Exec {
             return self.run_on_descriptor();
         };
         self.check()?;
-        let Some(guard) = self.acquire()? else {
+        let Some(guards) = self.acquire()? else {
             return Ok(self.conflict_exit_code);
         };
-        let line = one_line(&words);
-        self.verbose(format_args!("executing {line}"));
-        let start = Instant::now();
-        let status = self.execute(&guard, &words)?;
-        // Release explicitly: a descendant may still have the descriptor, and dropping the guard
-        // would leave the lock to it.
-        if let Err(e) = guard.release() {
-            eprint_line(format_args!(
-                "warning: {e}; `{line}` may have run without protection"
-            ));
+        if self.verbose {
+            eprint_line(format_args!("executing {}", one_line(&words)));
         }
-        self.verbose(format_args!(
-            "{status} after {}; released the lock",
-            human_duration(start.elapsed())
-        ));
+        let start = Instant::now();
+        let status = self.execute(&guards, &words)?;
+        let released = match guards.len() {
+            1 => "the lock",
+            _ => "the locks",
+        };
+        for guard in guards {
+            // Release explicitly: a descendant may still have the descriptor, and dropping the guard
+            // would leave the lock to it.
+            if let Err(e) = guard.release() {
+                let (error, line) = (shown_error(&e), one_line(&words));
+                eprint_line(format_args!(
+                    "warning: {error}; `{line}` may have run without protection"
+                ));
+            }
+        }
+        let time = HumanDuration(start.elapsed());
+        self.verbose(format_args!("{status} after {time}; released {released}"));
         Ok(end_like(status))
     }
 
@@ -196,16 +220,6 @@ impl Exec {
         if self.verbose {
             eprint_line(message);
         }
-    }
-
-    /// The command. `None` if there is only a path.
-    fn words(&self) -> Option<Vec<OsString>> {
-        if let Some(line) = &self.line {
-            let shell = env::var_os("SHELL").filter(|shell| !shell.is_empty());
-            let shell = shell.unwrap_or_else(|| "sh".into());
-            return Some(vec![shell, "-c".into(), line.clone()]);
-        }
-        (!self.command.is_empty()).then(|| self.command.clone())
     }
 
     /// Refuses what does not go together.
@@ -246,93 +260,19 @@ impl Exec {
         }
     }
 
-    /// Acquires the lock. Returns `None` if others hold it for too long.
-    fn acquire(&self) -> anyhow::Result<Option<Guard>> {
-        sys::end_first_process_by(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM]);
-        let start = Instant::now();
-        let (lock, protocol) = self.open()?;
-        let mut result = self.acquire_by(&lock);
-        // The file may be read, not written to.
-        let falls_back = self.protocol().is_none() && protocol == Protocol::Native && !self.remove;
-        let mut only = "";
-        if falls_back && result.as_ref().is_err_and(locket::Error::is_denied) {
-            result = self.acquire_by(&self.open_by(Protocol::Flock)?);
-            only = " (flock)";
-        } else if self.protocol().is_none() && protocol == Protocol::Flock {
-            only = " (flock)";
-        }
-        let path = self.path.display();
-        match result {
-            Ok(guard) => {
-                let (mode, time) = (self.mode(), human_duration(start.elapsed()));
-                self.verbose(format_args!(
-                    "acquired the {mode} lock{only} of {path} after {time}"
-                ));
-                Ok(Some(guard))
-            }
-            // As with flock(1), only the exit code reports it, to keep scripts quiet.
-            Err(e) if e.is_would_block() || e.is_timeout() => {
-                self.verbose(format_args!(
-                    "{e}; `locket status {path}` shows who holds it"
-                ));
-                Ok(None)
-            }
-            Err(e) => Err(ExitError::from_lock(&e, exit::UNAVAILABLE).into()),
-        }
-    }
-
-    fn acquire_by(&self, lock: &LockFile) -> locket::Result<Guard> {
-        let (mode, timeout) = (self.mode(), self.timeout());
-        let result = lock.acquire(mode, Duration::ZERO);
-        if timeout == Some(Duration::ZERO) || !result.as_ref().is_err_and(|e| e.is_would_block()) {
-            return result;
-        }
-        let path = self.path.display();
-        self.verbose(format_args!("waiting for the {mode} lock of {path}"));
-        lock.acquire(mode, timeout)
-    }
-
-    fn execute(&self, guard: &Guard, words: &[OsString]) -> Result<ExitStatus, ExitError> {
+    fn execute(&self, guards: &[Guard], words: &[OsString]) -> Result<ExitStatus, ExitError> {
+        let system = |e: io::Error| ExitError::new(exit::SYSTEM, e);
         // This process has one thread, so no other thread can fork at the wrong moment.
         let carried = !matches!(self.protocol(), Some(Protocol::Symlink | Protocol::Sqlite));
-        if carried && !self.close {
-            let passed = fcntl_setfd(guard.as_fd(), FdFlags::empty());
-            passed.map_err(|e| ExitError::new(exit::SYSTEM, e))?;
+        for guard in guards.iter().filter(|_| carried && !self.close) {
+            fcntl_setfd(guard.as_fd(), FdFlags::empty()).map_err(|e| system(e.into()))?;
         }
-        let (program, args) = words.split_first().expect("a command has a first word");
-        let mut command = Command::new(program);
-        command.args(args);
         if self.no_fork {
-            let mask = SigSet::thread_get_mask();
-            sys::prepare(
-                &mut command,
-                mask.map_err(|e| ExitError::new(exit::SYSTEM, e))?,
-            );
-            return Err(start_error(&command.exec(), program));
+            let mask = SigSet::thread_get_mask().map_err(|e| system(e.into()))?;
+            return Err(start_error(&command(words, mask).exec(), &words[0]));
         }
-        supervise(command).map_err(|failure| failure.into_error(program))
+        supervise(words).map_err(|failure| failure.into_error(&words[0]))
     }
-}
-
-/// The error for a command that could not be started.
-fn start_error(error: &io::Error, program: &OsStr) -> ExitError {
-    let name = program.display();
-    if exit::is_shortage(error) || error.kind() == io::ErrorKind::WouldBlock {
-        let message = format_args!("cannot start `{name}`: {error}");
-        return ExitError::new(exit::SYSTEM, message);
-    }
-    let (code, message, mut hint) = if error.kind() == io::ErrorKind::NotFound {
-        let hint = "check the spelling, PATH and, for a script, its interpreter";
-        (exit::NOT_FOUND, format!("`{name}` was not found"), hint)
-    } else {
-        let hint = "is it a program, with permission to execute?";
-        let message = format!("cannot execute `{name}`: {error}");
-        (exit::CANNOT_EXECUTE, message, hint)
-    };
-    if name.to_string().contains(' ') {
-        hint = "to run a line of the shell, use `-c`";
-    }
-    ExitError::new(code, format_args!("{message}; {hint}"))
 }
 
 /// Ends as the command did: by the same signal, or with the code that is returned.

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::io;
 
+use crate::output::shown_error;
+
 pub(crate) const FAILURE: u8 = 1;
 pub(crate) const USAGE: u8 = 64;
 pub(crate) const DATA: u8 = 65;
@@ -42,7 +44,7 @@ impl ExitError {
         } else {
             otherwise
         };
-        Self::new(code, format_args!("{error}{}", hint(error)))
+        Self::new(code, format_args!("{}{}", shown_error(error), hint(error)))
     }
 }
 
@@ -67,6 +69,10 @@ pub(crate) fn is_shortage(error: &io::Error) -> bool {
         )
 }
 
+fn is_name_too_long(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidFilename
+}
+
 /// What the user can do about the error.
 fn hint(error: &locket::Error) -> &'static str {
     if error.is_unsupported() {
@@ -77,6 +83,8 @@ fn hint(error: &locket::Error) -> &'static str {
          `--protocol flock`; any other lock needs read access"
     } else if error.is_not_found() {
         "; create the directory first"
+    } else if error.os_error().is_some_and(is_name_too_long) {
+        "; choose a shorter name"
     } else if error.is_invalid_path() {
         "; choose the path of a regular file, or a path that does not exist yet"
     } else {

@@ -10,6 +10,7 @@ use wasmtime::{Cache, Config, Engine, Result, Store, bail};
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView, p2, p3};
 
 use crate::exit::{self, ExitError};
+use crate::output::shown_path;
 
 /// Turns a Wasmtime error into one of this tool.
 pub(crate) fn into_anyhow(error: wasmtime::Error) -> anyhow::Error {
@@ -78,7 +79,7 @@ enum Command {
 impl Program {
     /// Reads and compiles a component, whose instances may run for so long.
     pub(crate) fn from_file(path: &Path, max_time: Option<Duration>) -> anyhow::Result<Self> {
-        let name = path.display();
+        let name = shown_path(path);
         let bytes = std::fs::read(path).map_err(|e| {
             ExitError::new(
                 exit::NO_INPUT,

@@ -51,9 +51,36 @@ enum Command {
     StatusWorker(status::StatusWorker),
 }
 
+/// The same for `locket exec` alone.
+#[derive(Debug, Parser)]
+#[command(name = "locket", version, max_term_width = 100)]
+struct ExecCli {
+    #[command(subcommand)]
+    command: ExecCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ExecCommand {
+    Exec(exec::Exec),
+}
+
+/// Parses the command line. For `exec`, which scripts run often, the other commands need not be
+/// defined.
+fn parse() -> Result<Cli, clap::Error> {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|name| name == "exec")
+    {
+        let ExecCommand::Exec(exec) = ExecCli::try_parse()?.command;
+        let command = Command::Exec(exec);
+        return Ok(Cli { command });
+    }
+    Cli::try_parse()
+}
+
 /// Runs the command line of this process.
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();

@@ -13,17 +13,17 @@ pub(crate) fn eprint_line(message: impl fmt::Display) {
     let _ = writeln!(std::io::stderr(), "locket: {message}");
 }
 
-/// Formats a duration for people.
-pub(crate) fn human_duration(duration: Duration) -> String {
-    if duration < Duration::from_secs(60) {
-        let digits = if duration < Duration::from_secs(10) {
-            2
-        } else {
-            0
-        };
-        format!("{:.digits$} s", duration.as_secs_f64())
-    } else {
-        indicatif::HumanDuration(duration).to_string()
+/// A duration for people.
+pub(crate) struct HumanDuration(pub(crate) Duration);
+
+impl fmt::Display for HumanDuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs_f64();
+        match self.0.as_secs() {
+            0..10 => write!(f, "{seconds:.2} s"),
+            10..60 => write!(f, "{seconds:.0} s"),
+            _ => indicatif::HumanDuration(self.0).fmt(f),
+        }
     }
 }
 
@@ -39,6 +39,15 @@ pub(crate) fn shown_path(path: &Path) -> Cow<'_, str> {
     match word.to_str() {
         Some(text) if text.contains(": ") => Cow::Owned(quoted(word)),
         _ => shell_word(word),
+    }
+}
+
+/// The message of an error of the lock engine, with its path as our output shows it.
+pub(crate) fn shown_error(error: &locket::Error) -> String {
+    let (message, path) = (error.to_string(), error.path());
+    match shown_path(path) {
+        Cow::Borrowed(_) => message,
+        shown => message.replacen(&*path.to_string_lossy(), &shown, 1),
     }
 }
 

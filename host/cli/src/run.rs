@@ -14,7 +14,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx};
 use crate::args::{ProtocolArgs, protocol, seconds};
 use crate::exit::{self, ExitError};
 use crate::guest::{Program, State};
-use crate::output::eprint_line;
+use crate::output::{eprint_line, shown_path};
 
 const PROTOCOL: &str = "\
 Locking mechanism, unless the component chooses one; `locket exec --help` lists them [default: native]";
@@ -140,7 +140,7 @@ impl Grant {
     }
 
     fn error(&self, error: impl std::fmt::Display) -> ExitError {
-        let host = self.host.display();
+        let host = shown_path(&self.host);
         let hint = match self.host.is_dir() {
             true => "",
             false => "; is it a directory?",

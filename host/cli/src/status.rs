@@ -23,6 +23,8 @@ use clap::Args;
 use humantime::format_rfc3339_millis;
 use serde::Serialize;
 
+pub(crate) use self::proc_locks::{FileNumber, KernelLock};
+pub(crate) use self::process::command_of;
 use self::report::{Report, Unknown};
 pub(crate) use self::worker::StatusWorker;
 use self::worker::{Answer, PATIENCE, Worker};

@@ -64,9 +64,14 @@ pub(crate) fn reset(signal: c_int) {
     handle(signal, libc::SIG_DFL);
 }
 
+/// Whether our caller ignores `SIGPIPE`, though Rust's runtime does for itself.
+pub(crate) fn ignored_sigpipe() -> bool {
+    SIGPIPE_WAS_IGNORED.load(Ordering::Relaxed)
+}
+
 /// Gives the command the signal mask `mask`, and `SIGPIPE` as our caller handles it.
 pub(crate) fn prepare(command: &mut Command, mask: SigSet) {
-    let ignore_pipe = SIGPIPE_WAS_IGNORED.load(Ordering::Relaxed);
+    let ignore_pipe = ignored_sigpipe();
     let prepare = move || {
         if ignore_pipe {
             handle(libc::SIGPIPE, libc::SIG_IGN);

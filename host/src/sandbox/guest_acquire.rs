@@ -11,6 +11,7 @@ use super::hold_report::HoldReport;
 use super::open::Open;
 use super::quota::{Books, HeldGrant, Waiting};
 use crate::acquire::{Acquire, Suspends};
+use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Result};
 use crate::guard::Guard;
 use crate::types::Mode;
@@ -178,7 +179,13 @@ impl GuestAcquire {
     pub(super) fn start(mode: Mode, admission: Admission, meanwhile: Suspends) -> Self {
         let file = &admission.open.file;
         Self {
-            acquire: file.start(mode, admission.timeout, meanwhile, admission.cancellations),
+            acquire: Acquire::new(
+                &file.handle,
+                mode,
+                Deadline::after(admission.timeout),
+                meanwhile,
+                admission.cancellations,
+            ),
             admission: Some(admission),
             waits: false,
         }

@@ -33,7 +33,7 @@ pub(crate) const NO_LINK: i32 = libc::O_NOFOLLOW;
 
 /// Identifies a file by device and inode. Valid for as long as the file is open, since its inode
 /// number is not reused until then.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Identity {
     pub(super) device: u64,
     inode: u64,

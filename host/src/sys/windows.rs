@@ -76,7 +76,7 @@ unsafe fn information<T: Default>(file: &File, class: FILE_INFO_BY_HANDLE_CLASS)
 
 /// Identifies a file by volume and number. Valid for as long as the file is open, since its number
 /// is not reused until then.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Identity {
     volume: u64,
     file: [u8; 16],

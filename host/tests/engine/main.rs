@@ -1,5 +1,6 @@
 //! What the engine adds to the promises. Each file is one subject.
 
+mod acquire_all;
 mod cancellation;
 #[path = "../common/mod.rs"]
 mod common;

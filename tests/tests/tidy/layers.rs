@@ -12,6 +12,7 @@ const LIBRARY: &[&str] = &[
     "sandbox",
     "snapshot",
     "ranges",
+    "acquire_all",
     "engine",
     "lock_file",
     "acquire",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::output::human_duration;
+use crate::output::HumanDuration;
 
 /// The results as printed.
 #[derive(Debug, Serialize)]
@@ -89,7 +89,7 @@ impl Report {
                 p.name, p.kind, p.increments
             )?;
         }
-        let time = human_duration(Duration::from_secs_f64(self.seconds));
+        let time = HumanDuration(Duration::from_secs_f64(self.seconds));
         let verdict = if self.exact { "exact" } else { "WRONG" };
         writeln!(out)?;
         writeln!(

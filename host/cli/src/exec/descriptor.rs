@@ -17,6 +17,7 @@ use rustix::io::Errno;
 
 use super::Exec;
 use crate::exit::{self, ExitError};
+use crate::output::shown_path;
 use crate::sys::{self, Alarm};
 
 impl Exec {
@@ -27,13 +28,14 @@ impl Exec {
             let why = format!(
                 "there is no COMMAND, as in `locket exec {0} -- COMMAND`, and `{0}` is not the \
                  number of an open descriptor",
-                self.path.display()
+                shown_path(&self.path)
             );
             return Err(ExitError::new(exit::USAGE, why).into());
         };
         let existence = self.protocol().is_some_and(Protocol::is_existence_lock);
-        if existence || self.remove || self.no_fork {
-            let why = "an open descriptor takes a kernel lock, without --remove and --no-fork";
+        let several = !self.also.is_empty() || !self.also_shared.is_empty();
+        if existence || self.remove || self.no_fork || several {
+            let why = "an open descriptor takes one kernel lock, without --remove and --no-fork";
             return Err(ExitError::new(exit::USAGE, why).into());
         }
         let locked = if self.unlock {

@@ -14,33 +14,44 @@ use locket::{Engine, LockFile, Mode, OnRelease, Protocol};
 use rustix::fs::OFlags;
 
 use super::Exec;
+use super::line::Named;
 use crate::exit::{self, ExitError};
+use crate::output::shown_path;
+
+/// A lock that is open.
+pub(super) struct Opened {
+    pub(super) named: Named,
+    pub(super) lock: LockFile,
+    pub(super) protocol: Protocol,
+}
 
 impl Exec {
-    /// Opens the lock, and returns its protocol.
-    pub(super) fn open(&self) -> Result<(LockFile, Protocol), ExitError> {
-        let metadata = fs::metadata(&self.path).ok();
+    /// Opens a lock.
+    pub(super) fn open(&self, engine: &Engine, named: Named) -> Result<Opened, ExitError> {
+        let metadata = fs::metadata(&named.path).ok();
         let program = |metadata: &Metadata| {
             metadata.is_file() && metadata.len() > 0 && metadata.permissions().mode() & 0o111 != 0
         };
         let protocol = self.protocol().unwrap_or_else(|| match &metadata {
             Some(metadata) if !metadata.is_file() && !self.remove => Protocol::Flock,
-            Some(metadata) if program(metadata) && self.mode() == Mode::Exclusive => {
-                Protocol::Flock
-            }
+            Some(metadata) if program(metadata) && named.mode == Mode::Exclusive => Protocol::Flock,
             _ => Protocol::Native,
         });
         let special = metadata.as_ref().is_some_and(is_special);
-        let lock = if special && protocol == Protocol::Flock && !self.remove {
-            self.open_special()?
+        if special && protocol == Protocol::Flock && !self.remove {
+            self.open_special(engine, named)
         } else {
-            self.open_by(protocol)?
-        };
-        Ok((lock, protocol))
+            self.open_by(engine, named, protocol)
+        }
     }
 
     /// Opens the lock of a file, which is created if it is missing.
-    pub(super) fn open_by(&self, protocol: Protocol) -> Result<LockFile, ExitError> {
+    pub(super) fn open_by(
+        &self,
+        engine: &Engine,
+        named: Named,
+        protocol: Protocol,
+    ) -> Result<Opened, ExitError> {
         let on_release = if self.remove {
             OnRelease::Remove
         } else {
@@ -51,29 +62,40 @@ impl Exec {
             .options(protocol)
             .stale_after(self.stale_after)
             .on_release(on_release)
-            .late_write(self.mode() == Mode::Shared);
-        let open = || Engine::new().open_with(&self.path, &options);
+            .late_write(named.mode == Mode::Shared);
+        let open = || engine.open_with(&named.path, &options);
         let lock = match open() {
-            Err(e) if e.is_not_found() && create_through_link(&self.path).is_ok() => open(),
+            Err(e) if e.is_not_found() && create_through_link(&named.path).is_ok() => open(),
             lock => lock,
         };
-        lock.map_err(|e| ExitError::from_lock(&e, exit::NO_INPUT))
+        let lock = lock.map_err(|e| ExitError::from_lock(&e, exit::NO_INPUT))?;
+        Ok(Opened {
+            named,
+            lock,
+            protocol,
+        })
     }
 
     /// Opens the lock of a directory or a device, which no program replaces.
-    fn open_special(&self) -> Result<LockFile, ExitError> {
+    fn open_special(&self, engine: &Engine, named: Named) -> Result<Opened, ExitError> {
         let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = File::options()
             .read(true)
             .custom_flags(flags.bits().cast_signed())
-            .open(&self.path);
+            .open(&named.path);
         let file = file.map_err(|e| {
-            let message = format_args!("cannot lock `{}`: {e}", self.path.display());
+            let message = format_args!("cannot lock `{}`: {e}", shown_path(&named.path));
             ExitError::new(exit::NO_INPUT, message)
         })?;
-        Engine::new()
-            .from_file_with(file, &self.locking.options(Protocol::Flock))
-            .map_err(|e| ExitError::from_lock(&e, exit::NO_INPUT))
+        let protocol = Protocol::Flock;
+        let lock = engine
+            .from_file_with(file, &self.locking.options(protocol))
+            .map_err(|e| ExitError::from_lock(&e, exit::NO_INPUT))?;
+        Ok(Opened {
+            named,
+            lock,
+            protocol,
+        })
     }
 }
 

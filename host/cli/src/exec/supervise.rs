@@ -4,11 +4,11 @@
 //! between, and no handler, thread or runtime is needed. What our caller ignores is left alone: the
 //! command ignores it too (see `nohup`).
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 
 use nix::libc::{self, signalfd_siginfo};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, raise};
@@ -17,8 +17,9 @@ use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{WaitOptions, getsid, waitpid};
 
-use super::start_error;
+use super::start::{start, start_error};
 use crate::exit::{self, ExitError};
+use crate::output::shell_word;
 use crate::sys;
 
 /// What goes wrong with a command.
@@ -35,7 +36,7 @@ impl Failure {
         match self {
             Self::Start(e) => start_error(&e, program),
             Self::Wait(e) => {
-                let name = program.display();
+                let name = shell_word(program);
                 let message = format_args!("cannot tell how `{name}` ended: {e}");
                 ExitError::new(exit::SYSTEM, message)
             }
@@ -44,9 +45,9 @@ impl Failure {
 }
 
 /// Runs a command until it ends, whatever signals arrive in the meantime.
-pub(super) fn supervise(command: Command) -> Result<ExitStatus, Failure> {
+pub(super) fn supervise(words: &[OsString]) -> Result<ExitStatus, Failure> {
     let signals = Signals::of_command().map_err(Failure::Start)?;
-    let mut supervised = Supervised::start(command, signals)?;
+    let mut supervised = Supervised::start(words, signals)?;
     loop {
         if let Some(status) = supervised.look()? {
             return Ok(status);
@@ -101,18 +102,16 @@ impl AsFd for Signals {
 /// A command that runs, and gets the signals of this process. There is something to look at if its
 /// descriptor can be read.
 pub(crate) struct Supervised {
-    child: rustix::process::Pid,
+    child: Pid,
     signals: Signals,
     /// Those that came before the command did not reach it by themselves.
     early: bool,
 }
 
 impl Supervised {
-    pub(crate) fn start(mut command: Command, signals: Signals) -> Result<Self, Failure> {
-        sys::prepare(&mut command, signals.inherited);
-        let child = command.spawn().map_err(Failure::Start)?;
+    pub(crate) fn start(words: &[OsString], signals: Signals) -> Result<Self, Failure> {
         Ok(Self {
-            child: rustix::process::Pid::from_child(&child),
+            child: start(words, &signals.inherited).map_err(Failure::Start)?,
             signals,
             early: true,
         })
@@ -121,7 +120,8 @@ impl Supervised {
     /// Passes on what has arrived. Returns how the command ended, if it has.
     pub(crate) fn look(&mut self) -> Result<Option<ExitStatus>, Failure> {
         loop {
-            let ended = waitpid(Some(self.child), WaitOptions::NOHANG);
+            let child = rustix::process::Pid::from_raw(self.child.as_raw());
+            let ended = waitpid(child, WaitOptions::NOHANG);
             if let Some((_, status)) = ended.map_err(|e| Failure::Wait(e.into()))? {
                 return Ok(Some(ExitStatus::from_raw(status.as_raw())));
             }
@@ -129,8 +129,7 @@ impl Supervised {
                 self.early = false;
                 return Ok(None);
             };
-            let child = Pid::from_raw(self.child.as_raw_nonzero().get());
-            pass_on(&arrival, child, self.early);
+            pass_on(&arrival, self.child, self.early);
         }
     }
 }

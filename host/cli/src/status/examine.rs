@@ -253,18 +253,23 @@ fn recognized(path: &Path, proven: bool) -> Option<(Protocol, bool)> {
             return Some((Protocol::Link, certain));
         }
     }
-    let names_its_holder = |protocol: Protocol| {
+    let holder = |protocol: Protocol| {
         let options = Options::new().create(false).protocol(protocol);
         let lock = Engine::new().open_with(path, &options);
-        let holder = lock.and_then(|lock| lock.holder());
-        let named = |holder: locket::Holder| holder.pid.is_some() || holder.host.is_some();
-        holder.is_ok_and(|holder| holder.is_some_and(named))
+        lock.and_then(|lock| lock.holder())
     };
-    if names_its_holder(Protocol::Soft) {
-        Some((Protocol::Soft, true))
-    } else {
+    let is_named = |holder: &locket::Holder| holder.pid.is_some() || holder.host.is_some();
+    match holder(Protocol::Soft) {
+        Ok(Some(holder)) if is_named(&holder) => return Some((Protocol::Soft, true)),
+        // What is there was left behind.
+        Ok(None) if path.exists() => return Some((Protocol::Soft, true)),
+        _ => {}
+    }
+    match holder(Protocol::PidFile) {
         // Otherwise the number may be that of a service, which names itself and locks nothing.
-        names_its_holder(Protocol::PidFile).then_some((Protocol::PidFile, proven))
+        Ok(Some(holder)) if is_named(&holder) => Some((Protocol::PidFile, proven)),
+        Ok(None) if proven => Some((Protocol::PidFile, true)),
+        _ => None,
     }
 }
 

@@ -28,11 +28,17 @@ use super::unnamed_waiters;
 
 /// A lock as the kernel lists it.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct KernelLock {
+pub(crate) struct KernelLock {
     /// The process that acquired it or waits for it, if it has a number here.
-    pub(super) acquirer: Option<i32>,
-    pub(super) protocol: Protocol,
+    pub(crate) acquirer: Option<i32>,
+    pub(crate) protocol: Protocol,
     pub(super) range: Range,
+}
+
+impl KernelLock {
+    pub(crate) fn is_exclusive(&self) -> bool {
+        self.range.mode == Mode::Exclusive
+    }
 }
 
 /// The locks of one protocol that a process holds.
@@ -173,13 +179,14 @@ pub(super) fn in_container() -> bool {
 
 /// A file as the lock table identifies it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct FileNumber {
+pub(crate) struct FileNumber {
     pub(super) device: (u32, u32),
     pub(super) inode: u64,
 }
 
 impl FileNumber {
-    fn of(path: &Path) -> anyhow::Result<Option<Self>> {
+    /// That of the file at `path`, if there is one.
+    pub(crate) fn of(path: &Path) -> anyhow::Result<Option<Self>> {
         let metadata = match fs::metadata(path) {
             Ok(metadata) => metadata,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -203,7 +210,7 @@ impl FileNumber {
 
     /// The locks that a process holds through its descriptors, inherited or not. None if we may
     /// not know them.
-    fn locks_of(&self, pid: i32) -> Option<BTreeSet<KernelLock>> {
+    pub(crate) fn locks_of(&self, pid: i32) -> Option<BTreeSet<KernelLock>> {
         let mut found = BTreeSet::new();
         for descriptor in fs::read_dir(format!("/proc/{pid}/fdinfo")).ok()? {
             let Ok(info) = fs::read_to_string(descriptor.ok()?.path()) else {

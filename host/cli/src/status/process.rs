@@ -27,7 +27,7 @@ impl Process {
 }
 
 /// Its command line, or only the name of its program if it has none.
-fn command_of(stat: &Stat) -> Option<String> {
+pub(crate) fn command_of(stat: &Stat) -> Option<String> {
     let line = fs::read(format!("/proc/{}/cmdline", stat.pid)).ok()?;
     let line = line.strip_suffix(&[0]).unwrap_or(&line);
     if line.is_empty() {

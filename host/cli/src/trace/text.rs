@@ -8,7 +8,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 use super::axis::ticks;
 use super::sample::{Doing, Process, State};
 use super::timeline::{Span, Timeline, Total, Track};
-use crate::output::{human_duration, shown_path};
+use crate::output::{HumanDuration, shown_path};
 use crate::status::report::Mode;
 
 /// What the characters of a line mean.
@@ -238,7 +238,7 @@ pub(super) fn short(duration: Duration) -> String {
     if duration < Duration::from_secs(1) {
         format!("{} ms", duration.as_millis())
     } else {
-        human_duration(duration)
+        HumanDuration(duration).to_string()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -66,13 +66,11 @@ impl<'a> Prepared<'a> {
     /// Starts the command, if there is one.
     pub(super) fn start(self) -> anyhow::Result<Until> {
         let signals = self.signals;
-        let Some((program, args)) = self.command.split_first() else {
+        let Some(program) = self.command.first() else {
             let time = self.duration.map(|duration| Instant::now() + duration);
             return Ok(Until::Interrupt { signals, time });
         };
-        let mut command = Command::new(program);
-        command.args(args);
-        let started = Supervised::start(command, signals);
+        let started = Supervised::start(self.command, signals);
         Ok(Until::Command {
             program: program.clone(),
             command: started.map_err(|failure| failure.into_error(program))?,

@@ -7,6 +7,8 @@ mod foreign;
 mod inheritance;
 mod kinds_of_files;
 mod lock_file;
+mod nested;
+mod several;
 mod signals;
 mod terminal;
 mod waiting;

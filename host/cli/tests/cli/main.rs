@@ -1,5 +1,6 @@
 //! The command-line tool `locket`, as users and scripts see it.
 
+mod break_lock;
 mod check;
 mod demo;
 mod exec;

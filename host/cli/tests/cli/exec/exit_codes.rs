@@ -1,5 +1,6 @@
 //! The exit code and the arguments of the command.
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use super::is_free;
@@ -76,12 +77,29 @@ fn a_lock_file_that_cannot_be_opened_exits_with_66() {
 }
 
 #[test]
+fn a_name_that_is_too_long_for_a_protocol_is_told() {
+    let dir = Dir::new();
+    let lock = dir.path(&"n".repeat(252));
+    for (protocol, expected) in [("link", 66), ("mkdir", 66), ("symlink", 66), ("soft", 0)] {
+        let output = output(exec(&["--protocol", protocol], &lock, &["true"]));
+        assert_eq!(output.status.code(), Some(expected), "{protocol}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        let told = said.contains("too long for this protocol") && said.contains("a shorter name");
+        assert_eq!(told, expected != 0, "{said}");
+    }
+}
+
+#[test]
 fn a_command_that_cannot_run_exits_with_126_or_127_and_frees_the_lock() {
     let dir = Dir::new();
     let lock = dir.path("lock");
     let text = dir.write("text", "no program");
     assert_eq!(code(exec(&[], &lock, &[text.to_str().unwrap()])), 126);
     assert_eq!(code(exec(&[], &lock, &["no-such-command-anywhere"])), 127);
+    // A shell runs a script that does not say of which shell it is, as with flock(1).
+    let script = dir.write("script", "exit 3");
+    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+    assert_eq!(code(exec(&[], &lock, &[script.to_str().unwrap()])), 3);
     assert!(is_free(&[], &lock));
 }
 

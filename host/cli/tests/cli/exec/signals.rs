@@ -11,12 +11,15 @@ use super::{is_free, waiter};
 use crate::support::{Dir, Holder, code, exec, kill, output};
 
 /// A Python program that counts the signals that it gets until `SIGTERM`, and prints their numbers.
-const COUNTS: &str = "import signal, sys
+const COUNTS: &str = "import os, signal, sys
 got = []
+woken, wake = os.pipe()
+os.set_blocking(wake, False)
+signal.set_wakeup_fd(wake)
 for s in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
     signal.signal(s, lambda s, _: got.append(int(s)))
 print('ready', flush=True)
-while signal.SIGTERM not in got: signal.pause()
+while signal.SIGTERM not in got: os.read(woken, 1)
 print(*got, flush=True)
 sys.stdin.read()";
 

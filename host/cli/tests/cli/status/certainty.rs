@@ -70,21 +70,24 @@ fn a_lock_that_only_another_user_can_take_over_is_told() {
     if !geteuid().is_root() {
         return not_tested(format_args!("only root can become another user"));
     }
-    let dir = Dir::new();
-    let lock = dir.path("lock");
-    let sticky = fs::Permissions::from_mode(0o1777);
-    fs::set_permissions(dir.path(""), sticky).unwrap();
-    // The other user may have no right to the one that was built.
-    fs::copy(env!("CARGO_BIN_EXE_locket"), dir.path("locket")).unwrap();
-    let holder = Holder::exec(&["--protocol", "mkdir"], &lock);
-    holder.signal(Signal::KILL);
-    drop(holder.ended());
-    status_when(&lock, |status| status["removable"] == json!(true));
-    assert_eq!(words(&lock), "free (left behind by a dead holder)");
-    let mut other = Command::new("setpriv");
-    other.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-    other.arg(dir.path("locket")).arg("status").arg(&lock);
-    let answer = String::from_utf8(output(other).stdout).unwrap();
-    let expected = ": free, but left behind by a dead holder where this user cannot remove it\n";
-    assert!(answer.ends_with(expected), "{answer}");
+    for protocol in ["mkdir", "soft", "pid-file"] {
+        let dir = Dir::new();
+        let lock = dir.path("lock");
+        let sticky = fs::Permissions::from_mode(0o1777);
+        fs::set_permissions(dir.path(""), sticky).unwrap();
+        // The other user may have no right to the one that was built.
+        fs::copy(env!("CARGO_BIN_EXE_locket"), dir.path("locket")).unwrap();
+        let holder = Holder::exec(&["--protocol", protocol], &lock);
+        holder.signal(Signal::KILL);
+        drop(holder.ended());
+        status_when(&lock, |status| status["removable"] == json!(true));
+        assert_eq!(words(&lock), "free (left behind by a dead holder)");
+        let mut other = Command::new("setpriv");
+        other.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        other.arg(dir.path("locket")).arg("status").arg(&lock);
+        let answer = String::from_utf8(output(other).stdout).unwrap();
+        let expected =
+            ": free, but left behind by a dead holder where this user cannot remove it\n";
+        assert!(answer.ends_with(expected), "{answer}");
+    }
 }
