@@ -56,6 +56,8 @@
 //! - `descriptors`: `LockFile::of` and `RangeFile::of`, for files that are open in
 //!   WASI 0.2. Imports `locket:lock/descriptors`.
 //!
+//! And `std` is for code that locks [`std::fs::File`]: `File` has the same methods.
+//!
 //! Without these features, a component imports only `locket:lock/api`. The
 //! crate itself needs neither WASI nor the standard library.
 //!
@@ -70,11 +72,15 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
 
 pub mod bindings;
 #[cfg(feature = "descriptors")]
 mod descriptors;
 mod error;
+#[cfg(feature = "std")]
+mod file;
 mod guard;
 mod lock;
 #[cfg(feature = "poll")]
@@ -88,6 +94,8 @@ mod types;
 
 pub use bindings::api::{Holder, IoKind, LostReason, Mode, OnRelease, Options, Protocol, Scope};
 pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "std")]
+pub use file::{File, OpenOptions, TryLockError};
 pub use guard::Guard;
 #[cfg(any(feature = "async", feature = "poll"))]
 pub use guard::OwnedGuard;

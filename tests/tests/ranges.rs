@@ -276,3 +276,28 @@ async fn paths_of_ranges_are_those_of_locks() {
     let refused = host.lock("a").acquire(Mode::Exclusive, Duration::ZERO);
     assert!(refused.unwrap_err().is_would_block());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_have_the_locks_of_the_standard_library() {
+    let host = Host::new();
+    let native = fs::File::create(host.path("a")).unwrap();
+    let (mut one, mut two) = (guest(&host).await, guest(&host).await);
+    for guest in [&mut one, &mut two] {
+        guest.ok("file f /locks/a").await;
+    }
+    one.ok("file-lock f exclusive").await;
+    assert_eq!(two.err("file-try f shared").await, "fs WouldBlock");
+    assert!(native.try_lock_shared().is_err());
+    one.ok("file-lock f shared").await;
+    two.ok("file-try f shared").await;
+    native.try_lock_shared().unwrap();
+    assert_eq!(one.err("file-try f exclusive").await, "fs WouldBlock");
+    native.unlock().unwrap();
+    two.ok("file-unlock f").await;
+    two.ok("file-unlock f").await;
+    one.ok("file-lock f exclusive").await;
+    two.wait("file-lock f exclusive").await;
+    one.ok("drop f").await;
+    assert_eq!(two.reply().await, "ok");
+    assert!(native.try_lock().is_err());
+}

@@ -57,6 +57,9 @@ struct Run {
     /// Seed of all random choices [default: a random one]
     #[arg(long)]
     seed: Option<u64>,
+    /// Kill a process at one in so many system calls, by chance
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    one_in: u64,
     /// Repeat for this many hours, each round with the next seed
     #[arg(long, value_name = "HOURS")]
     soak: Option<f64>,
@@ -125,7 +128,7 @@ fn run(args: &Run) -> anyhow::Result<bool> {
             terminal::print_heading(seed);
         }
         for stage in &stages {
-            let report = terminal::run(stage, seed);
+            let report = terminal::run(stage, seed, args.one_in);
             match args.json {
                 true => println!("{}", serde_json::to_string(&report)?),
                 false => terminal::print(&report),

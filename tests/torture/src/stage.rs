@@ -27,6 +27,8 @@ pub struct Stage {
 pub struct Context {
     /// The seed of all random choices.
     pub seed: u64,
+    /// Of the processes that could be killed at each call, one in so many is.
+    pub one_in: u64,
     /// Shows how far the stage is.
     pub progress: ProgressBar,
 }
@@ -199,6 +201,7 @@ mod tests {
         };
         let context = Context {
             seed: 0,
+            one_in: 1,
             progress: ProgressBar::hidden(),
         };
         let mut whole = Outcome::default();

@@ -14,9 +14,10 @@
 //! | `abandon N` | |
 //! | `fill H COUNT` (locks so many single bytes, apart from one another) | how many it got, and the error |
 //! | `flock G PATH read\|write exclusive\|shared` (the lock of the whole file, by descriptor) | |
+//! | `file F PATH`, `file-lock\|file-try F exclusive\|shared`, `file-unlock F` (as the standard library) | |
 //! | `drop NAME` | |
 
-use locket_guest::{LockFile, Options, PendingRange, Protocol, RangeFile};
+use locket_guest::{File, LockFile, Mode, Options, PendingRange, Protocol, RangeFile};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use support::{Failure, decode, kind, parse_mode, parse_timeout};
@@ -34,6 +35,7 @@ fn main() -> std::io::Result<()> {
 struct Session {
     files: BTreeMap<String, RangeFile>,
     locks: BTreeMap<String, LockFile>,
+    std_files: BTreeMap<String, File>,
     pending: BTreeMap<String, PendingRange>,
 }
 
@@ -102,7 +104,7 @@ impl Session {
                 let file = self.file(name)?;
                 for byte in 0..count {
                     let at = 2 * byte;
-                    if let Err(error) = file.lock(locket_guest::Mode::Exclusive, at..=at, None) {
+                    if let Err(error) = file.lock(Mode::Exclusive, at..=at, None) {
                         return Ok(format!("{byte} {}", kind(error.kind())));
                     }
                 }
@@ -117,8 +119,25 @@ impl Session {
                 lock.lock(parse_mode(mode)?, Duration::ZERO)?;
                 self.locks.insert(name.to_string(), lock);
             }
+            ["file", name, path] => {
+                let file = File::options().read(true).open(decode(path)?)?;
+                self.std_files.insert(name.to_string(), file);
+            }
+            ["file-lock", name, mode] => match parse_mode(mode)? {
+                Mode::Exclusive => self.std_file(name)?.lock()?,
+                Mode::Shared => self.std_file(name)?.lock_shared()?,
+            },
+            ["file-try", name, mode] => {
+                let tried = match parse_mode(mode)? {
+                    Mode::Exclusive => self.std_file(name)?.try_lock(),
+                    Mode::Shared => self.std_file(name)?.try_lock_shared(),
+                };
+                tried.map_err(std::io::Error::from)?;
+            }
+            ["file-unlock", name] => self.std_file(name)?.unlock()?,
             ["drop", name] => {
                 let file = self.files.remove(name).is_some();
+                let file = self.std_files.remove(name).is_some() || file;
                 if !file && self.locks.remove(name).is_none() {
                     return Err(unknown());
                 }
@@ -130,6 +149,10 @@ impl Session {
 
     fn file(&self, name: &str) -> Result<&RangeFile, Failure> {
         self.files.get(name).ok_or_else(unknown)
+    }
+
+    fn std_file(&self, name: &str) -> Result<&File, Failure> {
+        self.std_files.get(name).ok_or_else(unknown)
     }
 
     fn pending(&self, name: &str) -> Result<&PendingRange, Failure> {

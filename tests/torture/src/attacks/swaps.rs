@@ -22,7 +22,7 @@ use crate::attacks::support::stop::Stop;
 use crate::stage::{Context, Outcome};
 
 /// For how long.
-const TIME: Duration = Duration::from_secs(60);
+const TIME: Duration = Duration::from_secs(20);
 
 /// What changes places with what.
 const PAIRS: [(&str, &str); 4] = [

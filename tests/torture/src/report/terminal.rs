@@ -17,7 +17,7 @@ pub fn print_heading(seed: u64) {
 }
 
 /// Runs a stage, with a progress bar if this is a terminal.
-pub fn run(stage: &Stage, seed: u64) -> Report {
+pub fn run(stage: &Stage, seed: u64, one_in: u64) -> Report {
     let progress = if stdout().is_terminal() {
         let style =
             ProgressStyle::with_template("{prefix:<16} {elapsed:>4} {wide_bar} {pos}/{len} {msg}");
@@ -28,6 +28,7 @@ pub fn run(stage: &Stage, seed: u64) -> Report {
     };
     let report = stage.report(&Context {
         seed,
+        one_in,
         progress: progress.clone(),
     });
     progress.finish_and_clear();

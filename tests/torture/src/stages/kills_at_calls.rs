@@ -26,7 +26,9 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Outcome> {
     let program = program()?;
     let mut points = points(&program, context)?;
     let all = points.len();
-    context.chance(0).shuffle(&mut points);
+    let mut chance = context.chance(0);
+    points.retain(|_| chance.u64(..context.one_in) == 0);
+    chance.shuffle(&mut points);
     points.sort_by_key(|point| point.n > EVERY);
     let outcome = Mutex::new(Outcome::default());
     let times = Mutex::new(Vec::new());
