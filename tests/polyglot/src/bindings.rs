@@ -25,7 +25,11 @@ pub fn generated() -> Result<Generated> {
     let is_type = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "o");
     files.extend(descriptors.into_iter().filter(|(path, _)| is_type(path)));
     let internal = format!("{GO_MODULE}/internal");
-    let go = go(of("plugin")?, Some(internal), &root().join("guest/go/internal"))?;
+    let go = go(
+        of("plugin")?,
+        Some(internal),
+        &root().join("guest/go/internal"),
+    )?;
     // A package of imports exports nothing.
     let exports = Path::new("wit_exports/wit_exports.go");
     files.extend(go.into_iter().filter(|(path, _)| !path.ends_with(exports)));
