@@ -12,7 +12,7 @@ static const struct {
     const char *name, *text;
 } errors[] = {
     [LOCKET_OK] = {"ok", "no error"},
-    [LOCKET_WOULD_BLOCK] = {"would-block", "the lock is held by another owner"},
+    [LOCKET_WOULD_BLOCK] = {"would-block", "the lock is held"},
     [LOCKET_TIMEOUT] = {"timeout", "the lock did not become free in time"},
     [LOCKET_NOT_LOCKED] = {"not-locked", "the lock is not held"},
     [LOCKET_NOT_OWNER] = {"not-owner", "the lock is not ours to release"},

@@ -82,6 +82,12 @@ impl Span {
     /// The last byte that a file can have.
     const END: u64 = i64::MAX.cast_unsigned();
 
+    /// All bytes.
+    pub(crate) const WHOLE: Self = Self {
+        first: 0,
+        last: Self::END,
+    };
+
     /// The bytes from `first` on, as many as `length`, or all if that is 0, as the system reports
     /// them.
     pub(crate) fn reported(first: u64, length: u64) -> Self {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
@@ -129,11 +130,14 @@ impl OwnedRanges {
         }
         // All of them are shared, so the two descriptions can have them at once.
         for (span, mode) in lock(&self.held).iter() {
-            if !sys::try_range(&object.file, Some(mode), span)? {
+            if !matches!(sys::try_range(&object.file, Some(mode), span), Ok(true)) {
+                sys::try_range(&object.file, None, Span::WHOLE)?;
                 return Err(io::ErrorKind::WouldBlock.into());
             }
         }
-        *description = Arc::new(object);
+        let former = mem::replace(&mut *description, Arc::new(object));
+        // If that was lent, its lender has it open still.
+        sys::try_range(&former.file, None, Span::WHOLE)?;
         Ok(())
     }
 
@@ -245,7 +249,6 @@ impl Drop for OwnedRanges {
         }
         // A thread whose wait was canceled, and a forked child, may have copies of the descriptor.
         let description = lock(&self.description);
-        let whole = Span::reported(0, 0);
-        let _ = sys::try_range(&description.file, None, whole);
+        let _ = sys::try_range(&description.file, None, Span::WHOLE);
     }
 }

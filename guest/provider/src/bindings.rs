@@ -1,7 +1,7 @@
 //! The generated bindings of the exports of this component.
 #![allow(unsafe_code, unreachable_pub, reason = "generated code")]
 
-pub(crate) use exports::locket::lock::api;
+pub(crate) use exports::locket::lock::{api, ranges};
 
 wit_bindgen::generate!({
     path: "wit",

@@ -1,9 +1,9 @@
 //! File locks for WebAssembly components on hosts that have none.
 //!
 //! This component exports `locket:lock/api` and implements it with existence locks in the
-//! directories that the host preopens. Plug it into a guest that imports the interface; together
-//! they run on any WASI 0.2 host. The README lists the limitations, and the programs that share
-//! these locks.
+//! directories that the host preopens. It also exports `ranges`, which are not supported. Plug it
+//! into a guest that imports the interfaces; together they run on any WASI 0.2 host. The README lists
+//! the limitations, and the programs that share these locks.
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 #![cfg_attr(
@@ -21,6 +21,7 @@ mod lock;
 mod marker;
 mod owner_record;
 mod path;
+mod ranges;
 mod stale;
 mod time;
 

@@ -2,6 +2,8 @@
 //! file is the right to its lock.
 
 use std::fs::File;
+#[cfg(unix)]
+use std::io;
 use std::path::Path;
 
 use super::Sandbox;
@@ -13,6 +15,8 @@ use super::rights::Rights;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
 use crate::protocol::Protocol;
+#[cfg(unix)]
+use crate::sys;
 use crate::types::OnRelease;
 
 /// Files of a guest have no path that the host knows by the guest's names.
@@ -91,11 +95,23 @@ impl Sandbox {
         let handle = guest.handle(Path::new(NAMELESS))?;
         let limit = guest.books().limits.ranges;
         let owner = guest.client.owner;
+        let file = own_description(file).map_err(|e| Error::os(e, Path::new(NAMELESS)))?;
         let file = guest.engine.ranges_of_open(file, owner, limit);
         let file = file.map_err(|e| e.renamed(Path::new(NAMELESS)))?;
         let basis = Basis::Lent(rights);
         Ok(self.guest_ranges(NAMELESS, file, basis, handle))
     }
+}
+
+/// An open file description that the guest does not have: locks of ranges may leave this one for
+/// another, and shared ones need one that can read. If the system refuses it, the guest's own.
+#[cfg(unix)]
+fn own_description(file: File) -> io::Result<File> {
+    let (file, writable) = sys::adopt(file)?;
+    Ok(match file.metadata()?.is_file() {
+        true => sys::reopen(&file, writable).unwrap_or(file),
+        false => file,
+    })
 }
 
 fn refuse(kind: ErrorKind) -> Error {

@@ -267,6 +267,19 @@ fn the_right_to_an_open_file_is_the_right_to_its_lock() {
             .is_would_block()
     );
 
+    // What was locked through a descriptor that the guest still has leaves it.
+    let (reader, writer) = (read(), File::options().write(true).open(dir.path("file")));
+    let lend = |file: &File, rights| one.open_lent_ranges(file.try_clone().unwrap(), rights);
+    writable.unlock(..).unwrap();
+    drop((file, writable));
+    let file = lend(&reader, Rights::SHARED).unwrap();
+    file.lock(Mode::Shared, 0..5, None).unwrap();
+    let writable = lend(&writer.unwrap(), both).unwrap();
+    writable.lock(EX, 0..2, Duration::ZERO).unwrap();
+    assert_eq!(file.held(), [held(EX, 0..2), held(Mode::Shared, 2..5)]);
+    writable.unlock(..).unwrap();
+    other.lock(EX, .., Duration::ZERO).unwrap();
+
     let keep = OnRelease::Keep;
     let lock = two
         .open_lent(write(), both, Some(Protocol::Flock), keep)

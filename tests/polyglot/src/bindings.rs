@@ -20,6 +20,10 @@ pub const GENERATE: &str = "cargo run --bin polyglot -- bindings";
 pub fn generated() -> Result<Generated> {
     let of = |name| world(&root().join("wit"), name);
     let mut files = c(of("plugin-ranges")?, "locket_wit", &root().join("guest/c"))?;
+    // Of `descriptors` only what says that it is imported: its bindings have all files of WASI.
+    let descriptors = c(of("posix")?, "locket_descriptors", &root().join("guest/c"))?;
+    let is_type = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "o");
+    files.extend(descriptors.into_iter().filter(|(path, _)| is_type(path)));
     let internal = format!("{GO_MODULE}/internal");
     let go = go(
         of("plugin")?,

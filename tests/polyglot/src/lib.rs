@@ -10,6 +10,7 @@ pub mod component;
 pub mod host;
 pub mod languages;
 mod peer;
+pub mod program;
 pub mod sqlite;
 pub mod toolchain;
 

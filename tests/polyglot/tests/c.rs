@@ -5,53 +5,12 @@ use locket_tests::harness::Host;
 use locket_tests::process::{Dir, Process, tool};
 use polyglot::Language;
 use polyglot::host::{Guest, component};
-use polyglot::languages::c::{native_program, program};
-use std::path::{Path, PathBuf};
+use polyglot::languages::c::program;
+use polyglot::program::Program;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
-
-/// A program in both forms. None where there is no compiler.
-struct Program {
-    built: tempfile::TempDir,
-}
-
-impl Program {
-    fn build(source: &str) -> Result<Option<Self>> {
-        if !Language::named("c").expect("C").is_ready() {
-            return Ok(None);
-        }
-        let source = polyglot::root().join(source);
-        let this = Self {
-            built: tempfile::tempdir()?,
-        };
-        program(&source, &this.component())?;
-        native_program(&source, &this.native())?;
-        Ok(Some(this))
-    }
-
-    fn component(&self) -> PathBuf {
-        self.built.path().join("program.wasm")
-    }
-
-    fn native(&self) -> PathBuf {
-        self.built.path().join("program")
-    }
-
-    /// The program with a path below `dir` as its argument: as a component, then native.
-    fn both(&self, dir: &Path, below: &str) -> [Command; 2] {
-        let mut component = Command::new(tool());
-        component
-            .arg("run")
-            .arg("--dir")
-            .arg(format!("{}::/run", dir.display()))
-            .arg(self.component())
-            .arg(format!("/run/{below}"));
-        let mut native = Command::new(self.native());
-        native.arg(dir.join(below));
-        [component, native]
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_holds_a_lock_and_what_it_is_worth_are_told() -> Result {
@@ -83,7 +42,7 @@ async fn who_holds_a_lock_and_what_it_is_worth_are_told() -> Result {
 
 #[test]
 fn a_daemon_for_any_unix_runs_once_whatever_it_is() -> Result {
-    let Some(daemon) = Program::build("guest/c/examples/daemon.c")? else {
+    let Some(daemon) = Program::build("guest/c/examples/daemon.c", &[])? else {
         return Ok(());
     };
     let dir = Dir::new();
@@ -123,7 +82,7 @@ fn a_daemon_for_any_unix_runs_once_whatever_it_is() -> Result {
 
 #[test]
 fn flock_does_in_a_component_what_it_does_in_a_native_program() -> Result {
-    let Some(program) = Program::build("tests/polyglot/guests/c/flock.c")? else {
+    let Some(program) = Program::build("tests/polyglot/guests/c/flock.c", &[])? else {
         return Ok(());
     };
     let dir = Dir::new();
@@ -142,7 +101,11 @@ fn the_example_counts() -> Result {
     }
     let dir = Dir::new();
     let component = dir.path().join("job.wasm");
-    program(&polyglot::root().join("guest/c/examples/job.c"), &component)?;
+    program(
+        &polyglot::root().join("guest/c/examples/job.c"),
+        &component,
+        &[],
+    )?;
     for count in 1..=2 {
         let grant = format!("{}::/jobs", dir.path().display());
         let mut run = Command::new(tool());

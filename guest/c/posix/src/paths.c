@@ -6,6 +6,7 @@
  * Each is in an object of its own in the library, so the functions of this file replace them without a
  * linker flag. They record the paths.
  */
+#ifndef LOCKET_DESCRIPTORS
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -163,3 +164,4 @@ locket_error locket_posix_open_ranges(int fd, const open_file *it, locket_ranges
     locket_ranges_close(ranges);
     return LOCKET_NO_ENTRY;
 }
+#endif

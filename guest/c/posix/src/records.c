@@ -1,6 +1,7 @@
 #include "records.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -10,6 +11,7 @@ struct inode {
     dev_t device;
     ino_t number;
     locket_ranges_t ranges;
+    bool is_written; /* Whether `ranges` is that of a descriptor that can write. */
     spans of_process; /* Set by F_SETLK. */
     open_file *users; /* Each has spans of its own. */
     struct inode *next;
@@ -23,34 +25,51 @@ static inode *inode_of(const struct stat *stat) {
     return NULL;
 }
 
-/* Makes the description a user of its inode. */
-static int attach(int fd, open_file *it) {
+/* Opens the ranges of an inode; those of the first descriptor, and again those of the first that can
+ * write, because by descriptor only that has the right to exclusive locks. */
+static locket_error open_ranges(int fd, const open_file *it, inode *of) {
+    bool writes = locket_posix_flags(fd) & O_WRONLY;
+    if (of->ranges.handle && (of->is_written || !writes)) return LOCKET_OK;
+    locket_ranges_t ranges;
+    locket_error error = locket_posix_open_ranges(fd, it, &ranges);
+    if (error) return of->ranges.handle ? LOCKET_OK : error;
+    /* Both are one owner to the host. */
+    locket_ranges_close(&of->ranges);
+    of->ranges = ranges;
+    of->is_written = writes;
+    return LOCKET_OK;
+}
+
+/* Finds or makes an inode. On failure, NULL with `errno`. */
+static inode *open_inode(int fd, const open_file *it) {
     struct stat stat;
-    if (fstat(fd, &stat)) return -1;
+    if (fstat(fd, &stat)) return NULL;
     if (!S_ISREG(stat.st_mode)) {
         errno = EINVAL;
-        return -1;
+        return NULL;
     }
-    inode *of = inode_of(&stat);
-    if (!of) {
-        of = calloc(1, sizeof *of);
-        if (!of) {
-            errno = ENOLCK;
-            return -1;
-        }
-        locket_error error = locket_posix_open_ranges(fd, it, &of->ranges);
-        if (error) {
-            free(of);
-            return locket_posix_result(error);
-        }
-        of->device = stat.st_dev;
-        of->number = stat.st_ino;
-        of->next = inodes;
-        inodes = of;
+    inode *found = inode_of(&stat);
+    inode *of = found ? found : calloc(1, sizeof *of);
+    locket_error error = of ? open_ranges(fd, it, of) : LOCKET_LIMIT_EXCEEDED;
+    if (error) {
+        free(of);
+        locket_posix_result(error);
+        return NULL;
     }
-    it->inode = of;
-    it->next = of->users;
-    of->users = it;
+    if (found) return found;
+    of->device = stat.st_dev;
+    of->number = stat.st_ino;
+    of->next = inodes;
+    inodes = of;
+    return of;
+}
+
+/* Makes the description a user of its inode. */
+static int attach(int fd, open_file *it) {
+    it->inode = open_inode(fd, it);
+    if (!it->inode) return -1;
+    it->next = it->inode->users;
+    it->inode->users = it;
     return 0;
 }
 

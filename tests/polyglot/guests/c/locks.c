@@ -1,5 +1,6 @@
 /* Locks as it is told to, line by line, and answers each line with one: natively and as a component. The
  * first argument is a folder. */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::Language;
 use crate::toolchain::{ZIG, zig};
-use crate::{bindings, component, root, run};
+use crate::{alone, bindings, component, folder, root, run};
 
 pub(super) const LANGUAGE: Language = Language {
     name: "c",
@@ -73,24 +73,47 @@ fn compile(scratch: &Path, sources: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(objects)
 }
 
-/// Builds the component of a program for Unix that calls flock().
+/// Builds the component of a program for Unix that locks, with the library for such programs.
 ///
 /// # Errors
 ///
 /// Where it does not build.
-pub fn program(source: &Path, component: &Path) -> Result<()> {
-    let locket = root().join("guest/c");
+pub fn program(source: &Path, component: &Path, flags: &[&str]) -> Result<()> {
+    let library = posix_library()?;
     let module = component.with_extension("core.wasm");
-    let bindings = ["locket.c", "locket_wit.c", "locket_wit_component_type.o"];
     run(cc("cc")?
-        .args(["-std=gnu23", "-I"])
-        .arg(locket.join("posix"))
-        .args([&locket.join("flock.c"), source])
-        .args(bindings.map(|file| locket.join(file)))
+        .arg("-I")
+        .arg(root().join("guest/c/posix"))
+        .args(flags)
+        // The linker of Zig has its own C library before the program's files.
+        .arg("-Wl,--whole-archive")
+        .arg(library)
+        .arg("-Wl,--no-whole-archive")
+        .arg(source)
         .arg("-o")
         .arg(&module))?;
     fs::write(component, component::new(&fs::read(module)?)?)?;
     Ok(())
+}
+
+/// The library, as its makefile builds it.
+fn posix_library() -> Result<PathBuf> {
+    let folder = folder().join("posix");
+    let zig = zig("cc")?;
+    let program = zig.get_program().to_string_lossy();
+    alone("build-posix", || {
+        run(Command::new("make")
+            .arg("-C")
+            .arg(root().join("guest/c"))
+            .arg(format!("BUILD={}", folder.display()))
+            .arg(format!("CC={program} -m ziglang cc --target=wasm32-wasi"))
+            .arg("CFLAGS=-Os -Wall -Wextra -Werror")
+            .envs(
+                zig.get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            ))
+    })??;
+    Ok(folder.join("liblocket-posix.a"))
 }
 
 /// Builds the same program for this machine.
