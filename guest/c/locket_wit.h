@@ -326,7 +326,9 @@ typedef struct locket_lock_ranges_range_t {
 
 // A lock that another owner holds.
 typedef struct locket_lock_ranges_conflict_t {
+  // How it is held.
   locket_lock_ranges_mode_t   mode;
+  // All that is held in one piece, not only what was asked for.
   locket_lock_ranges_range_t   range;
 } locket_lock_ranges_conflict_t;
 
