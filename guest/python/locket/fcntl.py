@@ -169,7 +169,11 @@ def _span(file: OpenFile, whence: int, start: int, length: int) -> ranges.Range:
 
 def _file(fd: int | HasFileno, unlockable: int) -> OpenFile:
     """The file of a descriptor. ``unlockable`` is the number for what cannot be locked."""
-    number = fd if isinstance(fd, int) else fd.fileno()
+    number = fd
+    if not isinstance(fd, int):
+        if not hasattr(fd, "fileno"):
+            raise TypeError("argument must be an int, or have a fileno() method.")
+        number = fd.fileno()
     if number < 0:
         raise ValueError(f"file descriptor cannot be a negative integer ({number})")
     file = find(number)
