@@ -64,3 +64,13 @@ async fn to_break_locks_takes_an_import_of_its_own() -> Result {
     );
     Ok(())
 }
+
+/// Who copies the world from the page has that of the example, which the page builds.
+#[test]
+fn the_world_on_the_page_is_that_of_the_example() -> Result {
+    let folder = root().join("guest/python");
+    let page = std::fs::read_to_string(folder.join("README.md"))?;
+    let world = std::fs::read_to_string(folder.join("examples/app.wit"))?;
+    assert!(page.contains(&format!("```wit\n{world}```\n")));
+    Ok(())
+}
