@@ -16,8 +16,6 @@ except ImportError as error:
         "this component cannot use locks: its world must `import locket:lock/api@0.1.0`"
     ) from error
 
-from ._errors import said, text
-
 P = ParamSpec("P")
 R = TypeVar("R")
 StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -82,22 +80,13 @@ class Base:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path!r}>"
 
-    def _exception(self, code: str, message: str) -> Exception:
+    def _error(self, code: str, reason: str | None = None) -> Exception:
         """The exception that this kind of lock raises for a host error."""
         raise NotImplementedError
 
-    def _error(self, code: str, reason: str | None = None) -> Exception:
-        return said(self._exception(code, text(code, reason, self.path)), code, reason)
-
     def _ask(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the host, and raises its error as an exception."""
-        try:
-            return function(*args, **kwargs)
-        except Err as err:
-            # The frame that raised the error refers to it in a variable. That reference cycle would
-            # keep this lock alive, and held, until the next garbage collection.
-            failed = err.with_traceback(None).value
-        raise self._error(*code_and_reason(failed))
+        return ask(self._error, function, *args, **kwargs)
 
     def _path(self) -> str:
         """The path in the form that the host expects."""
@@ -129,6 +118,22 @@ class Base:
 
     def _wait(self, timeout: float | None) -> api.Grant:
         return self._ask(self._handle().acquire, self._mode(), to_millis(timeout))
+
+
+def ask(
+    exception: Callable[[str, str | None], Exception],
+    function: Callable[P, R],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> R:
+    """Calls the host, and raises its error as the exception for its code and reason."""
+    try:
+        return function(*args, **kwargs)
+    except Err as err:
+        # The frame that raised the error refers to it in a variable. That reference cycle would keep
+        # the arguments alive, and a lock held, until the next garbage collection.
+        failed = err.with_traceback(None).value
+    raise exception(*code_and_reason(failed))
 
 
 def to_millis(timeout: float | None) -> int | None:

@@ -3,7 +3,7 @@
 import errno
 
 from ._base import Base, StrPath, api
-from ._errors import AlreadyLocked, LockError, LockTimeout
+from ._errors import IO_NUMBERS, AlreadyLocked, LockError, LockTimeout, lock_error, os_error
 
 _LOCK_ERRORS = {
     "would-block": AlreadyLocked,
@@ -15,7 +15,7 @@ _LOCK_ERRORS = {
     "lost": LockError,
 }
 
-_NUMBERS = {
+_NUMBERS = IO_NUMBERS | {
     "access-denied": errno.EACCES,
     "no-entry": errno.ENOENT,
     "invalid-path": errno.EINVAL,
@@ -39,11 +39,11 @@ class Lock(Base):
         """
         return self._wait(self.timeout)
 
-    def _exception(self, code: str, message: str) -> Exception:
-        if lock_error := _LOCK_ERRORS.get(code):
-            return lock_error(message)
+    def _error(self, code: str, reason: str | None = None) -> Exception:
+        if kind := _LOCK_ERRORS.get(code):
+            return lock_error(kind, code, reason, self.path)
         # As in locket.py, a LockError is about the lock, and an OSError about the file.
-        return OSError(_NUMBERS.get(code, errno.EIO), message)
+        return os_error(_NUMBERS, code, reason, self.path)
 
 
 def lock_file(

@@ -11,6 +11,7 @@ from ._errors import (
     NotLocked,
     NotMyLock,
     UnlockError,
+    lock_error,
     said,
 )
 
@@ -86,8 +87,8 @@ class LockBase(Base):
         holder = self._ask(self._handle().holder)
         return self.shared or holder is None or holder.mode is not api.Mode.SHARED
 
-    def _exception(self, code: str, message: str) -> Exception:
-        return _ERRORS.get(code, LockFailed)(message)
+    def _error(self, code: str, reason: str | None = None) -> Exception:
+        return lock_error(_ERRORS.get(code, LockFailed), code, reason, self.path)
 
 
 class LockFile(LockBase):

@@ -8,6 +8,7 @@ mod javascript;
 mod provider;
 pub mod python;
 pub mod python_contract;
+pub mod python_packages;
 pub mod python_polls;
 pub mod python_tasks;
 mod rust;
@@ -44,6 +45,7 @@ pub const LANGUAGES: &[Language] = &[
 /// The test guests in other worlds than `polyglot`, one file each.
 pub const OTHERS: &[Language] = &[
     python_contract::LANGUAGE,
+    python_packages::LANGUAGE,
     python_polls::LANGUAGE,
     python_tasks::LANGUAGE,
 ];

@@ -31,6 +31,8 @@ impl Peer {
             "LinkLockFile" => Protocol::Link,
             "MkdirLockFile" => Protocol::Mkdir,
             "SymlinkLockFile" => Protocol::Symlink,
+            "flock" => Protocol::Flock,
+            "lockf" => Protocol::Fcntl,
             _ => Protocol::Native,
         };
         let options = Options::new().protocol(protocol);

@@ -1,5 +1,5 @@
-//! What locket.py and pylockfile promise, as tests in Python: with those libraries, and with our
-//! package inside of a component.
+//! What locket.py, pylockfile and the module `fcntl` promise, as tests in Python: with those, and with
+//! our package inside of a component.
 
 use locket::sandbox::Rights;
 use locket_tests::harness::Host;
@@ -23,7 +23,7 @@ fn the_libraries_keep_their_promises() -> Result {
     Ok(polyglot::run(
         Command::new(python)
             .args(["-W", "error", "-m", "unittest"])
-            .args(["test_locket", "test_pylockfile"])
+            .args(["test_locket", "test_pylockfile", "test_fcntl"])
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("PYTHONPATH", path),
     )?)
@@ -35,7 +35,7 @@ async fn the_package_keeps_the_promises_of_the_libraries() -> Result {
         return Ok(());
     }
     let component = component(&CONTRACT.built()?.path)?;
-    for suite in ["locket", "pylockfile", "guest"] {
+    for suite in ["locket", "pylockfile", "guest", "fcntl", "fcntl_guest"] {
         let host = Host::new();
         let ctx = LocketCtx::builder(&host.locks)
             .grant_dir(&host.dir, "/locks", Rights::ALL)?
@@ -62,5 +62,15 @@ async fn to_break_locks_takes_an_import_of_its_own() -> Result {
         "err other this component cannot break lock '/locks/a': \
          its world does not `import locket:lock/admin@0.1.0`"
     );
+    Ok(())
+}
+
+/// Who copies the world from the page has that of the example, which the page builds.
+#[test]
+fn the_world_on_the_page_is_that_of_the_example() -> Result {
+    let folder = root().join("guest/python");
+    let page = std::fs::read_to_string(folder.join("README.md"))?;
+    let world = std::fs::read_to_string(folder.join("examples/app.wit"))?;
+    assert!(page.contains(&format!("```wit\n{world}```\n")));
     Ok(())
 }

@@ -39,13 +39,13 @@ pub const COMPONENTIZE_PY: Toolchain = Toolchain {
     install: toolchain::pip,
 };
 
-/// Makes a component of a module in one of some folders of the repository, with our package beside
-/// them.
+/// Makes a component of a module in one of some folders, of the repository unless absolute, with our
+/// package beside them.
 pub(super) fn componentize(
     wit: &Path,
     world: &str,
     module: &str,
-    folders: &[&str],
+    folders: &[impl AsRef<Path>],
     scratch: &Path,
 ) -> Result<Vec<u8>> {
     let component = scratch.join("guest.wasm");
@@ -57,7 +57,8 @@ pub(super) fn componentize(
         .arg(module)
         .arg("-o")
         .arg(&component);
-    for folder in folders.iter().chain(&["guest/python"]) {
+    let ours = Path::new("guest/python");
+    for folder in folders.iter().map(AsRef::as_ref).chain([ours]) {
         command.arg("-p").arg(root().join(folder));
     }
     // Otherwise it looks for packages there, where those are that ours stands in for.

@@ -3,12 +3,25 @@
 import io
 import unittest
 
+# Before what imports `fcntl`.
+import locket.fcntl
+
+locket.fcntl.install()
+
+import test_fcntl
+import test_fcntl_guest
 import test_locket
 import test_locket_guest
 import test_pylockfile
 import wit_world
 
-SUITES = {"locket": test_locket, "pylockfile": test_pylockfile, "guest": test_locket_guest}
+SUITES = {
+    "locket": test_locket,
+    "pylockfile": test_pylockfile,
+    "guest": test_locket_guest,
+    "fcntl": test_fcntl,
+    "fcntl_guest": test_fcntl_guest,
+}
 
 
 class WitWorld(wit_world.WitWorld):
