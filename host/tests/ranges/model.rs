@@ -85,20 +85,17 @@ fn command(operation: Operation, range: Range) -> String {
     }
 }
 
-/// The record locks on a file, each with the number of its process or -1, as the kernel lists them.
-fn listed(path: &Path) -> Vec<(i32, HeldRange)> {
-    // The list is read in pieces. If it changes in between, an entry can be in it twice.
-    let mut before = listed_once(path);
-    loop {
-        let now = listed_once(path);
-        if now == before {
-            return now;
-        }
-        before = now;
-    }
+/// A lock with the number of its process, or -1.
+type Listed = (i32, HeldRange);
+
+fn sort(locks: &mut [Listed]) {
+    locks.sort_by_key(|(pid, HeldRange { mode, range })| {
+        (*pid, range.start, range.length, *mode == EX)
+    });
 }
 
-fn listed_once(path: &Path) -> Vec<(i32, HeldRange)> {
+/// The record locks on a file, as the kernel lists them.
+fn listed(path: &Path) -> Vec<Listed> {
     let inode = format!(":{}", fs::metadata(path).unwrap().ino());
     let locks = fs::read_to_string("/proc/locks").unwrap();
     let mut found = Vec::new();
@@ -115,8 +112,25 @@ fn listed_once(path: &Path) -> Vec<(i32, HeldRange)> {
         let mode = if kind == "WRITE" { EX } else { SH };
         found.push((pid.parse().unwrap(), held(mode, Range { start, length })));
     }
-    found.sort_by_key(|(pid, held)| (*pid, held.range.start, held.range.length, held.mode == EX));
+    sort(&mut found);
     found
+}
+
+/// Whether each owner holds what the kernel lists of its process, and all of them what it lists of them.
+fn same(owners: &[RangeFile], pids: &[u32], ours: &[Listed], theirs: &[Listed]) -> bool {
+    let mut all = Vec::new();
+    for (owner, pid) in owners.iter().zip(pids) {
+        let its = theirs
+            .iter()
+            .filter(|(of, _)| u32::try_from(*of) == Ok(*pid));
+        let its: Vec<_> = its.map(|(_, held)| *held).collect();
+        if owner.held() != its {
+            return false;
+        }
+        all.extend(its.into_iter().map(|held| (-1, held)));
+    }
+    sort(&mut all);
+    all == ours
 }
 
 fn as_the_kernel_has_it(operations: usize) {
@@ -152,17 +166,12 @@ fn as_the_kernel_has_it(operations: usize) {
         if number % 200 != 0 {
             continue;
         }
-        let kernel = listed(&theirs);
-        let mut all = Vec::new();
-        for (owner, process) in owners.iter().zip(&processes) {
-            let pid = i32::try_from(process.id()).unwrap();
-            let its: Vec<_> = kernel.iter().filter(|(of, _)| *of == pid).collect();
-            let its: Vec<_> = its.into_iter().map(|(_, held)| *held).collect();
-            assert_eq!(owner.held(), its, "step {number}");
-            all.extend(its.into_iter().map(|held| (-1, held)));
-        }
-        all.sort_by_key(|(pid, held)| (*pid, held.range.start, held.range.length, held.mode == EX));
-        assert_eq!(listed(&ours), all, "step {number}");
+        let pids: Vec<_> = processes.iter().map(Process::id).collect();
+        // The kernel's list is read in pieces. If it changes in between, an entry can be missing, or
+        // in it twice.
+        eventually("the kernel has the same", || {
+            same(&owners, &pids, &listed(&ours), &listed(&theirs))
+        });
     }
     println!("{operations} operations, {granted} of them locked or unlocked");
 }

@@ -84,6 +84,9 @@ fn a_wait_that_gives_up_changes_nothing() {
     drop(wait);
     eventually("it waits no more", || kernel_waiters(&file(&dir)) == 0);
     assert_eq!(two.held(), [held(SH, 10..20)]);
+    // The kernel says so, too, once the thread has returned.
+    eventually("the thread has returned", || engine_threads() == 0);
+    assert!(!one.try_lock(EX, 15..16).unwrap());
     one.unlock(..).unwrap();
     assert!(one.try_lock(SH, ..).unwrap());
 }

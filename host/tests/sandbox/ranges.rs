@@ -96,6 +96,8 @@ fn rights_bound_modes_and_the_file_is_opened_for_writing_as_late_as_can_be() {
     assert_eq!(write(), 0);
     shared.lock(EX, 5..6, None).unwrap();
     assert_eq!(write(), 1);
+    let other = Engine::new().open_ranges(dir.path("file")).unwrap();
+    assert!(!other.try_lock(EX, 3..4).unwrap());
     assert_eq!(shared.held(), [held(Mode::Shared, 3..4), held(EX, 5..6)]);
 
     let settings = Sandbox::builder(&engine).protocols([Protocol::Flock]);
