@@ -65,6 +65,7 @@ fn a_wait_that_gives_up_changes_nothing() {
     let (one, two) = two(&dir);
     one.lock(EX, 0..10, None).unwrap();
     two.lock(SH, 10..20, None).unwrap();
+    two.lock(SH, 30..40, None).unwrap();
     let moment = Duration::from_millis(20);
     assert!(two.lock(EX, 0..20, moment).unwrap_err().is_timeout());
     assert!(
@@ -83,10 +84,10 @@ fn a_wait_that_gives_up_changes_nothing() {
     eventually("it waits", || kernel_waiters(&file(&dir)) == 1);
     drop(wait);
     eventually("it waits no more", || kernel_waiters(&file(&dir)) == 0);
-    assert_eq!(two.held(), [held(SH, 10..20)]);
+    assert_eq!(two.held(), [held(SH, 10..20), held(SH, 30..40)]);
     // The kernel says so, too, once the thread has returned.
     eventually("the thread has returned", || engine_threads() == 0);
-    assert!(!one.try_lock(EX, 15..16).unwrap());
+    assert!(!one.try_lock(EX, 15..16).unwrap() && !one.try_lock(EX, 35..36).unwrap());
     one.unlock(..).unwrap();
     assert!(one.try_lock(SH, ..).unwrap());
 }
