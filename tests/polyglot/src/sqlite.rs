@@ -37,6 +37,19 @@ pub fn amalgamation() -> Result<PathBuf> {
     Ok(Path::new(manifest).with_file_name("sqlite3"))
 }
 
+/// Compiles SQLite itself, before tests that are stopped if they take long.
+///
+/// # Errors
+///
+/// If it does not compile.
+pub fn prepare() -> Result<()> {
+    let sqlite = amalgamation()?;
+    for target in [Target::Native, Target::Component] {
+        library(target, &sqlite)?;
+    }
+    Ok(())
+}
+
 /// For which machine a program is built.
 #[derive(Clone, Copy, Debug)]
 pub enum Target {

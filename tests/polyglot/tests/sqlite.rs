@@ -29,7 +29,11 @@ impl Programs {
         build(Target::Native, &vfs, &folder.path().join("count"))?;
         build(Target::Component, &vfs, &folder.path().join("count.wasm"))?;
         fs::create_dir(folder.path().join("data"))?;
-        Ok(Some(Self { folder }))
+        let programs = Self { folder };
+        // Its code is compiled now, and kept: later ones may not live long enough for that.
+        programs.init("wal")?;
+        assert!(programs.start("guest", "read", "0")?.wait()?.success());
+        Ok(Some(programs))
     }
 
     fn database(&self) -> PathBuf {
@@ -163,6 +167,11 @@ fn what_was_committed_survives_kills() -> Result {
         assert!(
             *last <= rows,
             "writer {number}: {last} acknowledged, {rows} there"
+        );
+        assert!(
+            rows > 0,
+            "writer {number}, {}, never got its turn",
+            hows[*number]
         );
         total += rows;
     }
