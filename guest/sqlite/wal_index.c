@@ -24,7 +24,8 @@
 
 #include "internal.h"
 
-enum { REGION = 32768, WORDS = REGION / 4, PAGE = 4096 };
+/* The header is there twice, at the beginning. */
+enum { REGION = 32768, WORDS = REGION / 4, HEADER = 12, PAGE = 4096 };
 
 /* The bytes that are locked: eight locks, and one that each process has in shared mode while it uses the
  * index. Whoever can have it exclusively is alone, and begins a new index. */
@@ -50,22 +51,35 @@ struct wal_index {
     int locks[LOCKS];
 };
 
-static int push(wal_index *index) {
-    if (index->read_only) return SQLITE_OK;
-    for (int number = 0; number < index->count; number++) {
-        region *r = index->regions[number];
-        for (int from = 0; from < WORDS; from++) {
-            if (r->live[from] == r->file[from]) continue;
-            int to = from;
-            while (to < WORDS && r->live[to] != r->file[to]) to++;
-            size_t size = (size_t)(to - from) * 4;
-            off_t at = (off_t)number * REGION + (off_t)from * 4;
-            if (pwrite(index->descriptor, r->live + from, size, at) != (ssize_t)size) return SQLITE_IOERR_SHMMAP;
-            memcpy(r->file + from, r->live + from, size);
-            from = to;
-        }
+/* The words from `from` to `end` of a region. */
+static int push_words(wal_index *index, int number, int from, int end) {
+    region *r = index->regions[number];
+    for (; from < end; from++) {
+        if (r->live[from] == r->file[from]) continue;
+        int to = from;
+        while (to < end && r->live[to] != r->file[to]) to++;
+        size_t size = (size_t)(to - from) * 4;
+        off_t at = (off_t)number * REGION + (off_t)from * 4;
+        if (pwrite(index->descriptor, r->live + from, size, at) != (ssize_t)size) return SQLITE_IOERR_SHMMAP;
+        memcpy(r->file + from, r->live + from, size);
+        from = to;
     }
     return SQLITE_OK;
+}
+
+/* The header last, and the copy last that readers take for its end: a component that is killed in between
+ * must not leave a header that is valid beside a rest that is older. walRestartHdr() stores it before the
+ * number of frames that are backfilled. If only the header were seen, a later writer would take
+ * its own frames for backfilled ones, and overwrite them. */
+static int push(wal_index *index) {
+    if (index->read_only || index->count == 0) return SQLITE_OK;
+    int result = SQLITE_OK;
+    for (int number = index->count - 1; number >= 0 && result == SQLITE_OK; number--) {
+        result = push_words(index, number, number == 0 ? 2 * HEADER : 0, WORDS);
+    }
+    if (result == SQLITE_OK) result = push_words(index, 0, HEADER, 2 * HEADER);
+    if (result == SQLITE_OK) result = push_words(index, 0, 0, HEADER);
+    return result;
 }
 
 static int pull(wal_index *index) {

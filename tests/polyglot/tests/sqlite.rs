@@ -238,9 +238,9 @@ const MISTAKES: [(&str, &str, &str); 2] = [
     ),
     (
         "a push of whole regions",
-        "if (r->live[from] == r->file[from]) continue;\n            int to = from;\n            \
-         while (to < WORDS && r->live[to] != r->file[to]) to++;",
-        "int to = WORDS;",
+        "if (r->live[from] == r->file[from]) continue;\n        int to = from;\n        \
+         while (to < end && r->live[to] != r->file[to]) to++;",
+        "int to = end;",
     ),
 ];
 
