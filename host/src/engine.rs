@@ -177,19 +177,20 @@ impl Engine {
     /// [unsupported](Error::is_unsupported) for an [existence lock](Protocol::is_existence_lock)
     /// and for [`OnRelease::Remove`]; or [another error](Error::is_io) of the system.
     pub fn from_file_with(&self, file: File, options: &Options) -> Result<LockFile> {
-        self.open_lent(file, options, Client::PROCESS)
-    }
-
-    /// The lock of an open file, for an owner.
-    pub(crate) fn open_lent(
-        &self,
-        file: File,
-        options: &Options,
-        client: Client,
-    ) -> Result<LockFile> {
         let any_kind = cfg!(unix) && options.protocol == Protocol::Flock;
         let (lock_path, open_lock) =
             LockPath::adopt(file, any_kind).map_err(|e| Error::os(e, Path::new("an open file")))?;
+        self.open_adopted(lock_path, open_lock, options, Client::PROCESS)
+    }
+
+    /// The lock of an open file, for an owner.
+    pub(crate) fn open_adopted(
+        &self,
+        lock_path: LockPath,
+        open_lock: OpenLock,
+        options: &Options,
+        client: Client,
+    ) -> Result<LockFile> {
         self.context.refuse_forked(lock_path.name())?;
         if options.protocol.is_existence_lock() || options.on_release == OnRelease::Remove {
             return Err(Error::new(ErrorKind::Unsupported, lock_path.name()));

@@ -63,13 +63,6 @@ impl Error {
         }
     }
 
-    /// The same about a file under another name.
-    #[cfg(feature = "sandbox")]
-    pub(crate) fn renamed(self, path: &Path) -> Self {
-        let path = path.to_owned();
-        Self { path, ..self }
-    }
-
     /// An error of the operating system, sorted by what it means for a lock.
     pub(crate) fn os(source: io::Error, path: &Path) -> Self {
         use io::ErrorKind as E;

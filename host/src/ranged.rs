@@ -141,6 +141,13 @@ impl OwnedRanges {
         Ok(())
     }
 
+    /// Opens the file for writing, by what is open.
+    pub(crate) fn reopen_for_writing(&self) -> io::Result<()> {
+        let readable = Arc::clone(&lock(&self.description));
+        let file = sys::reopen(&readable.file, true)?;
+        self.offer(LockObject::file(file, true))
+    }
+
     /// A descriptor of the description, for a wait.
     pub(crate) fn duplicate(&self) -> io::Result<Arc<LockObject>> {
         let description = Arc::clone(&lock(&self.description));

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::acquire::Suspends;
@@ -62,8 +62,10 @@ pub struct RangeFile {
     context: Arc<Context>,
     owned: Arc<OwnedRanges>,
     path: Arc<LockPath>,
+    /// Whether the file may be opened again for writing, if it is not.
+    reopens: bool,
     /// How many ranges the owner may hold.
-    limit: Arc<AtomicUsize>,
+    limit: usize,
 }
 
 /// A range that an owner holds.
@@ -104,7 +106,10 @@ impl Engine {
     /// [Invalid path](Error::is_invalid_path) if it is not a regular file, or [another
     /// error](Error::is_io) of the system.
     pub fn ranges_of(&self, file: File) -> Result<RangeFile> {
-        self.ranges_of_open(file, self.new_owner(), usize::MAX)
+        let open = Path::new("an open file");
+        let (lock_path, open_lock) =
+            LockPath::adopt(file, false).map_err(|e| Error::os(e, open))?;
+        self.ranges_adopted(lock_path, open_lock, self.new_owner(), usize::MAX)
     }
 
     fn new_owner(&self) -> OwnerId {
@@ -121,21 +126,21 @@ impl Engine {
         self.context().refuse_forked(lock_path.name())?;
         let open_lock = lock_path.open();
         let open_lock = open_lock.map_err(|e| Error::os(e, lock_path.name()))?;
-        RangeFile::new(self.context(), lock_path, open_lock, owner, limit)
+        let reopens = true;
+        RangeFile::new(self.context(), lock_path, open_lock, owner, limit, reopens)
     }
 
     /// The ranges of an open file, for an owner.
-    pub(crate) fn ranges_of_open(
+    pub(crate) fn ranges_adopted(
         &self,
-        file: File,
+        lock_path: LockPath,
+        open_lock: OpenLock,
         owner: OwnerId,
         limit: usize,
     ) -> Result<RangeFile> {
-        let open = Path::new("an open file");
-        let (lock_path, open_lock) =
-            LockPath::adopt(file, false).map_err(|e| Error::os(e, open))?;
         self.context().refuse_forked(lock_path.name())?;
-        RangeFile::new(self.context(), lock_path, open_lock, owner, limit)
+        let reopens = false;
+        RangeFile::new(self.context(), lock_path, open_lock, owner, limit, reopens)
     }
 }
 
@@ -146,13 +151,15 @@ impl RangeFile {
         open_lock: OpenLock,
         owner: OwnerId,
         limit: usize,
+        reopens: bool,
     ) -> Result<Self> {
         let owned = OwnedRanges::of(&context.services.ranged, owner, open_lock);
         Ok(Self {
             context: Arc::clone(context),
             owned: owned.map_err(|e| Error::os(e, lock_path.name()))?,
             path: Arc::new(lock_path),
-            limit: Arc::new(AtomicUsize::new(limit)),
+            reopens,
+            limit,
         })
     }
 
@@ -167,7 +174,7 @@ impl RangeFile {
     /// # Errors
     ///
     /// [Would block](Error::is_would_block), [timeout](Error::is_timeout),
-    /// [denied](Error::is_denied) in exclusive mode if the file cannot be opened for writing,
+    /// [denied](Error::is_denied) in exclusive mode if the file may not be opened for writing,
     /// [unsupported](Error::is_unsupported) if the range is empty or ends beyond the largest offset
     /// of a file, [canceled](Error::is_canceled), or [another error](Error::is_io) of the system.
     /// Nothing has changed then.
@@ -214,7 +221,7 @@ impl RangeFile {
     /// ranges, or [another error](Error::is_io) of the system.
     pub fn unlock(&self, range: impl Into<Range>) -> Result<()> {
         self.context.refuse_forked(self.path())?;
-        let unlocked = self.owned.unlock(self.span(range.into())?, self.limit());
+        let unlocked = self.owned.unlock(self.span(range.into())?, self.limit);
         match unlocked.map_err(|e| self.os(e))? {
             true => Ok(()),
             false => Err(self.error(ErrorKind::LimitExceeded)),
@@ -280,16 +287,11 @@ impl RangeFile {
     }
 
     fn attempt(&self, span: Span, mode: Mode) -> Result<bool> {
-        let limit = self.limit();
-        let mut tried = self.owned.attempt(span, mode, limit);
-        if matches!(tried, Ok(Tried::ReadOnly)) {
-            let writable = self.path.open_for_writing();
-            let open_lock = writable.map_err(|_| self.error(ErrorKind::Denied))?;
-            if open_lock.identity != self.owned.identity() || !open_lock.object.writable {
-                return Err(self.error(ErrorKind::Denied));
-            }
-            self.owned.offer(open_lock.object).map_err(|e| self.os(e))?;
-            tried = self.owned.attempt(span, mode, limit);
+        let mut tried = self.owned.attempt(span, mode, self.limit);
+        if matches!(tried, Ok(Tried::ReadOnly)) && self.reopens {
+            // Not by its path, which may lead to another file by now.
+            self.owned.reopen_for_writing().map_err(|e| self.os(e))?;
+            tried = self.owned.attempt(span, mode, self.limit);
         }
         match tried.map_err(|e| self.os(e))? {
             Tried::Locked => Ok(true),
@@ -297,10 +299,6 @@ impl RangeFile {
             Tried::ReadOnly => Err(self.error(ErrorKind::Denied)),
             Tried::TooMany => Err(self.error(ErrorKind::LimitExceeded)),
         }
-    }
-
-    fn limit(&self) -> usize {
-        self.limit.load(Ordering::Relaxed)
     }
 
     fn span(&self, range: Range) -> Result<Span> {

@@ -21,7 +21,8 @@
 //! A guest can do this within its rights, and no setting prevents it:
 //!
 //! - It can hold any lock in the directory that it may hold, for as long as
-//!   [`Limits::longest_hold`] allows. Other waiters for that lock wait that long.
+//!   [`Limits::longest_hold`] allows, and ranges of bytes for as long as it lives. Other waiters for
+//!   that lock wait that long.
 //! - It learns whether a file exists, whether it is locked, and the label and mode of a holder that
 //!   belongs to the same engine. It learns no path, process number or error text of the host.
 //!   Nothing outside of the granted directory is looked at, even if a directory on the path is
@@ -30,9 +31,9 @@
 //!   `soft` and `pid-file`, a file that exists is a held lock; to `link`, `symlink`, `mkdir` and
 //!   git, `NAME.lock` is. So do not use existence locks with other programs in a directory where an
 //!   untrusted guest may create files.
-//! - With [`Rights::EXCLUSIVE`], in the protocols `native` and `fcntl`, it keeps a program file in
-//!   the directory from being executed for as long as the handle is open, once it has held its lock
-//!   exclusively: the kernel executes no file that is open for writing.
+//! - With [`Rights::EXCLUSIVE`], in the protocols `native` and `fcntl` and by ranges, it keeps a
+//!   program file in the directory from being executed for as long as the handle is open, once it has
+//!   held its lock exclusively: the kernel executes no file that is open for writing.
 //! - With [`Rights::EXISTENCE`] it creates directory entries that name this process and its host to
 //!   anyone who can read the directory. If the guest may also write files there, it can forge the
 //!   lock of any process, and learn whether that process exists from whether the lock is taken

@@ -176,7 +176,11 @@ async fn the_right_to_an_open_file_is_the_right_to_its_lock() {
     let host = Host::new();
     fs::write(host.path("a"), "content").unwrap();
     // No directory is granted for locks.
-    let ctx = || locket_wasmtime::LocketCtx::builder(&host.locks).build();
+    let ctx = || {
+        locket_wasmtime::LocketCtx::builder(&host.locks)
+            .lock_open_files(true)
+            .build()
+    };
     let mut guest = host.guest("ranges", ctx()).await;
     assert_eq!(guest.err("open a /locks/a").await, "access-denied");
     guest.ok("lend r /locks/a read").await;

@@ -212,6 +212,7 @@ impl Run {
         }
         let mut locks = LocketCtx::builder(engine)
             .limits(limits)
+            .lock_open_files(true)
             .protocol(self.locking.protocol_or_default());
         if !self.allow_protocols.is_empty() {
             locks = locks.protocols(self.allow_protocols.iter().copied());

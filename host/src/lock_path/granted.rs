@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use cap_std::fs::{Dir, MetadataExt as _};
 
+use super::LockPath;
 use crate::backend::is_reserved;
 use crate::sys::{self, Identity};
 
@@ -28,6 +29,14 @@ pub(crate) trait Quota: fmt::Debug + Send + Sync {
 
     /// Takes the count back: the file was not created.
     fn discount(&self, dir: &Arc<Dir>, path: &Path);
+}
+
+impl LockPath {
+    /// The same under the name by which a guest knows it.
+    pub(crate) fn known_as(self, name: &str) -> Self {
+        let name = Some(name.into());
+        Self { name, ..self }
+    }
 }
 
 impl Granted {

@@ -181,10 +181,12 @@ impl LockQueue {
         }
         let holders = state.holds.iter().map(|hold| hold.requester.owner);
         let ahead = ahead().map(|waiter| waiter.requester.owner);
-        let blockers = holders.chain(ahead);
+        let mut blockers: Vec<_> = holders.chain(ahead).collect();
+        // Not under the mutex: it may close a file.
+        drop(state);
         #[cfg(unix)]
-        let blockers = blockers.chain(self.range_holders(request));
-        Some(blockers.collect())
+        blockers.extend(self.range_holders(request));
+        Some(blockers)
     }
 
     /// The owners in this engine that hold ranges of the file which exclude `request`.

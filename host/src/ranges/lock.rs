@@ -41,6 +41,8 @@ pub struct LockRange {
     unsettled: bool,
     /// Ends the wait at the deadline, or tries again where no thread can wait.
     alarm: Option<TimerEntry>,
+    /// Whether its future is complete.
+    done: bool,
 }
 
 impl Drop for LockRange {
@@ -82,6 +84,7 @@ impl LockRange {
             sleep: None,
             unsettled: false,
             alarm: None,
+            done: false,
         }
     }
 
@@ -175,6 +178,8 @@ impl LockRange {
     }
 
     fn step(&mut self, span: Span, waker: &Waker) -> Result<bool> {
+        // Once a thread could not wait, none is asked for before the next try.
+        let mut threads = true;
         loop {
             if let Some(sleep) = &self.sleep
                 && sleep.has_thread()
@@ -184,6 +189,7 @@ impl LockRange {
                 };
                 self.sleep = None;
                 self.alarm = None;
+                threads = !matches!(outcome, Outcome::NotBegun);
                 self.ended(outcome)?;
             }
             self.rest();
@@ -191,7 +197,9 @@ impl LockRange {
                 return Ok(true);
             }
             self.unsettled = true;
-            let sleep = Sleep::begin(&self.file, span, self.mode);
+            let begin = || Sleep::begin(&self.file, span, self.mode);
+            let sleep = threads.then(begin).flatten();
+            let sleep = sleep.unwrap_or_else(|| Sleep::until_later(&self.file, span));
             let timer = &self.file.context.services.timer;
             let alarm = if sleep.has_thread() {
                 let over = Waker::from(Arc::clone(&sleep));
@@ -238,11 +246,13 @@ impl Future for LockRange {
     type Output = Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let span = match self.span {
-            Ok(span) => span,
-            Err(kind) => return Poll::Ready(Err(self.file.error(kind))),
+        assert!(!self.done, "the future is not polled after completion");
+        let step = match self.span {
+            Ok(span) => self.step(span, cx.waker()),
+            Err(kind) => Err(self.file.error(kind)),
         };
-        match self.step(span, cx.waker()) {
+        self.done = !matches!(step, Ok(false));
+        match step {
             Ok(true) => Poll::Ready(Ok(())),
             Ok(false) => Poll::Pending,
             Err(e) => Poll::Ready(Err(e)),

@@ -62,20 +62,24 @@ impl Sleep {
         LockWait::for_range(object, owned.local, mode, span, &means)
     }
 
-    /// A wait of a task, which has begun. If no thread can wait, the caller tries again later.
-    pub(super) fn begin(file: &RangeFile, span: Span, mode: Mode) -> Arc<Self> {
+    /// A wait of a task, which has begun; `None` if no thread can wait.
+    pub(super) fn begin(file: &RangeFile, span: Span, mode: Mode) -> Option<Arc<Self>> {
         let pool = &file.context.services.waiter_pool;
         let room = pool.has_room();
-        let wait = room.then(|| Self::wait(file, span, mode).ok()).flatten();
-        let sleep = Self::new(file, span, wait, true);
-        if let Some(wait) = &sleep.wait {
-            let told = Arc::clone(&sleep);
-            let begun = pool.run(Arc::clone(wait), move |outcome| told.end(outcome));
-            if !begun {
-                *lock(&sleep.state) = State::Over(Outcome::NotBegun);
-            }
+        let wait = room.then(|| Self::wait(file, span, mode).ok()).flatten()?;
+        let sleep = Self::new(file, span, Some(wait), true);
+        let told = Arc::clone(&sleep);
+        let wait = sleep.wait.clone()?;
+        if pool.run(wait, move |outcome| told.end(outcome)) {
+            return Some(sleep);
         }
-        sleep
+        file.owned.forget(sleep.number);
+        None
+    }
+
+    /// A wait without a thread, whose caller tries again later.
+    pub(super) fn until_later(file: &RangeFile, span: Span) -> Arc<Self> {
+        Self::new(file, span, None, true)
     }
 
     /// Waits on the calling thread.

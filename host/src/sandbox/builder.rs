@@ -51,6 +51,7 @@ impl SandboxBuilder {
             settings: Settings {
                 protocol: Protocol::default(),
                 protocols: None,
+                lends: false,
                 database: None,
             },
             limits: Limits::default(),
@@ -84,6 +85,14 @@ impl SandboxBuilder {
     /// kernel locks remain.
     pub fn protocols(mut self, protocols: impl IntoIterator<Item = Protocol>) -> Self {
         self.settings.protocols = Some(protocols.into_iter().collect());
+        self
+    }
+
+    /// Lets the guest lock files that it has open by other means, such as descriptors of WASI: it may
+    /// share the lock of each file that it may read, and hold that of each file that it may write,
+    /// whatever the grants say. Not by default.
+    pub fn lock_open_files(mut self, allowed: bool) -> Self {
+        self.settings.lends = allowed;
         self
     }
 

@@ -13,6 +13,8 @@ use super::guest_ranges::GuestRanges;
 use super::open::Basis;
 use super::rights::Rights;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock_path::LockPath;
+use crate::object::OpenLock;
 use crate::options::Options;
 use crate::protocol::Protocol;
 #[cfg(unix)]
@@ -26,13 +28,15 @@ impl Sandbox {
     /// Opens the lock of a file that the guest has open; it is the same as that of each path which
     /// leads to the file. `rights` is what the guest may do with the file:
     /// [`SHARED`](Rights::SHARED) if it may read it, and [`EXCLUSIVE`](Rights::EXCLUSIVE) if it may
-    /// write it. No grant takes part. The descriptor may be a duplicate of the guest's own, as long
+    /// write it. No grant takes part, so the host has to
+    /// [allow it](super::SandboxBuilder::lock_open_files). The descriptor may be a duplicate of the guest's own, as long
     /// as the guest has no other way to lock through that.
     ///
     /// # Errors
     ///
     /// [Denied](Error::is_denied) if the [protocols](super::SandboxBuilder::protocols) do not allow it;
-    /// [unsupported](Error::is_unsupported) for an existence lock, and for [`OnRelease::Remove`];
+    /// [unsupported](Error::is_unsupported) unless the host allows it, for an existence lock, and for
+    /// [`OnRelease::Remove`];
     /// [invalid path](Error::is_invalid_path) if it is not a regular file;
     /// [limit exceeded](Error::is_limit_exceeded); or [another error](Error::is_io) of the system.
     pub fn open_lent(
@@ -57,7 +61,8 @@ impl Sandbox {
     ) -> Result<GuestLock> {
         let guest = &self.guest;
         let protocol = protocol.unwrap_or(guest.settings.protocol);
-        if protocol.is_existence_lock() || on_release == OnRelease::Remove {
+        let not_by_file = protocol.is_existence_lock() || on_release == OnRelease::Remove;
+        if !guest.settings.lends || not_by_file {
             return Err(refuse(ErrorKind::Unsupported));
         }
         if !self.permits(protocol) {
@@ -66,8 +71,9 @@ impl Sandbox {
         let handle = guest.handle(Path::new(NAMELESS))?;
         let longest_hold = guest.books().limits.longest_hold;
         let options = Options::new().protocol(protocol).max_hold(longest_hold);
-        let lock = guest.engine.open_lent(file, &options, guest.client);
-        let lock = lock.map_err(|e| e.renamed(Path::new(NAMELESS)))?;
+        let (path, open_lock) = adopt(file, protocol == Protocol::Flock)?;
+        let engine = &guest.engine;
+        let lock = engine.open_adopted(path, open_lock, &options, guest.client)?;
         let basis = Basis::Lent(rights);
         Ok(GuestLock::new(guest, NAMELESS, lock, basis, handle))
     }
@@ -89,6 +95,9 @@ impl Sandbox {
     #[cfg(unix)]
     fn lent_ranges(&self, file: File, rights: Rights) -> Result<GuestRanges> {
         let guest = &self.guest;
+        if !guest.settings.lends {
+            return Err(refuse(ErrorKind::Unsupported));
+        }
         if !self.permits(Protocol::Fcntl) {
             return Err(refuse(ErrorKind::Denied));
         }
@@ -96,8 +105,8 @@ impl Sandbox {
         let limit = guest.books().limits.ranges;
         let owner = guest.client.owner;
         let file = own_description(file).map_err(|e| Error::os(e, Path::new(NAMELESS)))?;
-        let file = guest.engine.ranges_of_open(file, owner, limit);
-        let file = file.map_err(|e| e.renamed(Path::new(NAMELESS)))?;
+        let (path, open_lock) = adopt(file, false)?;
+        let file = guest.engine.ranges_adopted(path, open_lock, owner, limit)?;
         let basis = Basis::Lent(rights);
         Ok(self.guest_ranges(NAMELESS, file, basis, handle))
     }
@@ -112,6 +121,13 @@ fn own_description(file: File) -> io::Result<File> {
         true => sys::reopen(&file, writable).unwrap_or(file),
         false => file,
     })
+}
+
+/// A file under the name that it has for the guest: none.
+fn adopt(file: File, any_kind: bool) -> Result<(LockPath, OpenLock)> {
+    let adopted = LockPath::adopt(file, any_kind);
+    let (path, open_lock) = adopted.map_err(|e| Error::os(e, Path::new(NAMELESS)))?;
+    Ok((path.known_as(NAMELESS), open_lock))
 }
 
 fn refuse(kind: ErrorKind) -> Error {

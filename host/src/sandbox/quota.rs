@@ -42,6 +42,8 @@ pub(super) struct Settings {
     pub(super) protocol: Protocol,
     /// `None` means all of them.
     pub(super) protocols: Option<Vec<Protocol>>,
+    /// Whether it may lock files that it has open by other means.
+    pub(super) lends: bool,
     pub(super) database: Option<std::path::PathBuf>,
 }
 

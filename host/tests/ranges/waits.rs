@@ -92,6 +92,32 @@ fn a_wait_that_gives_up_changes_nothing() {
     assert!(one.try_lock(SH, ..).unwrap());
 }
 
+/// Such as where no thread can be started.
+#[test]
+fn tasks_wait_without_a_thread() {
+    let dir = Dir::new();
+    let engine = Engine::builder().max_waiter_threads(0).build();
+    let open = || engine.open_ranges(file(&dir)).unwrap();
+    let (one, two) = (open(), open());
+    one.lock(EX, 0..10, None).unwrap();
+    let mut wait = pin!(two.lock_async(EX, 5..15, STUCK));
+    assert!(poll(&mut wait).is_pending());
+    assert_eq!(kernel_waiters(&file(&dir)), 0);
+    one.unlock(..).unwrap();
+    block_on(wait).unwrap();
+    let moment = Duration::from_millis(20);
+    assert!(
+        block_on(one.lock_async(SH, .., moment))
+            .unwrap_err()
+            .is_timeout()
+    );
+    let mut wait = pin!(one.lock_async(SH, .., None));
+    assert!(poll(&mut wait).is_pending());
+    one.cancel_waits();
+    assert!(block_on(wait).unwrap_err().is_canceled());
+    assert_eq!(one.held(), []);
+}
+
 /// A task that is not polled must not be granted the range long after its time.
 #[test]
 fn the_time_of_a_task_ends_though_it_is_not_polled() {

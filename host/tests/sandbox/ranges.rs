@@ -112,6 +112,20 @@ fn rights_bound_modes_and_the_file_is_opened_for_writing_as_late_as_can_be() {
 }
 
 #[test]
+fn the_file_that_was_opened_is_locked_exclusively_though_its_path_is_gone() {
+    let dir = Dir::new();
+    std::fs::write(dir.path("file"), "content").unwrap();
+    let guest = guest(&Engine::new(), dir.0.path(), Limits::new());
+    let file = ranges(&guest);
+    file.lock(Mode::Shared, 0..1, None).unwrap();
+    std::fs::remove_file(dir.path("file")).unwrap();
+    file.lock(EX, 1..2, None).unwrap();
+    assert_eq!(file.held(), [held(Mode::Shared, 0..1), held(EX, 1..2)]);
+    // Nothing was created in its place.
+    assert!(dir.names().is_empty());
+}
+
+#[test]
 fn limits_bound_ranges_waits_and_handles() {
     let dir = Dir::new();
     let engine = Engine::new();
@@ -242,7 +256,7 @@ fn the_right_to_an_open_file_is_the_right_to_its_lock() {
     std::fs::write(dir.path("file"), "").unwrap();
     let engine = Engine::new();
     // No directory is granted.
-    let [one, two] = [(); 2].map(|()| Sandbox::builder(&engine).build());
+    let [one, two] = [(); 2].map(|()| Sandbox::builder(&engine).lock_open_files(true).build());
     let read = || File::open(dir.path("file")).unwrap();
     let write = || {
         File::options()
@@ -282,6 +296,12 @@ fn the_right_to_an_open_file_is_the_right_to_its_lock() {
     writable.unlock(..).unwrap();
     other.lock(EX, .., Duration::ZERO).unwrap();
 
+    // The guest is told no path of the host.
+    let error = writable.lock(EX, .., Duration::ZERO).unwrap_err();
+    assert_eq!(error.path(), Path::new(""));
+    assert!(!error.to_string().contains("tmp"), "{error}");
+    other.unlock(..).unwrap();
+
     let keep = OnRelease::Keep;
     let lock = two
         .open_lent(write(), both, Some(Protocol::Flock), keep)
@@ -293,6 +313,13 @@ fn the_right_to_an_open_file_is_the_right_to_its_lock() {
     let reader = two
         .open_lent(read(), Rights::SHARED, Some(Protocol::Flock), keep)
         .unwrap();
+    let hold = by_path.acquire(EX, None).unwrap();
+    let error = reader.acquire(Mode::Shared, Duration::ZERO).unwrap_err();
+    assert!(
+        error.is_would_block() && !error.to_string().contains("tmp"),
+        "{error}"
+    );
+    hold.release().unwrap();
     assert!(reader.acquire(EX, None).unwrap_err().is_denied());
     reader
         .acquire(Mode::Shared, None)
@@ -307,6 +334,12 @@ fn the_right_to_an_open_file_is_the_right_to_its_lock() {
             .unwrap_err()
             .is_unsupported()
     );
+    // Only if the host says so.
+    let neither = Sandbox::builder(&engine).build();
+    let refused = neither.open_lent_ranges(read(), both).unwrap_err();
+    assert!(refused.is_unsupported(), "{refused}");
+    let refused = neither.open_lent(read(), both, None, keep).unwrap_err();
+    assert!(refused.is_unsupported(), "{refused}");
     let error = two
         .open_lent_ranges(File::open(dir.0.path()).unwrap(), both)
         .unwrap_err();

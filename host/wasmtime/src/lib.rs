@@ -72,6 +72,10 @@
 //! [`grant_preopens`] grants the directories that a WASI context preopens, at one descriptor each
 //! for each store.
 //!
+//! [`lock_open_files`](LocketCtxBuilder::lock_open_files) lets the guest lock each file that it has
+//! open through WASI 0.2, by its descriptor, whatever the grants say: what it may read in shared mode,
+//! what it may write exclusively.
+//!
 //! [`protocols`](LocketCtxBuilder::protocols) restricts the protocols; without
 //! [`Rights::EXISTENCE`] there are only kernel locks. [`Limits`] lists the bounds on a guest. The
 //! module [`sandbox`](locket::sandbox#what-granting-a-directory-means) explains what granting a
