@@ -1,8 +1,8 @@
 //! `locket check`: tries out what a directory promises to those who lock in it.
 //!
 //! Any call there may hang. So pairs of processes make the calls, step by step as this one tells
-//! them, and it leaves alone those that do not answer. What is asked about does not depend on one
-//! another, so each pair has a thread of its own, and what hangs takes the time of one answer.
+//! them, and it leaves alone those that do not answer. No try depends on another, so each pair has a
+//! thread of its own, and what hangs takes the time of one answer.
 
 mod actor;
 mod differences;
@@ -37,7 +37,7 @@ use crate::args;
 use crate::exit;
 use crate::output::{eprint_line, shown_path};
 
-/// Try out whether locks in a directory exclude those whom they should.
+/// Try out whether locks in a directory exclude every process that they should.
 ///
 /// Two processes lock, link, rename and write files in a new directory in DIR, which is removed
 /// again. What does not answer within 4 seconds hangs, and is left alone. What two processes cannot
@@ -72,7 +72,7 @@ JSON: an object. Every field is always there, and null if it is not known:
                     new_symlink, new_link, link_count, nameless_file, rename_new, exchange,
                     same_when_opened, same_when_renamed, same_for_others, attributes,
                     told_of_creation, told_of_removal, read_at_once)
-  left_behind       the directory that could not be removed in time
+  left_behind       the directory that could not be removed
   An outcome is \"yes\", \"no\", \"no-answer\", \"not-tried\" or {\"failed\": WHY}.
 
 Exit status:
@@ -96,10 +96,6 @@ pub(crate) struct Check {
 impl Check {
     pub(crate) fn run(self) -> anyhow::Result<u8> {
         let report = self.report()?;
-        if let Some(path) = &report.left_behind {
-            let path = shown_path(Path::new(path));
-            eprint_line(format_args!("`{path}` could not be removed in time"));
-        }
         let mut out = io::stdout().lock();
         match self.json {
             true => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
@@ -126,7 +122,13 @@ impl Check {
         let mount = Mount::of(&self.dir, Some(&scratch))?;
         let meaning = Meaning::of(&mount);
         let (facts, tries) = try_out(keeper.path(), asked)?;
-        let left_behind = keeper.end()?;
+        let left_behind = keeper.end();
+        if let Some((path, why)) = &left_behind {
+            let path = shown_path(path);
+            eprint_line(format_args!(
+                "cannot remove `{path}`: {why}; remove it by hand"
+            ));
+        }
         let verdicts = asked.iter().zip(tries);
         let verdicts =
             verdicts.map(|(protocol, tries)| Verdict::of(*protocol, tries, &facts, &meaning));
@@ -139,7 +141,7 @@ impl Check {
             .collect();
         report.notes.extend(differences(&facts));
         report.tries = facts;
-        report.left_behind = left_behind.map(|path| path.to_string_lossy().into_owned());
+        report.left_behind = left_behind.map(|(path, _)| path.to_string_lossy().into_owned());
         Ok(report)
     }
 }

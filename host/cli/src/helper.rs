@@ -4,6 +4,7 @@
 //! it until the file system answers. So the tool asks a helper, and leaves one alone that does not
 //! answer in time.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
@@ -53,9 +54,13 @@ impl Helper {
     }
 
     /// Asks, once the last answer is there.
-    pub(crate) fn ask(&mut self, question: &[u8]) -> io::Result<()> {
-        let input = self.child.stdin.as_mut();
-        input.ok_or(io::ErrorKind::BrokenPipe)?.write_all(question)
+    pub(crate) fn ask(&mut self, question: &[u8]) -> anyhow::Result<()> {
+        let asked = match &mut self.child.stdin {
+            Some(input) => input.write_all(question),
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        };
+        // Not an error of a pipe in the chain: it is not the reader of our output that is gone.
+        asked.map_err(|e| has_ended(&e).into())
     }
 
     /// The answer, if it comes in time.
@@ -67,7 +72,7 @@ impl Helper {
         while !self.said.ends_with(b"\n") {
             match self.listen(until)? {
                 None => return Ok(None),
-                Some(0) => anyhow::bail!("the process that was asked has ended"),
+                Some(0) => return Err(has_ended(&"it has closed its output").into()),
                 Some(_) => {}
             }
         }
@@ -76,17 +81,9 @@ impl Helper {
         Ok(Some(answer))
     }
 
-    /// Closes its input, with which it ends. Returns whether it has ended in time.
-    pub(crate) fn end(&mut self, patience: Duration) -> anyhow::Result<bool> {
+    /// Closes its input, which is the last question.
+    pub(crate) fn close_input(&mut self) {
         drop(self.child.stdin.take());
-        let until = Instant::now() + patience;
-        loop {
-            match self.listen(until)? {
-                None => return Ok(false),
-                Some(0) => return Ok(true),
-                Some(_) => {}
-            }
-        }
     }
 
     /// Kills it, without waiting for its end.
@@ -113,6 +110,11 @@ impl Helper {
         self.said.extend_from_slice(&some[..count]);
         Ok(Some(count))
     }
+}
+
+fn has_ended(why: &dyn fmt::Display) -> ExitError {
+    let message = "another process of this program has ended before it answered";
+    ExitError::new(exit::SYSTEM, format_args!("{message}: {why}"))
 }
 
 /// What can be read as soon as a part of an answer is there.

@@ -12,7 +12,7 @@
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::str::{FromStr, ParseBoolError};
+use std::str::FromStr;
 use std::{env, fmt, fs};
 
 use crate::files::Dir;
@@ -98,8 +98,12 @@ impl FileSystem {
         let mut command = Command::new(program);
         command.args([name, "--exact", "--ignored", "--nocapture"]);
         let mounted = Self::mount(&mut command, switches);
+        let must = env::var_os("CI").is_some() && Path::new("/dev/fuse").exists();
         mounted
-            .inspect_err(|reason| not_tested(format_args!("no file system: {reason}")))
+            .inspect_err(|reason| {
+                assert!(!must, "CI must be able to mount FUSE: {reason}");
+                not_tested(format_args!("no file system: {reason}"));
+            })
             .ok()
     }
 
@@ -117,7 +121,7 @@ impl FileSystem {
         command
             .env(daemon::DIR, dir.0.path())
             .env(daemon::SWITCHES, switches.to_string())
-            // Whoever ends the processes of a test must leave it the time to unmount.
+            // A signal to the process group of the test must not end it before it unmounts.
             .process_group(0);
         let mut mounted = Self {
             dir,
@@ -209,7 +213,7 @@ pub fn hanging() -> usize {
     threads().filter(|(_, place)| place == UNANSWERED).count()
 }
 
-/// How many helper threads of engines wait for a lock, whoever keeps it.
+/// How many helper threads of engines wait for a lock, of the kernel or of the file system.
 ///
 /// # Panics
 ///
@@ -238,15 +242,16 @@ impl fmt::Display for Switches {
 }
 
 impl FromStr for Switches {
-    type Err = ParseBoolError;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (locks, honours_interrupts) = text.split_once(' ').unwrap_or_default();
         let mut all = Locks::ALL.into_iter();
         let locks = all.find(|one| format!("{one:?}") == locks);
+        let honours_interrupts = honours_interrupts.parse();
         Ok(Self {
-            locks: locks.unwrap_or(Locks::OfKernel),
-            honours_interrupts: honours_interrupts.parse()?,
+            locks: locks.ok_or_else(|| format!("no such locks: {text}"))?,
+            honours_interrupts: honours_interrupts.map_err(|e| format!("{text}: {e}"))?,
         })
     }
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::step::{Answer, Answered, Change, Entry, Family, Lock, Mode, Opening, Slot, Step, Wait};
+use crate::exit::{self, ExitError};
 use crate::helper::Helper;
 
 /// How long a step may take before the file system counts as one that hangs.
@@ -44,7 +45,7 @@ impl Actor {
     pub(super) fn pair(scratch: &Path) -> anyhow::Result<[Self; 2]> {
         let start = || {
             let prepare = |command: &mut Command| {
-                command.arg("check-worker").arg(scratch);
+                command.args(["check-worker", "--"]).arg(scratch);
             };
             Helper::start(prepare).map(Self)
         };
@@ -52,10 +53,10 @@ impl Actor {
         for actor in &mut pair {
             // It has touched nothing yet.
             let started = actor.0.answer::<Answered>(START)?;
-            anyhow::ensure!(
-                started.is_some(),
-                "a process of this program does not start"
-            );
+            let _ = started.ok_or_else(|| {
+                let message = "another process of this program does not start";
+                ExitError::new(exit::SYSTEM, message)
+            })?;
         }
         Ok(pair)
     }
@@ -63,13 +64,15 @@ impl Actor {
     /// Tells it to take a step.
     pub(super) fn begin(&mut self, step: &Step) -> Result<(), Trouble> {
         let line = serde_json::to_string(step).map_err(anyhow::Error::from)?;
-        let asked = self.0.ask(format!("{line}\n").as_bytes());
-        Ok(asked.map_err(anyhow::Error::from)?)
+        Ok(self.0.ask(format!("{line}\n").as_bytes())?)
     }
 
     /// Whether the step that it has begun is still not over.
     pub(super) fn waits(&mut self) -> Finding {
-        Ok(self.0.answer::<Answered>(MOMENT)?.is_none())
+        match self.0.answer::<Answered>(MOMENT)? {
+            None => Ok(true),
+            Some(answered) => answered.map(|_| false).map_err(Trouble::Failed),
+        }
     }
 
     /// The answer to the step that it has begun.

@@ -19,7 +19,7 @@ pub(super) fn differences(facts: &Facts) -> Vec<String> {
         Outcome::NoAnswer => found.push(format!("{otherwise} (no answer)")),
         Outcome::Failed(why) => found.push(format!("{otherwise} ({why})")),
     };
-    // Of locks that exclude no one there is no more to say.
+    // If a lock excludes no process, its other differences do not matter.
     if flock.exclusive.is_yes() {
         expect(
             &flock.read_only,
@@ -40,7 +40,9 @@ pub(super) fn differences(facts: &Facts) -> Vec<String> {
     if record.exclusive.is_yes() {
         expect(&record.ranges, "record locks do not keep ranges apart");
     }
-    expect(&names.link_count, "hard links are not counted");
+    if names.new_link.is_yes() {
+        expect(&names.link_count, "hard links are not counted");
+    }
     expect(
         &names.exchange,
         "names cannot be exchanged, so the existence lock of a dead holder cannot be taken over",

@@ -32,7 +32,8 @@ pub(super) fn keep(dir: &Path) -> anyhow::Result<u8> {
     let _ = writeln!(io::stdout(), "{}", serde_json::to_string(&answer)?);
     if let Ok(scratch) = &made {
         io::stdin().read_to_end(&mut Vec::new())?;
-        remove(&dir.join(&scratch.name))?;
+        let removed = remove(&dir.join(&scratch.name)).map_err(|e| e.to_string());
+        let _ = writeln!(io::stdout(), "{}", serde_json::to_string(&removed)?);
     }
     Ok(0)
 }
@@ -44,8 +45,7 @@ fn make(dir: &Path) -> io::Result<Scratch> {
     let made = tempfile::Builder::new()
         .prefix(".locket-check-")
         .tempdir_in(dir)
-        // Without the name, which the user does not know.
-        .map_err(|e| e.kind())?;
+        .map_err(without_name)?;
     let made = made.keep();
     let name = made.file_name().expect("it has a name");
     Ok(Scratch {
@@ -53,6 +53,14 @@ fn make(dir: &Path) -> io::Result<Scratch> {
         mount: told.then_some(known.stx_mnt_id),
         magic,
     })
+}
+
+/// The error of the system beneath, without the name that the user does not know.
+fn without_name(error: io::Error) -> io::Error {
+    let beneath = error.get_ref().and_then(std::error::Error::source);
+    let beneath = beneath.and_then(|e| e.downcast_ref::<io::Error>());
+    let number = beneath.and_then(io::Error::raw_os_error);
+    number.map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
 /// Another process may be about to create its last file.
@@ -80,7 +88,7 @@ impl Keeper {
             // An interruption from the terminal must not keep it from its work.
             command
                 .arg("check-worker")
-                .arg("--keep")
+                .args(["--keep", "--"])
                 .arg(dir)
                 .process_group(0);
         })?;
@@ -102,9 +110,15 @@ impl Keeper {
         &self.path
     }
 
-    /// Has it removed. Returns its path if it is still there after a while.
-    pub(super) fn end(mut self) -> anyhow::Result<Option<PathBuf>> {
-        let ended = self.helper.end(PATIENCE)?;
-        Ok((!ended).then_some(self.path))
+    /// Has it removed. Returns its path, and why it is still there, if it is.
+    pub(super) fn end(mut self) -> Option<(PathBuf, String)> {
+        self.helper.close_input();
+        let why = match self.helper.answer::<Result<(), String>>(PATIENCE) {
+            Ok(Some(Ok(()))) => return None,
+            Ok(Some(Err(why))) => why,
+            Ok(None) => "no answer in time".to_owned(),
+            Err(e) => e.to_string(),
+        };
+        Some((self.path, why))
     }
 }

@@ -134,22 +134,25 @@ fn ranges(pair: &mut [Actor; 2], name: &str) -> Finding {
 fn granted(pair: &mut [Actor; 2], name: &str, family: Family) -> Finding {
     open(pair, name)?;
     let [a, b] = pair;
-    let locked = a.try_lock(0, family, Mode::Exclusive)?;
-    b.wait_for(0, family)?;
-    let waits = locked && b.waits()?;
-    if waits {
-        a.unlock(0, family)?;
-        return b.is_done();
+    if !a.try_lock(0, family, Mode::Exclusive)? {
+        return Ok(false);
     }
-    Ok(false)
+    b.wait_for(0, family)?;
+    if !b.waits()? {
+        return Ok(false);
+    }
+    a.unlock(0, family)?;
+    b.is_done()
 }
 
 fn granted_after_kill(mut pair: [Actor; 2], name: &str, family: Family) -> Finding {
     open(&mut pair, name)?;
     let [mut a, mut b] = pair;
-    let locked = a.try_lock(0, family, Mode::Exclusive)?;
+    if !a.try_lock(0, family, Mode::Exclusive)? {
+        return Ok(false);
+    }
     b.wait_for(0, family)?;
-    let waits = locked && b.waits()?;
+    let waits = b.waits()?;
     a.kill();
     Ok(waits && b.is_done()?)
 }

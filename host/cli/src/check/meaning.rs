@@ -1,11 +1,11 @@
-//! What is known of a file system by its name and options: whom its locks and names can exclude. Two
-//! processes of one host cannot find that out.
+//! What is known of a file system by its name and options: which processes its locks and names
+//! can exclude. Two processes of one host cannot find that out.
 
 use locket::Protocol;
 
 use super::mount::Mount;
 
-/// Whom something excludes.
+/// Which processes something excludes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Scope {
     /// All who can reach the file.
@@ -119,7 +119,7 @@ impl Meaning {
             "fuse.sshfs" => Self::locks_of_host("sshfs sends no locks to the server"),
             kind if is_object_store(kind, mount) => Self::of_host(OBJECTS),
             "overlay" | "aufs" => Self::local().with(LAYERS),
-            kind if LAYERED_PROGRAMS.contains(&kind) => Self::local().with(LAYERS),
+            kind if LAYERED_PROGRAMS.contains(&kind) => Self::of_host(FUSE).with(LAYERS),
             "fuseblk" => Self::local(),
             kind if kind == "fuse" || kind.starts_with("fuse.") => Self::of_host(FUSE),
             kind if mount.on_device || LOCAL.contains(&kind) => Self::local(),
@@ -288,8 +288,8 @@ mod tests {
     }
 
     #[test]
-    fn the_name_and_the_options_say_whom_locks_exclude() {
-        // Whom `flock`, `fcntl`, `link` and `native` exclude: all, those on this host, or nothing.
+    fn the_name_and_the_options_say_which_processes_locks_exclude() {
+        // Which processes `flock`, `fcntl`, `link` and `native` exclude: all, those on this host, or nothing.
         let cases = [
             ("ext4", "/dev/vda", "rw", "a a a a"),
             ("tmpfs", "tmpfs", "rw", "a a a a"),
@@ -320,7 +320,7 @@ mod tests {
             ("fuse.gcsfuse", "bucket", "rw", "h h h h"),
             ("fuse.s3fs", "s3fs", "rw", "h h h h"),
             ("fuse", "mountpoint-s3", "rw", "h h h h"),
-            ("fuse.bindfs", "/x", "rw", "a a a a"),
+            ("fuse.bindfs", "/x", "rw", "h h h h"),
             ("fuse.glusterfs", "s:x", "rw", "a a a a"),
             ("fuse.other", "x", "rw", "h h h h"),
             ("unheard-of", "x", "rw", "h h h h"),

@@ -116,8 +116,8 @@ impl fmt::Display for Report {
             }
             Some(best) => write!(
                 f,
-                "\nUse {} for processes of this host alone. If others take part, use a directory of \
-                 another file system.",
+                "\nUse `--protocol {}` for processes of this host alone. If processes of other hosts take \
+                 part, use a directory of another file system.",
                 best.protocol
             ),
             None => f.write_str("\nUse a directory of another file system."),

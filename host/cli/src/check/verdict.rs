@@ -13,7 +13,7 @@ const SECONDS: u64 = PATIENCE.as_secs();
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Worth {
-    /// It excludes all whom it should.
+    /// It excludes every process that it should.
     Works,
     ThisHostOnly,
     DoesNotExclude,
@@ -116,18 +116,42 @@ fn fault(protocol: Protocol, tries: &ProtocolFacts, facts: &Facts) -> Option<(Wo
     {
         return Some((Worth::DoesNotExclude, why.into()));
     }
-    if protocol == Protocol::Sqlite && !facts.record.exclusive.is_yes() {
-        let why = "SQLite itself relies on record locks, which do not work here";
-        return Some((Worth::DoesNotExclude, why.into()));
+    if protocol == Protocol::Sqlite
+        && let Some(fault) = fault_of_sqlite(&facts.record.exclusive)
+    {
+        return Some(fault);
     }
-    match &tries.granted {
-        Outcome::NoAnswer => {
-            let why =
-                format!("a waiter was not granted the lock within {SECONDS} s of its release");
-            Some((Worth::Hangs, why))
-        }
-        Outcome::Failed(why) => Some((Worth::NotSupported, format!("waiting: {why}"))),
+    let no_answer = |when| {
+        let why = format!("a waiter was not granted the lock within {SECONDS} s of {when}");
+        Some((Worth::Hangs, why))
+    };
+    let failed = |why| Some((Worth::NotSupported, format!("waiting: {why}")));
+    match (&tries.granted, &tries.granted_after_kill) {
+        (Outcome::NoAnswer, _) => no_answer("its release"),
+        (Outcome::Failed(why), _) => failed(why),
+        // The others need proof that the holder is dead.
+        (_, Outcome::NoAnswer) if !protocol.is_existence_lock() => no_answer("its holder's end"),
+        (_, Outcome::Failed(why)) if !protocol.is_existence_lock() => failed(why),
         _ => None,
+    }
+}
+
+/// SQLite itself relies on record locks.
+fn fault_of_sqlite(record: &Outcome) -> Option<(Worth, String)> {
+    match record {
+        Outcome::Yes => None,
+        Outcome::Failed(why) => {
+            let why = format!("SQLite itself relies on record locks: {why}");
+            Some((Worth::NotSupported, why))
+        }
+        Outcome::NoAnswer => {
+            let why = "SQLite itself relies on record locks, which hang here";
+            Some((Worth::Hangs, why.into()))
+        }
+        Outcome::No | Outcome::NotTried => {
+            let why = "SQLite itself relies on record locks, which do not work here";
+            Some((Worth::DoesNotExclude, why.into()))
+        }
     }
 }
 
@@ -149,9 +173,6 @@ fn remark(protocol: Protocol, tries: &ProtocolFacts, meaning: &Meaning) -> Optio
         return Some(
             "the lock of a holder that died on another host stays until `locket break`".into(),
         );
-    } else if *killed == Outcome::NoAnswer {
-        let why = format!("the lock of a killed holder was not free within {SECONDS} s");
-        return Some(why);
     }
     match &meaning.flock {
         Scope::Host(why) if protocol == Protocol::Native => Some(format!(

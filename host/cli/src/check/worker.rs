@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use locket::{Engine, Guard, Options};
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -84,7 +83,11 @@ impl Actor {
     /// What went wrong, without the number of the error and without the scratch directory.
     fn words(&self, error: &io::Error) -> String {
         match error.raw_os_error() {
-            Some(number) => Errno::from_raw(number).desc().to_owned(),
+            Some(number) => {
+                let words = io::Error::from_raw_os_error(number).to_string();
+                let end = words.find(" (os error").unwrap_or(words.len());
+                words[..end].to_owned()
+            }
             None => {
                 let dir = format!("{}/", self.dir.display());
                 error.to_string().replace(&dir, "")

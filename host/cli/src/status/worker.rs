@@ -72,7 +72,7 @@ impl Worker {
     }
 
     /// Asks about a path, once the last answer is there.
-    pub(crate) fn ask(&mut self, path: &Path) -> io::Result<()> {
+    pub(crate) fn ask(&mut self, path: &Path) -> anyhow::Result<()> {
         self.0.ask(&[path.as_os_str().as_bytes(), &[END]].concat())
     }
 

