@@ -52,7 +52,7 @@ static inode *open_inode(int fd, const open_file *it) {
     inode *of = found ? found : calloc(1, sizeof *of);
     locket_error error = of ? open_ranges(fd, it, of) : LOCKET_LIMIT_EXCEEDED;
     if (error) {
-        free(of);
+        if (!found) free(of);
         locket_posix_result(error);
         return NULL;
     }
