@@ -181,6 +181,7 @@ impl LockQueue {
         }
         let holders = state.holds.iter().map(|hold| hold.requester.owner);
         let ahead = ahead().map(|waiter| waiter.requester.owner);
+        #[cfg_attr(not(unix), expect(unused_mut))]
         let mut blockers: Vec<_> = holders.chain(ahead).collect();
         // Not under the mutex: it may close a file.
         drop(state);
