@@ -1,4 +1,5 @@
 use crate::{Error, ErrorKind, IoKind, LockFile, Mode, OnRelease, Options, Protocol};
+use alloc::string::String;
 use core::cell::RefCell;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
@@ -6,8 +7,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// A file with the locks of [`std::fs::File`], which that has on no WASI. In code
-/// that was written for the standard library, change one `use`:
+/// A file with the locks of [`std::fs::File`], which the standard library does not
+/// support on WASI. In code that was written for it, change one `use`:
 ///
 /// ```no_run
 /// use locket_guest::File;
@@ -22,14 +23,50 @@ use std::path::Path;
 /// ```
 ///
 /// The lock is that of `flock`, as the standard library's is on Unix: it excludes
-/// native programs that use that, Rust's own included. WASI has no way from an open
-/// file to its lock here, so the file is locked by the path with which it was
-/// opened. Two handles of one component on one file are one owner: they do not
-/// exclude each other. Dropping the file releases its lock.
+/// native programs that use `flock`, such as those that call Rust's `File::lock`. Two
+/// `File`s of one component exclude each other, too; to wait for the other is
+/// [`io::ErrorKind::Deadlock`]. Dropping the file releases its lock.
+///
+/// Rust's WASI has no way from an open file to its descriptor, so the file is locked
+/// by the path with which it was opened: once another file has that path, the lock
+/// is that of the other file.
 #[derive(Debug)]
 pub struct File {
     file: fs::File,
-    lock: RefCell<LockFile>,
+    path: String,
+    lock: RefCell<Lock>,
+}
+
+#[derive(Debug, Default)]
+struct Lock {
+    /// Opened by the first lock.
+    file: Option<LockFile>,
+    /// Whether it is held through this handle. The host would release what another
+    /// handle of this component holds, too.
+    held: bool,
+}
+
+impl Lock {
+    fn open(&mut self, path: &str) -> crate::Result<&mut LockFile> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => {
+                let options = Options {
+                    protocol: Some(Protocol::Flock),
+                    on_release: OnRelease::Keep,
+                };
+                LockFile::open_with(path, &options)?
+            }
+        };
+        Ok(self.file.insert(file))
+    }
+
+    fn release(&mut self) -> crate::Result<()> {
+        match &mut self.file {
+            Some(file) if std::mem::take(&mut self.held) => file.release(),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// How to open a [`File`], as [`std::fs::OpenOptions`] says.
@@ -77,6 +114,8 @@ impl From<Error> for io::Error {
             ErrorKind::LimitExceeded => io::ErrorKind::QuotaExceeded,
             ErrorKind::NotSupported => io::ErrorKind::Unsupported,
             ErrorKind::Io(IoKind::NoSpace) => io::ErrorKind::StorageFull,
+            ErrorKind::Io(IoKind::Quota) => io::ErrorKind::QuotaExceeded,
+            ErrorKind::Io(IoKind::Stale) => io::ErrorKind::StaleNetworkFileHandle,
             ErrorKind::Io(IoKind::ReadOnly) => io::ErrorKind::ReadOnlyFilesystem,
             _ => io::ErrorKind::Other,
         };
@@ -121,21 +160,18 @@ impl OpenOptions {
         self
     }
 
-    /// Opens a file, and its lock.
+    /// Opens a file.
     ///
     /// # Errors
     ///
-    /// Those of [`std::fs::OpenOptions::open`] and [`LockFile::open`].
+    /// Those of [`std::fs::OpenOptions::open`].
     pub fn open(&self, path: impl AsRef<Path>) -> io::Result<File> {
         let path = path.as_ref();
-        let file = self.0.open(path)?;
-        let options = Options {
-            protocol: Some(Protocol::Flock),
-            on_release: OnRelease::Keep,
-        };
-        let lock = LockFile::open_with(path.to_string_lossy(), &options)?;
-        let lock = RefCell::new(lock);
-        Ok(File { file, lock })
+        Ok(File {
+            file: self.0.open(path)?,
+            path: path.to_string_lossy().into_owned(),
+            lock: RefCell::default(),
+        })
     }
 }
 
@@ -169,7 +205,7 @@ impl File {
     ///
     /// # Errors
     ///
-    /// Those of [`LockFile::acquire`].
+    /// Those of [`LockFile::open`] and [`LockFile::acquire`].
     pub fn lock(&self) -> io::Result<()> {
         self.acquire(Mode::Exclusive, None).map_err(Into::into)
     }
@@ -178,7 +214,7 @@ impl File {
     ///
     /// # Errors
     ///
-    /// Those of [`LockFile::acquire`].
+    /// Those of [`lock`](Self::lock).
     pub fn lock_shared(&self) -> io::Result<()> {
         self.acquire(Mode::Shared, None).map_err(Into::into)
     }
@@ -207,10 +243,7 @@ impl File {
     ///
     /// [`Lost`](ErrorKind::Lost) as [`io::ErrorKind::Other`] if it had been lost.
     pub fn unlock(&self) -> io::Result<()> {
-        match self.lock.borrow_mut().release() {
-            Err(error) if error.is_not_locked() || error.is_not_owner() => Ok(()),
-            released => Ok(released?),
-        }
+        Ok(self.lock.borrow_mut().release()?)
     }
 
     fn try_acquire(&self, mode: Mode) -> Result<(), TryLockError> {
@@ -223,10 +256,10 @@ impl File {
 
     fn acquire(&self, mode: Mode, timeout: Option<core::time::Duration>) -> crate::Result<()> {
         let mut lock = self.lock.borrow_mut();
-        if matches!(lock.state(), crate::State::Held(_)) {
-            lock.release()?;
-        }
-        lock.lock(mode, timeout).map(drop)
+        lock.release()?;
+        lock.open(&self.path)?.lock(mode, timeout)?;
+        lock.held = true;
+        Ok(())
     }
 }
 

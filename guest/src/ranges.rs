@@ -198,8 +198,8 @@ impl RangeFile {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future abandons the wait. The guest then holds in the range
-    /// what it held before.
+    /// Dropping the future abandons the wait. Once the host has answered, it is too
+    /// late: the range is locked, even if the future was not polled again.
     #[cfg(feature = "async")]
     pub async fn lock_async(
         &self,
@@ -216,8 +216,9 @@ impl RangeFile {
 
 /// A lock of a range in progress, created by [`RangeFile::start`].
 ///
-/// Dropping it abandons the wait. The guest then holds in the range what it held
-/// before.
+/// Dropping it before [`finish`](Self::finish) has returned the result abandons it.
+/// If the range has been locked in the meantime, the guest then holds there what it
+/// held before, except where it has locked or unlocked something else since.
 #[cfg(feature = "poll")]
 #[derive(Debug)]
 #[must_use = "the wait is abandoned when it is dropped"]

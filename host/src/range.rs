@@ -113,6 +113,20 @@ impl Span {
         }
     }
 
+    /// What is left of it without `other`.
+    pub(crate) fn without(self, other: Self) -> impl Iterator<Item = Self> {
+        let before = other.first.checked_sub(1).map(|last| Self {
+            first: self.first,
+            last: last.min(self.last),
+        });
+        let after = Self {
+            first: self.first.max(other.last + 1),
+            last: self.last,
+        };
+        let parts = before.into_iter().chain([after]);
+        parts.filter(|part| part.first <= part.last)
+    }
+
     fn meets(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last
     }
@@ -154,19 +168,14 @@ impl RangeMap {
 
     /// What it is once `span` is held in `mode`, or not at all.
     pub(crate) fn with(&self, span: Span, mode: Option<Mode>) -> Self {
-        let before = self.iter().filter_map(|(held, mode)| {
-            let last = held.last.min(span.first.checked_sub(1)?);
-            let first = held.first;
-            (first <= last).then_some((Span { first, last }, mode))
-        });
-        let after = self.iter().filter_map(|(held, mode)| {
-            let first = held.first.max(span.last + 1);
-            let last = held.last;
-            (first <= last).then_some((Span { first, last }, mode))
-        });
+        let kept = |(held, mode): (Span, _)| held.without(span).map(move |part| (part, mode));
+        let (before, after): (Vec<_>, Vec<_>) = self
+            .iter()
+            .flat_map(kept)
+            .partition(|(part, _)| part.last < span.first);
         let changed = mode.map(|mode| (span, mode));
         let mut held: Vec<(Span, Mode)> = Vec::with_capacity(self.len() + 2);
-        for (span, mode) in before.chain(changed).chain(after) {
+        for (span, mode) in before.into_iter().chain(changed).chain(after) {
             match held.last_mut() {
                 Some((last, same)) if *same == mode && last.last + 1 == span.first => {
                     last.last = span.last;

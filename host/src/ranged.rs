@@ -36,10 +36,20 @@ pub(crate) struct OwnedRanges {
     /// mutex, so that the map follows the kernel.
     description: Mutex<Arc<LockObject>>,
     held: Mutex<RangeMap>,
+    /// The locks that can still be undone. A later change of the same bytes settles them.
+    tentative: Mutex<Vec<Tentative>>,
     /// Those that end its waits when they are woken.
     waits: Mutex<BTreeMap<u64, Waker>>,
     /// How often the waits were canceled.
     canceled: AtomicU64,
+}
+
+/// A lock that can still be undone.
+#[derive(Debug)]
+struct Tentative {
+    number: u64,
+    /// What it has changed, with what was held there before.
+    before: Vec<(Span, Option<Mode>)>,
 }
 
 /// What became of a try.
@@ -110,6 +120,7 @@ impl OwnedRanges {
             local: backing == Backing::Kernel,
             description: Mutex::new(Arc::new(object)),
             held: Mutex::default(),
+            tentative: Mutex::default(),
             waits: Mutex::default(),
             canceled: AtomicU64::new(0),
         });
@@ -155,8 +166,15 @@ impl OwnedRanges {
         Ok(Arc::new(LockObject::file(file, description.writable)))
     }
 
-    /// Locks the span unless another owner is in the way.
-    pub(crate) fn attempt(&self, span: Span, mode: Mode, limit: usize) -> io::Result<Tried> {
+    /// Locks the span unless another owner is in the way. With a number, the lock can be
+    /// [undone](Self::undo).
+    pub(crate) fn attempt(
+        &self,
+        span: Span,
+        mode: Mode,
+        limit: usize,
+        tentative: Option<u64>,
+    ) -> io::Result<Tried> {
         let description = lock(&self.description);
         if mode == Mode::Exclusive && !description.writable {
             return Ok(Tried::ReadOnly);
@@ -168,7 +186,14 @@ impl OwnedRanges {
         if !sys::try_range(&description.file, Some(mode), span)? {
             return Ok(Tried::Conflict);
         }
-        *lock(&self.held) = next;
+        self.settle(span);
+        let before = mem::replace(&mut *lock(&self.held), next);
+        if let Some(number) = tentative {
+            lock(&self.tentative).push(Tentative {
+                number,
+                before: before.parts(span),
+            });
+        }
         Ok(Tried::Locked)
     }
 
@@ -180,8 +205,39 @@ impl OwnedRanges {
             return Ok(false);
         }
         sys::try_range(&description.file, None, span)?;
+        self.settle(span);
         *lock(&self.held) = next;
         Ok(true)
+    }
+
+    /// Lets no lock be undone where another change is made now.
+    fn settle(&self, span: Span) {
+        for made in lock(&self.tentative).iter_mut() {
+            let before = mem::take(&mut made.before).into_iter();
+            let left = |(part, mode): (Span, _)| part.without(span).map(move |part| (part, mode));
+            made.before = before.flat_map(left).collect();
+        }
+    }
+
+    /// Lets a tentative lock stay.
+    pub(crate) fn keep(&self, number: u64) {
+        lock(&self.tentative).retain(|made| made.number != number);
+    }
+
+    /// Lets the owner hold what it held before a tentative lock, except where something else has been
+    /// locked or unlocked since.
+    pub(crate) fn undo(&self, number: u64) {
+        let description = lock(&self.description);
+        let mut tentative = lock(&self.tentative);
+        let index = tentative.iter().position(|made| made.number == number);
+        let made = index.map(|index| tentative.swap_remove(index));
+        drop(tentative);
+        for (part, mode) in made.map(|made| made.before).into_iter().flatten() {
+            let mut held = lock(&self.held);
+            *held = held.with(part, mode);
+            drop(held);
+            self.reconcile_on(&description, part);
+        }
     }
 
     /// Lets the kernel have what is recorded, after a wait whose grant is not wanted any more.
@@ -189,12 +245,15 @@ impl OwnedRanges {
         if self.process.is_parent() {
             return;
         }
-        let description = lock(&self.description);
+        self.reconcile_on(&lock(&self.description), span);
+    }
+
+    fn reconcile_on(&self, description: &LockObject, span: Span) {
         let parts = lock(&self.held).parts(span);
         for (part, mode) in parts {
             let kept = sys::try_range(&description.file, mode, part);
-            // The wait was for a shared lock, and turned this part into one before it was canceled.
-            // Another owner shares it by now.
+            // A shared lock that is not wanted any more had taken its place, and another owner shares
+            // it by now.
             if mode == Some(Mode::Exclusive) && !matches!(kept, Ok(true)) {
                 let mut held = lock(&self.held);
                 let weaker = held.with(part, Some(Mode::Shared));

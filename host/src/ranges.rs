@@ -286,12 +286,13 @@ impl RangeFile {
         self.owned.cancellations() + registry.load(Ordering::SeqCst)
     }
 
-    fn attempt(&self, span: Span, mode: Mode) -> Result<bool> {
-        let mut tried = self.owned.attempt(span, mode, self.limit);
+    fn attempt(&self, span: Span, mode: Mode, tentative: Option<u64>) -> Result<bool> {
+        let attempt = || self.owned.attempt(span, mode, self.limit, tentative);
+        let mut tried = attempt();
         if matches!(tried, Ok(Tried::ReadOnly)) && self.reopens {
             // Not by its path, which may lead to another file by now.
             self.owned.reopen_for_writing().map_err(|e| self.os(e))?;
-            tried = self.owned.attempt(span, mode, self.limit);
+            tried = attempt();
         }
         match tried.map_err(|e| self.os(e))? {
             Tried::Locked => Ok(true),

@@ -119,7 +119,7 @@ pub use self::guest_acquire::GuestAcquire;
 pub use self::guest_guard::GuestGuard;
 pub use self::guest_lock::{GuestLock, Loss};
 #[cfg(unix)]
-pub use self::guest_ranges::{GuestLockRange, GuestRanges};
+pub use self::guest_ranges::{GuestLockRange, GuestPendingRange, GuestRanges};
 pub use self::handle::Claim;
 pub use self::hooks::{Hooks, Request};
 pub use self::limits::Limits;

@@ -134,6 +134,17 @@ async fn a_poll_waits_for_a_range() {
     guest.ok("start p a exclusive 5 10 0").await;
     assert_eq!(guest.ok("wait p none").await, "ready");
     guest.ok("finish p").await;
+
+    // The wait is over, but nothing has looked at the answer.
+    guest.ok("start p a exclusive 0 30 none").await;
+    assert_eq!(guest.ok("wait p none").await, "ready");
+    assert!(!native.try_lock(Mode::Shared, 20..21).unwrap());
+    guest.ok("abandon p").await;
+    let held = native.query(Mode::Shared, ..).unwrap().unwrap();
+    assert_eq!((held.mode, held.range), (Mode::Exclusive, (5..15).into()));
+    native
+        .lock(Mode::Exclusive, 15..30, Duration::ZERO)
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -146,7 +157,8 @@ async fn a_task_waits_for_a_range_while_others_run() {
         let mut wasi = WasiCtx::builder();
         let args = ["tasks", "range", "/locks/a", millis];
         wasi.inherit_stderr().stdout(stdout.clone()).args(&args);
-        let mut store = host.store_with(host.ctx().build(), &mut wasi);
+        let ctx = host.ctx().build();
+        let mut store = host.store_with(ctx.clone(), &mut wasi);
         let tasks = component("tasks");
         let command = Command::instantiate_async(&mut store, &tasks, linker());
         let command = command.await.unwrap();
@@ -155,7 +167,9 @@ async fn a_task_waits_for_a_range_while_others_run() {
         });
         let release = async {
             if millis == "60000" {
-                tokio::time::sleep(QUIESCENT).await;
+                while ctx.usage().waiters == 0 {
+                    tokio::task::yield_now().await;
+                }
                 native.unlock(..).unwrap();
             }
         };
@@ -197,13 +211,12 @@ async fn the_right_to_an_open_file_is_the_right_to_its_lock() {
     assert_eq!(process.ask("try 0 0"), "ok");
 
     guest.ok("flock f /locks/a read exclusive").await;
-    assert!(
-        !host
-            .foreign("a")
-            .try_acquire(Mode::Shared)
-            .is_ok_and(|hold| hold.is_some())
-    );
+    // Not by ranges, which the process has.
+    let native = fs::File::open(host.path("a")).unwrap();
+    let is_free = || native.try_lock_shared().is_ok();
+    assert!(!is_free());
     guest.ok("drop f").await;
+    eventually("it is free", is_free);
 
     // A guest that may only read the directory shares.
     let reader = |wasi: &mut wasmtime_wasi::WasiCtxBuilder| {
@@ -304,4 +317,20 @@ async fn files_have_the_locks_of_the_standard_library() {
     one.ok("drop f").await;
     assert_eq!(two.reply().await, "ok");
     assert!(native.try_lock().is_err());
+
+    // Two of one component exclude each other, and take nothing away from each other.
+    two.ok("file g /locks/a").await;
+    assert_eq!(two.err("file-try g exclusive").await, "fs WouldBlock");
+    assert_eq!(two.err("file-lock g exclusive").await, "fs Deadlock");
+    two.ok("file-unlock g").await;
+    assert!(native.try_lock().is_err());
+    two.ok("drop g").await;
+    assert!(native.try_lock().is_err());
+    two.ok("file-lock f shared").await;
+    two.ok("file g /locks/a").await;
+    two.ok("file-try g shared").await;
+    two.ok("file-unlock f").await;
+    assert!(native.try_lock().is_err());
+    two.ok("file-unlock g").await;
+    native.try_lock().unwrap();
 }

@@ -37,6 +37,8 @@ pub struct LockRange {
     cancellations: u64,
     suspension: Option<Suspension>,
     sleep: Option<Arc<Sleep>>,
+    /// The number of the lock if dropping this undoes it.
+    tentative: Option<u64>,
     /// Whether a wait may have changed what the kernel has.
     unsettled: bool,
     /// Ends the wait at the deadline, or tries again where no thread can wait.
@@ -56,6 +58,9 @@ impl Drop for LockRange {
             && self.unsettled
         {
             owned.reconcile(span);
+        }
+        if let Some(number) = self.tentative {
+            owned.undo(number);
         }
         if let Some(suspension) = &self.suspension {
             let suspensions = &context.registry.suspensions;
@@ -82,9 +87,23 @@ impl LockRange {
             cancellations,
             suspension: None,
             sleep: None,
+            tentative: None,
             unsettled: false,
             alarm: None,
             done: false,
+        }
+    }
+
+    /// Makes it one that, if it is dropped, also undoes what it has locked, until it is kept.
+    pub(crate) fn tentative(mut self) -> Self {
+        self.tentative = Some(self.file.context.registry.number());
+        self
+    }
+
+    /// Lets what a tentative one has locked stay.
+    pub(crate) fn keep(&mut self) {
+        if let Some(number) = self.tentative.take() {
+            self.file.owned.keep(number);
         }
     }
 
@@ -102,7 +121,7 @@ impl LockRange {
     fn attempt(&mut self, span: Span) -> Result<bool> {
         let file = &self.file;
         file.context.refuse_forked(file.path())?;
-        if file.attempt(span, self.mode)? {
+        if file.attempt(span, self.mode, self.tentative)? {
             self.unsettled = false;
             return Ok(true);
         }

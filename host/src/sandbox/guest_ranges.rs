@@ -154,6 +154,23 @@ impl GuestRanges {
         Ok(GuestLockRange::new(lock, admission))
     }
 
+    /// Begins to lock a range, as [`lock_async`](Self::lock_async) does, for a guest that looks after
+    /// the result later, or never.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock_async`](Self::lock_async).
+    pub fn start(
+        &self,
+        mode: Mode,
+        range: impl Into<Range>,
+        timeout: impl Into<Option<Duration>>,
+    ) -> Result<GuestPendingRange> {
+        let admission = Admission::new(&self.open, mode, range.into(), timeout.into())?;
+        let lock = admission.start(Suspends::Nothing).tentative();
+        Ok(GuestPendingRange(GuestLockRange::new(lock, admission)))
+    }
+
     /// Unlocks a range; see [`RangeFile::unlock`].
     ///
     /// # Errors
@@ -346,5 +363,31 @@ impl Future for GuestLockRange {
             .take()
             .expect("the future is not polled after completion");
         Poll::Ready(admission.settle(locked))
+    }
+}
+
+/// A lock of a range that may still be abandoned: the future of [`GuestRanges::start`].
+///
+/// # Cancel safety
+///
+/// Dropping it abandons the lock, even if the future is complete, unless it was
+/// [kept](Self::keep): the guest then holds there what it held before. A lock that the guest has
+/// locked over or unlocked in the meantime stays as that has left it.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct GuestPendingRange(GuestLockRange);
+
+impl GuestPendingRange {
+    /// Lets the guest have what was locked.
+    pub fn keep(mut self) {
+        self.0.lock.keep();
+    }
+}
+
+impl Future for GuestPendingRange {
+    type Output = Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx)
     }
 }

@@ -2,7 +2,6 @@
 //! file is the right to its lock.
 
 use std::fs::File;
-#[cfg(unix)]
 use std::io;
 use std::path::Path;
 
@@ -29,8 +28,8 @@ impl Sandbox {
     /// leads to the file. `rights` is what the guest may do with the file:
     /// [`SHARED`](Rights::SHARED) if it may read it, and [`EXCLUSIVE`](Rights::EXCLUSIVE) if it may
     /// write it. No grant takes part, so the host has to
-    /// [allow it](super::SandboxBuilder::lock_open_files). The descriptor may be a duplicate of the guest's own, as long
-    /// as the guest has no other way to lock through that.
+    /// [allow it](super::SandboxBuilder::lock_open_files). The descriptor is duplicated, and may be
+    /// the guest's own, as long as the guest has no other way to lock through that.
     ///
     /// # Errors
     ///
@@ -41,7 +40,7 @@ impl Sandbox {
     /// [limit exceeded](Error::is_limit_exceeded); or [another error](Error::is_io) of the system.
     pub fn open_lent(
         &self,
-        file: File,
+        file: &File,
         rights: Rights,
         protocol: Option<Protocol>,
         on_release: OnRelease,
@@ -54,7 +53,7 @@ impl Sandbox {
 
     fn lent_lock(
         &self,
-        file: File,
+        file: &File,
         rights: Rights,
         protocol: Option<Protocol>,
         on_release: OnRelease,
@@ -71,7 +70,8 @@ impl Sandbox {
         let handle = guest.handle(Path::new(NAMELESS))?;
         let longest_hold = guest.books().limits.longest_hold;
         let options = Options::new().protocol(protocol).max_hold(longest_hold);
-        let (path, open_lock) = adopt(file, protocol == Protocol::Flock)?;
+        let any_kind = cfg!(unix) && protocol == Protocol::Flock;
+        let (path, open_lock) = adopt(file.try_clone().map_err(os)?, any_kind)?;
         let engine = &guest.engine;
         let lock = engine.open_adopted(path, open_lock, &options, guest.client)?;
         let basis = Basis::Lent(rights);
@@ -85,7 +85,7 @@ impl Sandbox {
     ///
     /// As [`open_lent`](Self::open_lent); the protocol is [`Protocol::Fcntl`].
     #[cfg(unix)]
-    pub fn open_lent_ranges(&self, file: File, rights: Rights) -> Result<GuestRanges> {
+    pub fn open_lent_ranges(&self, file: &File, rights: Rights) -> Result<GuestRanges> {
         let guest = &self.guest;
         guest.engine.refuse_forked(Path::new(NAMELESS))?;
         let opened = self.lent_ranges(file, rights);
@@ -93,7 +93,7 @@ impl Sandbox {
     }
 
     #[cfg(unix)]
-    fn lent_ranges(&self, file: File, rights: Rights) -> Result<GuestRanges> {
+    fn lent_ranges(&self, file: &File, rights: Rights) -> Result<GuestRanges> {
         let guest = &self.guest;
         if !guest.settings.lends {
             return Err(refuse(ErrorKind::Unsupported));
@@ -104,7 +104,7 @@ impl Sandbox {
         let handle = guest.handle(Path::new(NAMELESS))?;
         let limit = guest.books().limits.ranges;
         let owner = guest.client.owner;
-        let file = own_description(file).map_err(|e| Error::os(e, Path::new(NAMELESS)))?;
+        let file = file.try_clone().and_then(own_description).map_err(os)?;
         let (path, open_lock) = adopt(file, false)?;
         let file = guest.engine.ranges_adopted(path, open_lock, owner, limit)?;
         let basis = Basis::Lent(rights);
@@ -125,9 +125,12 @@ fn own_description(file: File) -> io::Result<File> {
 
 /// A file under the name that it has for the guest: none.
 fn adopt(file: File, any_kind: bool) -> Result<(LockPath, OpenLock)> {
-    let adopted = LockPath::adopt(file, any_kind);
-    let (path, open_lock) = adopted.map_err(|e| Error::os(e, Path::new(NAMELESS)))?;
+    let (path, open_lock) = LockPath::adopt(file, any_kind).map_err(os)?;
     Ok((path.known_as(NAMELESS), open_lock))
+}
+
+fn os(error: io::Error) -> Error {
+    Error::os(error, Path::new(NAMELESS))
 }
 
 fn refuse(kind: ErrorKind) -> Error {

@@ -9,6 +9,7 @@ mod deadlock;
 mod fork;
 mod handles;
 mod hooks;
+mod lent;
 mod limits;
 mod listing;
 mod path_tree;

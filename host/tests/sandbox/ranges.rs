@@ -1,7 +1,6 @@
 //! Ranges that guests lock: rights, limits, deadlocks, and what the host takes away.
 
-use std::fs::File;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 
 use locket::sandbox::{GuestRanges, Hooks, Request, Tenant};
@@ -18,7 +17,7 @@ fn with_rights(engine: &Engine, dir: &Dir, rights: Rights) -> Sandbox {
     guest.unwrap().build()
 }
 
-fn held(mode: Mode, range: impl Into<Range>) -> HeldRange {
+pub(super) fn held(mode: Mode, range: impl Into<Range>) -> HeldRange {
     let range = range.into();
     HeldRange { mode, range }
 }
@@ -251,100 +250,46 @@ fn the_host_takes_ranges_away() {
 }
 
 #[test]
-fn the_right_to_an_open_file_is_the_right_to_its_lock() {
+fn a_pending_range_is_abandoned_until_it_is_kept() {
     let dir = Dir::new();
-    std::fs::write(dir.path("file"), "").unwrap();
     let engine = Engine::new();
-    // No directory is granted.
-    let [one, two] = [(); 2].map(|()| Sandbox::builder(&engine).lock_open_files(true).build());
-    let read = || File::open(dir.path("file")).unwrap();
-    let write = || {
-        File::options()
-            .read(true)
-            .write(true)
-            .open(dir.path("file"))
-            .unwrap()
+    let [one, two] = [(); 2].map(|()| guest(&engine, dir.0.path(), Limits::new()));
+    let (file, other) = (ranges(&one), ranges(&two));
+    let complete = |range: std::ops::Range<u64>| {
+        let mut pending = Box::pin(file.start(EX, range, None).unwrap());
+        block_on(&mut pending).unwrap();
+        Pin::into_inner(pending)
     };
-    let both = Rights::SHARED | Rights::EXCLUSIVE;
+    file.lock(Mode::Shared, 2..4, None).unwrap();
+    other.lock(Mode::Shared, 8..9, None).unwrap();
 
-    let file = one.open_lent_ranges(read(), Rights::SHARED).unwrap();
-    assert_eq!(file.path(), "");
-    file.lock(Mode::Shared, 0..5, None).unwrap();
-    assert!(file.lock(EX, 0..5, None).unwrap_err().is_denied());
-    let writable = one.open_lent_ranges(write(), both).unwrap();
-    writable.lock(EX, 0..5, None).unwrap();
-    assert_eq!(file.held(), [held(EX, 0..5)]);
-    assert!(file.lock(EX, 0..5, None).unwrap_err().is_denied());
-    let other = two.open_lent_ranges(write(), both).unwrap();
-    assert!(
-        other
-            .lock(Mode::Shared, .., Duration::ZERO)
-            .unwrap_err()
-            .is_would_block()
-    );
+    // What was held before is held again, and the kernel agrees.
+    let pending = complete(0..6);
+    assert_eq!(file.held(), [held(EX, 0..6)]);
+    drop(pending);
+    assert_eq!(file.held(), [held(Mode::Shared, 2..4)]);
+    other.lock(Mode::Shared, 0..6, Duration::ZERO).unwrap();
+    other.unlock(0..6).unwrap();
 
-    // What was locked through a descriptor that the guest still has leaves it.
-    let (reader, writer) = (read(), File::options().write(true).open(dir.path("file")));
-    let lend = |file: &File, rights| one.open_lent_ranges(file.try_clone().unwrap(), rights);
-    writable.unlock(..).unwrap();
-    drop((file, writable));
-    let file = lend(&reader, Rights::SHARED).unwrap();
-    file.lock(Mode::Shared, 0..5, None).unwrap();
-    let writable = lend(&writer.unwrap(), both).unwrap();
-    writable.lock(EX, 0..2, Duration::ZERO).unwrap();
-    assert_eq!(file.held(), [held(EX, 0..2), held(Mode::Shared, 2..5)]);
-    writable.unlock(..).unwrap();
-    other.lock(EX, .., Duration::ZERO).unwrap();
+    // What was locked or unlocked since stays.
+    let pending = complete(0..6);
+    file.lock(Mode::Shared, 1..2, None).unwrap();
+    file.unlock(3..4).unwrap();
+    drop(pending);
+    assert_eq!(file.held(), [held(Mode::Shared, 1..3)]);
+    other.lock(EX, 3..6, Duration::ZERO).unwrap();
+    other.unlock(3..6).unwrap();
 
-    // The guest is told no path of the host.
-    let error = writable.lock(EX, .., Duration::ZERO).unwrap_err();
-    assert_eq!(error.path(), Path::new(""));
-    assert!(!error.to_string().contains("tmp"), "{error}");
+    complete(0..6).keep();
+    assert_eq!(file.held(), [held(EX, 0..6)]);
+
+    // One that waits is abandoned, too.
+    let mut pending = Box::pin(file.start(EX, 8..9, None).unwrap());
+    assert!(poll(&mut pending).is_pending());
+    drop(pending);
     other.unlock(..).unwrap();
-
-    let keep = OnRelease::Keep;
-    let lock = two
-        .open_lent(write(), both, Some(Protocol::Flock), keep)
-        .unwrap();
-    let by_path = engine.open(dir.path("file")).unwrap();
-    let hold = lock.acquire(EX, None).unwrap();
-    assert!(by_path.try_acquire(Mode::Shared).unwrap().is_none());
-    hold.release().unwrap();
-    let reader = two
-        .open_lent(read(), Rights::SHARED, Some(Protocol::Flock), keep)
-        .unwrap();
-    let hold = by_path.acquire(EX, None).unwrap();
-    let error = reader.acquire(Mode::Shared, Duration::ZERO).unwrap_err();
-    assert!(
-        error.is_would_block() && !error.to_string().contains("tmp"),
-        "{error}"
-    );
-    hold.release().unwrap();
-    assert!(reader.acquire(EX, None).unwrap_err().is_denied());
-    reader
-        .acquire(Mode::Shared, None)
-        .unwrap()
-        .release()
-        .unwrap();
-
-    let refused = |protocol, on_release| two.open_lent(write(), both, Some(protocol), on_release);
-    assert!(refused(Protocol::Soft, keep).unwrap_err().is_unsupported());
-    assert!(
-        refused(Protocol::Native, OnRelease::Remove)
-            .unwrap_err()
-            .is_unsupported()
-    );
-    // Only if the host says so.
-    let neither = Sandbox::builder(&engine).build();
-    let refused = neither.open_lent_ranges(read(), both).unwrap_err();
-    assert!(refused.is_unsupported(), "{refused}");
-    let refused = neither.open_lent(read(), both, None, keep).unwrap_err();
-    assert!(refused.is_unsupported(), "{refused}");
-    let error = two
-        .open_lent_ranges(File::open(dir.0.path()).unwrap(), both)
-        .unwrap_err();
-    assert!(error.is_invalid_path(), "{error}");
-    assert!(!error.to_string().contains("tmp"), "{error}");
+    assert_eq!(file.held(), [held(EX, 0..6)]);
+    assert_eq!(one.usage().waiters, 0);
 }
 
 #[test]

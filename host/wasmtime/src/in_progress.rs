@@ -12,7 +12,7 @@ use wasmtime_wasi::p2::Pollable;
 
 use super::api::too_many;
 
-/// A wait in progress. Dropping it abandons the wait.
+/// A wait in progress. Dropping it drops the future, and so abandons the wait.
 ///
 /// Pollables share it. When a poll ends before a pollable is ready, `wasi:io` drops the future of
 /// that pollable. Therefore the wait is stored here, where it continues from one poll to the next.
@@ -25,7 +25,8 @@ struct Shared<F: Future>(Arc<Mutex<Progress<F>>>);
 
 enum Progress<F: Future> {
     Waiting(Box<F>),
-    Over(F::Output),
+    /// The future is kept, since it may undo what it has done when it is dropped.
+    Over(Box<F>, F::Output),
     /// The guest has taken the answer, or has dropped the resource.
     Gone,
 }
@@ -59,15 +60,15 @@ impl<F: Future + Unpin> InProgress<F> {
         })
     }
 
-    /// Takes the answer. Returns it only once.
-    pub(super) fn take(&self) -> Option<F::Output> {
+    /// Takes the answer, with the future that has given it. Returns them only once.
+    pub(super) fn take(&self) -> Option<(Box<F>, F::Output)> {
         // A guest that never polls must get its answer too.
         let polled = self.progress.poll(&mut Context::from_waker(Waker::noop()));
         if polled.is_pending() {
             return None;
         }
         match std::mem::replace(&mut *self.progress.lock(), Progress::Gone) {
-            Progress::Over(answer) => Some(answer),
+            Progress::Over(wait, answer) => Some((wait, answer)),
             Progress::Waiting(_) | Progress::Gone => None,
         }
     }
@@ -82,12 +83,16 @@ impl<F: Future> Shared<F> {
 impl<F: Future + Unpin> Shared<F> {
     fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut progress = self.lock();
-        if let Progress::Waiting(wait) = &mut *progress {
-            match Pin::new(wait).poll(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(answer) => *progress = Progress::Over(answer),
-            }
-        }
+        *progress = match std::mem::replace(&mut *progress, Progress::Gone) {
+            Progress::Waiting(mut wait) => match Pin::new(&mut wait).poll(cx) {
+                Poll::Pending => {
+                    *progress = Progress::Waiting(wait);
+                    return Poll::Pending;
+                }
+                Poll::Ready(answer) => Progress::Over(wait, answer),
+            },
+            other => other,
+        };
         Poll::Ready(())
     }
 }

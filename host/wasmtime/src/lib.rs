@@ -97,15 +97,15 @@
 //! drop the store. To keep the store for inspection, call [`release_all`](Sandbox::release_all).
 //!
 //! **WASI 0.2.** To drop the future of a call, with a timeout around it for instance, ends a wait in
-//! it. The guest keeps the locks that it holds. While a guest waits in the plain `acquire`, nothing
-//! in its store runs. Waiting there for a lock that the same store holds could never end, so it
-//! fails as a deadlock. `poll` and `api-async` have no such restriction, because the guest keeps
-//! running.
+//! it. The guest keeps the locks that it holds. While a guest waits in the plain `acquire`, or in
+//! `lock` of a range, nothing in its store runs. Waiting there for a lock that the same store holds
+//! could never end, so it fails as a deadlock. `poll`, `ranges-poll`, `api-async` and `ranges-async`
+//! have no such restriction, because the guest keeps running.
 //!
 //! **WASI 0.3.** Wasmtime keeps the calls that a guest makes until its store is dropped, even if the
 //! future that drives them is dropped. So run calls in [`p3::run_concurrent`]: if it is dropped, the
-//! waits of its guests end. And a plain `acquire` that has to wait stops the whole store, the
-//! embedder's own timers in that closure included; see [`p3`].
+//! waits of its guests end. And a plain call that has to wait stops the whole store, the embedder's
+//! own timers in that closure included; see [`p3`].
 //!
 //! **From another thread**, while the guest runs or waits: clone the context before the call. The
 //! clone is a handle on the guest: [`cancel_waits`](Sandbox::cancel_waits) ends its waits with

@@ -30,10 +30,10 @@ pub fn add_to_linker_async<T: LocketView + 'static>(
 
 /// Adds the same interfaces for embedders that call guests synchronously.
 ///
-/// An `acquire`, or a `lock` of a range, that has to wait blocks the calling thread. It needs no Tokio runtime. Another
-/// thread ends the wait with a clone of the context: see [`Sandbox::cancel_waits`]. In an
-/// asynchronous call, blocking would stop the executor, and with it perhaps the holder. So a call
-/// that may wait traps there: use [`add_to_linker_async`].
+/// An `acquire`, or a `lock` of a range, that has to wait blocks the calling thread. It needs no Tokio
+/// runtime. Another thread ends the wait with a clone of the context: see
+/// [`Sandbox::cancel_waits`]. In an asynchronous call, blocking would stop the executor, and with it
+/// perhaps the holder. So a call that may wait traps there: use [`add_to_linker_async`].
 ///
 /// # Errors
 ///
@@ -172,7 +172,7 @@ impl poll::HostPending for LocketCtxView<'_> {
         this: Resource<Pending>,
     ) -> wasmtime::Result<Option<Result<Resource<Guard>, api::Error>>> {
         let Pending(pending) = self.table.get(&this)?;
-        let Some(answer) = pending.take() else {
+        let Some((_, answer)) = pending.take() else {
             return Ok(None);
         };
         Ok(Some(match answer {

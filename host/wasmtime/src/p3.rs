@@ -1,11 +1,11 @@
 //! `api-async` and `ranges-async`, for guests that use WASI 0.3.
 //!
-//! **A plain `acquire` that has to wait stops the store.** While a guest waits in `acquire` of `api`,
-//! nothing else in its store runs: no other task, and nothing in the closure of
+//! **A plain call that has to wait stops the store.** While a guest waits in `acquire` of `api`, or in
+//! `lock` of `ranges`, nothing else in its store runs: no other task, and nothing in the closure of
 //! [`Store::run_concurrent`], the embedder's own timers included. Wasmtime 48 rules out a cure in
 //! this crate: a function that is not `async` in its interface cannot be linked as one. So a host
 //! that runs many tasks in one store sets [`Limits::longest_wait`], or ends a wait from outside of
-//! the closure with a clone of the context. `acquire` of `api-async` stops nothing.
+//! the closure with a clone of the context. `api-async` and `ranges-async` stop nothing.
 //!
 //! **A timeout belongs around [`run_concurrent`]**, or inside of its closure together with
 //! [`Sandbox::cancel_waits`]: the future of a single call that is dropped there does not end what the
@@ -20,8 +20,9 @@ use super::{Guard, LockError, LockFile, Locket, LocketCtx, LocketCtxView, Locket
 #[cfg(doc)]
 use locket::sandbox::{Limits, Sandbox};
 
-/// Adds `api-async` and `ranges-async`. Call [`p2::add_to_linker_async`](super::p2::add_to_linker_async) as well, for
-/// the other interfaces that the guest imports.
+/// Adds `api-async` and `ranges-async`. Call
+/// [`p2::add_to_linker_async`](super::p2::add_to_linker_async) as well, for the other interfaces that
+/// the guest imports.
 ///
 /// # Errors
 ///

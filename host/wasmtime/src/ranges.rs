@@ -5,11 +5,11 @@ use wasmtime_wasi::FsPerms;
 use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p2::{DynPollable, subscribe};
 
-use super::api::{io_kind, protocol, timeout};
+use super::api::{protocol, timeout};
 use super::bindings::{api, descriptors, ranges, ranges_poll};
 use super::in_progress::InProgress;
 use super::{LockError, LockFile, LocketCtxView, RangeFile};
-use locket::sandbox::{GuestLockRange, Rights};
+use locket::sandbox::{GuestPendingRange, Rights};
 use locket::{HeldRange, OnRelease, Range};
 
 impl From<ranges::Range> for Range {
@@ -30,7 +30,7 @@ impl From<HeldRange> for ranges::Conflict {
 
 /// A lock of a range in progress, which backs the resource `pending-range`.
 #[derive(Debug)]
-pub struct PendingRange(InProgress<GuestLockRange>);
+pub struct PendingRange(InProgress<GuestPendingRange>);
 
 impl LocketCtxView<'_> {
     /// The ranges behind a resource. They must belong to the context that is in the store now.
@@ -95,7 +95,7 @@ impl ranges_poll::Host for LocketCtxView<'_> {
     ) -> Result<Resource<PendingRange>, LockError> {
         let file = self.range_file(&file)?;
         let handle = file.handle()?;
-        let wait = file.lock_async(mode.into(), range, timeout(wait))?;
+        let wait = file.start(mode.into(), range, timeout(wait))?;
         let pending = PendingRange(InProgress::begin(wait, handle));
         Ok(self.table.push(pending)?)
     }
@@ -115,8 +115,13 @@ impl ranges_poll::HostPendingRange for LocketCtxView<'_> {
         &mut self,
         this: Resource<PendingRange>,
     ) -> wasmtime::Result<Option<Result<(), api::Error>>> {
-        let answer = self.table.get(&this)?.0.take();
-        Ok(answer.map(|locked| locked.map_err(Into::into)))
+        let Some((lock, locked)) = self.table.get(&this)?.0.take() else {
+            return Ok(None);
+        };
+        if locked.is_ok() {
+            lock.keep();
+        }
+        Ok(Some(locked.map_err(Into::into)))
     }
 
     fn drop(&mut self, this: Resource<PendingRange>) -> wasmtime::Result<()> {
@@ -131,7 +136,7 @@ impl descriptors::Host for LocketCtxView<'_> {
         file: Resource<Descriptor>,
         options: api::Options,
     ) -> Result<Resource<LockFile>, LockError> {
-        let (file, rights) = self.lent(&file)?;
+        let (file, rights) = lent(self.table.get(&file)?)?;
         let protocol = options.protocol.map(protocol).transpose()?;
         let on_release = OnRelease::from(options.on_release);
         let lock = self.ctx.open_lent(file, rights, protocol, on_release)?;
@@ -142,25 +147,21 @@ impl descriptors::Host for LocketCtxView<'_> {
         &mut self,
         file: Resource<Descriptor>,
     ) -> Result<Resource<RangeFile>, LockError> {
-        let (file, rights) = self.lent(&file)?;
+        let (file, rights) = lent(self.table.get(&file)?)?;
         let file = self.ctx.open_lent_ranges(file, rights)?;
         Ok(self.table.push(file)?)
     }
 }
 
-impl LocketCtxView<'_> {
-    /// A descriptor of an open file of the guest, and what the guest may do with the file. A guest
-    /// that may write the file may hold a `flock` exclusively however it has opened it.
-    fn lent(&self, file: &Resource<Descriptor>) -> Result<(std::fs::File, Rights), LockError> {
-        let Descriptor::File(file) = self.table.get(file)? else {
-            return Err(api::Error::InvalidPath.into());
-        };
-        let rights = match file.perms {
-            FsPerms::ReadOnly => Rights::SHARED,
-            FsPerms::ReadWrite => Rights::SHARED | Rights::EXCLUSIVE,
-        };
-        let file = file.file.try_clone();
-        let file = file.map_err(|error| api::Error::Io(io_kind(&error)))?;
-        Ok((file, rights))
-    }
+/// The open file of a guest, and what the guest may do with it. A guest that may write the file may
+/// hold a `flock` exclusively however it has opened it.
+fn lent(file: &Descriptor) -> Result<(&std::fs::File, Rights), api::Error> {
+    let Descriptor::File(file) = file else {
+        return Err(api::Error::InvalidPath);
+    };
+    let rights = match file.perms {
+        FsPerms::ReadOnly => Rights::SHARED,
+        FsPerms::ReadWrite => Rights::SHARED | Rights::EXCLUSIVE,
+    };
+    Ok((&file.file, rights))
 }
