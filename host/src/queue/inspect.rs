@@ -181,12 +181,11 @@ impl LockQueue {
         }
         let holders = state.holds.iter().map(|hold| hold.requester.owner);
         let ahead = ahead().map(|waiter| waiter.requester.owner);
-        #[cfg_attr(not(unix), expect(unused_mut))]
-        let mut blockers: Vec<_> = holders.chain(ahead).collect();
+        let blockers: Vec<_> = holders.chain(ahead).collect();
         // Not under the mutex: it may close a file.
         drop(state);
         #[cfg(unix)]
-        blockers.extend(self.range_holders(request));
+        let blockers = [blockers, self.range_holders(request)].concat();
         Some(blockers)
     }
 
