@@ -220,6 +220,7 @@ impl OwnedRanges {
     }
 
     /// Lets a tentative lock stay.
+    #[cfg(feature = "sandbox")]
     pub(crate) fn keep(&self, number: u64) {
         lock(&self.tentative).retain(|made| made.number != number);
     }

@@ -95,12 +95,14 @@ impl LockRange {
     }
 
     /// Makes it one that, if it is dropped, also undoes what it has locked, until it is kept.
+    #[cfg(feature = "sandbox")]
     pub(crate) fn tentative(mut self) -> Self {
         self.tentative = Some(self.file.context.registry.number());
         self
     }
 
     /// Lets what a tentative one has locked stay.
+    #[cfg(feature = "sandbox")]
     pub(crate) fn keep(&mut self) {
         if let Some(number) = self.tentative.take() {
             self.file.owned.keep(number);
