@@ -29,6 +29,9 @@ typedef struct database {
 typedef struct connection {
     sqlite3_file file;
     const char *path;
+    /* The file that the path led to when it was opened. */
+    dev_t device;
+    ino_t inode;
     database *database; /* Once something was locked. */
     int level;
     int timeout; /* Milliseconds that a lock is waited for. */
@@ -38,6 +41,12 @@ typedef struct connection {
 } connection;
 
 static inline sqlite3_file *real_file(sqlite3_file *file) { return (sqlite3_file *)((connection *)file + 1); }
+
+/* Whether the path leads to another file by now, or to none. */
+bool database_has_moved(const connection *connection);
+
+/* Takes over what others have changed in the wal-indexes. */
+void database_refresh(void);
 
 /* Sets `database` of a connection. */
 int database_use(connection *connection);
@@ -54,7 +63,24 @@ int index_lock(sqlite3_file *file, int first, int count, int flags);
 void index_barrier(sqlite3_file *file);
 int index_unmap(sqlite3_file *file, int remove);
 
+/* A fence after which nothing has been read yet: walIndexTryHdr() has to begin with what is there now, or it
+ * would never keep up with a fast writer. */
+void index_refresh(wal_index *index);
+
+/* Whether other processes or components use the index, too. */
+int index_is_shared(const connection *connection, bool *is_shared);
+
 /* The result code for a lock that was not granted; `code` if the system failed. */
 int lock_result(locket_error error, int code);
+
+/* Locks a range. If it is busy, the next lock_wait() waits for it. */
+int lock_range(locket_ranges_t *ranges, locket_mode mode, locket_range range, int timeout, int code);
+
+/* Waits until the range that was busy is free, for at most so many milliseconds. Whether it has waited: if
+ * not, there is none, or only the connections here are in each other's way. */
+bool lock_wait(int milliseconds);
+
+/* The handle is about to be closed. */
+void lock_forget(const locket_ranges_t *ranges);
 
 #endif

@@ -1,6 +1,7 @@
 /* The VFS `locket`: the files of SQLite's own VFS for Unix without locks, and the locks of this library
  * for main databases. */
 #include <string.h>
+#include <sys/stat.h>
 
 #include "internal.h"
 #include "locket_sqlite.h"
@@ -46,6 +47,14 @@ static int file_control(sqlite3_file *file, int operation, void *argument) {
     case SQLITE_FCNTL_VFSNAME:
         *(char **)argument = sqlite3_mprintf("locket");
         return SQLITE_OK;
+    case SQLITE_FCNTL_HAS_MOVED:
+        *(int *)argument = database_has_moved(c);
+        return SQLITE_OK;
+    case SQLITE_FCNTL_CKPT_START:
+        /* The number of frames that are about to be backfilled has to be seen before the first of them is: a
+         * process that recovers after this one was killed goes by it. */
+        index_barrier(file);
+        return below_methods(file)->xFileControl(real_file(file), operation, argument);
     case SQLITE_FCNTL_LOCK_TIMEOUT: {
         int before = c->timeout;
         c->timeout = *(int *)argument < 0 ? INT32_MAX : *(int *)argument;
@@ -93,9 +102,25 @@ static int vfs_open(sqlite3_vfs *vfs, sqlite3_filename name, sqlite3_file *file,
     memset(c, 0, sizeof *c);
     int result = below->xOpen(below, name, real_file(file), flags, opened);
     if (result != SQLITE_OK) return result;
+    struct stat opened_now;
+    if (stat(name, &opened_now) != 0) {
+        below_methods(file)->xClose(real_file(file));
+        return SQLITE_CANTOPEN;
+    }
     c->path = name;
+    c->device = opened_now.st_dev;
+    c->inode = opened_now.st_ino;
     c->file.pMethods = &methods;
     return SQLITE_OK;
+}
+
+/* SQLite sleeps before it asks for a lock again. */
+static int vfs_sleep(sqlite3_vfs *vfs, int microseconds) {
+    (void)vfs;
+    int milliseconds = (microseconds + 999) / 1000;
+    if (!lock_wait(milliseconds)) microseconds = below->xSleep(below, microseconds);
+    database_refresh();
+    return microseconds;
 }
 
 int locket_sqlite_register(int is_default) {
@@ -109,6 +134,7 @@ int locket_sqlite_register(int is_default) {
         vfs.zName = "locket";
         vfs.szOsFile = (int)sizeof(connection) + unlocked->szOsFile;
         vfs.xOpen = vfs_open;
+        vfs.xSleep = vfs_sleep;
         below = unlocked;
     }
     return sqlite3_vfs_register(&vfs, is_default);

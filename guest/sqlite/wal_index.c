@@ -7,13 +7,15 @@
  * A region has two parts for that: what SQLite works on, and what the file had at the last fence. Both
  * go word by word, since neighboring words belong to other processes under other locks.
  *
- * Why that is right: SQLite makes no other assumptions about when a change of the wal-index is seen than
- * those of processors. It relies on the order of accesses only across walShmBarrier() and
- * the locks of walLockShared() and walLockExclusive(), which are xShmBarrier and xShmLock here. To
- * see a change no later than at the next fence, and to show one no earlier than at that, is among
- * the orders that it has to expect without fences. What is read without a lock, walIndexTryHdr() reads
- * twice, with a barrier in between, and checks by a sum. On Linux the maps of native programs and
- * the file that is read and written here are one page cache.
+ * Why that is right: SQLite relies on the order of accesses to the wal-index only across walShmBarrier()
+ * and the locks of walLockShared() and walLockExclusive(), which are xShmBarrier and xShmLock here. Between
+ * two fences a processor may show its changes late and in any order, and may see those of others late; so
+ * may this copy. What is read without a lock, walIndexTryHdr() reads twice, with a barrier in between, and
+ * checks by a sum. Where SQLite relies on more, that is on what a process leaves behind that is killed
+ * between two fences, push() keeps an order of its own.
+ *
+ * It is assumed that the kernel shows each aligned word that is written at once, as a processor does, and
+ * that the maps of native programs and the file that is read and written here are one page cache.
  *
  * Locks are single bytes of the same file, as native SQLite has them. */
 #include <errno.h>
@@ -24,11 +26,12 @@
 
 #include "internal.h"
 
-/* The header is there twice, at the beginning. */
-enum { REGION = 32768, WORDS = REGION / 4, HEADER = 12, PAGE = 4096 };
+/* A region has the numbers of pages, and from the word SLOTS on a hash table of them. The first begins with
+ * the header, twice, each of which ends with its sum, and with the words that are locked one by one. */
+enum { REGION = 32768, WORDS = REGION / 4, HEADER = 12, SUM = 10, SLOTS = WORDS / 2, PAGE = 4096 };
 
 /* The bytes that are locked: eight locks, and one that each process has in shared mode while it uses the
- * index. Whoever can have it exclusively is alone, and begins a new index. */
+ * index. A process that can have it exclusively is alone, and begins a new index. */
 enum { FIRST_LOCK = 120, LOCKS = SQLITE_SHM_NLOCK };
 static const locket_range dead_mans_switch = {128, 1};
 
@@ -51,13 +54,21 @@ struct wal_index {
     int locks[LOCKS];
 };
 
+/* Which of the words that have changed. */
+typedef enum { ANY, SET, CLEARED } change;
+
+static bool is_due(const region *r, int word, change which) {
+    if (r->live[word] == r->file[word]) return false;
+    return which == ANY || (r->live[word] == 0) == (which == CLEARED);
+}
+
 /* The words from `from` to `end` of a region. */
-static int push_words(wal_index *index, int number, int from, int end) {
+static int push_words(wal_index *index, int number, int from, int end, change which) {
     region *r = index->regions[number];
     for (; from < end; from++) {
-        if (r->live[from] == r->file[from]) continue;
+        if (!is_due(r, from, which)) continue;
         int to = from;
-        while (to < end && r->live[to] != r->file[to]) to++;
+        while (to < end && is_due(r, to, which)) to++;
         size_t size = (size_t)(to - from) * 4;
         off_t at = (off_t)number * REGION + (off_t)from * 4;
         if (pwrite(index->descriptor, r->live + from, size, at) != (ssize_t)size) return SQLITE_IOERR_SHMMAP;
@@ -67,22 +78,38 @@ static int push_words(wal_index *index, int number, int from, int end) {
     return SQLITE_OK;
 }
 
-/* The header last, and the copy last that readers take for its end: a component that is killed in between
- * must not leave a header that is valid beside a rest that is older. walRestartHdr() stores it before the
- * number of frames that are backfilled. If only the header were seen, a later writer would take
- * its own frames for backfilled ones, and overwrite them. */
-static int push(wal_index *index) {
-    if (index->read_only || index->count == 0) return SQLITE_OK;
-    int result = SQLITE_OK;
-    for (int number = index->count - 1; number >= 0 && result == SQLITE_OK; number--) {
-        result = push_words(index, number, number == 0 ? 2 * HEADER : 0, WORDS);
-    }
-    if (result == SQLITE_OK) result = push_words(index, 0, HEADER, 2 * HEADER);
-    if (result == SQLITE_OK) result = push_words(index, 0, 0, HEADER);
+/* A page has to have its number before a slot of the hash table leads there, and as long as one does:
+ * walHashGet() would take a slot that leads to no number for the end of a chain, and walIndexAppend() finds
+ * what a killed writer has left by the numbers alone, in walCleanupHash(). */
+static int push_region(wal_index *index, int number) {
+    region *r = index->regions[number];
+    if (memcmp(r->live, r->file, REGION) == 0) return SQLITE_OK;
+    int from = number == 0 ? 2 * HEADER : 0;
+    int result = push_words(index, number, from, SLOTS, SET);
+    if (result == SQLITE_OK) result = push_words(index, number, SLOTS, WORDS, ANY);
+    if (result == SQLITE_OK) result = push_words(index, number, from, SLOTS, CLEARED);
     return result;
 }
 
-static int pull(wal_index *index) {
+/* The header does not fit its sum before all else has been written: a component that is killed in between
+ * must leave no valid header beside a rest that is older or newer, and the next process recovers the index.
+ * walRestartHdr() stores the header before the number of frames that are backfilled. If only the
+ * header were seen, a later writer would take its own frames for backfilled ones, and overwrite them. If only
+ * the rest were, a reader would look for its frames in a log that has begun anew. */
+static int push(wal_index *index) {
+    if (index->read_only || index->count == 0) return SQLITE_OK;
+    int result = push_words(index, 0, 0, SUM, ANY);
+    for (int number = index->count - 1; number >= 0 && result == SQLITE_OK; number--) {
+        result = push_region(index, number);
+    }
+    if (result == SQLITE_OK) result = push_words(index, 0, HEADER, 2 * HEADER, ANY);
+    if (result == SQLITE_OK) result = push_words(index, 0, SUM, HEADER, ANY);
+    return result;
+}
+
+/* At a barrier, SQLite may have read one copy of the header before, and read the other after it. If the
+ * header has changed in between, the other copy stays as it was, so that both still are the same. */
+static int pull(wal_index *index, bool at_barrier) {
     static uint32_t now[WORDS];
     for (int number = 0; number < index->count; number++) {
         region *r = index->regions[number];
@@ -91,6 +118,9 @@ static int pull(wal_index *index) {
         if (got < 0) return SQLITE_IOERR_SHMMAP;
         memset((char *)now + got, 0, REGION - (size_t)got);
         if (memcmp(now, r->file, REGION) == 0) continue;
+        if (at_barrier && number == 0 && memcmp(now, r->file, HEADER * 4) != 0) {
+            memcpy(now + HEADER, r->file + HEADER, HEADER * 4);
+        }
         for (int word = 0; word < WORDS; word++) {
             if (now[word] != r->file[word]) r->live[word] = r->file[word] = now[word];
         }
@@ -102,6 +132,7 @@ static void index_free(wal_index *index) {
     for (int number = 0; number < index->count; number++) free(index->regions[number]);
     free(index->regions);
     if (index->descriptor >= 0) close(index->descriptor);
+    lock_forget(&index->ranges);
     locket_ranges_close(&index->ranges);
     free(index->path);
     free(index);
@@ -251,14 +282,14 @@ int index_lock(sqlite3_file *file, int first, int count, int flags) {
     if (result != SQLITE_OK) return result;
     if (exclusive || index->locks[first] == 0) {
         locket_mode mode = exclusive ? LOCKET_EXCLUSIVE : LOCKET_SHARED;
-        locket_error error = locket_ranges_lock(&index->ranges, mode, bytes, c->timeout);
-        if (error != LOCKET_OK) return lock_result(error, SQLITE_IOERR_SHMLOCK);
+        result = lock_range(&index->ranges, mode, bytes, c->timeout, SQLITE_IOERR_SHMLOCK);
+        if (result != SQLITE_OK) return result;
     }
     for (int lock = first; lock < first + count; lock++) {
         index->locks[lock] = exclusive ? -1 : index->locks[lock] + 1;
     }
     *held |= mask;
-    result = pull(index);
+    result = pull(index, false);
     if (result != SQLITE_OK) index_lock(file, first, count, SQLITE_SHM_UNLOCK | (flags & SQLITE_SHM_EXCLUSIVE));
     return result;
 }
@@ -268,18 +299,36 @@ void index_barrier(sqlite3_file *file) {
     if (!c->has_index) return;
     /* There is no way to report a failure; the next lock will. */
     push(c->database->index);
-    pull(c->database->index);
+    pull(c->database->index, true);
 }
+
+void index_refresh(wal_index *index) { pull(index, false); }
 
 int index_unmap(sqlite3_file *file, int remove) {
     connection *c = (connection *)file;
     if (!c->has_index) return SQLITE_OK;
     wal_index *index = c->database->index;
     int result = push(index);
+    /* SQLite leaves no locks behind; if it did, they would last as long as another connection here. */
+    for (int lock = 0; lock < LOCKS; lock++) {
+        if (c->index_shared & 1u << lock) index_lock(file, lock, 1, SQLITE_SHM_UNLOCK | SQLITE_SHM_SHARED);
+        if (c->index_exclusive & 1u << lock) index_lock(file, lock, 1, SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE);
+    }
     c->has_index = false;
     if (--index->connections > 0) return result;
     c->database->index = NULL;
     if (remove) unlink(index->path);
     index_free(index);
     return result;
+}
+
+int index_is_shared(const connection *c, bool *is_shared) {
+    *is_shared = false;
+    if (!c->has_index) return SQLITE_OK;
+    locket_conflict found;
+    locket_error error =
+        locket_ranges_query(&c->database->index->ranges, LOCKET_EXCLUSIVE, dead_mans_switch, &found);
+    if (error != LOCKET_OK) return SQLITE_IOERR_LOCK;
+    *is_shared = found.is_there;
+    return SQLITE_OK;
 }
