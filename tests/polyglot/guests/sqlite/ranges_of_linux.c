@@ -2,7 +2,9 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,15 +32,31 @@ void locket_ranges_close(locket_ranges_t *ranges) {
     ranges->handle = 0;
 }
 
+static void interrupt(int signal) { (void)signal; }
+
+static int64_t milliseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 locket_error locket_ranges_lock(locket_ranges_t *ranges, locket_mode mode, locket_range range,
                                 int64_t timeout) {
     struct flock lock = record(type_of(mode), range);
-    for (;; timeout--) {
-        if (fcntl(ranges->handle, F_OFD_SETLK, &lock) == 0) return LOCKET_OK;
-        if (errno != EAGAIN && errno != EACCES) return LOCKET_IO_OTHER;
-        if (timeout <= 0) return LOCKET_WOULD_BLOCK;
-        nanosleep(&(struct timespec){0, 1000000}, NULL);
-    }
+    if (fcntl(ranges->handle, F_OFD_SETLK, &lock) == 0) return LOCKET_OK;
+    if (errno != EAGAIN && errno != EACCES) return LOCKET_IO_OTHER;
+    if (timeout <= 0) return LOCKET_WOULD_BLOCK;
+    /* The timer repeats: a signal may arrive just before the wait. */
+    sigaction(SIGALRM, &(struct sigaction){.sa_handler = interrupt}, NULL);
+    const struct itimerval often = {{0, 10000}, {0, 10000}}, never = {{0, 0}, {0, 0}};
+    setitimer(ITIMER_REAL, &often, NULL);
+    int64_t end = milliseconds() + timeout;
+    int locked;
+    do locked = fcntl(ranges->handle, F_OFD_SETLKW, &lock);
+    while (locked != 0 && errno == EINTR && milliseconds() < end);
+    locket_error error = errno == EINTR ? LOCKET_TIMEOUT : LOCKET_IO_OTHER;
+    setitimer(ITIMER_REAL, &never, NULL);
+    return locked == 0 ? LOCKET_OK : error;
 }
 
 locket_error locket_ranges_unlock(locket_ranges_t *ranges, locket_range range) {

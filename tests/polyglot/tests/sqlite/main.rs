@@ -1,17 +1,18 @@
 //! A database that components and native programs use at the same time. The native programs are SQLite
 //! as it is, on its own VFS.
 
+mod kills;
+mod mistakes;
+
 use locket::{Engine, Mode};
 use locket_tests::harness::eventually;
-use locket_tests::process::tool;
-use polyglot::sqlite::{Target, VFS, build};
+use locket_tests::process::{kernel_waiters, tool};
+use polyglot::sqlite::{Target, build};
 use polyglot::{Language, root};
-use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -126,82 +127,11 @@ fn components_and_native_programs_share_a_database_with_a_write_ahead_log() -> R
     count_together("wal")
 }
 
-/// Kills any of them, again and again: nothing that was acknowledged is missing.
-#[test]
-fn what_was_committed_survives_kills() -> Result {
-    let Some(programs) = Programs::build()? else {
-        return Ok(());
-    };
-    programs.init("wal")?;
-    let seconds: u64 = std::env::var("SQLITE_SECONDS").map_or(6, |s| s.parse().unwrap());
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let hows = ["guest", "unix", "guest", "unix"];
-    let (mut kills, mut acknowledged) = (0, BTreeMap::new());
-    let start = |number: usize| programs.start(hows[number], &number.to_string(), "1000000");
-    let mut running = Vec::new();
-    for number in 0..hows.len() {
-        running.push(follow(start(number)?));
-    }
-    let mut random = 1_u64;
-    while Instant::now() < end {
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        let pause = 50 + (random >> 33) % 250;
-        #[expect(clippy::disallowed_methods, reason = "the time until the next kill")]
-        std::thread::sleep(Duration::from_millis(pause));
-        let number = usize::try_from((random >> 40) % hows.len() as u64)?;
-        let again = follow(start(number)?);
-        let killed = std::mem::replace(&mut running[number], again);
-        kills += 1;
-        note(&mut acknowledged, number, killed);
-    }
-    for (number, last) in running.into_iter().enumerate() {
-        note(&mut acknowledged, number, last);
-    }
-    let mut total = 0;
-    for (number, last) in &acknowledged {
-        let rows = format!("select count(*) from log where writer = {number}");
-        let rows: u64 = programs.ask(&rows)?.parse()?;
-        // One that was killed had no time to say so.
-        assert!(
-            *last <= rows,
-            "writer {number}: {last} acknowledged, {rows} there"
-        );
-        assert!(
-            rows > 0,
-            "writer {number}, {}, never got its turn",
-            hows[*number]
-        );
-        total += rows;
-    }
-    println!("{kills} kills, {total} commits");
-    assert!(kills > 0 && total > 0);
-    programs.check("wal", total)
-}
-
-/// A writer, and the number that it has said last.
-struct Followed {
-    child: Child,
-    said: std::thread::JoinHandle<u64>,
-}
-
-fn follow(mut child: Child) -> Followed {
-    let output = BufReader::new(child.stdout.take().expect("it is piped"));
-    let said = std::thread::spawn(move || {
-        let numbers = output.lines().map_while(|line| line.ok()?.parse().ok());
-        numbers.last().unwrap_or(0)
-    });
-    Followed { child, said }
-}
-
-/// Kills a writer, and notes the last number that it has acknowledged.
-fn note(acknowledged: &mut BTreeMap<usize, u64>, number: usize, mut followed: Followed) {
-    let _ = followed.child.kill();
-    let _ = followed.child.wait();
-    let said = followed.said.join().expect("the reader does not panic");
-    let last = acknowledged.entry(number).or_default();
-    *last = said.max(*last);
+/// Which lock the byte of the index has by which each process says that it uses the index.
+fn use_of_the_index(programs: &Programs) -> Result<Option<Mode>> {
+    let index = Engine::new().open_ranges(programs.database().with_file_name("db-shm"))?;
+    let found = index.query(Mode::Exclusive, 128..129)?;
+    Ok(found.map(|held| held.mode))
 }
 
 /// A native program that opens the database begins the index anew if no process says that it uses it.
@@ -211,96 +141,66 @@ fn a_component_says_that_it_uses_the_index() -> Result {
         return Ok(());
     };
     programs.init("wal")?;
-    let index = programs.database().with_file_name("db-shm");
-    let user = || -> Result<Option<Mode>> {
-        let index = Engine::new().open_ranges(&index)?;
-        Ok(index
-            .query(Mode::Exclusive, 128..129)?
-            .map(|held| held.mode))
-    };
-    assert_eq!(user()?, None);
+    assert_eq!(use_of_the_index(&programs)?, None);
     let mut component = programs.start("guest", "1", "1000000")?;
     eventually("it is seen", || {
-        user().is_ok_and(|mode| mode == Some(Mode::Shared))
+        use_of_the_index(&programs).is_ok_and(|mode| mode == Some(Mode::Shared))
     });
     component.kill()?;
     component.wait()?;
-    eventually("it is gone", || user().is_ok_and(|mode| mode.is_none()));
+    eventually("it is gone", || {
+        use_of_the_index(&programs).is_ok_and(|mode| mode.is_none())
+    });
     Ok(())
 }
 
-/// Mistakes in the copy of the wal-index. Each of them has to show.
-const MISTAKES: [(&str, &str, &str); 2] = [
-    (
-        "without a pull",
-        "static int pull(wal_index *index) {\n",
-        "static int pull(wal_index *index) {\n    if (index) return SQLITE_OK;\n",
-    ),
-    (
-        "a push of whole regions",
-        "if (r->live[from] == r->file[from]) continue;\n        int to = from;\n        \
-         while (to < end && r->live[to] != r->file[to]) to++;",
-        "int to = end;",
-    ),
-];
+/// A program that has begun to write. It commits when it is told to.
+struct Holder(Child);
 
+impl Holder {
+    fn start(database: &Path) -> Result<Self> {
+        let mut shell = Command::new("sqlite3");
+        shell.arg(database).stdin(Stdio::piped());
+        let mut shell = Self(shell.stdout(Stdio::piped()).spawn()?);
+        shell.tell("begin immediate; update counter set n = n; select 'begun';")?;
+        let mut said = String::new();
+        let output = shell.0.stdout.as_mut().expect("it is piped");
+        BufReader::new(output).read_line(&mut said)?;
+        assert_eq!(said, "begun\n");
+        Ok(shell)
+    }
+
+    fn tell(&mut self, sql: &str) -> Result {
+        let input = self.0.stdin.as_mut().expect("it is piped");
+        Ok(writeln!(input, "{sql}")?)
+    }
+
+    fn commit(mut self) -> Result {
+        self.tell("commit;")?;
+        drop(self.0.stdin.take());
+        assert!(self.0.wait()?.success());
+        Ok(())
+    }
+}
+
+/// With either of SQLite's timeouts, a component waits in the kernel.
 #[test]
-fn mistakes_in_the_copy_of_the_index_show() -> Result {
-    let Some(mut programs) = Programs::build()? else {
+fn a_component_waits_in_the_kernel_for_a_busy_database() -> Result {
+    let Some(programs) = Programs::build()? else {
         return Ok(());
     };
-    let vfs = root().join("guest/sqlite");
-    for (what, right, wrong) in MISTAKES {
-        let copy = tempfile::tempdir()?;
-        for file in VFS.iter().chain(&["internal.h", "locket_sqlite.h"]) {
-            fs::copy(vfs.join(file), copy.path().join(file))?;
-        }
-        let index = copy.path().join("wal_index.c");
-        let source = fs::read_to_string(&index)?;
-        assert!(source.contains(right), "{what}: the source has changed");
-        fs::write(&index, source.replace(right, wrong))?;
-        build(
-            Target::Native,
-            copy.path(),
-            &programs.folder.path().join("count"),
-        )?;
-        let shows = (0..5).any(|_| shows(&mut programs).expect("it can be tried"));
-        assert!(shows, "nothing shows: {what}");
+    for mode in ["delete", "wal"] {
+        programs.init(mode)?;
+        let holder = Holder::start(&programs.database())?;
+        let mut waiter = programs.start("guest", "1", "1")?;
+        let files = ["db", "db-shm"].map(|name| programs.database().with_file_name(name));
+        eventually("it waits", || {
+            let mut files = files.iter().filter(|file| file.exists());
+            files.any(|file| kernel_waiters(file) > 0)
+        });
+        holder.commit()?;
+        assert!(waiter.wait()?.success());
+        programs.check(mode, 1)?;
     }
     Ok(())
-}
-
-/// Whether some programs with the VFS and some on SQLite's own get in each other's way.
-fn shows(programs: &mut Programs) -> Result<bool> {
-    programs.init("wal")?;
-    let mut children = Vec::new();
-    for (number, how) in ["native", "unix", "native", "unix"].iter().enumerate() {
-        children.push(programs.start(how, &number.to_string(), "150")?);
-    }
-    children.push(programs.start("native", "read", "1")?);
-    children.push(programs.start("unix", "read", "1")?);
-    let deadline = Instant::now() + Duration::from_secs(15);
-    let mut bad = false;
-    for mut child in children {
-        let status = loop {
-            if let Some(status) = child.try_wait()? {
-                break Some(status);
-            }
-            if bad || Instant::now() > deadline {
-                child.kill()?;
-                child.wait()?;
-                break None;
-            }
-            #[expect(clippy::disallowed_methods, reason = "a child has no other notice")]
-            std::thread::sleep(Duration::from_millis(5));
-        };
-        bad |= !status.is_some_and(|status| status.success());
-    }
-    Ok(bad || programs_differ(&programs.database())?)
-}
-
-fn programs_differ(database: &Path) -> Result<bool> {
-    let sql = "pragma integrity_check; select n, (select count(*) from log) from counter";
-    let output = Command::new("sqlite3").arg(database).arg(sql).output()?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim_end() != "ok\n600|600")
 }
