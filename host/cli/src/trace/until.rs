@@ -67,7 +67,10 @@ impl<'a> Prepared<'a> {
     pub(super) fn start(self) -> anyhow::Result<Until> {
         let signals = self.signals;
         let Some(program) = self.command.first() else {
-            let time = self.duration.map(|duration| Instant::now() + duration);
+            // A time beyond those that the clock has never comes.
+            let time = self
+                .duration
+                .and_then(|all| Instant::now().checked_add(all));
             return Ok(Until::Interrupt { signals, time });
         };
         let started = Supervised::start(self.command, signals);

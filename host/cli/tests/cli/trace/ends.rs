@@ -68,6 +68,19 @@ fn a_time_ends_it() {
 }
 
 #[test]
+fn a_time_that_no_clock_has_never_ends_it() {
+    for seconds in ["1e19", "9e18"] {
+        let dir = Dir::new();
+        let lock = dir.path("lock");
+        let mut trace = Trace::start(&["--for", seconds], &[&lock]);
+        let holder = Holder::flock(&lock);
+        trace.until_state(holder.pid(), "held");
+        holder.end();
+        assert_eq!(trace.end(), Some(0), "{seconds}");
+    }
+}
+
+#[test]
 fn the_exit_code_is_that_of_the_command() {
     let dir = Dir::new();
     let path = dir.path("lock");
