@@ -1,8 +1,8 @@
 //! `locket trace`: a picture of who held and awaited a lock when.
 //!
 //! What `locket status` tells again and again becomes a line of time for each process. The way is
-//! `sampler` (looks), `sample` (what a look tells), `timeline` (what that means), and from there
-//! `live`, `text`, `svg` and `events` show it.
+//! `sampler` (looks, when `schedule` says), `sample` (what a look tells), `timeline` (what that means),
+//! and from there `live`, `text`, `svg` and `events` show it.
 
 mod axis;
 mod events;
@@ -10,6 +10,7 @@ mod live;
 mod record;
 mod sample;
 mod sampler;
+mod schedule;
 mod svg;
 mod text;
 mod timeline;

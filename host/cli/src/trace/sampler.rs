@@ -11,19 +11,16 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+use super::schedule::Schedule;
 use crate::args::ProtocolArgs;
 use crate::status::changes::Changes;
 use crate::status::worker::{Answer, PATIENCE, Worker};
-
-/// How soon after an answer a notification leads to another look.
-const SOONEST: Duration = Duration::from_millis(1);
 
 /// Gets the number of a path, the time since the start, and what the look told.
 pub(super) type Tell<'a> = &'a mut dyn FnMut(usize, Duration, Answer) -> anyhow::Result<()>;
 
 pub(super) struct Sampler<'a> {
     watched: Vec<Watched<'a>>,
-    interval: Duration,
     /// When the first answer came.
     start: Option<Instant>,
     notifications: Option<Changes>,
@@ -33,12 +30,8 @@ pub(super) struct Sampler<'a> {
 struct Watched<'a> {
     path: &'a PathBuf,
     worker: Worker,
-    /// When it was asked, until it has answered.
-    asked: Option<Instant>,
+    schedule: Schedule,
     answers: u64,
-    due: Instant,
-    /// Whether there was a notification since it was asked.
-    notified: bool,
 }
 
 impl<'a> Sampler<'a> {
@@ -51,15 +44,12 @@ impl<'a> Sampler<'a> {
             Ok(Watched {
                 path,
                 worker: Worker::start(locking)?,
-                asked: None,
+                schedule: Schedule::new(interval, Instant::now()),
                 answers: 0,
-                due: Instant::now(),
-                notified: false,
             })
         });
         Ok(Self {
             watched: watched.collect::<anyhow::Result<_>>()?,
-            interval,
             start: None,
             notifications: None,
         })
@@ -84,7 +74,7 @@ impl<'a> Sampler<'a> {
         let until = Instant::now() + patience;
         let wanted: Vec<_> = self.watched.iter().map(|path| path.answers + 1).collect();
         for watched in &mut self.watched {
-            watched.due = Instant::now();
+            watched.schedule.hurry(Instant::now());
         }
         let missing = |sampler: &Self| {
             let mut paths = sampler.watched.iter().zip(&wanted);
@@ -106,21 +96,23 @@ impl<'a> Sampler<'a> {
     ) -> anyhow::Result<()> {
         let now = Instant::now();
         for watched in &mut self.watched {
-            if watched.asked.is_none() && watched.due <= now {
+            if watched.schedule.due().is_some_and(|due| due <= now) {
                 watched.worker.ask(watched.path)?;
-                watched.asked = Some(now);
+                watched.schedule.begin(now);
             }
         }
-        let dues = self.watched.iter().filter(|path| path.asked.is_none());
-        let next = dues.map(|path| path.due).chain(until).min();
-        self.wait(next, other)?;
+        let dues = self.watched.iter().filter_map(|path| path.schedule.due());
+        self.wait(dues.chain(until).min(), other)?;
         if let Some(notifications) = &self.notifications
             && notifications.concerns_us()
         {
-            self.watched.iter_mut().for_each(Watched::notify);
+            let now = Instant::now();
+            for watched in &mut self.watched {
+                watched.schedule.notify(now);
+            }
         }
         for (i, watched) in self.watched.iter_mut().enumerate() {
-            if let Some(answer) = watched.answer(self.interval)? {
+            if let Some(answer) = watched.answer()? {
                 let start = self.start.get_or_insert_with(Instant::now);
                 tell(i, start.elapsed(), answer)?;
             }
@@ -130,11 +122,13 @@ impl<'a> Sampler<'a> {
 
     fn wait(&self, until: Option<Instant>, other: Option<BorrowedFd<'_>>) -> anyhow::Result<()> {
         let notifications = self.notifications.iter().filter_map(Changes::descriptor);
-        let asked = self.watched.iter().filter(|path| path.asked.is_some());
-        let mut fds: Vec<_> = asked
-            .map(|path| PollFd::new(&path.worker, PollFlags::IN))
+        let asked = self.watched.iter();
+        let asked = asked.filter(|path| path.schedule.due().is_none());
+        let others = other.iter();
+        let mut fds: Vec<_> = others
+            .map(|fd| PollFd::new(fd, PollFlags::IN))
             .chain(notifications.map(|fd| PollFd::new(fd, PollFlags::IN)))
-            .chain(other.iter().map(|fd| PollFd::new(fd, PollFlags::IN)))
+            .chain(asked.map(|path| PollFd::new(&path.worker, PollFlags::IN)))
             .collect();
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         let left = left.map(TryInto::try_into).transpose()?;
@@ -153,31 +147,17 @@ impl<'a> Sampler<'a> {
 }
 
 impl Watched<'_> {
-    fn notify(&mut self) {
-        self.notified = true;
-        if self.asked.is_none() {
-            self.due = Instant::now();
-        }
-    }
-
     /// The answer, if it is there.
-    fn answer(&mut self, interval: Duration) -> anyhow::Result<Option<Answer>> {
-        let Some(asked) = self.asked else {
+    fn answer(&mut self) -> anyhow::Result<Option<Answer>> {
+        if self.schedule.due().is_some() {
             return Ok(None);
-        };
-        let Some(answer) = self.worker.answer(Duration::ZERO)? else {
-            return Ok(None);
-        };
-        let now = Instant::now();
-        self.asked = None;
-        self.answers += 1;
-        // It rests for as long as it took, so that it never takes a whole processor.
-        let rested = now + (now - asked);
-        self.due = (self.due + interval).max(rested);
-        if std::mem::take(&mut self.notified) {
-            self.due = self.due.min(now + SOONEST);
         }
-        Ok(Some(answer))
+        let answer = self.worker.answer(Duration::ZERO)?;
+        if answer.is_some() {
+            self.schedule.end(Instant::now());
+            self.answers += 1;
+        }
+        Ok(answer)
     }
 }
 
