@@ -142,8 +142,9 @@ impl Trace {
         let until = Prepared::new(&self.command, self.duration)?;
         let mut sampler = Sampler::new(&self.paths, &self.locking, interval)?;
         let add = &mut |path, time, answer| record.add_first(path, time, answer);
-        sampler.start(add)?;
-        let mut outputs = self.outputs(&record)?;
+        sampler.start(until.as_fd(), add)?;
+        // A pipe may have no reader yet.
+        let mut outputs = until.interruptibly(|| self.outputs(&record))??;
         record.report_unanswered();
         let mut until = until.start()?;
         let followed = self.follow(&mut sampler, &mut record, &mut outputs.text, &mut until);

@@ -60,9 +60,10 @@ impl<'a> Sampler<'a> {
         self.start.map_or(Duration::ZERO, |start| start.elapsed())
     }
 
-    /// Looks at each path once, and no longer than a path may take to answer.
-    pub(super) fn start(&mut self, tell: Tell<'_>) -> anyhow::Result<()> {
-        self.look(PATIENCE, tell)?;
+    /// Looks at each path once: no longer than a path may take to answer, and only until there is
+    /// something to read in `stop`.
+    pub(super) fn start(&mut self, stop: BorrowedFd<'_>, tell: Tell<'_>) -> anyhow::Result<()> {
+        self.look_once(PATIENCE, Some(stop), tell)?;
         // Only those that have answered, since asking for notifications may hang as well.
         let answered = self.watched.iter().filter(|watched| watched.answers > 0);
         self.notifications = Some(Changes::of(answered.map(|watched| watched.path.as_path())));
@@ -71,6 +72,15 @@ impl<'a> Sampler<'a> {
 
     /// Looks at each path once more, as far as they answer in time.
     pub(super) fn look(&mut self, patience: Duration, tell: Tell<'_>) -> anyhow::Result<()> {
+        self.look_once(patience, None, tell)
+    }
+
+    fn look_once(
+        &mut self,
+        patience: Duration,
+        stop: Option<BorrowedFd<'_>>,
+        tell: Tell<'_>,
+    ) -> anyhow::Result<()> {
         let until = Instant::now() + patience;
         let wanted: Vec<_> = self.watched.iter().map(|path| path.answers + 1).collect();
         for watched in &mut self.watched {
@@ -81,19 +91,21 @@ impl<'a> Sampler<'a> {
             paths.any(|(watched, wanted)| watched.answers < *wanted)
         };
         while missing(self) && Instant::now() < until {
-            self.step(Some(until), None, tell)?;
+            if self.step(Some(until), stop, tell)? {
+                break;
+            }
         }
         Ok(())
     }
 
     /// Asks those that are due, and tells what they answer. Returns at the next event: an answer, a
-    /// notification, a time, or something to read in `other`.
+    /// notification, a time, or something to read in `other`. Says whether there is.
     pub(super) fn step(
         &mut self,
         until: Option<Instant>,
         other: Option<BorrowedFd<'_>>,
         tell: Tell<'_>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<bool> {
         let now = Instant::now();
         for watched in &mut self.watched {
             if watched.schedule.due().is_some_and(|due| due <= now) {
@@ -102,7 +114,7 @@ impl<'a> Sampler<'a> {
             }
         }
         let dues = self.watched.iter().filter_map(|path| path.schedule.due());
-        self.wait(dues.chain(until).min(), other)?;
+        let in_other = self.wait(dues.chain(until).min(), other)?;
         if let Some(notifications) = &self.notifications
             && notifications.concerns_us()
         {
@@ -117,10 +129,11 @@ impl<'a> Sampler<'a> {
                 tell(i, start.elapsed(), answer)?;
             }
         }
-        Ok(())
+        Ok(in_other)
     }
 
-    fn wait(&self, until: Option<Instant>, other: Option<BorrowedFd<'_>>) -> anyhow::Result<()> {
+    /// Waits for the next event. Says whether there is something to read in `other`.
+    fn wait(&self, until: Option<Instant>, other: Option<BorrowedFd<'_>>) -> anyhow::Result<bool> {
         let notifications = self.notifications.iter().filter_map(Changes::descriptor);
         let asked = self.watched.iter();
         let asked = asked.filter(|path| path.schedule.due().is_none());
@@ -133,7 +146,8 @@ impl<'a> Sampler<'a> {
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         let left = left.map(TryInto::try_into).transpose()?;
         match poll(&mut fds, left.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Ok(_) => Ok(other.is_some() && !fds[0].revents().is_empty()),
+            Err(Errno::INTR) => Ok(false),
             Err(e) => Err(e.into()),
         }
     }

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 
 use locket_test_support::waits::eventually;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Trace, children};
-use crate::support::{Dir, Holder, locket, output};
+use crate::support::{Dir, Holder, code, kill, locket, output};
 
 /// Standard output is a pipe without a reader.
 #[test]
@@ -111,4 +112,24 @@ fn a_lock_that_is_watched_is_no_output() {
     }
     assert_eq!(fs::read_to_string(&lock).unwrap(), "content");
     assert!(!missing.exists() && !beside.exists() && !done.exists());
+}
+
+/// It is opened for as long as that takes.
+#[test]
+fn a_signal_ends_the_wait_for_the_reader_of_a_pipe() {
+    let dir = Dir::new();
+    let fifo = dir.path("fifo");
+    let mut mkfifo = std::process::Command::new("mkfifo");
+    mkfifo.arg(&fifo);
+    assert_eq!(code(mkfifo), 0);
+    let mut trace = locket(&["trace", "--output"]);
+    let mut trace = trace.arg(&fifo).arg(dir.path("lock")).spawn().unwrap();
+    eventually("it has begun", || !children(trace.id()).is_empty());
+    kill(&trace, Signal::TERM);
+    let mut end = None;
+    eventually("the signal ends it", || {
+        end = trace.try_wait().unwrap();
+        end.is_some()
+    });
+    assert_eq!(end.unwrap().signal(), Some(Signal::TERM.as_raw()));
 }
