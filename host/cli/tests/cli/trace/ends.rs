@@ -190,7 +190,7 @@ fn on_a_terminal_it_shows_what_happens_and_then_the_picture() {
     let holder = Holder::flock(&lock);
     let script = "import os, pty, sys
 pid, fd = pty.fork()
-if pid == 0: os.execv(sys.argv[1], [sys.argv[1], 'trace', sys.argv[2]])
+if pid == 0: os.execv(sys.argv[1], [sys.argv[1], 'trace', '--interval', '100', sys.argv[2]])
 seen = b''
 interrupted = False
 while True:
