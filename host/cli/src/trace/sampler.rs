@@ -1,8 +1,8 @@
 //! Looks at paths again and again.
 //!
 //! Each path has a worker of its own, as in `locket status`, so that one whose file system does not
-//! answer delays no other. Nothing tells of kernel locks, so they are looked at in even intervals; an
-//! entry that comes or goes in the directory, as existence locks do, is looked at at once.
+//! answer delays no other. Nothing tells of kernel locks, so they are looked at in even intervals.
+//! After a change in the directory, such as existence locks make, a look follows at once.
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
