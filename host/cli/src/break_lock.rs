@@ -29,7 +29,7 @@ Examples:
 
 Exit status:
   0 the lock was broken, 1 the lock is not held, 66 PATH or PATH.lock exists but is not a lock,
-  69 a kernel lock is held",
+  69 a kernel lock is held, 71 the system fails",
     mut_arg("protocol", |arg| arg.help(PROTOCOL))
 )]
 pub(crate) struct Break {
@@ -70,7 +70,7 @@ impl Break {
                 ));
                 Ok(exit::UNAVAILABLE)
             }
-            Err(e) => Err(ExitError::from_lock(&e, exit::FAILURE).into()),
+            Err(e) => Err(ExitError::from_lock(&e, exit::SYSTEM).into()),
         }
     }
 

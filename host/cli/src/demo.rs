@@ -56,7 +56,8 @@ participant), participants (name, kind, increments, seconds, longest_wait: the m
 others between two of its own), unlocked (expected, total, lost, runs; null for fewer than two
 participants)
 
-Exit status: 0 if the total with the lock is exact, otherwise 1; 64 invalid usage")]
+Exit status: 0 if the total with the lock is exact, 1 if it is not; 64 invalid usage, 71 the system
+  fails")]
 pub(crate) struct Demo {
     /// Number of native processes, for example 8
     #[arg(long, value_name = "N", default_value_t = 4)]

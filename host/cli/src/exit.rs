@@ -92,12 +92,16 @@ fn hint(error: &locket::Error) -> &'static str {
     }
 }
 
-/// The exit code for an error of any kind.
+/// The exit code for an error of any kind. What has no code of its own is a failure of the system.
 pub(crate) fn code(error: &anyhow::Error) -> u8 {
-    error
+    let own = error
         .chain()
-        .find_map(|cause| cause.downcast_ref::<ExitError>())
-        .map_or(FAILURE, |error| error.code)
+        .find_map(|cause| cause.downcast_ref::<ExitError>());
+    match own {
+        Some(error) => error.code,
+        None if is_broken_pipe(error) => FAILURE,
+        None => SYSTEM,
+    }
 }
 
 /// Whether the error is that the reader of our output has gone away. It needs no message.

@@ -5,11 +5,11 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
 use crate::Cli;
+use crate::exit::{self, ExitError};
 use crate::output::shown_path;
 
 /// Print the completions of a shell.
@@ -38,7 +38,9 @@ impl Completions {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:
-  locket man /usr/local/share/man/man1")]
+  locket man /usr/local/share/man/man1
+
+Exit status: 0, 64 invalid usage, 66 the pages cannot be written to DIR")]
 pub(crate) struct Man {
     /// Existing directory for the pages
     dir: PathBuf,
@@ -48,8 +50,10 @@ impl Man {
     pub(crate) fn run(self) -> anyhow::Result<u8> {
         let mut command = command().disable_help_subcommand(true);
         command.build();
-        let written = write_pages(&command, &self.dir);
-        written.with_context(|| format!("cannot write to `{}`", shown_path(&self.dir)))?;
+        write_pages(&command, &self.dir).map_err(|e| {
+            let message = format_args!("cannot write to `{}`: {e}", shown_path(&self.dir));
+            ExitError::new(exit::NO_INPUT, message)
+        })?;
         Ok(0)
     }
 }

@@ -44,7 +44,7 @@ Environment:
 Exit status:
   that of the component, or of the first of several instances that is not 0;
   64 invalid usage, 65 COMPONENT is not a command component or needs an import that is not
-  available, 66 COMPONENT or a directory cannot be read, 134 COMPONENT trapped",
+  available, 66 COMPONENT or a directory cannot be read, 71 the system fails, 134 COMPONENT trapped",
     mut_arg("protocol", |arg| arg.help(PROTOCOL).hide_possible_values(true)),
     mut_arg("database", |arg| arg.help(DATABASE))
 )]

@@ -23,6 +23,7 @@ use clap::Args;
 use humantime::format_rfc3339_millis;
 use serde::Serialize;
 
+pub(crate) use self::examine::beside;
 pub(crate) use self::proc_locks::{FileNumber, KernelLock};
 pub(crate) use self::process::command_of;
 use self::report::{Report, Unknown};

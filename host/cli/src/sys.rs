@@ -64,7 +64,7 @@ pub(crate) fn reset(signal: c_int) {
     handle(signal, libc::SIG_DFL);
 }
 
-/// Whether our caller ignores `SIGPIPE`, though Rust's runtime does for itself.
+/// Whether our caller ignores `SIGPIPE`. Rust's runtime ignores it in this process in any case.
 pub(crate) fn ignored_sigpipe() -> bool {
     SIGPIPE_WAS_IGNORED.load(Ordering::Relaxed)
 }

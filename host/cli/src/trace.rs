@@ -1,39 +1,40 @@
 //! `locket trace`: a picture of who held and awaited a lock when.
 //!
 //! What `locket status` tells again and again becomes a line of time for each process. The way is
-//! `sampler` (looks), `sample` (what a look tells), `timeline` (what that means), and from there
-//! `live`, `text`, `svg` and `events` show it.
+//! `sampler` (looks, when `schedule` says), `sample` (what a look tells), `timeline` (what that means),
+//! and from there `live`, `text`, `svg` and `events` show it.
 
 mod axis;
 mod events;
 mod live;
+mod output;
 mod record;
 mod sample;
 mod sampler;
+mod schedule;
 mod svg;
 mod text;
 mod timeline;
 mod until;
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Args;
 
 use self::live::Live;
+use self::output::Output;
 use self::record::Record;
 use self::sampler::Sampler;
 use self::svg::Svg;
 use self::text::Picture;
 use self::until::{End, Prepared, Until};
 use crate::args::{ProtocolArgs, seconds};
-use crate::exit::{self, ExitError};
-use crate::output::{eprint_line, shown_path};
+use crate::exit::ExitError;
+use crate::output::eprint_line;
+use crate::status::beside;
 
 /// The columns of the picture where there is no terminal.
 const COLUMNS: usize = 100;
@@ -52,11 +53,12 @@ recognizable as a lock of PATH, and the row in --database]";
 /// and a line of time for each of them.
 ///
 /// The kernel tells nothing of locks that come and go, so this looks every 10 milliseconds, or
-/// --interval. What is shorter can be missed, and each time may be wrong by one interval. A change in
-/// the directory of a lock, as existence locks make it, is looked at at once. A look takes a fraction
-/// of a millisecond of a processor, but longer if all processes have to be searched: for a lock that
-/// belongs to none of them, and in a container. Looks never take more than half of the time: then
-/// there are fewer, and the picture tells how many were late.
+/// --interval. What is shorter can be missed, and each time may be wrong by one interval. After a
+/// change in the directory of a lock, such as existence locks make, it looks at once. A look takes a
+/// fraction of a millisecond of a processor, but longer if all processes have to be searched: for a
+/// lock that belongs to none of them, for a waiter that the kernel does not name, as with `--protocol
+/// fcntl`, and in a container. Looks never take more than half of the time: then there are fewer, and
+/// the picture tells how many were late.
 ///
 /// Never seen: in a container, who holds or awaits a `flock` lock outside of it; on a file system of
 /// several hosts, such as NFS, or of another program (FUSE), holders that this kernel does not know;
@@ -75,7 +77,8 @@ Examples:
 Picture: a line for each process and path. █ held exclusively, ▒ shared, ┄ waiting, ? not looked at
   for more than 10 intervals, for example because the file system does not answer. A character is
   what takes most of its time, and empty only if nothing was seen. `held` and `waits` are how many
-  times, and `in all` is how long. A process that holds and waits at once counts as holding.
+  times, and `in all` is how long. A process that holds and waits at once counts as holding. All
+  holders that cannot be told have one line, and all such waiters another one.
 
 JSON: an object on a line for each change. Every field is always there, and null if it is not known:
   time        when it was seen, in seconds since the start
@@ -90,8 +93,8 @@ JSON: an object on a line for each change. Every field is always there, and null
   protocol    null if it is gone
   What ends comes before what begins at that time. COMMAND may print on the same stream: use -o.
 
-Exit status: that of COMMAND, as with `locket exec`; 0, 66 if a path cannot be examined or does not
-  answer, or 71 if the system fails",
+Exit status: that of COMMAND, as with `locket exec`; 0, 64 invalid usage, 66 if a path cannot be
+  examined or does not answer, or if a FILE cannot be created, or 71 if the system fails",
     mut_arg("protocol", |arg| arg.help(PROTOCOL))
 )]
 pub(crate) struct Trace {
@@ -134,26 +137,28 @@ pub(crate) struct Trace {
 
 impl Trace {
     pub(crate) fn run(self) -> anyhow::Result<u8> {
-        let svg = self.svg.as_deref().map(create).transpose()?;
-        let mut record = Record::new(&self.paths, self.interval(), self.json, self.writer()?);
+        let interval = Duration::from_millis(self.interval);
+        let mut record = Record::new(&self.paths, interval, self.json);
         let until = Prepared::new(&self.command, self.duration)?;
-        let mut sampler = Sampler::new(&self.paths, &self.locking, self.interval())?;
-        sampler.start(&mut |path, time, answer| record.add_first(path, time, answer))?;
+        let mut sampler = Sampler::new(&self.paths, &self.locking, interval)?;
+        let add = &mut |path, time, answer| record.add_first(path, time, answer);
+        sampler.start(until.as_fd(), add)?;
+        // A pipe may have no reader yet.
+        let mut outputs = until.interruptibly(|| self.outputs(&record))??;
         record.report_unanswered();
         let mut until = until.start()?;
-        let (end, traced) = match self.follow(&mut sampler, &mut record, &mut until) {
+        let followed = self.follow(&mut sampler, &mut record, &mut outputs.text, &mut until);
+        let (end, traced) = match followed {
             Ok(end) => {
                 let add = &mut |path, time, answer| record.add(path, time, answer);
-                (end, sampler.look(LAST_LOOK, add))
+                (Ok(end), sampler.look(LAST_LOOK, add))
             }
-            Err(e) => (until.outlast()?, Err(e)),
+            Err(e) => (until.outlast(), Err(e)),
         };
-        let shown = traced.and_then(|()| {
-            record.timeline.end(sampler.time());
-            self.show(&sampler, &mut record, svg)?;
-            Ok(record.code())
-        });
-        end.code(shown)
+        // What was seen counts, whatever went wrong then.
+        record.timeline.end(sampler.time());
+        let shown = self.show(&sampler, &mut record, outputs);
+        end?.code(traced.and(shown).map(|()| record.code()))
     }
 
     /// Looks until it is time to end.
@@ -161,12 +166,14 @@ impl Trace {
         &self,
         sampler: &mut Sampler<'_>,
         record: &mut Record,
+        text: &mut Output,
         until: &mut Until,
     ) -> anyhow::Result<End> {
         // A command may print there, too.
         let is_alone = self.command.is_empty() && !self.json;
         let mut live = is_alone.then(|| Live::new(columns()));
         loop {
+            text.print(record.take_lines())?;
             if let Some(end) = until.look()? {
                 return Ok(end);
             }
@@ -178,28 +185,24 @@ impl Trace {
         }
     }
 
-    /// Shows what was seen.
+    /// Shows what was seen, each picture even if the other one cannot be written.
     fn show(
         &self,
         sampler: &Sampler<'_>,
         record: &mut Record,
-        svg: Option<File>,
+        mut outputs: Outputs,
     ) -> anyhow::Result<()> {
-        let notes = record.notes();
-        let (timeline, out) = (&record.timeline, &mut record.out);
-        if !self.json {
-            let width = columns();
-            write!(out, "{}", Picture { timeline, width })?;
-            for note in &notes {
-                writeln!(out, "{note}")?;
-            }
-        }
-        out.flush()?;
-        if let (Some(mut file), Some(path)) = (svg, &self.svg) {
-            let notes = &notes;
-            let written = write!(file, "{}", Svg { timeline, notes });
-            written.with_context(|| format!("cannot write `{}`", shown_path(path)))?;
-        }
+        let (lines, notes) = (record.take_lines(), record.notes());
+        let (timeline, notes) = (&record.timeline, &notes);
+        let drawn = match &mut outputs.svg {
+            Some(svg) => svg.print(Svg { timeline, notes }),
+            None => Ok(()),
+        };
+        let width = columns();
+        let printed = outputs.text.print(match self.json {
+            true => lines,
+            false => format!("{}{}\n", Picture { timeline, width }, notes.join("\n")),
+        });
         if self.verbose {
             let (cost, length) = (sampler.cost(), timeline.length);
             let share = 100. * cost.as_secs_f64() / length.as_secs_f64().max(f64::MIN_POSITIVE);
@@ -209,31 +212,34 @@ impl Trace {
                 times[0], times[1]
             ));
         }
-        Ok(())
+        drawn.and(printed)
     }
 
-    fn interval(&self) -> Duration {
-        Duration::from_millis(self.interval)
-    }
-
-    fn writer(&self) -> anyhow::Result<Box<dyn Write>> {
-        Ok(match &self.output {
-            Some(path) => Box::new(create(path)?),
-            None if self.command.is_empty() => Box::new(io::stdout()),
-            None => Box::new(io::stderr()),
+    /// Made before the trace begins, since it would be lost if that fails at its end, and after the
+    /// first looks: a path that has not answered them may not answer now what file it is.
+    fn outputs(&self, record: &Record) -> Result<Outputs, ExitError> {
+        let answered = record.answered();
+        let locks = answered.flat_map(|path| [path.clone(), beside(path)]);
+        let locks: Vec<_> = locks.chain(self.locking.database.clone()).collect();
+        let create = |path: &PathBuf| Output::create(path, &locks);
+        Ok(Outputs {
+            text: match &self.output {
+                Some(path) => create(path)?,
+                None if self.command.is_empty() => Output::stdout(),
+                None => Output::stderr(),
+            },
+            svg: self.svg.as_ref().map(create).transpose()?,
         })
     }
+}
+
+/// Where a trace is shown.
+struct Outputs {
+    text: Output,
+    svg: Option<Output>,
 }
 
 /// The width of the terminal.
 fn columns() -> usize {
     terminal_size::terminal_size().map_or(COLUMNS, |(width, _)| width.0.into())
-}
-
-/// Created before the trace begins, since it would be lost if that fails at its end.
-fn create(path: &Path) -> Result<File, ExitError> {
-    File::create(path).map_err(|e| {
-        let message = format_args!("cannot create `{}`: {e}", shown_path(path));
-        ExitError::new(exit::NO_INPUT, message)
-    })
 }

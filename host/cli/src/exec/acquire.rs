@@ -12,7 +12,7 @@ use crate::exit::{self, ExitError};
 use crate::output::{HumanDuration, eprint_line, shown_error, shown_path};
 use crate::sys;
 
-/// How long a wait lasts before it is worth a word that it may never end.
+/// How long a wait lasts before this reports that it may never end.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Exec {
@@ -78,8 +78,8 @@ impl Exec {
         if !e.is_would_block() || self.timeout() == Some(Duration::ZERO) {
             return Ok(result);
         }
-        let mode = |opened: &&Opened| opened.lock.path() == e.path();
-        if let Some(Opened { named, .. }) = opened.iter().find(mode) {
+        let is_locked = |opened: &&Opened| opened.lock.path() == e.path();
+        if let Some(Opened { named, .. }) = opened.iter().find(is_locked) {
             let (mode, path) = (named.mode, shown_path(&named.path));
             self.verbose(format_args!("waiting for the {mode} lock of {path}"));
         }
@@ -89,7 +89,7 @@ impl Exec {
             let left = timeout.saturating_sub(start.elapsed());
             Some(left.max(Duration::from_nanos(1)))
         };
-        let Some(ancestor) = opened.iter().find_map(Ancestor::holding) else {
+        let Some(ancestor) = Ancestor::of_any(opened) else {
             return Ok(acquire(left()));
         };
         if ancestor.waits_for_us && self.timeout().is_none() {
@@ -98,7 +98,8 @@ impl Exec {
         }
         let first = left().map_or(PATIENCE, |left| left.min(PATIENCE));
         let result = acquire(Some(first));
-        if !result.as_ref().is_err_and(locket::Error::is_timeout) {
+        let is_over = self.timeout().is_some_and(|all| all <= start.elapsed());
+        if is_over || !result.as_ref().is_err_and(locket::Error::is_timeout) {
             return Ok(result);
         }
         eprint_line(format_args!(

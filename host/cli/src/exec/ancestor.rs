@@ -1,7 +1,7 @@
 //! Whether a process that runs this command holds the lock that it waits for.
 //!
 //! `locket exec l -- make` may run `locket exec l` again, somewhere below. The kernel sees two
-//! independent holders, and the inner one waits for ever, if the outer one waits for it. Whether that is
+//! independent holders, and the inner one waits forever, if the outer one waits for it. Whether that is
 //! so cannot be known of most programs. It is certain of a `locket exec` that acquired the lock
 //! and has one child, which is this process or such a `locket exec` in its turn: it keeps the lock
 //! until that child ends.
@@ -35,15 +35,26 @@ impl fmt::Display for Ancestor {
 }
 
 impl Ancestor {
-    /// The farthest one that holds `lock`, since those that it runs may have inherited its descriptor.
-    pub(super) fn holding(opened: &Opened) -> Option<Self> {
-        let existence = opened.protocol.is_existence_lock();
-        // Its record may name a process of another container.
-        let holder = opened.lock.holder().ok().filter(|_| existence).flatten();
-        let named = holder.and_then(|holder| holder.pid.filter(|_| !holder.elsewhere));
-        let file = match existence {
-            true => None,
-            false => FileNumber::of(&opened.named.path).ok().flatten(),
+    /// The one that holds a lock of `opened`. If there are several, one that certainly waits for this
+    /// process decides.
+    pub(super) fn of_any(opened: &[Opened]) -> Option<Self> {
+        let all = opened.iter().filter_map(Self::holding);
+        all.min_by_key(|ancestor| !ancestor.waits_for_us)
+    }
+
+    /// The farthest one that holds the lock of `opened`, since processes that it runs may have
+    /// inherited its descriptor.
+    fn holding(opened: &Opened) -> Option<Self> {
+        let (named, file) = if opened.protocol.is_existence_lock() {
+            let holder = opened.lock.holder().ok().flatten();
+            // In another container, it may be the number of another process.
+            let here = holder.filter(|holder| !holder.elsewhere);
+            (
+                here.and_then(|holder| i32::try_from(holder.pid?).ok()),
+                None,
+            )
+        } else {
+            (None, FileNumber::of(&opened.named.path).ok().flatten())
         };
         let me = i32::try_from(std::process::id()).ok()?;
         let (mut found, mut waits_for_us) = (None, true);
@@ -57,7 +68,7 @@ impl Ancestor {
                 .iter()
                 .filter(|lock| excludes(opened, lock))
                 .peekable();
-            if own.peek().is_some() || named.is_some_and(|named| i32::try_from(named) == Ok(pid)) {
+            if own.peek().is_some() || named == Some(pid) {
                 let acquired = own.any(|lock| lock.acquirer == Some(pid));
                 found = Some(Self {
                     path: shown_path(&opened.named.path).into_owned(),

@@ -59,18 +59,18 @@ pub(super) fn supervise(words: &[OsString]) -> Result<ExitStatus, Failure> {
 
 /// Signals that are blocked and can be read.
 pub(crate) struct Signals {
+    all: SigSet,
     arrivals: SignalFd,
     /// The mask before.
     inherited: SigSet,
 }
 
 impl Signals {
-    pub(crate) fn of(signals: SigSet) -> io::Result<Self> {
-        let inherited = signals.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-        let arrivals =
-            SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    pub(crate) fn of(all: SigSet) -> io::Result<Self> {
+        let inherited = all.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
         Ok(Self {
-            arrivals,
+            all,
+            arrivals: readable(&all)?,
             inherited,
         })
     }
@@ -91,6 +91,17 @@ impl Signals {
     pub(crate) fn restore(&self) -> io::Result<()> {
         Ok(self.inherited.thread_set_mask()?)
     }
+
+    /// Blocks them once more.
+    pub(crate) fn block(&self) -> io::Result<()> {
+        Ok(self.all.thread_block()?)
+    }
+}
+
+/// What can be read as soon as one of these has arrived.
+pub(crate) fn readable(signals: &SigSet) -> io::Result<SignalFd> {
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    Ok(SignalFd::with_flags(signals, flags)?)
 }
 
 impl AsFd for Signals {

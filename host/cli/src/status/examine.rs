@@ -274,7 +274,7 @@ fn recognized(path: &Path, proven: bool) -> Option<(Protocol, bool)> {
 }
 
 /// `PATH.lock`.
-fn beside(path: &Path) -> PathBuf {
+pub(crate) fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     name.into()

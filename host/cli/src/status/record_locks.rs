@@ -1,4 +1,5 @@
-//! The record locks of a file, as the kernel tells them to whoever asks for a lock without taking it.
+//! The record locks of a file, as the kernel tells them to a process that asks for a lock without taking
+//! it.
 //!
 //! It knows locks that no table in `/proc` shows: those of processes outside of this container, and,
 //! where the file system asks its server, those of other hosts. About `flock` it answers no such

@@ -1,6 +1,5 @@
 //! The changes of a trace as JSON, a line each. A change here is one to the documented format.
 
-use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
@@ -23,14 +22,12 @@ struct Line<'a> {
     protocol: Option<&'static str>,
 }
 
-/// Prints a change at once.
-pub(super) fn print(out: &mut impl Write, event: &Event<'_>) -> io::Result<()> {
-    let line = serde_json::to_string(&line(event, &event.path.to_string_lossy()))?;
-    writeln!(out, "{line}")?;
-    out.flush()
+/// A change as a line, without its end.
+pub(super) fn line(event: &Event<'_>) -> serde_json::Result<String> {
+    serde_json::to_string(&fields(event, &event.path.to_string_lossy()))
 }
 
-fn line<'a>(event: &'a Event<'_>, path: &'a str) -> Line<'a> {
+fn fields<'a>(event: &'a Event<'_>, path: &'a str) -> Line<'a> {
     Line {
         time: seconds(event.time),
         path,
@@ -72,15 +69,13 @@ mod tests {
     fn a_line_has_exactly_the_documented_fields() {
         let process = process(7, 0);
         let printed = |path, doing| -> Value {
-            let mut out = Vec::new();
             let event = Event {
                 time: ms(1250),
                 path,
                 process: &process,
                 doing,
             };
-            print(&mut out, &event).unwrap();
-            serde_json::from_slice(&out).unwrap()
+            serde_json::from_str(&line(&event).unwrap()).unwrap()
         };
         let held = Doing {
             state: State::Held,

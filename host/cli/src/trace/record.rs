@@ -1,6 +1,6 @@
 //! What a trace has seen so far.
 
-use std::io::Write;
+use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,9 +15,8 @@ use crate::status::worker::Answer;
 
 pub(super) struct Record {
     pub(super) timeline: Timeline,
-    /// Where changes are printed, if they are, and the picture.
-    pub(super) out: Box<dyn Write>,
-    prints_changes: bool,
+    /// The changes as lines of JSON, until they are printed, if they are.
+    lines: Option<String>,
     interval: Duration,
     /// Why the last look at each path failed, if it did.
     failures: Vec<Option<String>>,
@@ -28,16 +27,10 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(
-        paths: &[PathBuf],
-        interval: Duration,
-        prints_changes: bool,
-        out: Box<dyn Write>,
-    ) -> Self {
+    pub(super) fn new(paths: &[PathBuf], interval: Duration, prints_changes: bool) -> Self {
         Self {
             timeline: Timeline::new(paths, interval),
-            out,
-            prints_changes,
+            lines: prints_changes.then(String::new),
             interval,
             failures: vec![None; paths.len()],
             in_container: false,
@@ -89,11 +82,16 @@ impl Record {
         let mut protocols = report.holders.iter().map(|holder| holder.protocol);
         self.has_existence_lock |= protocols.any(locket::Protocol::is_existence_lock);
         for event in self.timeline.tracks[path].add(time, seen(report)) {
-            if self.prints_changes {
-                events::print(&mut self.out, &event)?;
+            if let Some(lines) = &mut self.lines {
+                writeln!(lines, "{}", events::line(&event)?)?;
             }
         }
         Ok(())
+    }
+
+    /// Takes the lines that are to be printed now.
+    pub(super) fn take_lines(&mut self) -> String {
+        self.lines.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     fn cannot_examine(&self, path: usize, reason: &str) -> String {
@@ -105,8 +103,15 @@ impl Record {
     pub(super) fn report_unanswered(&self) {
         for path in self.unanswered() {
             let path = shown_path(path);
-            eprint_line(format_args!("`{path}`: its file system does not answer"));
+            eprint_line(format_args!("`{path}`: its file system has not answered"));
         }
+    }
+
+    /// The paths that have answered.
+    pub(super) fn answered(&self) -> impl Iterator<Item = &PathBuf> {
+        let tracks = self.timeline.tracks.iter();
+        let answered = tracks.filter(|track| track.looks.count > 0);
+        answered.map(|track| &track.path)
     }
 
     fn unanswered(&self) -> impl Iterator<Item = &PathBuf> {

@@ -38,6 +38,15 @@ pub(super) struct Seen {
     pub(super) doing: Doing,
 }
 
+impl Seen {
+    /// Whether it is of that process, which was in that state. Of processes that cannot be told, a
+    /// holder and a waiter are two.
+    pub(super) fn is_of(&self, process: &Process, state: State) -> bool {
+        let is_told = process.pid.is_some();
+        self.process.is(process) && (is_told || self.doing.state == state)
+    }
+}
+
 impl Process {
     /// Whether it is that one. A number can be reused. The times of starts are rounded in one way or
     /// the other, and missing for a process that is about to end.
@@ -93,7 +102,8 @@ pub(super) fn seen(report: Report) -> Vec<Seen> {
 
 /// Adds what a process does, or keeps the strongest of all that it does.
 fn add(all: &mut Vec<Seen>, new: Seen) {
-    let Some(known) = all.iter_mut().find(|seen| seen.process.is(&new.process)) else {
+    let is_known = |seen: &&mut Seen| new.is_of(&seen.process, seen.doing.state);
+    let Some(known) = all.iter_mut().find(is_known) else {
         return all.push(new);
     };
     let (old, new) = (known.doing, new.doing);
@@ -188,6 +198,28 @@ mod tests {
             &[waiter(1, Fcntl, exclusive)],
         );
         assert_eq!(half, [(1, doing(State::Waits, exclusive, Native))]);
+    }
+
+    #[test]
+    fn an_unknown_holder_and_an_unknown_waiter_are_two() {
+        let unknown = report::Process::default;
+        let (protocol, mode) = (Protocol::Fcntl, Mode::Exclusive);
+        let holder = report::Holder {
+            process: unknown(),
+            ..holder(1, protocol, mode)
+        };
+        let waiter = report::Waiter {
+            process: unknown(),
+            ..waiter(1, protocol, mode)
+        };
+        let report = Report {
+            unknown: None,
+            holders: vec![holder],
+            waiters: vec![waiter.clone(), waiter],
+            ..Report::unknown(Path::new("lock"), Unknown::NoAnswer)
+        };
+        let states = seen(report).into_iter().map(|seen| seen.doing.state);
+        assert_eq!(states.collect::<Vec<_>>(), [State::Held, State::Waits]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Looks at paths again and again.
 //!
 //! Each path has a worker of its own, as in `locket status`, so that one whose file system does not
-//! answer delays no other. Nothing tells of kernel locks, so they are looked at in even intervals; an
-//! entry that comes or goes in the directory, as existence locks do, is looked at at once.
+//! answer delays no other. Nothing tells of kernel locks, so they are looked at in even intervals.
+//! After a change in the directory, such as existence locks make, a look follows at once.
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -11,19 +11,16 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+use super::schedule::Schedule;
 use crate::args::ProtocolArgs;
 use crate::status::changes::Changes;
 use crate::status::worker::{Answer, PATIENCE, Worker};
-
-/// How soon after an answer a notification leads to another look.
-const SOONEST: Duration = Duration::from_millis(1);
 
 /// Gets the number of a path, the time since the start, and what the look told.
 pub(super) type Tell<'a> = &'a mut dyn FnMut(usize, Duration, Answer) -> anyhow::Result<()>;
 
 pub(super) struct Sampler<'a> {
     watched: Vec<Watched<'a>>,
-    interval: Duration,
     /// When the first answer came.
     start: Option<Instant>,
     notifications: Option<Changes>,
@@ -33,12 +30,8 @@ pub(super) struct Sampler<'a> {
 struct Watched<'a> {
     path: &'a PathBuf,
     worker: Worker,
-    /// When it was asked, until it has answered.
-    asked: Option<Instant>,
+    schedule: Schedule,
     answers: u64,
-    due: Instant,
-    /// Whether there was a notification since it was asked.
-    notified: bool,
 }
 
 impl<'a> Sampler<'a> {
@@ -51,15 +44,12 @@ impl<'a> Sampler<'a> {
             Ok(Watched {
                 path,
                 worker: Worker::start(locking)?,
-                asked: None,
+                schedule: Schedule::new(interval, Instant::now()),
                 answers: 0,
-                due: Instant::now(),
-                notified: false,
             })
         });
         Ok(Self {
             watched: watched.collect::<anyhow::Result<_>>()?,
-            interval,
             start: None,
             notifications: None,
         })
@@ -70,9 +60,10 @@ impl<'a> Sampler<'a> {
         self.start.map_or(Duration::ZERO, |start| start.elapsed())
     }
 
-    /// Looks at each path once, and no longer than a path may take to answer.
-    pub(super) fn start(&mut self, tell: Tell<'_>) -> anyhow::Result<()> {
-        self.look(PATIENCE, tell)?;
+    /// Looks at each path once: no longer than a path may take to answer, and only until there is
+    /// something to read in `stop`.
+    pub(super) fn start(&mut self, stop: BorrowedFd<'_>, tell: Tell<'_>) -> anyhow::Result<()> {
+        self.look_once(PATIENCE, Some(stop), tell)?;
         // Only those that have answered, since asking for notifications may hang as well.
         let answered = self.watched.iter().filter(|watched| watched.answers > 0);
         self.notifications = Some(Changes::of(answered.map(|watched| watched.path.as_path())));
@@ -81,65 +72,82 @@ impl<'a> Sampler<'a> {
 
     /// Looks at each path once more, as far as they answer in time.
     pub(super) fn look(&mut self, patience: Duration, tell: Tell<'_>) -> anyhow::Result<()> {
+        self.look_once(patience, None, tell)
+    }
+
+    fn look_once(
+        &mut self,
+        patience: Duration,
+        stop: Option<BorrowedFd<'_>>,
+        tell: Tell<'_>,
+    ) -> anyhow::Result<()> {
         let until = Instant::now() + patience;
         let wanted: Vec<_> = self.watched.iter().map(|path| path.answers + 1).collect();
         for watched in &mut self.watched {
-            watched.due = Instant::now();
+            watched.schedule.hurry(Instant::now());
         }
         let missing = |sampler: &Self| {
             let mut paths = sampler.watched.iter().zip(&wanted);
             paths.any(|(watched, wanted)| watched.answers < *wanted)
         };
         while missing(self) && Instant::now() < until {
-            self.step(Some(until), None, tell)?;
+            if self.step(Some(until), stop, tell)? {
+                break;
+            }
         }
         Ok(())
     }
 
     /// Asks those that are due, and tells what they answer. Returns at the next event: an answer, a
-    /// notification, a time, or something to read in `other`.
+    /// notification, a time, or something to read in `other`. Says whether there is.
     pub(super) fn step(
         &mut self,
         until: Option<Instant>,
         other: Option<BorrowedFd<'_>>,
         tell: Tell<'_>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<bool> {
         let now = Instant::now();
         for watched in &mut self.watched {
-            if watched.asked.is_none() && watched.due <= now {
+            if watched.schedule.due().is_some_and(|due| due <= now) {
                 watched.worker.ask(watched.path)?;
-                watched.asked = Some(now);
+                watched.schedule.begin(now);
             }
         }
-        let dues = self.watched.iter().filter(|path| path.asked.is_none());
-        let next = dues.map(|path| path.due).chain(until).min();
-        self.wait(next, other)?;
+        let dues = self.watched.iter().filter_map(|path| path.schedule.due());
+        let in_other = self.wait(dues.chain(until).min(), other)?;
         if let Some(notifications) = &self.notifications
             && notifications.concerns_us()
         {
-            self.watched.iter_mut().for_each(Watched::notify);
+            let now = Instant::now();
+            for watched in &mut self.watched {
+                watched.schedule.notify(now);
+            }
         }
         for (i, watched) in self.watched.iter_mut().enumerate() {
-            if let Some(answer) = watched.answer(self.interval)? {
+            if let Some(answer) = watched.answer()? {
                 let start = self.start.get_or_insert_with(Instant::now);
                 tell(i, start.elapsed(), answer)?;
             }
         }
-        Ok(())
+        Ok(in_other)
     }
 
-    fn wait(&self, until: Option<Instant>, other: Option<BorrowedFd<'_>>) -> anyhow::Result<()> {
+    /// Waits for the next event. Says whether there is something to read in `other`.
+    fn wait(&self, until: Option<Instant>, other: Option<BorrowedFd<'_>>) -> anyhow::Result<bool> {
         let notifications = self.notifications.iter().filter_map(Changes::descriptor);
-        let asked = self.watched.iter().filter(|path| path.asked.is_some());
-        let mut fds: Vec<_> = asked
-            .map(|path| PollFd::new(&path.worker, PollFlags::IN))
+        let asked = self.watched.iter();
+        let asked = asked.filter(|path| path.schedule.due().is_none());
+        let others = other.iter();
+        let mut fds: Vec<_> = others
+            .map(|fd| PollFd::new(fd, PollFlags::IN))
             .chain(notifications.map(|fd| PollFd::new(fd, PollFlags::IN)))
-            .chain(other.iter().map(|fd| PollFd::new(fd, PollFlags::IN)))
+            .chain(asked.map(|path| PollFd::new(&path.worker, PollFlags::IN)))
             .collect();
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         let left = left.map(TryInto::try_into).transpose()?;
         match poll(&mut fds, left.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Ok(_) => Ok(other.is_some() && !fds[0].revents().is_empty()),
+            Err(Errno::INTR) => Ok(false),
             Err(e) => Err(e.into()),
         }
     }
@@ -153,31 +161,17 @@ impl<'a> Sampler<'a> {
 }
 
 impl Watched<'_> {
-    fn notify(&mut self) {
-        self.notified = true;
-        if self.asked.is_none() {
-            self.due = Instant::now();
-        }
-    }
-
     /// The answer, if it is there.
-    fn answer(&mut self, interval: Duration) -> anyhow::Result<Option<Answer>> {
-        let Some(asked) = self.asked else {
+    fn answer(&mut self) -> anyhow::Result<Option<Answer>> {
+        if self.schedule.due().is_some() {
             return Ok(None);
-        };
-        let Some(answer) = self.worker.answer(Duration::ZERO)? else {
-            return Ok(None);
-        };
-        let now = Instant::now();
-        self.asked = None;
-        self.answers += 1;
-        // It rests for as long as it took, so that it never takes a whole processor.
-        let rested = now + (now - asked);
-        self.due = (self.due + interval).max(rested);
-        if std::mem::take(&mut self.notified) {
-            self.due = self.due.min(now + SOONEST);
         }
-        Ok(Some(answer))
+        let answer = self.worker.answer(Duration::ZERO)?;
+        if answer.is_some() {
+            self.schedule.end(Instant::now());
+            self.answers += 1;
+        }
+        Ok(answer)
     }
 }
 

@@ -112,30 +112,28 @@ impl Timeline {
 impl Track {
     /// Adds what is seen at a time, and returns what has changed: first what ends, then what begins.
     pub(super) fn add(&mut self, at: Duration, seen: Vec<Seen>) -> Vec<Event<'_>> {
-        let is_gap = self.pause_until(at);
         self.looks.count += 1;
+        self.looks.late += u64::from(at.saturating_sub(self.last) > 2 * self.interval);
+        let is_gap = self.pause_until(at);
         let mut changed = Vec::new();
         for (i, lane) in self.lanes.iter_mut().enumerate() {
-            let is_gone = || !seen.iter().any(|seen| seen.process.is(&lane.process));
-            if lane.is_open && is_gone() {
+            if lane.is_open && !seen.iter().any(|seen| lane.is_of(seen)) {
                 lane.close(at, is_gap);
                 changed.push((i, None));
             }
         }
-        for Seen { process, doing } in seen {
-            let known = self
-                .lanes
-                .iter()
-                .rposition(|lane| lane.process.is(&process));
+        for seen in seen {
+            let known = self.lanes.iter().rposition(|lane| lane.is_of(&seen));
             let i = known.unwrap_or_else(|| {
                 self.lanes.push(Lane {
-                    process: process.clone(),
+                    process: seen.process.clone(),
                     spans: Vec::new(),
                     is_open: false,
                 });
                 self.lanes.len() - 1
             });
-            if self.lanes[i].add(at, process, doing, is_gap) {
+            let doing = seen.doing;
+            if self.lanes[i].add(at, seen, is_gap) {
                 changed.push((i, Some(doing)));
             }
         }
@@ -152,7 +150,6 @@ impl Track {
     fn pause_until(&mut self, at: Duration) -> bool {
         let pause = at.saturating_sub(self.last);
         self.looks.longest_pause = self.looks.longest_pause.max(pause);
-        self.looks.late += u64::from(pause > 2 * self.interval);
         let is_gap = pause > GAP * self.interval;
         if is_gap {
             self.gaps.push((self.last, at));
@@ -163,8 +160,15 @@ impl Track {
 }
 
 impl Lane {
+    /// Whether what is seen is of this process.
+    fn is_of(&self, seen: &Seen) -> bool {
+        let last = self.spans.last().expect("a lane has a span");
+        seen.is_of(&self.process, last.doing.state)
+    }
+
     /// Whether what is seen is another thing than before.
-    fn add(&mut self, at: Duration, process: Process, doing: Doing, is_gap: bool) -> bool {
+    fn add(&mut self, at: Duration, seen: Seen, is_gap: bool) -> bool {
+        let Seen { process, doing } = seen;
         // What a process that is about to end does not tell any more, it has told before.
         self.process.command = process.command.or(self.process.command.take());
         self.process.started = process.started.or(self.process.started);

@@ -1,20 +1,22 @@
 //! What ends a trace: the end of its command, or else a signal or a time.
 
 use std::ffi::OsString;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::exec::end_like;
-use crate::exec::supervise::{Failure, Signals, Supervised};
+use crate::exec::supervise::{Failure, Signals, Supervised, readable};
 use crate::exit;
 use crate::output::eprint_line;
 use crate::sys;
 
-/// The signals that end a trace without a command.
+/// The signals that end a trace: without a command, or before that is started.
 const ENDING: [Signal; 4] = [
     Signal::SIGHUP,
     Signal::SIGINT,
@@ -26,6 +28,8 @@ const ENDING: [Signal; 4] = [
 pub(super) struct Prepared<'a> {
     command: &'a [OsString],
     signals: Signals,
+    /// Those of them that end it.
+    ending: SignalFd,
     duration: Option<Duration>,
 }
 
@@ -48,26 +52,41 @@ pub(super) enum End {
 
 impl<'a> Prepared<'a> {
     pub(super) fn new(command: &'a [OsString], duration: Option<Duration>) -> anyhow::Result<Self> {
+        let ending = ENDING.into_iter();
+        let ending: SigSet = ending
+            .filter(|signal| !sys::is_ignored(*signal as i32))
+            .collect();
         let signals = if command.is_empty() {
-            let unignored = ENDING
-                .iter()
-                .filter(|signal| !sys::is_ignored(**signal as i32));
-            Signals::of(unignored.copied().collect::<SigSet>())?
+            Signals::of(ending)?
         } else {
             Signals::of_command()?
         };
+        sys::end_first_process_by(&ENDING.map(|signal| signal as i32));
         Ok(Self {
             command,
             signals,
+            ending: readable(&ending)?,
             duration,
         })
+    }
+
+    /// Does what may take its time, and lets signals end this process meanwhile, also those that have
+    /// come before.
+    pub(super) fn interruptibly<T>(&self, act: impl FnOnce() -> T) -> io::Result<T> {
+        self.signals.restore()?;
+        let done = act();
+        self.signals.block()?;
+        Ok(done)
     }
 
     /// Starts the command, if there is one.
     pub(super) fn start(self) -> anyhow::Result<Until> {
         let signals = self.signals;
         let Some(program) = self.command.first() else {
-            let time = self.duration.map(|duration| Instant::now() + duration);
+            // A time beyond those that the clock has never comes.
+            let time = self
+                .duration
+                .and_then(|all| Instant::now().checked_add(all));
             return Ok(Until::Interrupt { signals, time });
         };
         let started = Supervised::start(self.command, signals);
@@ -75,6 +94,13 @@ impl<'a> Prepared<'a> {
             program: program.clone(),
             command: started.map_err(|failure| failure.into_error(program))?,
         })
+    }
+}
+
+/// What can be read as soon as a signal has come that ends it.
+impl AsFd for Prepared<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ending.as_fd()
     }
 }
 
@@ -90,7 +116,6 @@ impl Until {
             Self::Interrupt { signals, time } => {
                 if signals.next()?.is_some() {
                     // Another one ends this process, whatever it does.
-                    sys::end_first_process_by(&ENDING.map(|signal| signal as i32));
                     signals.restore()?;
                     return Ok(Some(End::Time));
                 }

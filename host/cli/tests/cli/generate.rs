@@ -69,7 +69,7 @@ fn every_subcommand_has_a_page_in_the_manual() {
 
     let missing = dir.path("missing");
     let failed = output(locket(&["man", missing.to_str().unwrap()]));
-    assert_eq!(failed.status.code(), Some(1));
+    assert_eq!(failed.status.code(), Some(66));
     assert!(
         String::from_utf8(failed.stderr)
             .unwrap()

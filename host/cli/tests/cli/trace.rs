@@ -2,6 +2,7 @@
 
 mod ends;
 mod hung;
+mod outputs;
 mod pictures;
 
 use std::io::{BufRead, BufReader};
@@ -57,6 +58,14 @@ impl Trace {
         kill(&self.tool, Signal::INT);
         self.tool.wait().unwrap().code()
     }
+}
+
+/// The processes that a process has started.
+fn children(pid: u32) -> Vec<i32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.unwrap_or_default();
+    let children = children.split_whitespace();
+    children.map(|pid| pid.parse().unwrap()).collect()
 }
 
 #[test]

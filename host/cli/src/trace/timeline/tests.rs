@@ -142,6 +142,22 @@ fn what_was_not_looked_at_is_a_gap_in_which_nothing_begins_or_ends() {
 }
 
 #[test]
+fn the_end_is_no_look() {
+    let timeline = timeline("lock", &[(process(1, 0), "XX????")]);
+    let looks = timeline.tracks[0].looks;
+    assert_eq!((looks.count, looks.late), (2, 0));
+    assert_eq!(looks.longest_pause, ms(50));
+}
+
+#[test]
+fn an_unknown_holder_and_an_unknown_waiter_have_a_lane_each() {
+    let unknown = Process::default;
+    let lines = [(unknown(), "XXXX  "), (unknown(), " wwww ")];
+    let expected = [vec![(0, 40, 'X')], vec![(10, 50, 'w')]];
+    assert_eq!(spans(&timeline("lock", &lines)), expected);
+}
+
+#[test]
 fn a_hold_that_ends_in_a_gap_ends_when_it_was_last_seen() {
     let lines = [(process(1, 0), "XX????????????  ")];
     assert_eq!(spans(&timeline("lock", &lines)), [[(0, 10, 'X')]]);

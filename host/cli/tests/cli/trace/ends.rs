@@ -68,6 +68,19 @@ fn a_time_ends_it() {
 }
 
 #[test]
+fn a_time_that_no_clock_has_never_ends_it() {
+    for seconds in ["1e19", "9e18"] {
+        let dir = Dir::new();
+        let lock = dir.path("lock");
+        let mut trace = Trace::start(&["--for", seconds], &[&lock]);
+        let holder = Holder::flock(&lock);
+        trace.until_state(holder.pid(), "held");
+        holder.end();
+        assert_eq!(trace.end(), Some(0), "{seconds}");
+    }
+}
+
+#[test]
 fn the_exit_code_is_that_of_the_command() {
     let dir = Dir::new();
     let path = dir.path("lock");
@@ -177,7 +190,7 @@ fn on_a_terminal_it_shows_what_happens_and_then_the_picture() {
     let holder = Holder::flock(&lock);
     let script = "import os, pty, sys
 pid, fd = pty.fork()
-if pid == 0: os.execv(sys.argv[1], [sys.argv[1], 'trace', sys.argv[2]])
+if pid == 0: os.execv(sys.argv[1], [sys.argv[1], 'trace', '--interval', '100', sys.argv[2]])
 seen = b''
 interrupted = False
 while True:

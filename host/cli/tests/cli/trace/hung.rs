@@ -1,9 +1,14 @@
 //! A file system that does not answer.
 
-use locket_test_support::fuse::{FileSystem, Switches};
+use std::os::unix::process::ExitStatusExt;
+use std::time::Instant;
 
-use super::Trace;
-use crate::support::{Dir, Holder, locket};
+use locket_test_support::fuse::{FileSystem, Switches};
+use locket_test_support::waits::{AT_ONCE, eventually};
+use rustix::process::Signal;
+
+use super::{Trace, children};
+use crate::support::{Dir, Holder, kill, locket};
 
 /// Until it answers again, it is a gap in the picture, and the other paths are looked at.
 #[test]
@@ -35,4 +40,28 @@ fn a_path_there_does_not_silence_the_others() {
     assert!(gaps > 0, "{picture}");
     files.resume();
     there.end();
+}
+
+/// Before the first answer.
+#[test]
+fn a_signal_ends_it_at_once_and_its_command_is_not_started() {
+    let Some(mut files) = FileSystem::of_test("status::hung::daemon", Switches::ALL[0]) else {
+        return;
+    };
+    let dir = Dir::new();
+    let done = dir.path("done");
+    files.stop();
+    for command in [&[][..], &["--", "touch", done.to_str().unwrap()]] {
+        let mut trace = locket(&["trace"]);
+        let trace = trace.arg(files.path("hung")).args(command);
+        let mut trace = trace.spawn().unwrap();
+        eventually("it has asked", || !children(trace.id()).is_empty());
+        let start = Instant::now();
+        kill(&trace, Signal::TERM);
+        let end = trace.wait().unwrap();
+        assert_eq!(end.signal(), Some(Signal::TERM.as_raw()), "{command:?}");
+        assert!(start.elapsed() < AT_ONCE, "{command:?}");
+    }
+    assert!(!done.exists());
+    files.resume();
 }
