@@ -286,6 +286,13 @@ impl RangeFile {
         self.owned.cancellations() + registry.load(Ordering::SeqCst)
     }
 
+    /// Whether the range is locked now. If not, [`start_since`](Self::start_since) finds out why.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn try_at_once(&self, mode: Mode, range: Range) -> bool {
+        let span = Span::try_from(range);
+        span.is_ok_and(|span| matches!(self.attempt(span, mode, None), Ok(true)))
+    }
+
     fn attempt(&self, span: Span, mode: Mode, tentative: Option<u64>) -> Result<bool> {
         let attempt = || self.owned.attempt(span, mode, self.limit, tentative);
         let mut tried = attempt();

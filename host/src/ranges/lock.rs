@@ -96,9 +96,8 @@ impl LockRange {
 
     /// Makes it one that, if it is dropped, also undoes what it has locked, until it is kept.
     #[cfg(feature = "sandbox")]
-    pub(crate) fn tentative(mut self) -> Self {
+    pub(crate) fn make_tentative(&mut self) {
         self.tentative = Some(self.file.context.registry.number());
-        self
     }
 
     /// Lets what a tentative one has locked stay.

@@ -1,21 +1,23 @@
 //! Ranges of a file that a guest locks.
 
-use std::mem;
+mod lock;
+
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::hooks::Story;
 use super::open::Basis;
-use super::quota::{Books, Guest, HandlePermit, RangeEntry, Waiting};
+use super::quota::{Guest, HandlePermit, RangeEntry};
 use super::rights::Rights;
 use crate::acquire::Suspends;
 use crate::error::{Error, ErrorKind, Result};
 use crate::range::Range;
-use crate::ranges::{HeldRange, LockRange, RangeFile};
+use crate::ranges::{HeldRange, RangeFile};
 use crate::types::Mode;
+
+use self::lock::{Asked, Wait};
+pub use self::lock::{GuestLockRange, GuestPendingRange};
 
 /// A file of which a guest locks ranges; see [`RangeFile`]. The owner is the guest: all that it opens
 /// of one file is one.
@@ -58,6 +60,16 @@ impl OpenRanges {
 
     fn may_lock(&self, mode: Mode) -> bool {
         self.basis.rights().contains(Rights::to_hold(mode))
+    }
+
+    /// What waiting suspends if the guest stops until the lock is there.
+    fn suspended(&self) -> Suspends {
+        // Another guest of the owner can unlock what this one waits for.
+        if !self.guest.is_sole_owner() {
+            return Suspends::Nothing;
+        }
+        let may_block_others = true;
+        Suspends::Owner { may_block_others }
     }
 }
 
@@ -114,10 +126,12 @@ impl GuestRanges {
         range: impl Into<Range>,
         timeout: impl Into<Option<Duration>>,
     ) -> Result<()> {
-        let admission = Admission::new(&self.open, mode, range.into(), timeout.into())?;
-        let lock = admission.start(admission.suspended());
-        let locked = lock.block(|| admission.story.waiting(mode));
-        admission.settle(locked)
+        let asked = Asked::new(&self.open, mode, range.into())?;
+        if asked.at_once()? {
+            return Ok(());
+        }
+        let wait = Wait::begin(asked, timeout.into(), self.open.suspended());
+        wait.block()
     }
 
     /// Locks a range in a task, while the guest is suspended.
@@ -133,9 +147,7 @@ impl GuestRanges {
         range: impl Into<Range>,
         timeout: impl Into<Option<Duration>>,
     ) -> Result<GuestLockRange> {
-        let admission = Admission::new(&self.open, mode, range.into(), timeout.into())?;
-        let lock = admission.start(admission.suspended());
-        Ok(GuestLockRange::new(lock, admission))
+        self.future(mode, range.into(), timeout.into(), self.open.suspended())
     }
 
     /// Locks a range in a task, while the guest keeps running.
@@ -149,9 +161,23 @@ impl GuestRanges {
         range: impl Into<Range>,
         timeout: impl Into<Option<Duration>>,
     ) -> Result<GuestLockRange> {
-        let admission = Admission::new(&self.open, mode, range.into(), timeout.into())?;
-        let lock = admission.start(Suspends::Nothing);
-        Ok(GuestLockRange::new(lock, admission))
+        self.future(mode, range.into(), timeout.into(), Suspends::Nothing)
+    }
+
+    fn future(
+        &self,
+        mode: Mode,
+        range: Range,
+        timeout: Option<Duration>,
+        meanwhile: Suspends,
+    ) -> Result<GuestLockRange> {
+        let asked = Asked::new(&self.open, mode, range)?;
+        // The usual case, without the accounts of a wait.
+        if asked.at_once()? {
+            return Ok(GuestLockRange::locked());
+        }
+        let wait = Wait::begin(asked, timeout, meanwhile);
+        Ok(GuestLockRange::waits(wait))
     }
 
     /// Begins to lock a range, as [`lock_async`](Self::lock_async) does, for a guest that looks after
@@ -166,9 +192,9 @@ impl GuestRanges {
         range: impl Into<Range>,
         timeout: impl Into<Option<Duration>>,
     ) -> Result<GuestPendingRange> {
-        let admission = Admission::new(&self.open, mode, range.into(), timeout.into())?;
-        let lock = admission.start(Suspends::Nothing).tentative();
-        Ok(GuestPendingRange(GuestLockRange::new(lock, admission)))
+        let asked = Asked::new(&self.open, mode, range.into())?;
+        let wait = Wait::begin(asked, timeout.into(), Suspends::Nothing);
+        Ok(GuestPendingRange::new(wait))
     }
 
     /// Unlocks a range; see [`RangeFile::unlock`].
@@ -203,191 +229,5 @@ impl GuestRanges {
     /// [Limit exceeded](Error::is_limit_exceeded).
     pub fn handle(&self) -> Result<HandlePermit> {
         self.open.guest.handle(self.open.file.path())
-    }
-}
-
-/// The terms on which a lock of a range was admitted. It counts as a wait until it is dropped.
-#[derive(Debug)]
-struct Admission {
-    open: Arc<OpenRanges>,
-    story: Arc<Story>,
-    mode: Mode,
-    range: Range,
-    timeout: Option<Duration>,
-    /// The error if the time is up sooner than the guest asked for.
-    cut_short: Option<ErrorKind>,
-    wait: Option<u64>,
-    cancellations: u64,
-    began: Instant,
-    settled: bool,
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        if self.open.guest.is_forked() {
-            return;
-        }
-        let ended = self.end_wait(&mut self.open.guest.books());
-        drop(ended);
-        if !self.settled {
-            self.story.abandoned(self.mode, self.began);
-        }
-    }
-}
-
-impl Admission {
-    fn new(
-        open: &Arc<OpenRanges>,
-        mode: Mode,
-        range: Range,
-        timeout: Option<Duration>,
-    ) -> Result<Self> {
-        let guest = &open.guest;
-        guest.engine.refuse_forked(Path::new(open.story.path()))?;
-        // Before the rights are looked at: a grant that is revoked after that cancels this.
-        let cancellations = open.file.cancellations();
-        let story = Arc::new(open.story.of_range(range));
-        if !open.may_lock(mode) || !story.admits(mode) {
-            let error = open.refuse(ErrorKind::Denied);
-            story.refused(mode, &error);
-            return Err(error);
-        }
-        let began = Instant::now();
-        let mut books = guest.books();
-        let terms = books.terms(guest, &story, mode, timeout, began);
-        drop(books);
-        Ok(Self {
-            open: Arc::clone(open),
-            story,
-            mode,
-            range,
-            timeout: terms.timeout,
-            cut_short: terms.cut_short,
-            wait: terms.wait,
-            cancellations,
-            began,
-            settled: false,
-        })
-    }
-
-    fn end_wait(&self, books: &mut Books) -> Option<Waiting> {
-        books.end_wait(self.wait?)
-    }
-
-    /// What waiting suspends if the guest stops until the lock is there.
-    fn suspended(&self) -> Suspends {
-        // Another guest of the owner can unlock what this one waits for.
-        if !self.open.guest.is_sole_owner() {
-            return Suspends::Nothing;
-        }
-        let may_block_others = true;
-        Suspends::Owner { may_block_others }
-    }
-
-    fn start(&self, meanwhile: Suspends) -> LockRange {
-        let file = &self.open.file;
-        file.start_since(
-            self.mode,
-            self.range,
-            self.timeout,
-            meanwhile,
-            self.cancellations,
-        )
-    }
-
-    /// Accounts for the result.
-    fn settle(mut self, locked: Result<()>) -> Result<()> {
-        self.settled = true;
-        let settled = self.account(locked);
-        match &settled {
-            Ok(()) => self.story.acquired(self.mode, self.began),
-            Err(error) => self.story.refused(self.mode, error),
-        }
-        settled
-    }
-
-    fn account(&self, locked: Result<()>) -> Result<()> {
-        match (locked, self.cut_short) {
-            (Err(e), Some(kind)) if e.is_would_block() || e.is_timeout() => {
-                return Err(self.open.refuse(kind));
-            }
-            (locked, _) => locked?,
-        }
-        // The grant may have been revoked meanwhile, and everything unlocked before this was locked.
-        if !self.open.may_lock(self.mode) {
-            self.open.file.unlock(Range::ALL)?;
-            return Err(self.open.refuse(ErrorKind::Denied));
-        }
-        Ok(())
-    }
-}
-
-/// A lock of a range in progress: the future of [`GuestRanges::lock_async`].
-///
-/// # Cancel safety
-///
-/// As that of [`LockRange`].
-#[derive(Debug)]
-#[must_use = "futures do nothing unless polled"]
-pub struct GuestLockRange {
-    // In this order: the wait counts until it has ended.
-    lock: LockRange,
-    admission: Option<Admission>,
-    waits: bool,
-}
-
-impl GuestLockRange {
-    fn new(lock: LockRange, admission: Admission) -> Self {
-        Self {
-            lock,
-            admission: Some(admission),
-            waits: false,
-        }
-    }
-}
-
-impl Future for GuestLockRange {
-    type Output = Result<()>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Poll::Ready(locked) = Pin::new(&mut self.lock).poll(cx) else {
-            if !mem::replace(&mut self.waits, true)
-                && let Some(admission) = &self.admission
-            {
-                admission.story.waiting(admission.mode);
-            }
-            return Poll::Pending;
-        };
-        let admission = self
-            .admission
-            .take()
-            .expect("the future is not polled after completion");
-        Poll::Ready(admission.settle(locked))
-    }
-}
-
-/// A lock of a range that may still be abandoned: the future of [`GuestRanges::start`].
-///
-/// # Cancel safety
-///
-/// Dropping it abandons the lock, even if the future is complete, unless it was
-/// [kept](Self::keep): the guest then holds there what it held before. A lock that the guest has
-/// locked over or unlocked in the meantime stays as that has left it.
-#[derive(Debug)]
-#[must_use = "futures do nothing unless polled"]
-pub struct GuestPendingRange(GuestLockRange);
-
-impl GuestPendingRange {
-    /// Lets the guest have what was locked.
-    pub fn keep(mut self) {
-        self.0.lock.keep();
-    }
-}
-
-impl Future for GuestPendingRange {
-    type Output = Result<()>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(cx)
     }
 }

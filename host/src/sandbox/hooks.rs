@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tracing::Level;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::protocol::Protocol;
 #[cfg(unix)]
 use crate::range::Range;
@@ -283,6 +283,15 @@ impl Story {
 
     pub(super) fn refused(&self, mode: Mode, error: &Error) {
         refuse(&self.listener, &self.request(mode), error);
+    }
+
+    /// An acquire has ended, one way or the other.
+    #[cfg(unix)]
+    pub(super) fn ended(&self, mode: Mode, began: Instant, result: &Result<()>) {
+        match result {
+            Ok(()) => self.acquired(mode, began),
+            Err(error) => self.refused(mode, error),
+        }
     }
 
     /// Another call about the lock failed.
