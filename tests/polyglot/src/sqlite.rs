@@ -1,5 +1,8 @@
 //! SQLite with the VFS in `guest/sqlite`, as a component and as a native program.
 
+pub mod program;
+pub mod sources;
+
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,13 +62,22 @@ pub enum Target {
     Native,
 }
 
+/// The folder of the programs of ours.
+fn guests() -> PathBuf {
+    root().join("tests/polyglot/guests/sqlite")
+}
+
 /// Builds the program `count.c` with the VFS, whose sources are in `vfs`.
 ///
 /// # Errors
 ///
 /// If it does not build.
 pub fn build(target: Target, vfs: &Path, out: &Path) -> Result<()> {
-    let guests = root().join("tests/polyglot/guests/sqlite");
+    link(target, vfs, &[guests().join("count.c")], &[], out)
+}
+
+/// Builds a program with the VFS, whose sources are in `vfs`.
+fn link(target: Target, vfs: &Path, sources: &[PathBuf], flags: &[&str], out: &Path) -> Result<()> {
     let locket = root().join("guest/c");
     let sqlite = amalgamation()?;
     let library = library(target, &sqlite)?;
@@ -76,7 +88,8 @@ pub fn build(target: Target, vfs: &Path, out: &Path) -> Result<()> {
         "-Wall",
         "-Wextra",
         "-Werror",
-        "-isystem",
+        // Before that of the system, which may be older.
+        "-I",
     ])
     .arg(&sqlite)
     .arg("-I")
@@ -85,13 +98,14 @@ pub fn build(target: Target, vfs: &Path, out: &Path) -> Result<()> {
     .arg(root().join("guest/sqlite"))
     .arg("-I")
     .arg(&locket)
-    .arg(guests.join("count.c"))
+    .args(flags)
+    .args(sources)
     .args(VFS.map(|file| vfs.join(file)))
     .arg(library);
     let module = out.with_extension("core.wasm");
     match target {
         Target::Native => {
-            cc.arg(guests.join("ranges_of_linux.c"));
+            cc.arg(guests().join("ranges_of_linux.c"));
             run(cc.args(["-lm", "-o"]).arg(out))
         }
         Target::Component => {
