@@ -3,13 +3,15 @@
 //! Every participant increments the number in one file: it reads the number, adds one and writes it
 //! back. If another participant writes between these steps, counts get lost. Each participant also
 //! appends its name to a journal, which records the order of the turns.
+//!
+//! With `--sqlite` the number and the journal are tables of one database, with a write-ahead log.
 
 mod report;
+mod table;
 mod worker;
 
-use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,14 +27,20 @@ use tokio::task::JoinHandle;
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
 use self::report::{Participant, Report, Turns, Unlocked};
-pub(crate) use self::worker::Worker;
-use self::worker::read_number;
+use self::table::Table;
+pub(crate) use self::worker::{DatabaseWorker, Worker};
 use crate::args::protocol;
 use crate::exit;
 use crate::guest::{Program, State, into_anyhow};
 
 /// The guest program that counts. It takes the same arguments as [`Worker`].
 const COUNTER: &[u8] = include_bytes!("counter.wasm");
+
+/// The guest program that counts in a database: `DATABASE VFS COUNT NAME`.
+const SQLITE: &[u8] = include_bytes!("sqlite.wasm");
+
+/// The locks that SQLite has in WASI on its own.
+const STOCK_LOCKS: &str = "unix-dotfile";
 
 /// The guest path of the demo's directory.
 const GUEST_DIR: &str = "/demo";
@@ -44,17 +52,23 @@ const UNLOCKED_RUNS: u32 = 5;
 ///
 /// Native processes and WebAssembly components increment the number in one file. With the lock,
 /// the total is exact. Then they do the same without the lock, and counts get lost.
+///
+/// With --sqlite they count in a database that all of them have open, with a write-ahead log. Then
+/// they do the same in another one, in which the components have the locks that SQLite has in WASI on
+/// its own.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   locket demo
   locket demo --processes 8 --components 0 --protocol flock
+  locket demo --sqlite
   locket demo --json | jq .total
 
-JSON: protocol, expected, total, exact, seconds, hand_overs (how often the lock passed to another
-participant), participants (name, kind, increments, seconds, longest_wait: the most increments of
-others between two of its own), unlocked (expected, total, lost, runs; null for fewer than two
-participants)
+JSON: protocol (`sqlite-wal` with --sqlite), expected, total, exact, seconds, hand_overs (how often the
+lock passed to another participant), participants (name, kind, increments, seconds, longest_wait: the
+most increments of others between two of its own), unlocked (expected, total, lost, runs, damaged;
+total and lost are null if a database is too damaged to be read; null for fewer than two participants,
+or with --sqlite of one kind)
 
 Exit status: 0 if the total with the lock is exact, 1 if it is not; 64 invalid usage, 71 the system
   fails")]
@@ -75,6 +89,10 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "PROTOCOL", value_parser = protocol(), hide_possible_values = true)]
     #[arg(default_value = "native")]
     protocol: Protocol,
+
+    /// Count in a SQLite database that processes and components have open
+    #[arg(long, conflicts_with = "protocol")]
+    sqlite: bool,
 
     /// Print the results as JSON, for example for jq
     #[arg(long)]
@@ -118,38 +136,46 @@ impl Demo {
         bar.tick();
         let program = match self.components {
             0 => None,
-            _ => Some(Arc::new(
-                Program::from_bytes(COUNTER, None).map_err(into_anyhow)?,
-            )),
+            _ => {
+                let bytes = if self.sqlite { SQLITE } else { COUNTER };
+                let program = Program::from_bytes(bytes, None).map_err(into_anyhow)?;
+                Some(Arc::new(program))
+            }
         };
 
         bar.set_message("with the lock");
         let locked = self.once(dir, program.clone(), false, &bar).await?;
+        let total = locked.total?;
         let mut unlocked = None;
-        if self.processes + self.components > 1 {
+        if self.can_collide() {
             bar.set_message("without the lock");
-            for run in 1..=UNLOCKED_RUNS {
-                let total = self.once(dir, program.clone(), true, &bar).await?.total;
-                let lost = self.expected().cast_signed() - total.cast_signed();
+            for runs in 1..=UNLOCKED_RUNS {
+                let run = self.once(dir, program.clone(), true, &bar).await?;
+                let total = run.total.ok();
+                let lost = total.map(|total| self.expected().cast_signed() - total.cast_signed());
                 unlocked = Some(Unlocked {
                     expected: self.expected(),
                     total,
                     lost,
-                    runs: run,
+                    runs,
+                    damaged: run.damaged,
                 });
                 // Overlapping writes can also result in a number that is too high, which is a less
                 // convincing demonstration.
-                if lost > 0 {
+                if lost.is_none_or(|lost| lost > 0) {
                     break;
                 }
             }
         }
         bar.finish_and_clear();
         Ok(Report {
-            protocol: self.protocol.to_string(),
+            protocol: match self.sqlite {
+                true => report::SQLITE.to_owned(),
+                false => self.protocol.to_string(),
+            },
             expected: self.expected(),
-            total: locked.total,
-            exact: locked.total == self.expected(),
+            total,
+            exact: total == self.expected() && !locked.damaged,
             seconds: locked.time.as_secs_f64(),
             hand_overs: locked
                 .journal
@@ -159,6 +185,15 @@ impl Demo {
             participants: locked.participants,
             unlocked,
         })
+    }
+
+    /// Whether counts can get lost without the lock.
+    fn can_collide(&self) -> bool {
+        match self.sqlite {
+            // Each kind has locks that it respects among itself.
+            true => self.processes > 0 && self.components > 0,
+            false => self.processes + self.components > 1,
+        }
     }
 
     fn expected(&self) -> u64 {
@@ -174,7 +209,10 @@ impl Demo {
         bar: &ProgressBar,
     ) -> anyhow::Result<Outcome> {
         let dir = tempfile::tempdir_in(dir)?;
-        let counter = dir.path().join("counter");
+        let table = match self.sqlite {
+            true => Table::database(dir.path(), !unlocked)?,
+            false => Table::files(dir.path()),
+        };
         let mut children = Vec::new();
         for i in 1..=self.processes {
             let id = format!("process {i}");
@@ -197,17 +235,20 @@ impl Demo {
                 tokio::spawn(instance_ended(program, state, start)),
             ));
         }
-        let watch = tokio::spawn(watch(bar.clone(), counter.clone()));
+        let watch = tokio::spawn(watch(bar.clone(), table.clone()));
         let ends = join_all(running).await;
         watch.abort();
         let ends = match ends {
-            // Without the lock, a participant may read something that is not a number.
+            // Without the lock, a participant may read something that is not a number, or is damaged.
             Err(_) if unlocked => Vec::new(),
             ends => ends?,
         };
 
-        let journal = fs::read_to_string(dir.path().join("journal"))?;
-        let journal: Vec<String> = journal.lines().map(str::to_owned).collect();
+        let damaged = table.is_damaged();
+        let journal = match table.turns() {
+            Err(_) if unlocked => Vec::new(),
+            turns => turns?,
+        };
         let turns = Turns::of(&journal);
         let participants = ends.into_iter().map(|(name, kind, time)| Participant {
             increments: turns.count(&name),
@@ -218,7 +259,8 @@ impl Demo {
         });
         Ok(Outcome {
             participants: participants.collect(),
-            total: read_number(&counter)?,
+            total: table.total(),
+            damaged,
             time: start.elapsed(),
             journal,
         })
@@ -245,10 +287,21 @@ impl Demo {
         let dir = dir
             .to_str()
             .context("the path of the temporary directory is not Unicode")?;
-        Command::new(std::env::current_exe()?)
-            .arg("demo-worker")
-            .args(self.arguments(dir, id, unlocked))
-            .args(["--protocol", self.protocol.name()])
+        let mut command = Command::new(std::env::current_exe()?);
+        if self.sqlite {
+            let count = self.increments.to_string();
+            command.args(["demo-database-worker", &format!("{dir}/db"), &count, id]);
+        } else {
+            command
+                .arg("demo-worker")
+                .args(self.arguments(dir, id, unlocked))
+                .args(["--protocol", self.protocol.name()]);
+        }
+        // What a damaged database does to them is no error of theirs.
+        if self.sqlite && unlocked {
+            command.stderr(Stdio::null());
+        }
+        command
             .stdin(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -263,9 +316,17 @@ impl Demo {
         unlocked: bool,
     ) -> anyhow::Result<State> {
         let mut wasi = WasiCtx::builder();
-        wasi.inherit_stderr()
-            .arg("counter")
-            .args(&self.arguments(GUEST_DIR, id, unlocked));
+        wasi.arg("counter");
+        if self.sqlite {
+            let vfs = if unlocked { STOCK_LOCKS } else { "locket" };
+            let count = self.increments.to_string();
+            wasi.args(&[&format!("{GUEST_DIR}/db"), vfs, &count, id]);
+        } else {
+            wasi.args(&self.arguments(GUEST_DIR, id, unlocked));
+        }
+        if !(self.sqlite && unlocked) {
+            wasi.inherit_stderr();
+        }
         wasi.preopened_dir(dir, GUEST_DIR, FsPerms::ReadWrite)
             .map_err(into_anyhow)?;
         let locks = LocketCtx::builder(engine)
@@ -279,21 +340,22 @@ impl Demo {
 /// The result of one run.
 struct Outcome {
     participants: Vec<Participant>,
-    total: u64,
+    total: anyhow::Result<u64>,
+    damaged: bool,
     time: Duration,
     journal: Vec<String>,
 }
 
 type Running = (String, &'static str, JoinHandle<anyhow::Result<Duration>>);
 
-/// Waits for all participants. Returns the time that each took.
+/// Waits for all participants, whether some fail or not. Returns the time that each took.
 async fn join_all(running: Vec<Running>) -> anyhow::Result<Vec<(String, &'static str, Duration)>> {
     let mut ends = Vec::new();
     for (name, kind, task) in running {
-        let time = task.await?.with_context(|| format!("{name} failed"))?;
-        ends.push((name, kind, time));
+        let end = task.await?.with_context(|| format!("{name} failed"));
+        ends.push(end.map(|time| (name, kind, time)));
     }
-    Ok(ends)
+    ends.into_iter().collect()
 }
 
 async fn ended(mut child: Child, start: Instant) -> anyhow::Result<Duration> {
@@ -313,10 +375,10 @@ async fn instance_ended(
 }
 
 /// Shows the growing number on a terminal.
-async fn watch(bar: ProgressBar, counter: PathBuf) {
+async fn watch(bar: ProgressBar, table: Table) {
     while !bar.is_hidden() {
-        // The file may be missing or empty for a moment. Ignore that.
-        if let Ok(number @ 1..) = read_number(&counter) {
+        // The file may be missing or empty for a moment, and the database busy. Ignore that.
+        if let Ok(number @ 1..) = table.total() {
             bar.set_position(number);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -46,6 +46,8 @@ enum Command {
     #[command(hide = true)]
     DemoWorker(demo::Worker),
     #[command(hide = true)]
+    DemoDatabaseWorker(demo::DatabaseWorker),
+    #[command(hide = true)]
     CheckWorker(check::CheckWorker),
     #[command(hide = true)]
     StatusWorker(status::StatusWorker),
@@ -102,6 +104,7 @@ fn main() -> ExitCode {
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),
         Command::DemoWorker(worker) => worker.run(),
+        Command::DemoDatabaseWorker(worker) => worker.run(),
         Command::CheckWorker(worker) => worker.run(),
         Command::StatusWorker(worker) => worker.run(),
     };

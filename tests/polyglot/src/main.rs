@@ -44,6 +44,8 @@ enum Command {
     },
     /// Generates the bindings that are kept in the repository
     Bindings,
+    /// Builds the component of `locket demo --sqlite`, which is kept in the repository
+    Demo,
 }
 
 fn language() -> clap::builder::PossibleValuesParser {
@@ -70,6 +72,7 @@ fn main() -> Result {
             let language = Language::named(&language).expect("clap has checked it");
             Ok(fs::write(out, language.plugged()?)?)
         }
+        Command::Demo => Ok(polyglot::sqlite::demo::build()?),
         Command::Bindings => Ok(bindings::write(bindings::generated()?)?),
     }
 }

@@ -1,5 +1,6 @@
 //! SQLite with the VFS in `guest/sqlite`, as a component and as a native program.
 
+pub mod demo;
 pub mod program;
 pub mod sources;
 

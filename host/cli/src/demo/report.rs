@@ -8,6 +8,9 @@ use serde::Serialize;
 
 use crate::output::HumanDuration;
 
+/// The protocol of a database.
+pub(super) const SQLITE: &str = "sqlite-wal";
+
 /// The results as printed.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -34,9 +37,10 @@ pub(super) struct Participant {
 #[derive(Debug, Serialize)]
 pub(super) struct Unlocked {
     pub(super) expected: u64,
-    pub(super) total: u64,
-    pub(super) lost: i64,
+    pub(super) total: Option<u64>,
+    pub(super) lost: Option<i64>,
     pub(super) runs: u32,
+    pub(super) damaged: bool,
 }
 
 /// The positions of each participant's lines in the journal.
@@ -91,11 +95,20 @@ impl Report {
         }
         let time = HumanDuration(Duration::from_secs_f64(self.seconds));
         let verdict = if self.exact { "exact" } else { "WRONG" };
+        let (with, without) = match self.protocol.as_str() {
+            SQLITE => (
+                "With Locket in components:                 ".to_owned(),
+                "With SQLite's dot-file locks in components:",
+            ),
+            protocol => (
+                format!("With the lock ({protocol}):"),
+                "Without the lock:      ",
+            ),
+        };
         writeln!(out)?;
         writeln!(
             out,
-            "With the lock ({}):  {} of {}, {}; it changed hands {} times in {time}",
-            self.protocol,
+            "{with}  {} of {}, {}; it changed hands {} times in {time}",
             self.total,
             self.expected,
             paint(verdict, if self.exact { "32" } else { "31" }),
@@ -112,20 +125,28 @@ impl Report {
             total,
             lost,
             runs,
+            damaged,
         } = unlocked;
         let verdict = match lost {
-            1.. => paint(&format!("{lost} counts lost"), "31"),
-            0 => "nothing lost, by luck; try more --increments".to_owned(),
-            _ => paint("wrong, because writes overlapped", "31"),
+            None => paint("the database cannot be read", "31"),
+            Some(lost @ 1..) => paint(&format!("{lost} counts lost"), "31"),
+            Some(0) => "nothing lost, by luck; try more --increments".to_owned(),
+            Some(_) => paint("wrong, because writes overlapped", "31"),
+        };
+        let damage = if *damaged && lost.is_some() {
+            format!(", {}", paint("the database is damaged", "31"))
+        } else {
+            String::new()
         };
         let runs = if *runs > 1 {
             format!(" (in run {runs})")
         } else {
             String::new()
         };
+        let total = total.map_or("unknown".to_owned(), |total| total.to_string());
         writeln!(
             out,
-            "Without the lock:        {total} of {expected}, {verdict}{runs}"
+            "{without}  {total} of {expected}, {verdict}{damage}{runs}"
         )
     }
 }

@@ -59,6 +59,24 @@ fn without_the_lock_counts_are_lost() {
 }
 
 #[test]
+fn processes_and_components_count_exactly_in_a_database() {
+    let report = report(&["--sqlite", "--increments", "40"]);
+    assert_eq!(report["protocol"], json!("sqlite-wal"));
+    assert_exact(&report, 8, 40);
+    // With locks that the others do not see, counts are lost, or the database is damaged.
+    let unlocked = &report["unlocked"];
+    let lost = unlocked["lost"].as_i64().is_none_or(|lost| lost > 0);
+    assert!(lost || unlocked["damaged"] == json!(true), "{report}");
+    let output = demo(&["--sqlite", "--increments", "5", "--processes", "2"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.contains("With Locket in components:                   30 of 30, exact"),
+        "{text}"
+    );
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
 fn each_kind_can_run_alone() {
     let report_of = |processes, components| {
         report(&[
@@ -102,6 +120,7 @@ fn usage_errors_exit_with_64() {
     for args in [
         &["--processes", "-1"][..],
         &["--increments", "many"],
+        &["--sqlite", "--protocol", "flock"],
         &["extra"],
     ] {
         assert_eq!(demo(args).status.code(), Some(64), "{args:?}");

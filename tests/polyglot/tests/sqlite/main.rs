@@ -7,7 +7,7 @@ mod mistakes;
 use locket::{Engine, Mode};
 use locket_tests::harness::eventually;
 use locket_tests::process::{kernel_waiters, tool};
-use polyglot::sqlite::{Target, build};
+use polyglot::sqlite::{Target, build, demo};
 use polyglot::{Language, root};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -202,5 +202,16 @@ fn a_component_waits_in_the_kernel_for_a_busy_database() -> Result {
         assert!(waiter.wait()?.success());
         programs.check(mode, 1)?;
     }
+    Ok(())
+}
+
+#[test]
+fn the_component_of_the_demo_is_fresh() -> Result {
+    let kept = fs::read_to_string(demo::kept_digest())?;
+    assert_eq!(
+        kept.trim(),
+        demo::digest()?,
+        "it is older than its sources: run `target/debug/polyglot demo`"
+    );
     Ok(())
 }
