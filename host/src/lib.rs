@@ -185,6 +185,8 @@ pub use protocol::{Protocol, UnknownProtocol};
 pub use range::Range;
 #[cfg(unix)]
 pub use ranges::{HeldRange, LockRange, RangeFile};
+#[cfg(unix)]
+pub use snapshot::RangesSnapshot;
 pub use snapshot::{ClientSnapshot, LockSnapshot, Snapshot};
 pub use types::{Guarantee, Holder, LostReason, Mode, OnRelease, Owner, Scope, State, Totals};
 

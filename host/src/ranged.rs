@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::mem;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 
+use crate::lock_path::LockPath;
 use crate::object::{LockObject, OpenLock};
 use crate::owner::OwnerId;
 use crate::range::{RangeMap, Span};
@@ -20,6 +22,8 @@ use crate::types::Mode;
 #[derive(Debug)]
 pub(crate) struct RangedFile {
     identity: Identity,
+    /// The path on the host by which it was opened, as far as it is known.
+    pub(crate) path: PathBuf,
     owners: Mutex<Vec<Weak<OwnedRanges>>>,
     _entry: Entry<Self>,
 }
@@ -87,6 +91,7 @@ impl OwnedRanges {
         table: &Arc<Table<RangedFile>>,
         owner: OwnerId,
         open_lock: OpenLock,
+        lock_path: &LockPath,
     ) -> io::Result<Arc<Self>> {
         let OpenLock {
             object,
@@ -100,6 +105,7 @@ impl OwnedRanges {
             |(), entry| {
                 Arc::new(RangedFile {
                     identity,
+                    path: lock_path.whole(),
                     owners: Mutex::default(),
                     _entry: entry,
                 })
@@ -270,6 +276,11 @@ impl OwnedRanges {
 
     pub(crate) fn held(&self) -> Vec<(Span, Mode)> {
         lock(&self.held).iter().collect()
+    }
+
+    /// How many waits are in progress.
+    pub(crate) fn waits(&self) -> usize {
+        lock(&self.waits).len()
     }
 
     /// The other owners that hold something which excludes `mode` in `span`.

@@ -70,6 +70,7 @@ pub struct RangeFile {
 
 /// A range that an owner holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct HeldRange {
     /// How it is held.
     pub mode: Mode,
@@ -78,7 +79,7 @@ pub struct HeldRange {
 }
 
 impl HeldRange {
-    fn new((span, mode): (Span, Mode)) -> Self {
+    pub(crate) fn new((span, mode): (Span, Mode)) -> Self {
         let range = span.range();
         Self { mode, range }
     }
@@ -153,7 +154,7 @@ impl RangeFile {
         limit: usize,
         reopens: bool,
     ) -> Result<Self> {
-        let owned = OwnedRanges::of(&context.services.ranged, owner, open_lock);
+        let owned = OwnedRanges::of(&context.services.ranged, owner, open_lock, &lock_path);
         Ok(Self {
             context: Arc::clone(context),
             owned: owned.map_err(|e| Error::os(e, lock_path.name()))?,

@@ -6,6 +6,8 @@ use std::time::Duration;
 use crate::engine::Engine;
 use crate::protocol::Protocol;
 use crate::queue::Party;
+#[cfg(unix)]
+use crate::ranges::HeldRange;
 use crate::types::{Mode, Totals};
 
 /// The open locks of an engine at one moment, and what it has done so far. Made by
@@ -18,6 +20,9 @@ use crate::types::{Mode, Totals};
 pub struct Snapshot {
     /// The locks that are open, sorted by path.
     pub locks: Vec<LockSnapshot>,
+    /// The files of which ranges are open, for each owner, sorted by path.
+    #[cfg(unix)]
+    pub ranges: Vec<RangesSnapshot>,
     /// What the engine has done so far.
     pub totals: Totals,
 }
@@ -38,6 +43,25 @@ pub struct LockSnapshot {
     pub holders: Vec<ClientSnapshot>,
     /// Those that wait for it, in the order of their turns.
     pub waiters: Vec<ClientSnapshot>,
+}
+
+/// What one owner holds and awaits of the ranges of a file.
+#[cfg(unix)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct RangesSnapshot {
+    /// A path of the host through which the file was opened, as [`LockSnapshot::path`]; empty if
+    /// guests lent it.
+    pub path: PathBuf,
+    /// The label of the guest; none for this process.
+    pub label: Option<String>,
+    /// The host's own tag of the guest, which no guest is shown.
+    pub tag: Option<String>,
+    /// What it holds, in the order of the bytes.
+    pub held: Vec<HeldRange>,
+    /// How many waits for ranges are in progress.
+    pub waiting: usize,
 }
 
 /// A holder or waiter.
@@ -116,6 +140,32 @@ impl Engine {
         let totals = context.services.past.with(&totals);
         drop(queues);
         locks.sort_by(|one, other| one.path.cmp(&other.path));
-        Snapshot { locks, totals }
+        Snapshot {
+            locks,
+            #[cfg(unix)]
+            ranges: self.ranges_snapshot(),
+            totals,
+        }
+    }
+
+    #[cfg(unix)]
+    fn ranges_snapshot(&self) -> Vec<RangesSnapshot> {
+        let context = self.context();
+        let mut ranges = Vec::new();
+        for file in context.services.ranged.all() {
+            for owned in file.owners() {
+                let profile = context.registry.profile(owned.owner);
+                let profile = profile.as_deref().cloned().unwrap_or_default();
+                ranges.push(RangesSnapshot {
+                    path: file.path.clone(),
+                    label: profile.label,
+                    tag: profile.tag,
+                    held: owned.held().into_iter().map(HeldRange::new).collect(),
+                    waiting: owned.waits(),
+                });
+            }
+        }
+        ranges.sort_by(|one, other| one.path.cmp(&other.path));
+        ranges
     }
 }

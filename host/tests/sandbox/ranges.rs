@@ -361,3 +361,34 @@ fn guests_of_one_owner_share_what_they_hold() {
     drop(first);
     assert_eq!(second.held(), [held(EX, 0..15)]);
 }
+
+#[test]
+fn a_snapshot_lists_the_ranges_of_each_owner() {
+    let dir = Dir::new();
+    let engine = Engine::new();
+    let one = Sandbox::builder(&engine).label("one");
+    let one = one.grant_dir(dir.0.path(), "/jobs", Rights::LOCKS).unwrap();
+    let one = one.build();
+    let host = engine.open_ranges(dir.path("file")).unwrap();
+    let file = ranges(&one);
+    file.lock(EX, 0..3, None).unwrap();
+    host.lock(Mode::Shared, 5..7, None).unwrap();
+    let mut wait = Box::pin(file.lock_async(EX, 6..9, None).unwrap());
+    assert!(poll(&mut wait).is_pending());
+
+    let listed = engine.snapshot().ranges;
+    let of = |label: Option<&str>| {
+        let mut found = listed.iter().filter(|one| one.label.as_deref() == label);
+        let found = found.next().expect("each owner is listed");
+        (found.path.clone(), found.held.clone(), found.waiting)
+    };
+    let path = dir.path("file");
+    assert_eq!(
+        of(Some("one")),
+        (path.clone(), vec![held(EX, 0..3)], 1),
+        "{listed:?}"
+    );
+    assert_eq!(of(None), (path, vec![held(Mode::Shared, 5..7)], 0));
+    drop((wait, file, host));
+    eventually("no range is open", || engine.snapshot().ranges.is_empty());
+}
