@@ -20,7 +20,9 @@ fn main() {
     }
     // Where libsqlite3-sys has the header of the SQLite that it builds.
     let Some(sqlite) = env::var_os("DEP_SQLITE3_INCLUDE") else {
-        println!("cargo::error=a component has no SQLite of the system: enable the feature `bundled` of rusqlite or libsqlite3-sys");
+        println!(
+            "cargo::error=a component has no SQLite of the system: enable the feature `bundled` of rusqlite or libsqlite3-sys"
+        );
         exit(1);
     };
     cc::Build::new()

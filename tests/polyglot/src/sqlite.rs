@@ -65,6 +65,16 @@ pub enum Target {
 ///
 /// If it does not build.
 pub fn build(target: Target, vfs: &Path, out: &Path) -> Result<()> {
+    let program = root().join("tests/polyglot/guests/sqlite/count.c");
+    build_program(target, &program, vfs, out)
+}
+
+/// Builds a program with the VFS, as the page in `guest/sqlite` says.
+///
+/// # Errors
+///
+/// If it does not build.
+pub fn build_program(target: Target, program: &Path, vfs: &Path, out: &Path) -> Result<()> {
     let guests = root().join("tests/polyglot/guests/sqlite");
     let locket = root().join("guest/c");
     let sqlite = amalgamation()?;
@@ -85,7 +95,7 @@ pub fn build(target: Target, vfs: &Path, out: &Path) -> Result<()> {
     .arg(root().join("guest/sqlite"))
     .arg("-I")
     .arg(&locket)
-    .arg(guests.join("count.c"))
+    .arg(program)
     .args(VFS.map(|file| vfs.join(file)))
     .arg(library);
     let module = out.with_extension("core.wasm");
