@@ -106,3 +106,7 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

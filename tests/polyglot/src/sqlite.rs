@@ -65,16 +65,6 @@ pub enum Target {
 ///
 /// If it does not build.
 pub fn build(target: Target, vfs: &Path, out: &Path) -> Result<()> {
-    let program = root().join("tests/polyglot/guests/sqlite/count.c");
-    build_program(target, &program, vfs, out)
-}
-
-/// Builds a program with the VFS, as the page in `guest/sqlite` says.
-///
-/// # Errors
-///
-/// If it does not build.
-pub fn build_program(target: Target, program: &Path, vfs: &Path, out: &Path) -> Result<()> {
     let guests = root().join("tests/polyglot/guests/sqlite");
     let locket = root().join("guest/c");
     let sqlite = amalgamation()?;
@@ -95,7 +85,7 @@ pub fn build_program(target: Target, program: &Path, vfs: &Path, out: &Path) -> 
     .arg(root().join("guest/sqlite"))
     .arg("-I")
     .arg(&locket)
-    .arg(program)
+    .arg(guests.join("count.c"))
     .args(VFS.map(|file| vfs.join(file)))
     .arg(library);
     let module = out.with_extension("core.wasm");
