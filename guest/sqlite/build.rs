@@ -1,35 +1,34 @@
 //! Compiles the VFS for components. Elsewhere there is nothing to compile.
 
-use std::env;
-use std::process::exit;
+use std::error::Error;
+use std::path::PathBuf;
+use std::{env, fs};
 
-const SOURCES: [&str; 4] = ["layout.c", "lock.c", "vfs.c", "wal_index.c"];
-const HEADERS: [&str; 4] = [
-    "c/locket.h",
-    "c/locket_ranges.h",
-    "internal.h",
-    "locket_sqlite.h",
-];
-
-fn main() {
-    for file in SOURCES.iter().chain(&HEADERS).chain(&["build.rs"]) {
-        println!("cargo::rerun-if-changed={file}");
+fn main() -> Result<(), Box<dyn Error>> {
+    for path in [".", "c/locket.h", "c/locket_ranges.h"] {
+        println!("cargo::rerun-if-changed={path}");
     }
-    if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os != "wasi") {
-        return;
+    if env::var("CARGO_CFG_TARGET_OS")? != "wasi" {
+        return Ok(());
     }
     // Where libsqlite3-sys has the header of the SQLite that it builds.
-    let Some(sqlite) = env::var_os("DEP_SQLITE3_INCLUDE") else {
-        println!(
-            "cargo::error=a component has no SQLite of the system: enable the feature `bundled` of rusqlite or libsqlite3-sys"
-        );
-        exit(1);
-    };
+    let sqlite = env::var_os("DEP_SQLITE3_INCLUDE").ok_or(
+        "a component cannot use the SQLite of the system: enable the feature `bundled` of rusqlite, \
+         or of libsqlite3-sys",
+    )?;
     cc::Build::new()
-        .std("gnu11")
-        .warnings(false)
         .include(sqlite)
         .include("c")
-        .files(SOURCES)
+        .files(sources()?)
         .compile("locket_sqlite");
+    Ok(())
+}
+
+/// The files in C, which are beside this one.
+fn sources() -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let files: Result<Vec<_>, _> = fs::read_dir(".")?.collect();
+    let mut sources: Vec<_> = files?.iter().map(fs::DirEntry::path).collect();
+    sources.retain(|path| path.extension().is_some_and(|extension| extension == "c"));
+    sources.sort();
+    Ok(sources)
 }

@@ -5,6 +5,7 @@ use core::mem::MaybeUninit;
 use locket_guest::bindings::ranges;
 use locket_guest::{ErrorKind, IoKind, LostReason, Mode};
 
+// SAFETY: it is in vfs.c. A component has one thread, and the argument is a number.
 unsafe extern "C" {
     safe fn locket_sqlite_register(is_default: c_int) -> c_int;
 }

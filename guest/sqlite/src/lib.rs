@@ -31,7 +31,7 @@
 //! that the same code runs in both and can be tested natively.
 
 #[cfg(all(target_family = "wasm", not(target_os = "wasi")))]
-compile_error!("components with SQLite are built for WASI: wasm32-wasip2, for example");
+compile_error!("a component with SQLite needs WASI: build it for wasm32-wasip2, for example");
 
 #[cfg(target_os = "wasi")]
 #[allow(unsafe_code, reason = "calls of C")]
