@@ -12,10 +12,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     // Where libsqlite3-sys has the header of the SQLite that it builds.
-    let sqlite = env::var_os("DEP_SQLITE3_INCLUDE").ok_or(
-        "a component cannot use the SQLite of the system: enable the feature `bundled` of rusqlite, \
-         or of libsqlite3-sys",
-    )?;
+    let sqlite = env::var_os("DEP_SQLITE3_INCLUDE")
+        .ok_or("a component has no SQLite to link: enable the feature `bundled`")?;
     cc::Build::new()
         .include(sqlite)
         .include("c")

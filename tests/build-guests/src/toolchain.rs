@@ -100,7 +100,7 @@ impl Toolchain {
         &self,
         package: &str,
         example: &str,
-        variables: &[(&str, String)],
+        variables: &[(String, String)],
         target: &Path,
     ) -> Result<PathBuf> {
         let options = ["--package", package, "--example", example];

@@ -96,24 +96,6 @@ pub fn zig(command: &str) -> Result<Command> {
     Ok(zig)
 }
 
-/// The environment in which the build scripts of Rust compile C for components by Zig.
-///
-/// # Errors
-///
-/// Where Zig cannot be installed.
-pub fn zig_for_rust() -> Result<Vec<(&'static str, String)>> {
-    let zig = zig("cc")?;
-    let program = zig.get_program().display();
-    let cache = folder().join("zig-cache").display().to_string();
-    Ok(vec![
-        ("CC_wasm32_wasip2", format!("{program} -m ziglang cc")),
-        // After Rust's name of the target, which Zig does not know.
-        ("CFLAGS_wasm32_wasip2", "--target=wasm32-wasi".into()),
-        ("ZIG_GLOBAL_CACHE_DIR", cache.clone()),
-        ("ZIG_LOCAL_CACHE_DIR", cache),
-    ])
-}
-
 /// Go.
 pub const GO: Toolchain = Toolchain {
     name: "go",
