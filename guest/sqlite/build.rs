@@ -17,12 +17,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     cc::Build::new()
         .include(sqlite)
         .include("c")
+        .file("src/layout.c")
         .files(sources()?)
         .compile("locket_sqlite");
     Ok(())
 }
 
-/// The files in C, which are beside this one.
+/// The files of the VFS, which are beside this one.
 fn sources() -> Result<Vec<PathBuf>, Box<dyn Error>> {
     let files: Result<Vec<_>, _> = fs::read_dir(".")?.collect();
     let mut sources: Vec<_> = files?.iter().map(fs::DirEntry::path).collect();

@@ -1,4 +1,4 @@
-/* What src/component.rs takes for granted. */
+/* What component.rs takes for granted. */
 #include "locket_ranges.h"
 
 _Static_assert(sizeof(locket_ranges_t) == sizeof(void *), "a handle is a pointer");
