@@ -16,6 +16,15 @@ const RUSTC: &str = "/usr/bin/rustc";
 const STD: &str = "/usr/lib/rustlib/src/rust";
 const LIBC: &str = "/usr/lib/wasm32-wasi";
 
+/// How the workspace of the guests is built, and so what else is: the standard library is built once.
+const PROFILE: [(&str, &str); 5] = [
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
+    ("CARGO_PROFILE_RELEASE_LTO", "true"),
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s"),
+    ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
+    ("CARGO_PROFILE_RELEASE_STRIP", "true"),
+];
+
 /// What compiles and links the guests.
 #[derive(Debug)]
 pub enum Toolchain {
@@ -74,9 +83,46 @@ impl Toolchain {
     ///
     /// Where it does not build.
     pub fn build(&self, workspace: &Path, name: &str, target: &Path) -> Result<PathBuf> {
+        let is_command = workspace.join(name).join("src/main.rs").exists();
+        let cargo = self.cargo(workspace, &["--package", name], is_command, target)?;
+        finish(cargo, name)?;
+        let component = target.join(TARGET).join("release").join(name);
+        Ok(component.with_extension("wasm"))
+    }
+
+    /// Builds an example, which is a command, of a package in the main workspace. `variables`
+    /// of the environment say how its C is compiled.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not build.
+    pub fn build_example(
+        &self,
+        package: &str,
+        example: &str,
+        variables: &[(String, String)],
+        target: &Path,
+    ) -> Result<PathBuf> {
+        let options = ["--package", package, "--example", example];
+        let mut cargo = self.cargo(root(), &options, true, target)?;
+        cargo.envs(PROFILE).envs(variables.iter().cloned());
+        finish(cargo, example)?;
+        let component = target.join(TARGET).join("release/examples").join(example);
+        Ok(component.with_extension("wasm"))
+    }
+
+    /// The command that builds something of a workspace.
+    fn cargo(
+        &self,
+        workspace: &Path,
+        options: &[&str],
+        is_command: bool,
+        target: &Path,
+    ) -> Result<Command> {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo
-            .args(["rustc", "--quiet", "--release", "--package", name])
+            .args(["rustc", "--quiet", "--release"])
+            .args(options)
             .args(["--target", TARGET, "--target-dir"])
             .arg(target)
             .arg("--manifest-path")
@@ -100,7 +146,6 @@ impl Toolchain {
                 .args(["-Zbuild-std=std,panic_abort", "--"])
                 .arg("-Clink-self-contained=no")
                 .arg(format!("-Clink-arg=-L{LIBC}"));
-            let is_command = workspace.join(name).join("src/main.rs").exists();
             if is_command {
                 // Not `crt1-command.o`: in that old library it leaves the
                 // constructors to each export, `cabi_realloc` among them, in
@@ -108,11 +153,14 @@ impl Toolchain {
                 cargo.arg(format!("-Clink-arg={LIBC}/crt1.o"));
             }
         }
-        let status = cargo.status().context("cannot run cargo")?;
-        ensure!(status.success(), "cannot build the guest {name}");
-        let component = target.join(TARGET).join("release").join(name);
-        Ok(component.with_extension("wasm"))
+        Ok(cargo)
     }
+}
+
+fn finish(mut cargo: Command, name: &str) -> Result<()> {
+    let status = cargo.status().context("cannot run cargo")?;
+    ensure!(status.success(), "cannot build the guest {name}");
+    Ok(())
 }
 
 /// The folder of the targets of the toolchain in use.

@@ -12,6 +12,8 @@ pub mod python_packages;
 pub mod python_polls;
 pub mod python_tasks;
 mod rust;
+pub mod sqlite_c;
+pub mod sqlite_rust;
 mod starlingmonkey;
 mod typescript;
 pub mod zig;
@@ -42,12 +44,14 @@ pub const LANGUAGES: &[Language] = &[
     zig::LANGUAGE,
 ];
 
-/// The test guests in other worlds than `polyglot`, one file each.
+/// The test guests in other worlds than `polyglot`, and examples that take long to build, one file each.
 pub const OTHERS: &[Language] = &[
     python_contract::LANGUAGE,
     python_packages::LANGUAGE,
     python_polls::LANGUAGE,
     python_tasks::LANGUAGE,
+    sqlite_c::LANGUAGE,
+    sqlite_rust::LANGUAGE,
 ];
 
 /// A language with bindings, and the test guest in it.

@@ -95,19 +95,24 @@ fn a_native_program_gets_no_runtime_and_no_command_line() {
 #[test]
 fn the_packages_carry_the_interface() {
     for package in ["locket-wasmtime", "locket-guest"] {
-        let list = cargo(&["package", "-p", package, "--list", "--allow-dirty"]);
-        for file in [
-            "wit/lock.wit",
-            "wit/world.wit",
-            "wit/deps/io.wit",
-            "README.md",
-            "LICENSE",
-        ] {
-            assert!(
-                list.lines().any(|line| line == file),
-                "{package} lacks {file}:\n{list}"
-            );
-        }
+        let interface = ["wit/lock.wit", "wit/world.wit", "wit/deps/io.wit"];
+        package_has(package, &interface);
+    }
+}
+
+#[test]
+fn the_package_for_sqlite_carries_what_it_compiles() {
+    let sources = ["c/locket_ranges.h", "c/locket.h", "vfs.c", "internal.h"];
+    package_has("locket-sqlite", &sources);
+}
+
+fn package_has(package: &str, files: &[&str]) {
+    let list = cargo(&["package", "-p", package, "--list", "--allow-dirty"]);
+    for file in files.iter().chain(&["README.md", "LICENSE"]) {
+        assert!(
+            list.lines().any(|line| line == *file),
+            "{package} lacks {file}:\n{list}"
+        );
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{Target, guests, link};
 use crate::root;
@@ -27,11 +27,13 @@ pub fn digest() -> Result<String> {
         "guest/c/locket.c",
         "guest/c/locket_ranges.c",
         "guest/c/locket_wit.c",
-        "guest/sqlite",
+        "guest/sqlite/internal.h",
+        "guest/sqlite/lock.c",
+        "guest/sqlite/vfs.c",
+        "guest/sqlite/wal_index.c",
         "tests/polyglot/guests/sqlite/demo.c",
     ];
-    let is_source = |path: &Path| path.extension().is_some_and(|end| end == "c" || end == "h");
-    Ok(build_guests::digest_of(&sources, is_source)?)
+    Ok(build_guests::digest_of(&sources, |_| true)?)
 }
 
 /// Builds it, where it is kept.
