@@ -28,10 +28,8 @@ const WHOLE_REGIONS: Edit = Edit {
 
 const NO_SWITCH: Edit = Edit {
     what: "no dead man's switch",
-    right: "    index->is_unlocked = false;\n    return lock_result(error, SQLITE_IOERR_LOCK);",
-    wrong: "    index->is_unlocked = false;\n    \
-            locket_ranges_unlock(&index->ranges, dead_mans_switch);\n    \
-            return lock_result(error, SQLITE_IOERR_LOCK);",
+    right: "    error = locket_ranges_lock(&index->ranges, LOCKET_SHARED, dead_mans_switch, 0);\n",
+    wrong: "    error = locket_ranges_unlock(&index->ranges, dead_mans_switch);\n",
 };
 
 /// What a process exits with that kills itself between two writes of a fence.
