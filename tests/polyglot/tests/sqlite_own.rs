@@ -169,8 +169,10 @@ fn shell(command: &Command) -> String {
 
 #[test]
 fn mptest_writes_from_processes_and_components() -> Result {
-    mptest("multiwrite01.test", "delete")?;
-    mptest("multiwrite01.test", "wal")
+    for journal in ["delete", "truncate", "persist", "wal"] {
+        mptest("multiwrite01.test", journal)?;
+    }
+    Ok(())
 }
 
 #[test]
