@@ -41,7 +41,8 @@ pub fn amalgamation() -> Result<PathBuf> {
     Ok(Path::new(manifest).with_file_name("sqlite3"))
 }
 
-/// Compiles SQLite itself, before tests that are stopped if they take long.
+/// Compiles SQLite itself and downloads its test programs, before tests that are stopped if they take
+/// long.
 ///
 /// # Errors
 ///
@@ -51,6 +52,8 @@ pub fn prepare() -> Result<()> {
     for target in [Target::Native, Target::Component] {
         library(target, &sqlite)?;
     }
+    // Without them, it says so.
+    sources::sources();
     Ok(())
 }
 
