@@ -1,5 +1,6 @@
 /* The VFS `locket`: the files of SQLite's own VFS for Unix without locks, and the locks of this library
  * for main databases. */
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -95,6 +96,18 @@ static const sqlite3_io_methods methods = {
     .xShmUnmap = index_unmap,
 };
 
+/* SQLite looks for a folder for temporary files where a component has none. */
+static void name_temporary_folder(const char *database) {
+    static const char *const usual[] = {"/var/tmp", "/usr/tmp", "/tmp"};
+    struct stat found;
+    if (sqlite3_temp_directory || getenv("SQLITE_TMPDIR") || getenv("TMPDIR")) return;
+    for (int i = 0; i < 3; i++) {
+        if (stat(usual[i], &found) == 0) return;
+    }
+    const char *end = strrchr(database, '/');
+    if (end && end > database) sqlite3_temp_directory = sqlite3_mprintf("%.*s", (int)(end - database), database);
+}
+
 static int vfs_open(sqlite3_vfs *vfs, sqlite3_filename name, sqlite3_file *file, int flags, int *opened) {
     (void)vfs;
     if (!(flags & SQLITE_OPEN_MAIN_DB)) return below->xOpen(below, name, file, flags, opened);
@@ -107,11 +120,19 @@ static int vfs_open(sqlite3_vfs *vfs, sqlite3_filename name, sqlite3_file *file,
         below_methods(file)->xClose(real_file(file));
         return SQLITE_CANTOPEN;
     }
+    name_temporary_folder(name);
     c->path = name;
     c->device = opened_now.st_dev;
     c->inode = opened_now.st_ino;
     c->file.pMethods = &methods;
     return SQLITE_OK;
+}
+
+/* WASI synchronizes no folders. */
+static int vfs_delete(sqlite3_vfs *vfs, const char *name, int synchronizes) {
+    (void)vfs;
+    (void)synchronizes;
+    return below->xDelete(below, name, 0);
 }
 
 /* SQLite sleeps before it asks for a lock again. */
@@ -134,6 +155,7 @@ int locket_sqlite_register(int is_default) {
         vfs.zName = "locket";
         vfs.szOsFile = (int)sizeof(connection) + unlocked->szOsFile;
         vfs.xOpen = vfs_open;
+        vfs.xDelete = vfs_delete;
         vfs.xSleep = vfs_sleep;
         below = unlocked;
     }

@@ -2,7 +2,7 @@
  * keeps a copy of it, which it makes coherent at every fence:
  *
  *   push  writes every 32-bit word that SQLite has changed here since the last fence
- *   pull  takes over every word that has changed in the file since then
+ *   pull  takes over every word that has changed in the file since then; at a barrier, fewer
  *
  * A region has two parts for that: what SQLite works on, and what the file had at the last fence. Both
  * go word by word, since neighboring words belong to other processes under other locks.
@@ -28,7 +28,8 @@
 
 /* A region has the numbers of pages, and from the word SLOTS on a hash table of them. The first begins with
  * the header, twice, each of which ends with its sum, and with the words that are locked one by one. */
-enum { REGION = 32768, WORDS = REGION / 4, HEADER = 12, SUM = 10, SLOTS = WORDS / 2, PAGE = 4096 };
+enum { REGION = 32768, WORDS = REGION / 4, SLOTS = WORDS / 2, PAGE = 4096 };
+enum { HEADER = 12, SUM = 10, MARKS = 10 };
 
 /* The bytes that are locked: eight locks, and one that each process has in shared mode while it uses the
  * index. A process that can have it exclusively is alone, and begins a new index. */
@@ -53,6 +54,19 @@ struct wal_index {
     /* How many connections here have each lock in shared mode; -1 if one has it exclusively. */
     int locks[LOCKS];
 };
+
+/* Whether words are the same, two at a time: this is done with each region at each fence, and memcmp() of
+ * WASI's C library compares bytes. */
+static bool same(const uint32_t *a, const uint32_t *b) {
+    uint64_t differs = 0;
+    for (int word = 0; word < WORDS; word += 2) {
+        uint64_t x, y;
+        memcpy(&x, a + word, sizeof x);
+        memcpy(&y, b + word, sizeof y);
+        differs |= x ^ y;
+    }
+    return differs == 0;
+}
 
 /* Which of the words that have changed. */
 typedef enum { ANY, SET, CLEARED } change;
@@ -83,7 +97,7 @@ static int push_words(wal_index *index, int number, int from, int end, change wh
  * what a killed writer has left by the numbers alone, in walCleanupHash(). */
 static int push_region(wal_index *index, int number) {
     region *r = index->regions[number];
-    if (memcmp(r->live, r->file, REGION) == 0) return SQLITE_OK;
+    if (same(r->live, r->file)) return SQLITE_OK;
     int from = number == 0 ? 2 * HEADER : 0;
     int result = push_words(index, number, from, SLOTS, SET);
     if (result == SQLITE_OK) result = push_words(index, number, SLOTS, WORDS, ANY);
@@ -107,9 +121,7 @@ static int push(wal_index *index) {
     return result;
 }
 
-/* At a barrier, SQLite may have read one copy of the header before, and read the other after it. If the
- * header has changed in between, the other copy stays as it was, so that both still are the same. */
-static int pull(wal_index *index, bool at_barrier) {
+static int pull(wal_index *index) {
     static uint32_t now[WORDS];
     for (int number = 0; number < index->count; number++) {
         region *r = index->regions[number];
@@ -117,15 +129,25 @@ static int pull(wal_index *index, bool at_barrier) {
         /* The index was begun anew meanwhile: what is missing is zero. */
         if (got < 0) return SQLITE_IOERR_SHMMAP;
         memset((char *)now + got, 0, REGION - (size_t)got);
-        if (memcmp(now, r->file, REGION) == 0) continue;
-        if (at_barrier && number == 0 && memcmp(now, r->file, HEADER * 4) != 0) {
-            memcpy(now + HEADER, r->file + HEADER, HEADER * 4);
-        }
+        if (same(now, r->file)) continue;
         for (int word = 0; word < WORDS; word++) {
             if (now[word] != r->file[word]) r->live[word] = r->file[word] = now[word];
         }
     }
     return SQLITE_OK;
+}
+
+/* What is there of the words that are locked one by one: how far the log is backfilled, and the readers' marks.
+ *
+ * A barrier takes over no more. Between the two copies of the header, walIndexTryHdr() has one, and would find
+ * them different if the header changed; after a lock, walTryBeginRead() compares the header anyway. */
+static void pull_marks(wal_index *index) {
+    uint32_t now[MARKS] = {0};
+    if (index->count == 0 || pread(index->descriptor, now, sizeof now, 2 * HEADER * 4) < 0) return;
+    uint32_t *live = index->regions[0]->live + 2 * HEADER, *file = index->regions[0]->file + 2 * HEADER;
+    for (int word = 0; word < MARKS; word++) {
+        if (now[word] != file[word]) live[word] = file[word] = now[word];
+    }
 }
 
 static void index_free(wal_index *index) {
@@ -289,7 +311,7 @@ int index_lock(sqlite3_file *file, int first, int count, int flags) {
         index->locks[lock] = exclusive ? -1 : index->locks[lock] + 1;
     }
     *held |= mask;
-    result = pull(index, false);
+    result = pull(index);
     if (result != SQLITE_OK) index_lock(file, first, count, SQLITE_SHM_UNLOCK | (flags & SQLITE_SHM_EXCLUSIVE));
     return result;
 }
@@ -299,10 +321,10 @@ void index_barrier(sqlite3_file *file) {
     if (!c->has_index) return;
     /* There is no way to report a failure; the next lock will. */
     push(c->database->index);
-    pull(c->database->index, true);
+    pull_marks(c->database->index);
 }
 
-void index_refresh(wal_index *index) { pull(index, false); }
+void index_refresh(wal_index *index) { pull(index); }
 
 int index_unmap(sqlite3_file *file, int remove) {
     connection *c = (connection *)file;

@@ -257,6 +257,9 @@ impl Run {
             .unwrap_or_default()
             .to_string_lossy();
         let mut wasi = WasiCtx::builder();
+        // As `wasmtime run` has it: another thread for each access to a file takes longer than most of
+        // them. Several instances must not hold up each other.
+        wasi.allow_blocking_current_thread(self.instances == 1);
         wasi.inherit_stdio()
             .envs(&self.envs)
             .arg(&name)

@@ -43,10 +43,11 @@ fn build(scratch: &Path) -> Result<Vec<u8>> {
     component::new(&fs::read(folder.join("app.core.wasm"))?)
 }
 
-/// The commands in the first example of a page, each with the lines that continue it.
+/// The commands in the first example of a page that has any, each with the lines that continue it.
 fn commands(page: &str) -> impl Iterator<Item = &str> {
-    let example = page.split("```").nth(1).unwrap_or_default();
-    let example = example.strip_prefix("console\n").unwrap_or_default();
+    let mut blocks = page.split("```").skip(1).step_by(2);
+    let example = blocks.find_map(|block| block.strip_prefix("console\n"));
+    let example = example.unwrap_or_default();
     example.split("$ ").map(str::trim_end)
 }
 

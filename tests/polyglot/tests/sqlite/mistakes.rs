@@ -14,9 +14,8 @@ struct Edit {
 
 const NO_PULL: Edit = Edit {
     what: "no pull",
-    right: "static int pull(wal_index *index, bool at_barrier) {\n",
-    wrong: "static int pull(wal_index *index, bool at_barrier) {\n    \
-            if (index || at_barrier) return SQLITE_OK;\n",
+    right: "static int pull(wal_index *index) {\n",
+    wrong: "static int pull(wal_index *index) {\n    if (index) return SQLITE_OK;\n",
 };
 
 const WHOLE_REGIONS: Edit = Edit {

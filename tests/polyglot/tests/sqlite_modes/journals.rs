@@ -195,7 +195,6 @@ fn a_journal_of_a_dead_process_is_rolled_back() {
 }
 
 #[test]
-#[ignore = "the folder of a super-journal cannot be synchronized: SQLITE_IOERR_DIR_FSYNC"]
 fn a_transaction_in_two_databases_is_one() {
     same(
         "A0 open

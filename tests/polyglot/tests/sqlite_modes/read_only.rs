@@ -62,7 +62,6 @@ fn an_immutable_database() {
 }
 
 #[test]
-#[ignore = "a read-only index answers SQLITE_READONLY_RECOVERY after another process has written"]
 fn an_index_that_is_only_read() {
     same(
         "A0 open
@@ -92,7 +91,6 @@ fn an_index_that_is_only_read() {
 
 /// No process has begun the index, and this one cannot: it reads the log by itself.
 #[test]
-#[ignore = "a read-only index answers SQLITE_READONLY_RECOVERY after another process has written"]
 fn an_index_that_is_only_read_and_was_never_begun() {
     same(
         "A0 open
@@ -127,7 +125,6 @@ fn an_index_that_is_only_read_and_was_never_begun() {
 }
 
 #[test]
-#[ignore = "a read-only index answers SQLITE_READONLY_RECOVERY after another process has written"]
 fn a_user_that_may_only_read_the_file() {
     for mode in ["delete", "wal"] {
         let script = format!(
@@ -167,7 +164,6 @@ fn a_user_that_may_only_read_the_file() {
 }
 
 #[test]
-#[ignore = "a read-only index answers SQLITE_READONLY_RECOVERY after another process has written"]
 fn a_user_that_may_write_the_file_but_not_the_folder() {
     for mode in ["delete", "wal"] {
         let script = format!(
@@ -197,7 +193,6 @@ fn a_user_that_may_write_the_file_but_not_the_folder() {
 }
 
 #[test]
-#[ignore = "SQLITE_FCNTL_HAS_MOVED is not there yet"]
 fn a_database_that_is_renamed_or_removed_while_it_is_open() {
     for mode in ["delete", "wal"] {
         let script = format!(
