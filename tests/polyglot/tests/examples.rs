@@ -1,13 +1,12 @@
 //! The examples of the languages whose packages no other test builds: a job that only one instance does
-//! at a time.
+//! at a time. And what the lock of an open file does in Go.
 
 use locket::{Engine, Mode};
-use locket_tests::process::{Dir, tool};
+use locket_tests::process::{Dir, Process, tool};
 use polyglot::Language;
-use polyglot::host::component_of;
 use polyglot::languages::{assemblyscript, go, zig};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -58,16 +57,56 @@ fn the_example_in_go_works_alone() -> Result {
         return Ok(());
     }
     let scratch = tempfile::tempdir()?;
-    works_alone(go::example(scratch.path())?)
+    works_alone(go::command(
+        "guest/go/examples/job/main.go",
+        scratch.path(),
+    )?)
 }
 
-/// It imports nothing from WASI, so `locket run` cannot run it.
 #[test]
-fn the_example_in_assemblyscript_is_a_component() -> Result {
+fn the_example_in_assemblyscript_works_alone() -> Result {
     if !is_ready("assemblyscript") {
         return Ok(());
     }
     let scratch = tempfile::tempdir()?;
-    component_of(&assemblyscript::example(scratch.path())?)?;
+    works_alone(assemblyscript::example(scratch.path())?)
+}
+
+#[test]
+fn the_lock_of_an_open_file_in_go_is_that_of_flock() -> Result {
+    if !is_ready("go") {
+        return Ok(());
+    }
+    let (dir, scratch) = (Dir::new(), tempfile::tempdir()?);
+    let program = scratch.path().join("checks.wasm");
+    let checks = go::command("tests/polyglot/guests/go/flock/main.go", scratch.path())?;
+    std::fs::write(&program, checks)?;
+    let grant = format!("{}::/run", dir.path().display());
+    let run = |program: &Path| {
+        let mut run = Command::new(tool());
+        run.args(["run", "--dir", &grant]).arg(program);
+        run
+    };
+    let output = run(&program).output()?;
+    let failed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{failed}");
+
+    let daemon = go::command("guest/go/examples/daemon/main.go", scratch.path())?;
+    std::fs::write(&program, daemon)?;
+    let lock = dir.path().join("daemon.lock");
+    let mut flock = Command::new("flock");
+    flock.arg("-n").arg(&lock);
+    let mut first = Process::spawn(&mut run(&program));
+    assert_eq!(first.answer(), "running");
+    assert!(!flock.arg("true").status()?.success(), "flock(1) got in");
+    let second = run(&program).stdin(Stdio::null()).output()?;
+    assert_eq!(second.stdout, b"already running\n", "{second:?}");
+    assert!(first.finish());
+
+    let mut holder = Command::new("flock");
+    let mut holder = Process::spawn(holder.arg(&lock).args(["-c", "echo held; cat"]));
+    assert_eq!(holder.answer(), "held");
+    let refused = run(&program).stdin(Stdio::null()).output()?;
+    assert_eq!(refused.stdout, b"already running\n", "{refused:?}");
     Ok(())
 }

@@ -51,18 +51,20 @@ fn module() -> String {
     )
 }
 
-/// Builds the example, a command component.
+/// Builds a command component of a file of the repository.
 ///
 /// # Errors
 ///
 /// If it does not build.
-pub fn example(scratch: &Path) -> Result<Vec<u8>> {
-    let core = scratch.join("job.core.wasm");
+pub fn command(source: &str, scratch: &Path) -> Result<Vec<u8>> {
+    fs::copy(root().join(source), scratch.join("main.go"))?;
+    fs::write(scratch.join("go.mod"), module())?;
+    let core = scratch.join("command.core.wasm");
     run(go("build")?
-        .current_dir(root().join("guest/go"))
+        .current_dir(scratch)
         .args(["-buildmode=c-shared", "-trimpath", "-o"])
         .arg(&core)
-        .args(["-ldflags=-s -w -checklinkname=0", "./examples/job"]))?;
+        .args(["-ldflags=-s -w -checklinkname=0", "."]))?;
     let mut core = fs::read(core)?;
     let wit = root().join("guest/go/examples/job/job.wit");
     let world = component::example_world(&wit, "job")?;
