@@ -1,5 +1,5 @@
 //! The examples of the languages whose packages no other test builds: a job that only one instance does
-//! at a time. And what the lock of an open file does in Go.
+//! at a time. And what the package for Go does besides.
 
 use locket::{Engine, Mode};
 use locket_tests::process::{Dir, Process, tool};
@@ -59,6 +59,7 @@ fn the_example_in_go_works_alone() -> Result {
     let scratch = tempfile::tempdir()?;
     works_alone(go::command(
         "guest/go/examples/job/main.go",
+        go::WORLD,
         scratch.path(),
     )?)
 }
@@ -79,7 +80,11 @@ fn the_lock_of_an_open_file_in_go_is_that_of_flock() -> Result {
     }
     let (dir, scratch) = (Dir::new(), tempfile::tempdir()?);
     let program = scratch.path().join("checks.wasm");
-    let checks = go::command("tests/polyglot/guests/go/flock/main.go", scratch.path())?;
+    let checks = go::command(
+        "tests/polyglot/guests/go/flock/main.go",
+        go::WORLD,
+        scratch.path(),
+    )?;
     std::fs::write(&program, checks)?;
     let grant = format!("{}::/run", dir.path().display());
     let run = |program: &Path| {
@@ -91,7 +96,11 @@ fn the_lock_of_an_open_file_in_go_is_that_of_flock() -> Result {
     let failed = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{failed}");
 
-    let daemon = go::command("guest/go/examples/daemon/main.go", scratch.path())?;
+    let daemon = go::command(
+        "guest/go/examples/daemon/main.go",
+        go::WORLD,
+        scratch.path(),
+    )?;
     std::fs::write(&program, daemon)?;
     let lock = dir.path().join("daemon.lock");
     let mut flock = Command::new("flock");
@@ -108,5 +117,37 @@ fn the_lock_of_an_open_file_in_go_is_that_of_flock() -> Result {
     assert_eq!(holder.answer(), "held");
     let refused = run(&program).stdin(Stdio::null()).output()?;
     assert_eq!(refused.stdout, b"already running\n", "{refused:?}");
+    Ok(())
+}
+
+#[test]
+fn ranges_in_go_are_record_locks() -> Result {
+    if !is_ready("go") {
+        return Ok(());
+    }
+    let (dir, scratch) = (Dir::new(), tempfile::tempdir()?);
+    let program = scratch.path().join("ranges.wasm");
+    let guest = "tests/polyglot/guests/go/ranges";
+    let (source, world) = (format!("{guest}/main.go"), format!("{guest}/job.wit"));
+    std::fs::write(&program, go::command(&source, &world, scratch.path())?)?;
+    let grant = format!("{}::/run", dir.path().display());
+    let mut run = Command::new(tool());
+    let mut run = Process::spawn(run.args(["run", "--dir", &grant]).arg(&program));
+    assert_eq!(run.answer(), "locked");
+
+    let body = "import fcntl, struct, sys\n\
+         file = open(sys.argv[1], 'r+')\n\
+         def get(kind, start):\n    \
+             lock = struct.pack('hhqqi4x', kind, 0, start, 1, 0)\n    \
+             found = struct.unpack('hhqqi4x', fcntl.fcntl(file, fcntl.F_GETLK, lock))\n    \
+             return 'free' if found[0] == fcntl.F_UNLCK else f'{found[2]}+{found[3]}'\n\
+         fcntl.lockf(file, fcntl.LOCK_EX, 10, 100)\n\
+         print(*[get(fcntl.F_RDLCK, at) for at in (9, 10, 15, 20, 25)], get(fcntl.F_WRLCK, 15), flush=True)\n\
+         sys.stdin.read()\n";
+    let mut native = Process::python(body, &dir.path().join("ranges"));
+    assert_eq!(native.answer(), "free 10+5 free 20+5 free 15+5");
+    assert_eq!(run.ask("and now?"), "100 10 false");
+    let rest = [(); 3].map(|()| run.answer());
+    assert_eq!(rest, ["true"; 3]);
     Ok(())
 }
