@@ -28,7 +28,7 @@ typedef struct locket_handle {
 /* Why a call did not succeed. */
 typedef enum locket_error {
     LOCKET_OK = 0,
-    LOCKET_WOULD_BLOCK,    /* The timeout was 0, and another owner holds the lock. */
+    LOCKET_WOULD_BLOCK,    /* The timeout was 0, and the lock is held. */
     LOCKET_TIMEOUT,        /* A nonzero timeout ran out. */
     LOCKET_NOT_LOCKED,     /* Release of a lock that has no holder. */
     LOCKET_NOT_OWNER,      /* Release of a lock that another owner holds. */

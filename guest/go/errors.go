@@ -3,13 +3,14 @@ package locket
 import (
 	"errors"
 	"fmt"
+	"syscall"
 
 	api "github.com/locket-lock/locket/guest/go/internal/imports/locket_lock_api"
 )
 
 // Why a call on a lock did not succeed, for [errors.Is].
 var (
-	ErrWouldBlock    = errors.New("held by another owner")
+	ErrWouldBlock    = errors.New("held")
 	ErrTimeout       = errors.New("did not become free in time")
 	ErrNotLocked     = errors.New("not held")
 	ErrNotOwner      = errors.New("not ours to release")
@@ -68,6 +69,9 @@ func (e *Error) Error() string {
 
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
+
+// Is reports whether the target is the error with which Unix refuses a lock that is held.
+func (e *Error) Is(target error) bool { return e.Err == ErrWouldBlock && target == syscall.EAGAIN }
 
 // A LostReason is the reason why a lock was lost. It is empty if the lock was not lost.
 type LostReason string

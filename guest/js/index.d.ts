@@ -18,7 +18,7 @@ export type Protocol =
   | "native" | "flock" | "fcntl"
   | "link" | "symlink" | "mkdir" | "pid-file" | "soft" | "sqlite";
 
-/** How to open a lock. */
+/** How to open a lock. An option that does not exist throws a `TypeError`. */
 export interface OpenOptions {
   /** The protocol. By default, the host chooses. */
   protocol?: Protocol;
@@ -26,7 +26,7 @@ export interface OpenOptions {
   onRelease?: "keep" | "remove";
 }
 
-/** How to acquire a lock. */
+/** How to acquire a lock. An option that does not exist throws a `TypeError`. */
 export interface AcquireOptions {
   /**
    * How many milliseconds to wait. 0 tries once. By default, waits indefinitely. A value that is not a
@@ -64,7 +64,7 @@ export class LockError extends Error {
   readonly reason?: string;
 }
 
-/** Another holder kept the lock until the timeout ran out: `timeout`, or `would-block` if it was 0. */
+/** The lock was held until the timeout ran out: `timeout`, or `would-block` if it was 0. */
 export class LockTimeoutError extends LockError {
   readonly code: "timeout" | "would-block";
 }
@@ -110,10 +110,11 @@ export class LockFile implements Disposable {
  * be async, because the lock would be released at its first `await`.
  *
  * @param lock the lock, or the path of one
+ * @param options how to acquire it, and for a path also how to open it
  * @returns what `body` returns
  */
-export function withLock<T>(
-  lock: string | LockFile,
-  options: OpenOptions & AcquireOptions,
-  body: (() => T) & (T extends PromiseLike<unknown> ? never : unknown),
-): T;
+export function withLock<T>(lock: LockFile, options: AcquireOptions, body: Body<T>): T;
+export function withLock<T>(path: string, options: OpenOptions & AcquireOptions, body: Body<T>): T;
+export function withLock<T>(lock: string | LockFile, body: Body<T>): T;
+
+type Body<T> = (() => T) & (T extends PromiseLike<unknown> ? never : unknown);

@@ -11,7 +11,7 @@ const PROTOCOLS = [
 ];
 
 const MESSAGES = {
-  "would-block": (path) => `lock '${path}' is held by another owner`,
+  "would-block": (path) => `lock '${path}' is held`,
   "timeout": (path) => `lock '${path}' did not become free in time`,
   "not-locked": (path) => `lock '${path}' is not held`,
   "not-owner": (path) => `lock '${path}' is not ours to release`,
@@ -46,7 +46,9 @@ export class LockFile {
   #handle;
   #path;
 
-  constructor(path, { protocol, onRelease = "keep" } = {}) {
+  constructor(path, options = {}) {
+    const { protocol, onRelease = "keep", ...others } = options;
+    none(others);
     if (typeof path !== "string") {
       throw new TypeError(`the path of a lock must be a string, not ${typeof path}`);
     }
@@ -58,10 +60,11 @@ export class LockFile {
     this.#handle = this.#ask(() => Handle.openWith(path, { protocol, onRelease }));
   }
 
-  static acquire(path, options) {
-    const lock = new LockFile(path, options);
+  static acquire(path, options = {}) {
+    const { timeout, mode, ...open } = options;
+    const lock = new LockFile(path, open);
     try {
-      lock.acquire(options);
+      lock.acquire({ timeout, mode });
     } catch (error) {
       lock[Symbol.dispose]();
       throw error;
@@ -73,7 +76,9 @@ export class LockFile {
     return this.#path;
   }
 
-  acquire({ timeout, mode = "exclusive" } = {}) {
+  acquire(options = {}) {
+    const { timeout, mode = "exclusive", ...others } = options;
+    none(others);
     oneOf(MODES, "mode", mode);
     const millis = toMillis(timeout);
     const { token, validFor } = this.#ask((handle) => handle.acquire(mode, millis));
@@ -119,10 +124,15 @@ export class LockFile {
 }
 
 export function withLock(lock, options, body) {
+  if (typeof options === "function") return withLock(lock, {}, options);
+  if (typeof body !== "function") {
+    throw new TypeError(`withLock takes a function to call, not ${typeof body}`);
+  }
   if (!(lock instanceof LockFile)) {
-    const opened = new LockFile(lock, options);
+    const { timeout, mode, ...open } = options ?? {};
+    const opened = new LockFile(lock, open);
     try {
-      return withLock(opened, options, body);
+      return withLock(opened, { timeout, mode }, body);
     } finally {
       opened[Symbol.dispose]();
     }
@@ -155,6 +165,12 @@ function toMillis(timeout) {
   // Round up, so that no wait ends early.
   if (timeout >= 0 && Math.ceil(timeout) <= LONGEST) return Math.ceil(timeout);
   throw new RangeError(`a timeout must be from 0 to ${LONGEST} milliseconds, not ${timeout}`);
+}
+
+// A misspelt option would otherwise wait indefinitely.
+function none(options) {
+  const [name] = Object.keys(options);
+  if (name !== undefined) throw new TypeError(`there is no option ${name} here`);
 }
 
 function oneOf(values, name, value) {

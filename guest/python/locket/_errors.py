@@ -45,7 +45,7 @@ class NotMyLock(UnlockError):
 
 
 _TEXTS = {
-    "would-block": "{lock} is held by another owner",
+    "would-block": "{lock} is held",
     "timeout": "{lock} did not become free in time",
     "not-locked": "{lock} is not held",
     "not-owner": "{lock} is not ours to release",

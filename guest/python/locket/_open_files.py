@@ -165,6 +165,7 @@ def os_closerange(fd_low: int, fd_high: int, /) -> None:
 
 
 builtins.open = io.open = open
+io.FileIO = FileIO
 for module in os, posix:
     module.open, module.close, module.closerange = os_open, os_close, os_closerange
 if _open in os.supports_dir_fd:

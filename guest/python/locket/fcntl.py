@@ -12,6 +12,7 @@ The numbers are those of WASI's C library. Its ``struct flock`` is ``"hhqqi4x"``
 ``l_type``, ``l_whence``, ``l_start``, ``l_len``, ``l_pid``.
 """
 
+import contextlib
 import errno
 import os
 import struct
@@ -61,20 +62,26 @@ def flock(fd: int | HasFileno, operation: int, /) -> None:
     mode = {LOCK_SH: api.Mode.SHARED, LOCK_EX: api.Mode.EXCLUSIVE}.get(kind)
     if mode is None:
         raise _invalid(f"operation {operation}")
-    if file.mode is mode:
+    _check_path(file)
+    # The host may have revoked the lock.
+    if file.mode is mode and isinstance(file.lock.state(), api.State_Held):
         return
     # Linux, too, releases a lock before it converts it, and may then fail to acquire it again.
     _unlock(file)
-    if not file.has_its_path():
-        raise file.error("no-entry")
     if file.lock is None:
         options = api.Options(api.Protocol.FLOCK, api.OnRelease.KEEP)
         file.lock = ask(file.error, api.LockFile.open_with, file.path, options)
     ask(file.error, file.lock.acquire, mode, 0 if operation & LOCK_NB else None)
     file.mode = mode
     # Another program may have replaced the file during the wait.
+    _check_path(file)
+
+
+def _check_path(file: OpenFile) -> None:
+    """Unlocks a file that its path does not lead to any more, and raises the error."""
     if not file.has_its_path():
-        _unlock(file)
+        with contextlib.suppress(OSError):
+            _unlock(file)
         raise file.error("no-entry")
 
 

@@ -97,7 +97,7 @@ impl Program {
         if bytes.starts_with(b"\0asm\x01\0\0\0") {
             bail!(
                 "it is a core module, not a component; build it for wasm32-wasip2, \
-                 or turn it into a component with `wasm-tools component new`"
+                 or make a component of it with `locket componentize`"
             );
         }
         if !bytes.starts_with(b"\0asm") {

@@ -5,6 +5,7 @@
 mod args;
 mod break_lock;
 mod check;
+mod componentize;
 mod demo;
 mod exec;
 mod exit;
@@ -36,6 +37,7 @@ struct Cli {
 enum Command {
     Exec(exec::Exec),
     Run(run::Run),
+    Componentize(componentize::Componentize),
     Status(status::Status),
     Trace(trace::Trace),
     Break(break_lock::Break),
@@ -96,6 +98,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Exec(exec) => exec.run(),
         Command::Run(run) => run.run(),
+        Command::Componentize(command) => command.run(),
         Command::Status(status) => status.run(),
         Command::Trace(trace) => trace.run(),
         Command::Break(command) => command.run(),

@@ -1,6 +1,7 @@
 //! Rust for WebAssembly components.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
@@ -24,6 +25,9 @@ const PROFILE: [(&str, &str); 5] = [
     ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
     ("CARGO_PROFILE_RELEASE_STRIP", "true"),
 ];
+
+/// The oldest Rust that compiles the guests, 1.88: the `rust-version` of locket-guest.
+const MINOR: u32 = 88;
 
 /// What compiles and links the guests.
 #[derive(Debug)]
@@ -64,6 +68,15 @@ impl Toolchain {
              `apt-get install --no-install-recommends rustc-web rust-web-src wasi-libc` beside a \
              toolchain of rustup (missing for that: {})",
             missing.join(", ")
+        );
+        let version = version(RUSTC)?;
+        ensure!(
+            version >= (1, MINOR),
+            "{RUSTC} is Rust {}.{}, and guests need 1.{MINOR}: upgrade rustc-web, which is in the security \
+             updates of Debian (`deb http://security.debian.org/debian-security bookworm-security main`), or \
+             run `rustup target add {TARGET}`",
+            version.0,
+            version.1
         );
         Ok(Self::FromSource { linkers })
     }
@@ -130,29 +143,11 @@ impl Toolchain {
             .env("CARGO_ENCODED_RUSTFLAGS", remapped_paths()?.join("\x1f"))
             // It has the libraries of the compiler that built this program.
             .env_remove("LD_LIBRARY_PATH");
-        if let Self::FromSource { linkers } = self {
-            let path = env::var_os("PATH").unwrap_or_default();
-            let path = env::split_paths(&path);
-            let path = env::join_paths([linkers.join("gcc-ld")].into_iter().chain(path))?;
-            cargo
-                .env("PATH", path)
-                .env("RUSTC", RUSTC)
-                // For the `-Z` below.
-                .env("RUSTC_BOOTSTRAP", "1")
-                .env(
-                    "CARGO_TARGET_WASM32_WASIP2_LINKER",
-                    linkers.join("wasm-component-ld"),
-                )
-                .args(["-Zbuild-std=std,panic_abort", "--"])
-                .arg("-Clink-self-contained=no")
-                .arg(format!("-Clink-arg=-L{LIBC}"));
-            if is_command {
-                // Not `crt1-command.o`: in that old library it leaves the
-                // constructors to each export, `cabi_realloc` among them, in
-                // which a component must not call its imports.
-                cargo.arg(format!("-Clink-arg={LIBC}/crt1.o"));
-            }
-        }
+        let path = env::var_os("PATH").unwrap_or_default();
+        let path = env::split_paths(&path);
+        let path = env::join_paths(self.programs().into_iter().chain(path))?;
+        cargo.env("PATH", path).envs(self.environment());
+        cargo.arg("--").args(self.linking(is_command));
         Ok(cargo)
     }
 }
@@ -161,6 +156,48 @@ fn finish(mut cargo: Command, name: &str) -> Result<()> {
     let status = cargo.status().context("cannot run cargo")?;
     ensure!(status.success(), "cannot build the guest {name}");
     Ok(())
+}
+
+/// What cargo needs besides `--target wasm32-wasip2`.
+impl Toolchain {
+    /// A folder of programs.
+    pub fn programs(&self) -> Option<PathBuf> {
+        match self {
+            Self::Complete => None,
+            Self::FromSource { linkers } => Some(linkers.join("gcc-ld")),
+        }
+    }
+
+    /// Variables of its environment.
+    pub fn environment(&self) -> Vec<(&'static str, OsString)> {
+        let Self::FromSource { linkers } = self else {
+            return Vec::new();
+        };
+        let linker = linkers.join("wasm-component-ld");
+        vec![
+            ("RUSTC", RUSTC.into()),
+            // For the unstable option that follows.
+            ("RUSTC_BOOTSTRAP", "1".into()),
+            ("CARGO_UNSTABLE_BUILD_STD", "std,panic_abort".into()),
+            ("CARGO_TARGET_WASM32_WASIP2_LINKER", linker.into()),
+        ]
+    }
+
+    /// Arguments of the compiler when it links a component, which is a command or a library.
+    pub fn linking(&self, is_command: bool) -> Vec<String> {
+        let mut args = Vec::new();
+        if let Self::FromSource { .. } = self {
+            args.push("-Clink-self-contained=no".into());
+            args.push(format!("-Clink-arg=-L{LIBC}"));
+            if is_command {
+                // Not `crt1-command.o`: in that old library it leaves the
+                // constructors to each export, `cabi_realloc` among them, in
+                // which a component must not call its imports.
+                args.push(format!("-Clink-arg={LIBC}/crt1.o"));
+            }
+        }
+        args
+    }
 }
 
 /// The folder of the targets of the toolchain in use.
@@ -174,6 +211,18 @@ fn host() -> Result<String> {
     let version = rustc(&["--version", "--verbose"])?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
     Ok(host.context("rustc does not tell its host")?.to_owned())
+}
+
+/// The version of a compiler, as `rustc 1.96.0 (…)` tells it.
+fn version(rustc: &str) -> Result<(u32, u32)> {
+    let output = Command::new(rustc).arg("--version").output();
+    let output = output.with_context(|| format!("cannot run {rustc}"))?;
+    let text = String::from_utf8(output.stdout)?;
+    let numbers = text.split([' ', '.']).skip(1).map(str::parse);
+    match numbers.take(2).collect::<Result<Vec<_>, _>>().as_deref() {
+        Ok(&[major, minor]) => Ok((major, minor)),
+        _ => bail!("{rustc} tells no version: {text}"),
+    }
 }
 
 fn rustc(args: &[&str]) -> Result<String> {

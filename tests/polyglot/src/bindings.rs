@@ -26,7 +26,7 @@ pub fn generated() -> Result<Generated> {
     files.extend(descriptors.into_iter().filter(|(path, _)| is_type(path)));
     let internal = format!("{GO_MODULE}/internal");
     let go = go(
-        of("plugin")?,
+        of("plugin-ranges")?,
         Some(internal),
         &root().join("guest/go/internal"),
     )?;

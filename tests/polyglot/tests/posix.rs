@@ -136,6 +136,10 @@ a set f w set 0 1               ESTALE
 a open n f rw                   ok
 a set f w set 0 1               ESTALE
 a set n w set 0 1               ok
+a flock n ex                    ok
+a flock n ex                    ok
+a rename f g                    ok
+a flock n ex                    ESTALE
 
 = There are limits
 a open f f rw                   ok
@@ -172,6 +176,30 @@ b flock f ex                    ETIMEDOUT
     play(script, |dir| {
         let [_, native] = program.both(dir.path(), "");
         [native, program.guest(dir.path(), "", &["--max-wait", "1"])]
+    });
+    Ok(())
+}
+
+/// A second lock in the same mode does nothing, but says whether the first one still holds.
+#[test]
+fn a_lock_that_the_host_has_revoked_is_not_held() -> Result {
+    let Some(program) = Program::build(LOCKS, &[])? else {
+        return Ok(());
+    };
+    let script = "
+= The host lets nothing be held for longer than a second
+a open f f rw                   ok
+b open f f rw                   ok
+a flock f ex                    ok
+b flock f ex                    ok
+a flock f ex                    ENOLCK
+a flock f exnb                  EAGAIN
+b flock f un                    ok
+a flock f ex                    ok
+";
+    play(script, |dir| {
+        let [_, native] = program.both(dir.path(), "");
+        [program.guest(dir.path(), "", &["--max-hold", "1"]), native]
     });
     Ok(())
 }

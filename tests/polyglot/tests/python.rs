@@ -65,7 +65,7 @@ async fn to_break_locks_takes_an_import_of_its_own() -> Result {
     Ok(())
 }
 
-/// Who copies the world from the page has that of the example, which the page builds.
+/// A world that is copied from the page is that of the example, which the page builds.
 #[test]
 fn the_world_on_the_page_is_that_of_the_example() -> Result {
     let folder = root().join("guest/python");

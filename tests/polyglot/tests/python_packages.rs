@@ -1,6 +1,7 @@
-//! Packages of Python that lock by `fcntl`: in components, as they are, they exclude what they are
-//! natively, and the other way around.
+//! Packages of Python that lock by `fcntl`, unmodified: each excludes in a component the same package in a
+//! native process, and the other way around.
 
+use locket::Mode;
 use locket::sandbox::Limits;
 use locket_tests::harness::{Host, QUIESCENT};
 use locket_tests::process::Process;
@@ -37,7 +38,7 @@ async fn guest(host: &Host) -> Result<Guest> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_package_in_a_component_and_its_native_self_exclude_each_other() -> Result {
+async fn a_package_in_a_component_and_in_a_native_process_exclude_each_other() -> Result {
     if !LANGUAGE.is_ready() {
         return Ok(());
     }
@@ -61,7 +62,7 @@ async fn a_package_in_a_component_and_its_native_self_exclude_each_other() -> Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn packages_in_components_and_their_native_selves_lose_no_count() -> Result {
+async fn packages_in_components_and_native_processes_lose_no_count() -> Result {
     const ROUNDS: u32 = 100;
     if !LANGUAGE.is_ready() {
         return Ok(());
@@ -111,6 +112,27 @@ async fn a_wait_that_the_host_ends_is_a_timeout() -> Result {
         assert_eq!(native.ask(&format!("release {package}")), "ok");
         assert_eq!(guest.run(&wait).await?, "ok");
     }
+    Ok(())
+}
+
+/// A second lock in the same mode does nothing, but says whether the first one still holds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_that_the_host_has_revoked_is_not_held() -> Result {
+    if !LANGUAGE.is_ready() {
+        return Ok(());
+    }
+    let host = host()?;
+    fs::write(host.path("revoked"), "")?;
+    let limits = Limits::new().longest_hold(Some(QUIESCENT));
+    let ctx = host.ctx().limits(limits).build();
+    let component = component(&LANGUAGE.built()?.path)?;
+    let mut guest = Guest::start_with(&component, &host, ctx).await?;
+    assert_eq!(guest.run("relock").await?, "ok");
+    let lock = host.locks.open(host.path("revoked"))?;
+    let guard = lock.acquire_async(Mode::Exclusive, None).await?;
+    assert_eq!(guest.run("relock").await?, "lost");
+    drop(guard);
+    assert_eq!(guest.run("relock").await?, "ok");
     Ok(())
 }
 

@@ -21,6 +21,7 @@ const MAY_BE_LONG: &[&str] = &[
     "guest/c/locket_wit.c",
     "guest/c/locket_wit.h",
     "guest/go/internal/imports/locket_lock_api/wit_bindings.go",
+    "guest/go/internal/imports/locket_lock_ranges/wit_bindings.go",
     // The interface, most of which is its documentation.
     "wit/lock.wit",
 ];

@@ -94,7 +94,7 @@ fn a_native_program_gets_no_runtime_and_no_command_line() {
 
 #[test]
 fn the_packages_carry_the_interface() {
-    for package in ["locket-wasmtime", "locket-guest"] {
+    for package in ["locket-wasmtime", "locket-guest", "locket-cli"] {
         let interface = ["wit/lock.wit", "wit/world.wit", "wit/deps/io.wit"];
         package_has(package, &interface);
     }

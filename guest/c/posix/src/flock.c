@@ -20,13 +20,17 @@ int flock(int fd, int operation) {
     case LOCK_UN: return unlock(it);
     default: errno = EINVAL; return -1;
     }
-    if (it->is_locked && it->mode == mode) return 0;
+    if (!locket_posix_is_same(fd, it)) {
+        unlock(it);
+        return locket_posix_result(LOCKET_NO_ENTRY);
+    }
+    /* The host may have revoked the lock. */
+    if (it->is_locked && it->mode == mode && locket_get_state(&it->lock).is == LOCKET_HELD) return 0;
     /* Linux, too, releases a lock before it converts it, and may then fail to acquire it again. */
     if (unlock(it)) return -1;
 
-    locket_error error = LOCKET_NO_ENTRY;
-    if (locket_posix_is_same(fd, it))
-        error = it->lock.handle ? LOCKET_OK : locket_posix_open_lock(fd, it, &it->lock);
+    locket_error error = LOCKET_OK;
+    if (!it->lock.handle) error = locket_posix_open_lock(fd, it, &it->lock);
     int64_t timeout = operation & LOCK_NB ? 0 : LOCKET_FOREVER;
     if (!error) error = locket_acquire(&it->lock, mode, timeout);
     if (error) return locket_posix_result(error);

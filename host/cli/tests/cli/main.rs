@@ -2,6 +2,7 @@
 
 mod break_lock;
 mod check;
+mod componentize;
 mod demo;
 mod exec;
 mod generate;

@@ -72,7 +72,7 @@ fn files_that_are_not_command_components_are_refused_with_the_reason() {
     assert_fails(
         &run(&[], &module, &[]),
         65,
-        &["core module", "wasm-tools component new"],
+        &["core module", "locket componentize"],
     );
 
     let library = component(&dir, "(component)");

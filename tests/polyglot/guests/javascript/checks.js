@@ -17,6 +17,13 @@ const checks = {
     using lock = new LockFile(PATH);
     throws(RangeError, () => lock.acquire({ mode: "upgrade" }));
     throws(RangeError, () => lock.acquire({ mode: null }));
+    for (const misspelt of [{ timeuot: 0 }, { onrelease: "keep" }]) {
+      throws(TypeError, () => lock.acquire(misspelt));
+      throws(TypeError, () => new LockFile(PATH, misspelt));
+      throws(TypeError, () => LockFile.acquire(PATH, misspelt));
+      throws(TypeError, () => withLock(PATH, misspelt, () => {}));
+      throws(TypeError, () => withLock(lock, misspelt, () => {}));
+    }
   },
 
   "a timeout is a time"() {
@@ -41,7 +48,7 @@ const checks = {
     equal(error instanceof LockTimeoutError, false);
   },
 
-  "held by another is a timeout"() {
+  "what is held is a timeout"() {
     using lock = LockFile.acquire(PATH);
     const error = throws(LockTimeoutError, () => LockFile.acquire(PATH, { timeout: 0 }));
     equal(error.code, "would-block");
@@ -83,6 +90,8 @@ const checks = {
 
   "withLock returns what the function does"() {
     equal(withLock(PATH, {}, () => 7), 7);
+    equal(withLock(PATH, () => 7), 7);
+    throws(TypeError, () => withLock(PATH, { timeout: 0 }));
     equal(withLock(PATH, undefined, () => undefined), undefined);
     free();
     using lock = new LockFile(PATH);

@@ -2,7 +2,7 @@
 
 import tempfile
 
-# Before what imports `fcntl`.
+# Must come before any module that imports `fcntl`.
 import locket.fcntl
 
 locket.fcntl.install()

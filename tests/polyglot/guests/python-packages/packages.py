@@ -1,8 +1,9 @@
 """The unmodified packages of Python that lock, told line by line what to do: `acquire PACKAGE`, `release
-PACKAGE`, `count PACKAGE N`; `lock START LENGTH`, which locks bytes; and `wait FUNCTION PACKAGE`, which
-calls a function of `fcntl` on the lock of a package. The same in a component and in a process, which has
-the folder as its argument."""
+PACKAGE`, `count PACKAGE N`; `lock START LENGTH`, which locks bytes; `wait FUNCTION PACKAGE`, which calls a
+function of `fcntl` on the lock of a package; and `relock`, which calls `flock` on one file again and
+again. The same in a component and in a process, which has the folder as its argument."""
 
+import errno
 import fcntl
 import os
 import struct
@@ -82,6 +83,10 @@ def run(folder: str, command: str) -> str:
         return "held"
     except TimeoutError:
         return "timeout"
+    except OSError as error:
+        if error.errno == errno.ENOLCK:
+            return "lost"
+        raise
     return "ok"
 
 
@@ -112,6 +117,12 @@ def lock(folder: str, start: str, length: str) -> None:
 def wait(folder: str, function: str, package: str) -> None:
     with open(f"{folder}/locks/{package}", "r+") as file:
         getattr(fcntl, function)(file, fcntl.LOCK_EX)
+
+
+def relock(folder: str) -> None:
+    if "relock" not in held:
+        held["relock"] = open(f"{folder}/revoked", "r+")
+    fcntl.flock(held["relock"], fcntl.LOCK_EX)
 
 
 if __name__ == "__main__":

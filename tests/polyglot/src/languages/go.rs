@@ -51,21 +51,25 @@ fn module() -> String {
     )
 }
 
-/// Builds the example, a command component.
+/// The world of components that lock whole files.
+pub const WORLD: &str = "guest/go/examples/job/job.wit";
+
+/// Builds a command component of a file of the repository, with its world.
 ///
 /// # Errors
 ///
 /// If it does not build.
-pub fn example(scratch: &Path) -> Result<Vec<u8>> {
-    let core = scratch.join("job.core.wasm");
+pub fn command(source: &str, wit: &str, scratch: &Path) -> Result<Vec<u8>> {
+    fs::copy(root().join(source), scratch.join("main.go"))?;
+    fs::write(scratch.join("go.mod"), module())?;
+    let core = scratch.join("command.core.wasm");
     run(go("build")?
-        .current_dir(root().join("guest/go"))
+        .current_dir(scratch)
         .args(["-buildmode=c-shared", "-trimpath", "-o"])
         .arg(&core)
-        .args(["-ldflags=-s -w -checklinkname=0", "./examples/job"]))?;
+        .args(["-ldflags=-s -w -checklinkname=0", "."]))?;
     let mut core = fs::read(core)?;
-    let wit = root().join("guest/go/examples/job/job.wit");
-    let world = component::example_world(&wit, "job")?;
+    let world = component::example_world(&root().join(wit), "job")?;
     component::embed(&mut core, &world, StringEncoding::UTF8)?;
     component::new(&core)
 }

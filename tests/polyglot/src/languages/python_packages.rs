@@ -1,4 +1,5 @@
-//! The packages of Python that lock by `fcntl`, as they are. A guest of another world, so it is none of
+//! The packages of Python that lock by `fcntl`, unmodified: each excludes in a component the same package in a
+//! native process, and the other way around. A guest of another world, so it is none of
 //! [`LANGUAGES`](super::LANGUAGES).
 
 use std::path::Path;
@@ -53,7 +54,7 @@ pub const PACKAGES: Toolchain = Toolchain {
                 "--quiet",
                 "--disable-pip-version-check",
             ])
-            // Of zc.lockfile, setuptools, which it does not import.
+            // zc.lockfile declares setuptools, but does not import it.
             .args(["--no-deps", "--target"])
             .arg(folder)
             .args(packages))

@@ -28,6 +28,14 @@ class Guest(unittest.TestCase):
                     self.assert_says(errno.ESTALE, PATH, lock, file, fcntl.LOCK_EX)
                 os.remove(PATH)
 
+    def test_a_locked_file_that_was_replaced_is_stale(self):
+        with open(PATH, "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            os.rename(PATH, PATH + ".old")
+            with open(PATH, "w") as other:
+                self.assert_says(errno.ESTALE, PATH, fcntl.flock, file, fcntl.LOCK_EX)
+                fcntl.flock(other, fcntl.LOCK_EX)
+
     def test_a_wait_for_itself_is_a_deadlock(self):
         with open(PATH, "w") as one, open(PATH, "w") as two:
             fcntl.flock(one, fcntl.LOCK_EX)
@@ -85,3 +93,5 @@ class Guest(unittest.TestCase):
         self.assertRaises(FileExistsError, open, PATH, "x")
         self.assertRaises(ValueError, open, PATH, "rw")
         self.assertRaises(TypeError, open, 1.5)
+        with io.FileIO(PATH, "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
