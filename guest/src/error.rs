@@ -112,7 +112,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = &self.path;
         match &self.kind {
-            ErrorKind::WouldBlock => write!(f, "lock `{path}` is held by another owner"),
+            ErrorKind::WouldBlock => write!(f, "lock `{path}` is held"),
             ErrorKind::Timeout => write!(f, "lock `{path}` did not become free in time"),
             ErrorKind::NotLocked => write!(f, "lock `{path}` is not held"),
             ErrorKind::NotOwner => write!(f, "lock `{path}` is not ours to release"),

@@ -85,7 +85,7 @@ pub enum TryLockError {
 impl fmt::Display for TryLockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::WouldBlock => "another owner holds the lock".fmt(f),
+            Self::WouldBlock => "the lock is held".fmt(f),
             Self::Error(error) => error.fmt(f),
         }
     }
