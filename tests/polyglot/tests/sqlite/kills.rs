@@ -16,8 +16,12 @@ pub(crate) struct Race<'a> {
 }
 
 impl<'a> Race<'a> {
-    pub(crate) fn start(programs: &'a Programs, writers: &'a [(usize, &'a str)]) -> Result<Self> {
-        programs.init("wal")?;
+    pub(crate) fn start(
+        programs: &'a Programs,
+        mode: &str,
+        writers: &'a [(usize, &'a str)],
+    ) -> Result<Self> {
+        programs.init(mode)?;
         let running = writers.iter().map(|writer| follow(programs, *writer));
         let running = running.collect::<Result<_>>()?;
         Ok(Self {
@@ -123,14 +127,23 @@ fn follow(programs: &Programs, (writer, how): (usize, &str)) -> Result<Followed>
 }
 
 #[test]
-fn what_was_committed_survives_kills() -> Result {
+fn what_was_committed_in_a_log_survives_kills() -> Result {
+    survive_kills("wal")
+}
+
+#[test]
+fn what_was_committed_with_a_journal_survives_kills() -> Result {
+    survive_kills("delete")
+}
+
+fn survive_kills(mode: &str) -> Result {
     let Some(programs) = Programs::build()? else {
         return Ok(());
     };
     let seconds: u64 = std::env::var("SQLITE_SECONDS").map_or(6, |s| s.parse().unwrap());
     let end = Instant::now() + Duration::from_secs(seconds);
     let writers = [(0, "guest"), (1, "unix"), (2, "unix"), (3, "guest")];
-    let mut race = Race::start(&programs, &writers)?;
+    let mut race = Race::start(&programs, mode, &writers)?;
     let mut random = 1_u64;
     while Instant::now() < end {
         random = random
@@ -149,7 +162,12 @@ fn what_was_committed_survives_kills() -> Result {
     for (writer, how) in writers {
         let rows = format!("select count(*) from log where writer = {writer}");
         let rows = programs.ask(&rows)?;
-        assert!(rows != "0", "writer {writer}, {how}, never got its turn");
+        println!("writer {writer}, {how}: {rows}");
+        // With a journal, SQLite lets one writer be faster than all others.
+        assert!(
+            rows != "0" || mode == "delete",
+            "writer {writer}, {how}, never got its turn"
+        );
     }
-    programs.check("wal", total)
+    programs.check(mode, total)
 }
