@@ -101,11 +101,24 @@ fn reports_have_plain_names_and_seconds() {
     let guest = guest.unwrap().build();
     let lock = guest.open("/jobs/a", None, OnRelease::Keep).unwrap();
     let _hold = lock.acquire(Mode::Shared, None).unwrap();
+    let ranges = guest.open_ranges("/jobs/b").unwrap();
+    ranges.lock(Mode::Exclusive, 5..8, None).unwrap();
 
     let mut snapshot = to_value(engine.snapshot()).unwrap();
     let since = snapshot["locks"][0]["holders"][0]["since"].take();
     assert!(since.as_f64().is_some_and(|since| since >= 0.0), "{since}");
+    assert_eq!(
+        snapshot["ranges"].take(),
+        json!([{
+            "path": dir.path().join("b"),
+            "label": "alice",
+            "tag": "call 1",
+            "held": [{"mode": "exclusive", "range": {"start": 5, "length": 3}}],
+            "waiting": 0,
+        }])
+    );
     let expected = json!({
+        "ranges": null,
         "locks": [{
             "path": dir.path().join("a"),
             "protocol": "native",
@@ -120,6 +133,7 @@ fn reports_have_plain_names_and_seconds() {
         },
     });
     assert_eq!(snapshot, expected);
+    drop(ranges);
     let mut claim = to_value(&guest.holds()[0]).unwrap();
     assert!(claim["since"].take().is_f64());
     let expected =
@@ -128,6 +142,6 @@ fn reports_have_plain_names_and_seconds() {
     let usage = to_value(guest.usage()).unwrap();
     assert_eq!(
         usage,
-        json!({"handles": 1, "held": 1, "waiters": 0, "created": 1})
+        json!({"handles": 1, "held": 1, "waiters": 0, "created": 2})
     );
 }
