@@ -36,15 +36,36 @@ pub fn sources() -> Option<PathBuf> {
     }
 }
 
-/// Downloads the sources of a package and unpacks them. Needs no rights, and leaves apt's own lists alone.
-fn source(packages: &[&str], folder: &Path) -> Result<()> {
-    let repositories = Command::new("apt-get")
+/// The repositories of Debian that apt knows, as lines of a list of sources.
+fn repositories(options: &[String]) -> Result<String> {
+    let found = Command::new("apt-get")
+        .args(options)
         .args(["indextargets", "--format"])
         .arg("deb-src $(REPO_URI) $(CODENAME) $(COMPONENT)")
         .args(["Created-By: Packages", "Origin: Debian"])
         .output()
         .context("apt-get is not installed")?;
-    let repositories = String::from_utf8(repositories.stdout)?;
+    Ok(String::from_utf8(found.stdout)?)
+}
+
+/// Downloads the sources of a package and unpacks them. Needs no rights, and leaves apt's own lists alone.
+fn source(packages: &[&str], folder: &Path) -> Result<()> {
+    let mut repositories = repositories(&[])?;
+    if repositories.is_empty() {
+        // A fresh machine has no lists of packages yet.
+        let own = ["lists-of-the-machine", "cache"].map(|name| folder.join(name));
+        for folder in &own {
+            fs::create_dir_all(folder.join("partial"))?;
+        }
+        let [lists, cache] = own.map(|folder| folder.display().to_string());
+        let options = [
+            format!("-oDir::State::Lists={lists}"),
+            format!("-oDir::Cache={cache}"),
+            "-oAPT::Sandbox::User=root".to_owned(),
+        ];
+        run(Command::new("apt-get").args(&options).arg("update"))?;
+        repositories = self::repositories(&options)?;
+    }
     ensure!(!repositories.is_empty(), "apt has no repository of Debian");
     let list = folder.join("sources.list");
     fs::write(&list, repositories)?;
