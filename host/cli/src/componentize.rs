@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME as WASI, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER as COMMAND,
@@ -18,9 +18,9 @@ use crate::output::shown_path;
 
 /// Make a component of a core module, as compilers for WASI 0.1 write one.
 ///
-/// What the module imports from WASI 0.1, the component imports from WASI 0.2. A compiler that is linked
-/// with C bindings has put into the module which interfaces it uses. For others, `--wit` names the world
-/// that the module implements.
+/// What the module imports from WASI 0.1, the component imports from WASI 0.2. A module that is linked
+/// with C bindings records which interfaces it uses. For others, `--wit` names the world that the module
+/// implements.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -29,11 +29,11 @@ Examples:
   locket componentize --wit job.wit --string-encoding utf16 job.core.wasm -o job.wasm
 
 Exit status:
-  65 MODULE is no module or does not implement its world, or the world is not valid; 66 MODULE cannot be
-  read; 1 COMPONENT cannot be written")]
+  0, 64 invalid usage, 65 MODULE is not a core module or does not implement its world, or the world is
+  not valid, 66 MODULE cannot be read or COMPONENT cannot be written")]
 pub(crate) struct Componentize {
-    /// World that the module implements: a file, for which `locket:lock` need not be there, or a folder with
-    /// all that it uses, as in other tools
+    /// World that the module implements: a file, which may use `locket:lock` without having it, or a folder
+    /// with all that it uses, as for other tools
     #[arg(long, value_name = "PATH")]
     wit: Option<PathBuf>,
 
@@ -76,8 +76,13 @@ impl Componentize {
                 format_args!("cannot make a component of `{path}`: {error:#}"),
             )
         })?;
-        let written = fs::write(&self.output, component);
-        written.with_context(|| format!("cannot write `{}`", shown_path(&self.output)))?;
+        fs::write(&self.output, component).map_err(|error| {
+            let path = shown_path(&self.output);
+            ExitError::new(
+                exit::NO_INPUT,
+                format_args!("cannot write `{path}`: {error}"),
+            )
+        })?;
         Ok(0)
     }
 

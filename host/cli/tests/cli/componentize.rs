@@ -94,4 +94,13 @@ fn what_cannot_become_a_component_is_refused_with_the_reason() {
         &["apo"],
     );
     assert!(!dir.path("out.wasm").exists());
+
+    // What stands in the way of the output is a directory.
+    std::fs::create_dir(dir.path("out.wasm")).unwrap();
+    let made = componentize(&dir, &["--wit", world_of(&dir).as_str()], &program);
+    assert_fails(&made, 66, &["cannot write `", "out.wasm"]);
+}
+
+fn world_of(dir: &Dir) -> String {
+    dir.write("job.wit", WORLD).display().to_string()
 }
