@@ -137,7 +137,7 @@ export function withLock(lock, options, body) {
       opened[Symbol.dispose]();
     }
   }
-  lock.acquire(options);
+  lock.acquire(options ?? {});
   let result;
   try {
     result = body();
@@ -167,7 +167,7 @@ function toMillis(timeout) {
   throw new RangeError(`a timeout must be from 0 to ${LONGEST} milliseconds, not ${timeout}`);
 }
 
-// A misspelt option would otherwise wait indefinitely.
+// Ignored, a misspelt `timeout` would mean to wait indefinitely.
 function none(options) {
   const [name] = Object.keys(options);
   if (name !== undefined) throw new TypeError(`there is no option ${name} here`);

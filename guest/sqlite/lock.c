@@ -232,6 +232,8 @@ int file_unlock(sqlite3_file *file, int level) {
         d->level = SHARED;
     }
     if (level == NONE && --d->shared == 0) {
+        /* A later wait must not take the shared lock back. */
+        if (busy.ranges == &d->ranges) busy.was_shared = false;
         result = unlock(d, everything);
         d->level = NONE;
     }

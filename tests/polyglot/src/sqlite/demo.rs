@@ -25,10 +25,15 @@ pub fn kept_digest() -> PathBuf {
 pub fn digest() -> Result<String> {
     let sources = [
         "guest/c/locket.c",
+        "guest/c/locket.h",
         "guest/c/locket_ranges.c",
+        "guest/c/locket_ranges.h",
         "guest/c/locket_wit.c",
+        "guest/c/locket_wit.h",
+        "guest/c/locket_wit_component_type.o",
         "guest/sqlite/internal.h",
         "guest/sqlite/lock.c",
+        "guest/sqlite/locket_sqlite.h",
         "guest/sqlite/vfs.c",
         "guest/sqlite/wal_index.c",
         "tests/polyglot/guests/sqlite/demo.c",
