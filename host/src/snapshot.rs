@@ -51,8 +51,8 @@ pub struct LockSnapshot {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RangesSnapshot {
-    /// A path of the host through which the file was opened, as [`LockSnapshot::path`]; empty if
-    /// guests lent it.
+    /// A path of the host through which the file was opened, as [`LockSnapshot::path`]. If a guest
+    /// lent the file, the path that the system reports for it; empty if it reports none.
     pub path: PathBuf,
     /// The label of the guest; none for this process.
     pub label: Option<String>,

@@ -115,9 +115,9 @@ impl Componentize {
             .adapter(WASI, adapter)?
             .encode();
         match component {
-            Err(error) if self.wit.is_none() => {
-                Err(error.context("its world may be missing, which `--wit` names"))
-            }
+            Err(error) if self.wit.is_none() => Err(error.context(
+                "if the module does not say which world it implements, name the world with `--wit`",
+            )),
             component => component,
         }
     }

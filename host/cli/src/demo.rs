@@ -66,9 +66,9 @@ Examples:
 
 JSON: protocol (`sqlite-wal` with --sqlite), expected, total, exact, seconds, hand_overs (how often the
 lock passed to another participant), participants (name, kind, increments, seconds, longest_wait: the
-most increments of others between two of its own), unlocked (expected, total, lost, runs, damaged;
-total and lost are null if a database is too damaged to be read; null for fewer than two participants,
-or with --sqlite of one kind)
+most increments of others between two of its own), unlocked (expected, total, lost, runs, damaged).
+total and lost of unlocked are null if they cannot be read. unlocked is null if there are fewer than
+two participants, or, with --sqlite, if all of them are of one kind
 
 Exit status: 0 if the total with the lock is exact, 1 if it is not; 64 invalid usage, 71 the system
   fails")]
@@ -162,7 +162,7 @@ impl Demo {
                 });
                 // Overlapping writes can also result in a number that is too high, which is a less
                 // convincing demonstration.
-                if lost.is_none_or(|lost| lost > 0) {
+                if run.damaged || lost.is_none_or(|lost| lost > 0) {
                     break;
                 }
             }

@@ -128,8 +128,10 @@ impl Report {
             damaged,
         } = unlocked;
         let verdict = match lost {
-            None => paint("the database cannot be read", "31"),
+            None if self.protocol == SQLITE => paint("the database cannot be read", "31"),
+            None => paint("the number cannot be read", "31"),
             Some(lost @ 1..) => paint(&format!("{lost} counts lost"), "31"),
+            Some(0) if *damaged => "nothing lost".to_owned(),
             Some(0) => "nothing lost, by luck; try more --increments".to_owned(),
             Some(_) => paint("wrong, because writes overlapped", "31"),
         };

@@ -31,7 +31,7 @@ impl Output {
         Self { name, to }
     }
 
-    /// A file, which is emptied. None of the `locks` may be.
+    /// Creates a file, or empties it. Refuses the files of `locks`.
     pub(super) fn create(path: &Path, locks: &[PathBuf]) -> Result<Self, ExitError> {
         let name = format!("`{}`", shown_path(path));
         if identity(path).is_some_and(|file| locks.iter().any(|lock| is_at(lock, &file))) {
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_is_not_emptied_by_whichever_name() {
+    fn a_lock_is_not_emptied_under_any_of_its_names() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let locks = [path("lock"), path("missing")];

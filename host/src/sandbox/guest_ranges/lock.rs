@@ -194,9 +194,11 @@ impl Admission {
 ///
 /// # Cancel safety
 ///
-/// As that of [`LockRange`].
+/// If the range was free, the call has locked it already, and dropping this changes nothing. Otherwise
+/// dropping it abandons the wait, as that of [`LockRange`]. To undo the lock in both cases, use
+/// [`GuestRanges::start`](super::GuestRanges::start).
 #[derive(Debug)]
-#[must_use = "futures do nothing unless polled"]
+#[must_use = "the range may not be locked until this is complete"]
 pub struct GuestLockRange(Option<Box<Wait>>);
 
 impl GuestLockRange {
