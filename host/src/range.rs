@@ -127,6 +127,14 @@ impl Span {
         parts.filter(|part| part.first <= part.last)
     }
 
+    /// The bytes of both.
+    pub(crate) fn common(self, other: Self) -> Option<Self> {
+        self.meets(other).then(|| Self {
+            first: self.first.max(other.first),
+            last: self.last.min(other.last),
+        })
+    }
+
     fn meets(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last
     }

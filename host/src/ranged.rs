@@ -56,6 +56,33 @@ struct Tentative {
     before: Vec<(Span, Option<Mode>)>,
 }
 
+impl Tentative {
+    /// Lets nothing be undone in `span`.
+    fn settle(&mut self, span: Span) {
+        self.before = without(mem::take(&mut self.before), span);
+    }
+
+    /// Takes over what an earlier one had replaced where this one replaced that, and returns the rest.
+    fn inherit(&mut self, mut earlier: Vec<(Span, Option<Mode>)>) -> Vec<(Span, Option<Mode>)> {
+        for (mine, _) in self.before.clone() {
+            for &(part, mode) in &earlier {
+                if let Some(common) = part.common(mine) {
+                    self.settle(common);
+                    self.before.push((common, mode));
+                }
+            }
+            earlier = without(earlier, mine);
+        }
+        earlier
+    }
+}
+
+/// Parts, as far as they are outside of `span`.
+fn without(parts: Vec<(Span, Option<Mode>)>, span: Span) -> Vec<(Span, Option<Mode>)> {
+    let left = |(part, mode): (Span, _)| part.without(span).map(move |part| (part, mode));
+    parts.into_iter().flat_map(left).collect()
+}
+
 /// What became of a try.
 #[derive(Debug)]
 pub(crate) enum Tried {
@@ -192,13 +219,13 @@ impl OwnedRanges {
         if !sys::try_range(&description.file, Some(mode), span)? {
             return Ok(Tried::Conflict);
         }
-        self.settle(span);
         let before = mem::replace(&mut *lock(&self.held), next);
-        if let Some(number) = tentative {
-            lock(&self.tentative).push(Tentative {
+        match tentative {
+            None => self.settle(span),
+            Some(number) => lock(&self.tentative).push(Tentative {
                 number,
                 before: before.parts(span),
-            });
+            }),
         }
         Ok(Tried::Locked)
     }
@@ -216,19 +243,25 @@ impl OwnedRanges {
         Ok(true)
     }
 
-    /// Lets no lock be undone where another change is made now.
+    /// Forgets what tentative locks have replaced in `span`, so that undoing them changes nothing there.
     fn settle(&self, span: Span) {
-        for made in lock(&self.tentative).iter_mut() {
-            let before = mem::take(&mut made.before).into_iter();
-            let left = |(part, mode): (Span, _)| part.without(span).map(move |part| (part, mode));
-            made.before = before.flat_map(left).collect();
-        }
+        let mut tentative = lock(&self.tentative);
+        tentative.iter_mut().for_each(|made| made.settle(span));
     }
 
     /// Lets a tentative lock stay.
     #[cfg(feature = "sandbox")]
     pub(crate) fn keep(&self, number: u64) {
-        lock(&self.tentative).retain(|made| made.number != number);
+        let mut tentative = lock(&self.tentative);
+        let Some(index) = tentative.iter().position(|made| made.number == number) else {
+            return;
+        };
+        // The earlier ones can no longer be undone there.
+        let kept = tentative.remove(index);
+        for (part, _) in kept.before {
+            let earlier = &mut tentative[..index];
+            earlier.iter_mut().for_each(|made| made.settle(part));
+        }
     }
 
     /// Lets the owner hold what it held before a tentative lock, except where something else has been
@@ -236,10 +269,16 @@ impl OwnedRanges {
     pub(crate) fn undo(&self, number: u64) {
         let description = lock(&self.description);
         let mut tentative = lock(&self.tentative);
-        let index = tentative.iter().position(|made| made.number == number);
-        let made = index.map(|index| tentative.swap_remove(index));
+        let Some(index) = tentative.iter().position(|made| made.number == number) else {
+            return;
+        };
+        let mut left = tentative.remove(index).before;
+        // Where a later tentative lock is, it stays, and undoing that leads to what was before both.
+        for later in &mut tentative[index..] {
+            left = later.inherit(left);
+        }
         drop(tentative);
-        for (part, mode) in made.map(|made| made.before).into_iter().flatten() {
+        for (part, mode) in left {
             let mut held = lock(&self.held);
             *held = held.with(part, mode);
             drop(held);

@@ -14,6 +14,7 @@ mod limits;
 mod listing;
 mod path_tree;
 mod paths;
+mod pending_ranges;
 mod ranges;
 mod rights;
 mod shares;

@@ -1,6 +1,6 @@
 //! Ranges that guests lock: rights, limits, deadlocks, and what the host takes away.
 
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use locket::sandbox::{GuestRanges, Hooks, Request, Tenant};
@@ -8,7 +8,7 @@ use locket::{HeldRange, Range};
 
 use super::*;
 
-fn ranges(guest: &Sandbox) -> GuestRanges {
+pub(super) fn ranges(guest: &Sandbox) -> GuestRanges {
     guest.open_ranges("/jobs/file").unwrap()
 }
 
@@ -247,49 +247,6 @@ fn the_host_takes_ranges_away() {
     assert_eq!(file.held(), []);
     assert!(file.lock(EX, 0..10, None).unwrap_err().is_denied());
     other.lock(EX, .., Duration::ZERO).unwrap();
-}
-
-#[test]
-fn a_pending_range_is_abandoned_until_it_is_kept() {
-    let dir = Dir::new();
-    let engine = Engine::new();
-    let [one, two] = [(); 2].map(|()| guest(&engine, dir.0.path(), Limits::new()));
-    let (file, other) = (ranges(&one), ranges(&two));
-    let complete = |range: std::ops::Range<u64>| {
-        let mut pending = Box::pin(file.start(EX, range, None).unwrap());
-        block_on(&mut pending).unwrap();
-        Pin::into_inner(pending)
-    };
-    file.lock(Mode::Shared, 2..4, None).unwrap();
-    other.lock(Mode::Shared, 8..9, None).unwrap();
-
-    // What was held before is held again, and the kernel agrees.
-    let pending = complete(0..6);
-    assert_eq!(file.held(), [held(EX, 0..6)]);
-    drop(pending);
-    assert_eq!(file.held(), [held(Mode::Shared, 2..4)]);
-    other.lock(Mode::Shared, 0..6, Duration::ZERO).unwrap();
-    other.unlock(0..6).unwrap();
-
-    // What was locked or unlocked since stays.
-    let pending = complete(0..6);
-    file.lock(Mode::Shared, 1..2, None).unwrap();
-    file.unlock(3..4).unwrap();
-    drop(pending);
-    assert_eq!(file.held(), [held(Mode::Shared, 1..3)]);
-    other.lock(EX, 3..6, Duration::ZERO).unwrap();
-    other.unlock(3..6).unwrap();
-
-    complete(0..6).keep();
-    assert_eq!(file.held(), [held(EX, 0..6)]);
-
-    // One that waits is abandoned, too.
-    let mut pending = Box::pin(file.start(EX, 8..9, None).unwrap());
-    assert!(poll(&mut pending).is_pending());
-    drop(pending);
-    other.unlock(..).unwrap();
-    assert_eq!(file.held(), [held(EX, 0..6)]);
-    assert_eq!(one.usage().waiters, 0);
 }
 
 #[test]
