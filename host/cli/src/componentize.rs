@@ -1,7 +1,7 @@
 //! `locket componentize`: makes a component of a core module.
 
-use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
@@ -30,7 +30,8 @@ Examples:
 
 Exit status:
   0, 64 invalid usage, 65 MODULE is not a core module or does not implement its world, or the world is
-  not valid, 66 MODULE cannot be read or COMPONENT cannot be written")]
+  not valid, 66 MODULE or the world cannot be read, or COMPONENT cannot be
+  written")]
 pub(crate) struct Componentize {
     /// World that the module implements: a file, which may use `locket:lock` without having it, or a folder
     /// with all that it uses, as for other tools
@@ -62,13 +63,11 @@ enum Encoding {
 
 impl Componentize {
     pub(crate) fn run(self) -> Result<u8> {
-        let mut module = fs::read(&self.module).map_err(|error| {
-            let path = shown_path(&self.module);
-            ExitError::new(
-                exit::NO_INPUT,
-                format_args!("cannot read `{path}`: {error}"),
-            )
-        })?;
+        let module = fs::read(&self.module);
+        let mut module = module.map_err(|error| cannot_read(&self.module, &error))?;
+        if let Some(wit) = &self.wit {
+            fs::metadata(wit).map_err(|error| cannot_read(wit, &error))?;
+        }
         let component = self.encode(&mut module).map_err(|error| {
             let path = shown_path(&self.module);
             ExitError::new(
@@ -121,6 +120,14 @@ impl Componentize {
             component => component,
         }
     }
+}
+
+fn cannot_read(path: &Path, error: &io::Error) -> ExitError {
+    let path = shown_path(path);
+    ExitError::new(
+        exit::NO_INPUT,
+        format_args!("cannot read `{path}`: {error}"),
+    )
 }
 
 /// `locket:lock`, and what it uses of WASI.

@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
 use self::report::{Participant, Report, Turns, Unlocked};
-use self::table::Table;
+use self::table::{BUSY, Table};
 pub(crate) use self::worker::{DatabaseWorker, Worker};
 use crate::args::protocol;
 use crate::exit;
@@ -259,7 +259,7 @@ impl Demo {
         });
         Ok(Outcome {
             participants: participants.collect(),
-            total: table.total(),
+            total: table.total(BUSY),
             damaged,
             time: start.elapsed(),
             journal,
@@ -378,7 +378,7 @@ async fn instance_ended(
 async fn watch(bar: ProgressBar, table: Table) {
     while !bar.is_hidden() {
         // The file may be missing or empty for a moment, and the database busy. Ignore that.
-        if let Ok(number @ 1..) = table.total() {
+        if let Ok(number @ 1..) = table.total(Duration::ZERO) {
             bar.set_position(number);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

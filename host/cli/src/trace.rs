@@ -221,14 +221,16 @@ impl Trace {
         let answered = record.answered();
         let locks = answered.flat_map(|path| [path.clone(), beside(path)]);
         let locks: Vec<_> = locks.chain(self.locking.database.clone()).collect();
-        let create = |path: &PathBuf| Output::create(path, &locks);
+        let text = match &self.output {
+            Some(path) => Output::create(path, &locks)?,
+            None if self.command.is_empty() => Output::stdout(),
+            None => Output::stderr(),
+        };
+        let taken: Vec<_> = locks.into_iter().chain(self.output.clone()).collect();
+        let svg = self.svg.as_ref().map(|path| Output::create(path, &taken));
         Ok(Outputs {
-            text: match &self.output {
-                Some(path) => create(path)?,
-                None if self.command.is_empty() => Output::stdout(),
-                None => Output::stderr(),
-            },
-            svg: self.svg.as_ref().map(create).transpose()?,
+            text,
+            svg: svg.transpose()?,
         })
     }
 }

@@ -8,7 +8,7 @@ use anyhow::Context;
 use rusqlite::Connection;
 
 /// For how long a participant asks for a busy database.
-const BUSY: Duration = Duration::from_mins(1);
+pub(super) const BUSY: Duration = Duration::from_mins(1);
 
 /// What the participants change: a number, and a journal of their turns.
 #[derive(Clone, Debug)]
@@ -39,13 +39,14 @@ impl Table {
         Ok(Self::Database(path))
     }
 
-    /// The number.
-    pub(super) fn total(&self) -> anyhow::Result<u64> {
+    /// The number. Asks for a busy database for as long as `busy`.
+    pub(super) fn total(&self, busy: Duration) -> anyhow::Result<u64> {
         match self {
             Self::Files { counter, .. } => read_number(counter),
             Self::Database(path) => {
-                let number = open(path)?.query_row("select n from counter", (), |row| row.get(0));
-                let number: i64 = number?;
+                let db = open(path)?;
+                db.busy_timeout(busy)?;
+                let number: i64 = db.query_row("select n from counter", (), |row| row.get(0))?;
                 Ok(u64::try_from(number)?)
             }
         }

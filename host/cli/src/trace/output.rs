@@ -35,7 +35,9 @@ impl Output {
     pub(super) fn create(path: &Path, locks: &[PathBuf]) -> Result<Self, ExitError> {
         let name = format!("`{}`", shown_path(path));
         if identity(path).is_some_and(|file| locks.iter().any(|lock| is_at(lock, &file))) {
-            let message = format_args!("{name} is watched as a lock; choose another output file");
+            let message = format_args!(
+                "{name} is watched as a lock, or is the other output; choose another file"
+            );
             return Err(ExitError::new(exit::USAGE, message));
         }
         let file = File::create(path).map_err(|e| {
@@ -64,7 +66,14 @@ fn identity(path: &Path) -> Option<Identity> {
     if let Ok((device, inode)) = number(path) {
         return Some((device, inode, None));
     }
-    let path = std::path::absolute(path).ok()?;
+    let mut path = std::path::absolute(path).ok()?;
+    // A file is created where links lead. The kernel follows no more of them.
+    for _ in 0..40 {
+        let Ok(target) = fs::read_link(&path) else {
+            break;
+        };
+        path = path.parent()?.join(target);
+    }
     let (device, inode) = number(path.parent()?).ok()?;
     Some((device, inode, Some(path.file_name()?.to_owned())))
 }
@@ -85,7 +94,9 @@ mod tests {
         fs::write(&locks[0], "content").unwrap();
         fs::hard_link(&locks[0], path("hard")).unwrap();
         std::os::unix::fs::symlink("lock", path("soft")).unwrap();
-        for name in ["lock", "hard", "soft", "./missing"] {
+        std::os::unix::fs::symlink("missing", path("dangling")).unwrap();
+        std::os::unix::fs::symlink("dangling", path("twice")).unwrap();
+        for name in ["lock", "hard", "soft", "./missing", "dangling", "twice"] {
             assert!(Output::create(&path(name), &locks).is_err(), "{name}");
         }
         assert_eq!(fs::read_to_string(&locks[0]).unwrap(), "content");

@@ -69,6 +69,12 @@ fn what_cannot_become_a_component_is_refused_with_the_reason() {
         66,
         &["cannot read `", "missing.wasm"],
     );
+    let options = ["--wit", missing.to_str().unwrap()];
+    assert_fails(
+        &componentize(&dir, &options, &module(&dir, PROGRAM)),
+        66,
+        &["cannot read `", "missing.wasm"],
+    );
     let text = dir.write("module.wasm", "(module)");
     assert_fails(
         &componentize(&dir, &[], &text),

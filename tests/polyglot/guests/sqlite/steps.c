@@ -7,6 +7,7 @@
  *   sql C SQL            answers with the rows, or with the extended result code and the message
  *   moved C              whether the file of the database has another name by now, or none
  *   wait C HOW MILLIS    waits for a busy database: `queue` in one for locks, `poll` by asking again
+ *   sleep C MILLIS      by sqlite3_sleep()
  *   at C SQL             answers with the time when it is done, in nanoseconds
  *   write C COUNT        answers with the nanoseconds that a transaction takes, of so many
  *   until C FILE         has one transaction after the other until the file exists */
@@ -127,6 +128,9 @@ static void obey(const char *command, sqlite3 **db, const char *rest) {
         say_number(moved);
     } else if (strcmp(command, "wait") == 0) {
         wait_for(*db, rest);
+    } else if (strcmp(command, "sleep") == 0) {
+        sqlite3_sleep(atoi(rest));
+        say("ok");
     } else if (strcmp(command, "at") == 0) {
         if (run(*db, rest)) say_number(now(CLOCK_REALTIME));
     } else if (strcmp(command, "write") == 0) {

@@ -56,7 +56,7 @@ impl Actor<'_> {
         let folder = self.side.folder(self.data);
         let line = match word {
             "open" => format!("open {connection} file:{folder}/db?{rest}"),
-            "close" | "moved" | "wait" => format!("{word} {connection} {rest}"),
+            "close" | "moved" | "sleep" | "wait" => format!("{word} {connection} {rest}"),
             _ => format!("sql {connection} {}", line.replace("FOLDER", &folder)),
         };
         self.process().ask(&line)

@@ -274,3 +274,24 @@ fn an_exclusive_locking_mode_keeps_others_out() {
         &["5 database is locked", "1 3"],
     );
 }
+
+/// A wait after a rollback, such as a pause before the next attempt, takes no lock.
+#[test]
+fn a_sleep_after_a_rollback_locks_nothing() {
+    same(
+        "A0 open
+        A0 create table t(n)
+        B0 open
+        B0 begin
+        B0 select count(*) from t
+        A0 begin
+        A0 insert into t values (1)
+        A0 commit
+        A0 rollback
+        B0 commit
+        A0 sleep 10
+        B0 begin exclusive
+        B0 rollback",
+        &["5 database is locked"],
+    );
+}
