@@ -29,7 +29,8 @@ type flocked struct {
 // on the same path.
 //
 // The path of the file must still lead to it, otherwise the error is syscall.ESTALE. With LOCK_NB, the
-// error for a lock that is held is [ErrWouldBlock], which is syscall.EAGAIN for [errors.Is], too.
+// error for a lock that is held is [ErrWouldBlock], which is syscall.EAGAIN for [errors.Is], too. To wait for
+// another file of this component is [ErrDeadlock].
 //
 // Unlock a file before you close it, because Go does not report when that happens. The next call for
 // any file unlocks those that are closed.
@@ -51,9 +52,9 @@ func FlockFile(file *os.File, how int) error {
 	if err != nil {
 		return err
 	}
-	if !leadsTo(path, file) {
+	if err := checkPath(path, file); err != nil {
 		_ = unflock(file)
-		return flockError(file, syscall.ESTALE)
+		return err
 	}
 	if held, found := flocks[file]; found && held.kind == kind {
 		// The host may have revoked the lock.
@@ -81,9 +82,9 @@ func FlockFile(file *os.File, how int) error {
 		return err
 	}
 	// Another program may have replaced the file during the wait.
-	if !leadsTo(path, file) {
+	if err := checkPath(path, file); err != nil {
 		lock.Close()
-		return flockError(file, syscall.ESTALE)
+		return err
 	}
 	flocks[file] = flocked{lock, kind}
 	return nil
@@ -99,14 +100,20 @@ func unflock(file *os.File) error {
 	return held.lock.Release()
 }
 
-// leadsTo reports whether a path leads to an open file.
-func leadsTo(path string, file *os.File) bool {
+// checkPath fails unless a path leads to an open file.
+func checkPath(path string, file *os.File) error {
 	open, err := file.Stat()
 	if err != nil {
-		return false
+		return err
 	}
 	named, err := os.Stat(path)
-	return err == nil && os.SameFile(open, named)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err != nil || !os.SameFile(open, named) {
+		return flockError(file, syscall.ESTALE)
+	}
+	return nil
 }
 
 func flockError(file *os.File, number syscall.Errno) error {

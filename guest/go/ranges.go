@@ -8,7 +8,7 @@ import (
 )
 
 // Ranges are the locks on ranges of a file's bytes: POSIX record locks, which exclude fcntl and lockf of every
-// program. The owner is the component: all that it opens of one file is one. The world of the component
+// program. The owner is the component: all its handles on one file count as one owner. The world of the component
 // imports locket:lock/ranges.
 type Ranges struct {
 	raw  *raw.RangeFile

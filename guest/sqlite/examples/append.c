@@ -25,7 +25,7 @@ static int print(void *unused, int columns, char **values, char **names) {
 
 int main(int count, char **arguments) {
     if (count != 3) {
-        fputs("what is missing: append DATABASE ROWS\n", stderr);
+        fputs("usage: append DATABASE ROWS\n", stderr);
         return 2;
     }
     if (locket_sqlite_register(1) != SQLITE_OK) fail("register");

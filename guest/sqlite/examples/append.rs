@@ -7,7 +7,7 @@ use std::time::Duration;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let [path, rows] = &arguments[..] else {
-        return Err("what is missing: append DATABASE ROWS".into());
+        return Err("usage: append DATABASE ROWS".into());
     };
     locket_sqlite::register()?;
 

@@ -92,7 +92,8 @@ fn hint(error: &locket::Error) -> &'static str {
     }
 }
 
-/// The exit code for an error of any kind. What has no code of its own is a failure of the system.
+/// The exit code for an error of any kind. One without a code of its own counts as a failure of the
+/// system, unless the reader of the output has gone away.
 pub(crate) fn code(error: &anyhow::Error) -> u8 {
     let own = error
         .chain()

@@ -158,7 +158,12 @@ impl Trace {
         // What was seen counts, whatever went wrong then.
         record.timeline.end(sampler.time());
         let shown = self.show(&sampler, &mut record, outputs);
-        end?.code(traced.and(shown).map(|()| record.code()))
+        let result = traced.and(shown).map(|()| record.code());
+        match end {
+            Ok(end) => end.code(result),
+            // The first error says why the trace ended.
+            Err(e) => Err(result.err().unwrap_or(e)),
+        }
     }
 
     /// Looks until it is time to end.

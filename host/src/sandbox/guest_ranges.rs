@@ -180,8 +180,8 @@ impl GuestRanges {
         Ok(GuestLockRange::waits(wait))
     }
 
-    /// Begins to lock a range, as [`lock_async`](Self::lock_async) does, for a guest that looks after
-    /// the result later, or never.
+    /// Begins to lock a range, as [`lock_async`](Self::lock_async) does, for a guest that fetches the
+    /// result later, or never.
     ///
     /// # Errors
     ///

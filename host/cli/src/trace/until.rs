@@ -70,8 +70,8 @@ impl<'a> Prepared<'a> {
         })
     }
 
-    /// Does what may take its time, and lets signals end this process meanwhile, also those that have
-    /// come before.
+    /// Runs `act`, which may block. Until it returns, signals end this process, including those that
+    /// are pending already.
     pub(super) fn interruptibly<T>(&self, act: impl FnOnce() -> T) -> io::Result<T> {
         self.signals.restore()?;
         let done = act();
@@ -115,7 +115,7 @@ impl Until {
             }
             Self::Interrupt { signals, time } => {
                 if signals.next()?.is_some() {
-                    // Another one ends this process, whatever it does.
+                    // A second signal ends this process at once.
                     signals.restore()?;
                     return Ok(Some(End::Time));
                 }
