@@ -152,6 +152,8 @@ mod ranged;
 #[cfg(unix)]
 mod ranges;
 mod registry;
+#[cfg(feature = "remote")]
+mod remote;
 #[cfg(feature = "sandbox")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sandbox")))]
 pub mod sandbox;
@@ -188,6 +190,9 @@ pub use ranges::{HeldRange, LockRange, RangeFile};
 #[cfg(unix)]
 pub use snapshot::RangesSnapshot;
 pub use snapshot::{ClientSnapshot, LockSnapshot, Snapshot};
+#[cfg(feature = "remote")]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "etcd", feature = "postgres"))))]
+pub use remote::{Remote, RemoteBuilder};
 pub use types::{Guarantee, Holder, LostReason, Mode, OnRelease, Owner, Scope, State, Totals};
 
 #[cfg(doctest)]

@@ -290,6 +290,7 @@ impl LockFile {
             ttl: self.handle.options.max_hold,
             fifo: !self.handle.options.protocol.is_existence_lock()
                 && !self.handle.context.services.fair_shares,
+            fencing: false,
         }
     }
 

@@ -65,6 +65,8 @@ pub enum LostReason {
     Expired,
     /// It was broken or revoked, or the lock file was removed, moved or replaced.
     Broken,
+    /// The server that keeps it cannot be reached any more.
+    Disconnected,
 }
 
 impl fmt::Display for LostReason {
@@ -72,6 +74,7 @@ impl fmt::Display for LostReason {
         f.write_str(match self {
             Self::Expired => "its time ran out",
             Self::Broken => "it was taken away, or its file removed",
+            Self::Disconnected => "the server that keeps it cannot be reached",
         })
     }
 }
@@ -84,6 +87,9 @@ pub enum State {
     Unlocked,
     /// The owner holds the lock.
     Held,
+    /// The owner may hold the lock, but the server that keeps it has not confirmed that for too long.
+    /// The time that is left until it counts as lost. A careful holder stops working now.
+    Uncertain(Duration),
     /// The owner lost its hold without releasing it.
     Lost(LostReason),
 }
@@ -119,6 +125,8 @@ pub enum Scope {
     /// It excludes all programs on hosts that mount the same network file system, as far as its
     /// server keeps locks.
     ClusterFileSystem,
+    /// It excludes all clients of one lock server.
+    Cluster,
 }
 
 /// The guarantees that a lock provides.
@@ -133,6 +141,8 @@ pub struct Guarantee {
     /// the order of the kernel's queue. There, a program that asks at the moment of a release can
     /// get ahead of a waiter that is still waking up.
     pub fifo: bool,
+    /// Whether each grant carries a fencing token: see [`Guard::token`](crate::Guard::token).
+    pub fencing: bool,
 }
 
 /// What an engine has done since it was built.

@@ -120,6 +120,7 @@ impl From<LostReason> for api::LostReason {
         match reason {
             LostReason::Expired => Self::Expired,
             LostReason::Broken => Self::Broken,
+            LostReason::Disconnected => Self::Disconnected,
             _ => Self::Io,
         }
     }
@@ -256,6 +257,7 @@ impl api::HostLockFile for LocketCtxView<'_> {
             State::Unlocked => api::State::Unlocked,
             State::Held => api::State::Held(grant(lock.valid_for())),
             State::Lost(reason) => api::State::Lost(reason.into()),
+            State::Uncertain(left) => api::State::Uncertain(milliseconds(left)),
             // One that this version does not know: rely on nothing.
             _ => api::State::Uncertain(0),
         })
@@ -276,12 +278,13 @@ impl api::HostLockFile for LocketCtxView<'_> {
             scope: match guarantee.scope {
                 Scope::Host => api::Scope::Host,
                 Scope::ClusterFileSystem => api::Scope::ClusterFileSystem,
+                Scope::Cluster => api::Scope::Cluster,
                 // A scope that this version does not know includes at least the host.
                 _ => api::Scope::Host,
             },
             ttl: guarantee.ttl.map(milliseconds),
             fifo: guarantee.fifo,
-            fencing: false,
+            fencing: guarantee.fencing,
         })
     }
 

@@ -1,0 +1,26 @@
+//! Ending a wait from another thread.
+
+use tokio::sync::watch;
+
+/// Ends a wait, once.
+#[derive(Debug)]
+pub(crate) struct Stop(watch::Sender<bool>);
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self(watch::Sender::new(false))
+    }
+}
+
+impl Stop {
+    /// Ends the wait, now or as soon as it begins.
+    pub(crate) fn stop(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Completes when the wait is to end.
+    pub(crate) async fn stopped(&self) {
+        // It fails if the sender is gone, which this is.
+        let _ = self.0.subscribe().wait_for(|stopped| *stopped).await;
+    }
+}
