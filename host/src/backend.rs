@@ -15,10 +15,12 @@ mod existence;
 mod fcntl;
 #[cfg(unix)]
 mod flock;
-#[cfg(not(all(unix, feature = "sqlite")))]
+#[cfg(not(all(unix, feature = "sqlite", feature = "remote")))]
 mod missing;
 #[cfg(target_os = "linux")]
 mod native;
+#[cfg(feature = "remote")]
+mod remote;
 #[cfg(all(unix, feature = "sqlite"))]
 mod sqlite;
 
@@ -66,6 +68,10 @@ impl Protocol {
             Self::Sqlite => &sqlite::Sqlite,
             #[cfg(not(all(unix, feature = "sqlite")))]
             Self::Sqlite => &missing::Missing,
+            #[cfg(feature = "remote")]
+            Self::Remote => &remote::OnServer,
+            #[cfg(not(feature = "remote"))]
+            Self::Remote => &missing::Missing,
         }
     }
 }

@@ -107,6 +107,7 @@ impl Engine {
         client: Client,
     ) -> Result<LockFile> {
         self.context.refuse_forked(lock_path.name())?;
+        options.check(lock_path.name())?;
         let kept = lock_path.keep_by(options.protocol, options.database.as_deref());
         kept.map_err(|e| Error::os(e, lock_path.name()))?;
         #[cfg(feature = "sandbox")]

@@ -47,6 +47,8 @@ pub enum ErrorKind {
     Lost(LostReason),
     /// The wait was canceled (see [`LockFile::cancel_waits`](crate::LockFile::cancel_waits)).
     Canceled,
+    /// The server that keeps the lock cannot be reached.
+    Unavailable,
     /// Input or output failed; [`Error::os_error`] has the details.
     Io,
 }
@@ -75,7 +77,8 @@ impl Error {
             }
             E::Unsupported => ErrorKind::Unsupported,
             E::Deadlock => ErrorKind::Deadlock,
-            // The limit of a guest. The system's own has a number.
+            // Of a lock server, or the limit of a guest. The system's own have a number.
+            E::NotConnected if source.raw_os_error().is_none() => ErrorKind::Unavailable,
             E::QuotaExceeded if source.raw_os_error().is_none() => ErrorKind::LimitExceeded,
             _ => ErrorKind::Io,
         };
@@ -180,6 +183,11 @@ impl Error {
         self.kind == ErrorKind::Canceled
     }
 
+    /// The server that keeps the lock cannot be reached.
+    pub fn is_unavailable(&self) -> bool {
+        self.kind == ErrorKind::Unavailable
+    }
+
     /// Input or output failed; [`os_error`](Self::os_error) has the details.
     pub fn is_io(&self) -> bool {
         self.kind == ErrorKind::Io
@@ -206,6 +214,9 @@ impl fmt::Display for Error {
             }
             ErrorKind::Lost(reason) => write!(f, "the lock of `{path}` was lost: {reason}"),
             ErrorKind::Canceled => write!(f, "the wait for the lock of `{path}` was canceled"),
+            ErrorKind::Unavailable => {
+                write!(f, "cannot lock `{path}`: its server cannot be reached")
+            }
             ErrorKind::Io => write!(f, "cannot lock `{path}`"),
         }?;
         match &self.source {
@@ -233,6 +244,7 @@ impl From<Error> for io::Error {
             ErrorKind::LimitExceeded => io::ErrorKind::QuotaExceeded,
             ErrorKind::Unsupported => io::ErrorKind::Unsupported,
             ErrorKind::Canceled => io::ErrorKind::Interrupted,
+            ErrorKind::Unavailable => io::ErrorKind::NotConnected,
             ErrorKind::Io => error
                 .source
                 .as_ref()

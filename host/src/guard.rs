@@ -119,8 +119,23 @@ impl Guard {
         self.handle.lost_hold(Arc::clone(&self.queue), self.ticket)
     }
 
-    /// When the hold expires (see [`Options::max_hold`](crate::Options::max_hold)), unless it does
-    /// not, or has been lost.
+    /// The fencing token of this hold: larger than that of every earlier exclusive grant of the
+    /// lock, by whichever process. A holder sends it along with what it writes, and the store refuses
+    /// a token smaller than the largest it has seen. So a holder that has lost the lock without
+    /// noticing spoils nothing. A shared hold has the last token or a newer one, and must not use it
+    /// for writes. `None` for a lock of a file, unless it was opened with
+    /// [`Options::fencing`](crate::Options::fencing). Tokens of different locks, or different
+    /// servers, say nothing of each other.
+    pub fn token(&self) -> Option<u64> {
+        if self.handle.context.forked() {
+            return None;
+        }
+        self.queue.token(self.ticket)
+    }
+
+    /// When the hold expires, unless it does not, or has been lost: see
+    /// [`Options::max_hold`](crate::Options::max_hold). For a lock on a server that is also the time
+    /// until which the server granted it so far.
     pub fn expires_at(&self) -> Option<Instant> {
         if self.handle.context.forked() {
             return None;

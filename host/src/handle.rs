@@ -15,6 +15,8 @@ use crate::options::Options;
 use crate::owner::{Client, OwnerId, Requester, Ticket};
 use crate::queue::{LockQueue, Losses, Name};
 use crate::registry::Registry;
+#[cfg(feature = "remote")]
+use crate::remote::Remote;
 use crate::services::Services;
 use crate::sync::{Mutex, lock};
 use crate::sys;
@@ -108,6 +110,12 @@ impl Handle {
         self.lock_path.name()
     }
 
+    /// The server that keeps the lock, if one does.
+    #[cfg(feature = "remote")]
+    pub(crate) fn remote(&self) -> Option<&Remote> {
+        self.lock_path.remote()
+    }
+
     /// How the calling thread appears to this lock.
     pub(crate) fn requester(&self) -> Requester {
         let owner = if self.options.owner == Owner::Thread {
@@ -128,6 +136,7 @@ impl Handle {
             mode,
             protocol: self.options.protocol,
             stale_after: self.options.stale_after,
+            fencing: self.options.fencing,
         }
     }
 

@@ -136,6 +136,7 @@ mod deadlock;
 mod engine;
 mod error;
 mod fairness;
+mod fencing;
 mod guard;
 mod handle;
 mod lock_file;
@@ -187,12 +188,12 @@ pub use protocol::{Protocol, UnknownProtocol};
 pub use range::Range;
 #[cfg(unix)]
 pub use ranges::{HeldRange, LockRange, RangeFile};
-#[cfg(unix)]
-pub use snapshot::RangesSnapshot;
-pub use snapshot::{ClientSnapshot, LockSnapshot, Snapshot};
 #[cfg(feature = "remote")]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "etcd", feature = "postgres"))))]
 pub use remote::{Remote, RemoteBuilder};
+#[cfg(unix)]
+pub use snapshot::RangesSnapshot;
+pub use snapshot::{ClientSnapshot, LockSnapshot, Snapshot};
 pub use types::{Guarantee, Holder, LostReason, Mode, OnRelease, Owner, Scope, State, Totals};
 
 #[cfg(doctest)]

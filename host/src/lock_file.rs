@@ -272,15 +272,24 @@ impl LockFile {
         if self.handle.context.forked() {
             return State::Unlocked;
         }
-        match self.handle.queue().standing(self.handle.requester().owner) {
-            Ok(true) => State::Held,
-            Ok(false) => State::Unlocked,
-            Err(reason) => State::Lost(reason),
-        }
+        let owner = self.handle.requester().owner;
+        self.handle.queue().standing(owner)
     }
 
     /// The guarantees that this lock provides.
     pub fn guarantee(&self) -> Guarantee {
+        #[cfg(feature = "remote")]
+        if let Some(remote) = self.handle.remote() {
+            let fifo = !self.handle.context.services.fair_shares;
+            let all = remote.guarantee();
+            let ttl = all
+                .ttl
+                .into_iter()
+                .chain(self.handle.options.max_hold)
+                .min();
+            let fifo = fifo && all.fifo;
+            return Guarantee { ttl, fifo, ..all };
+        }
         let network = self.handle.queue().network;
         Guarantee {
             scope: match network {
@@ -290,7 +299,7 @@ impl LockFile {
             ttl: self.handle.options.max_hold,
             fifo: !self.handle.options.protocol.is_existence_lock()
                 && !self.handle.context.services.fair_shares,
-            fencing: false,
+            fencing: self.handle.options.fencing,
         }
     }
 

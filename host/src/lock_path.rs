@@ -24,6 +24,8 @@ use std::path::{Path, PathBuf};
 use crate::backend::is_reserved;
 use crate::object::{Location, LockObject, OpenLock};
 use crate::protocol::Protocol;
+#[cfg(feature = "remote")]
+use crate::remote::{Remote, RemoteName as OnServer};
 use crate::sys::{self, Backing, NO_LINK, OPEN_FLAGS, OpenOptionsExt as _};
 
 #[cfg(feature = "sandbox")]
@@ -53,12 +55,15 @@ pub(crate) struct LockPath {
 enum Base {
     /// The file system as this process sees it; the path is absolute.
     Ambient,
-    /// A file that the caller opened; the path only names it.
-    Open,
+    /// A file that the caller opened, or a lock of a server; the path only names it.
+    Fixed(Option<OnServer>),
     /// A granted directory; the path cannot lead out of it.
     #[cfg(feature = "sandbox")]
     Beneath(Granted),
 }
+
+#[cfg(not(feature = "remote"))]
+type OnServer = std::convert::Infallible;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Access {
@@ -122,7 +127,7 @@ impl LockPath {
             object: LockObject::file(file, writable),
         };
         let lock_path = Self {
-            base: Base::Open,
+            base: Base::Fixed(None),
             path,
             name: None,
             create: false,
@@ -130,6 +135,28 @@ impl LockPath {
             place: Location::File,
         };
         Ok((lock_path, open_lock))
+    }
+
+    /// A lock of a server, which the caller knows as `path`.
+    #[cfg(feature = "remote")]
+    pub(crate) fn on_server(name: OnServer, path: PathBuf) -> Self {
+        Self {
+            base: Base::Fixed(Some(name)),
+            path,
+            name: None,
+            create: false,
+            write: true,
+            place: Location::File,
+        }
+    }
+
+    /// The server that keeps the lock, if one does.
+    #[cfg(feature = "remote")]
+    pub(crate) fn remote(&self) -> Option<&Remote> {
+        match &self.base {
+            Base::Fixed(Some(name)) => Some(name.remote()),
+            _ => None,
+        }
     }
 
     /// The path as the caller knows it.
@@ -140,7 +167,7 @@ impl LockPath {
     /// The path of the locked file on the host, as far as it is known.
     pub(crate) fn whole(&self) -> PathBuf {
         let start = match &self.base {
-            Base::Ambient | Base::Open => Path::new(""),
+            Base::Ambient | Base::Fixed(_) => Path::new(""),
             #[cfg(feature = "sandbox")]
             Base::Beneath(Granted {
                 host: Some(dir), ..
@@ -204,6 +231,10 @@ impl LockPath {
     }
 
     fn open_or(&self, create: bool) -> io::Result<OpenLock> {
+        #[cfg(feature = "remote")]
+        if let Base::Fixed(Some(name)) = &self.base {
+            return name.open();
+        }
         match &self.place {
             Location::File => self.open_file(create, self.write),
             Location::Marker(name) => {
@@ -223,7 +254,7 @@ impl LockPath {
     fn open_dir(&self) -> io::Result<File> {
         match &self.base {
             Base::Ambient => sys::open_dir(&self.path),
-            Base::Open => Err(not_by_path()),
+            Base::Fixed(_) => Err(not_by_path()),
             #[cfg(feature = "sandbox")]
             Base::Beneath(Granted { dir, .. }) => {
                 // The descriptor only serves to resolve paths.
@@ -304,7 +335,7 @@ impl LockPath {
                 .truncate(false)
                 .custom_flags(flags)
                 .open(&self.path),
-            Base::Open => Err(not_by_path()),
+            Base::Fixed(_) => Err(not_by_path()),
             #[cfg(feature = "sandbox")]
             Base::Beneath(granted) => {
                 let Granted { dir, quota, .. } = granted;
@@ -361,7 +392,7 @@ impl LockPath {
         }
         let found = match &self.base {
             Base::Ambient => Identity::at(&self.path, true)?,
-            Base::Open => Some(identity),
+            Base::Fixed(_) => Some(identity),
             #[cfg(feature = "sandbox")]
             Base::Beneath(granted) => granted.identity(&self.path)?,
         };
@@ -374,7 +405,7 @@ impl LockPath {
     pub(crate) fn remove(&self, identity: Identity) -> io::Result<()> {
         match &self.base {
             Base::Ambient => sys::remove(&self.path, identity),
-            Base::Open => Ok(()),
+            Base::Fixed(_) => Ok(()),
             #[cfg(feature = "sandbox")]
             Base::Beneath(granted) => granted.remove(&self.path, identity),
         }
@@ -383,7 +414,7 @@ impl LockPath {
     /// Whether only a holder that excludes the users of both lock families may remove the file.
     pub(crate) fn is_guests(&self) -> bool {
         match &self.base {
-            Base::Ambient | Base::Open => false,
+            Base::Ambient | Base::Fixed(_) => false,
             #[cfg(feature = "sandbox")]
             Base::Beneath(_) => true,
         }

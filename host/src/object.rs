@@ -10,6 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(feature = "remote")]
+use crate::remote::Claim;
 use crate::sync::{Mutex, MutexGuard, lock};
 use crate::sys::{Backing, Identity};
 
@@ -20,8 +22,16 @@ pub(crate) struct LockObject {
     pub(crate) file: File,
     /// Whether the file is open for writing, which an exclusive record lock needs.
     pub(crate) writable: bool,
-    /// Boxed, since most locks have none.
-    name: Option<Box<Marker>>,
+    kept: Kept,
+}
+
+/// What the lock is, if it is not that of the file. Boxed, since most are.
+#[derive(Debug)]
+enum Kept {
+    OnFile,
+    AsMarker(Box<Marker>),
+    #[cfg(feature = "remote")]
+    OnServer(Box<Claim>),
 }
 
 /// An open lock.
@@ -97,7 +107,17 @@ impl LockObject {
         Self {
             file,
             writable,
-            name: None,
+            kept: Kept::OnFile,
+        }
+    }
+
+    /// A claim on a lock of a server, which leaves `file` alone.
+    #[cfg(feature = "remote")]
+    pub(crate) fn claim(file: File, claim: Claim) -> Self {
+        Self {
+            file,
+            writable: true,
+            kept: Kept::OnServer(Box::new(claim)),
         }
     }
 
@@ -111,12 +131,17 @@ impl LockObject {
         Self {
             file: dir,
             writable: true,
-            name: Some(Box::new(name)),
+            kept: Kept::AsMarker(Box::new(name)),
         }
     }
 
-    /// The same existence lock, of which nothing is held. Fails for a file.
+    /// The same existence lock, or the same lock of a server, of which nothing is held. Fails for a
+    /// file.
     pub(crate) fn renewed(&self) -> io::Result<Self> {
+        #[cfg(feature = "remote")]
+        if let Some(claim) = self.as_claim() {
+            return Ok(Self::claim(self.file.try_clone()?, claim.another()));
+        }
         let marker = self.as_marker().ok_or(io::ErrorKind::InvalidInput)?;
         let dir = self.file.try_clone()?;
         let store = marker.store.clone();
@@ -137,7 +162,42 @@ impl LockObject {
 
     /// The marker, if this is an existence lock.
     pub(crate) fn as_marker(&self) -> Option<&Marker> {
-        self.name.as_deref()
+        match &self.kept {
+            Kept::AsMarker(marker) => Some(marker),
+            _ => None,
+        }
+    }
+
+    /// The claim, if this is a lock of a server.
+    #[cfg(feature = "remote")]
+    pub(crate) fn as_claim(&self) -> Option<&Claim> {
+        match &self.kept {
+            Kept::OnServer(claim) => Some(claim),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a lock of a server.
+    pub(crate) fn is_on_server(&self) -> bool {
+        #[cfg(feature = "remote")]
+        return self.as_claim().is_some();
+        #[cfg(not(feature = "remote"))]
+        false
+    }
+
+    /// Whether it is the lock of the file itself.
+    pub(crate) fn is_on_file(&self) -> bool {
+        matches!(self.kept, Kept::OnFile)
+    }
+
+    /// What tells it from other locks on the same descriptor.
+    pub(crate) fn key(&self) -> Option<OsString> {
+        match &self.kept {
+            Kept::OnFile => None,
+            Kept::AsMarker(marker) => Some(marker.name.clone()),
+            #[cfg(feature = "remote")]
+            Kept::OnServer(claim) => Some(claim.key().clone()),
+        }
     }
 }
 

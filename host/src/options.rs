@@ -1,8 +1,10 @@
 //! How to open a lock.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::error::{Error, Result};
 use crate::protocol::Protocol;
 use crate::types::{OnRelease, Owner};
 
@@ -18,6 +20,7 @@ pub struct Options {
     pub(crate) stale_after: Option<Duration>,
     pub(crate) database: Option<PathBuf>,
     pub(crate) late_write: bool,
+    pub(crate) fencing: bool,
 }
 
 impl Default for Options {
@@ -32,6 +35,7 @@ impl Default for Options {
             stale_after: None,
             database: None,
             late_write: false,
+            fencing: false,
         }
     }
 }
@@ -115,6 +119,41 @@ impl Options {
     pub fn late_write(mut self, late: bool) -> Self {
         self.late_write = late;
         self
+    }
+
+    /// Gives each grant a [fencing token](crate::Guard::token), kept in the extended attribute
+    /// `user.locket.token` of the file. Off by default. Acquiring is
+    /// [unsupported](crate::Error::is_unsupported) if the file system has no such attributes, as it is
+    /// on Windows; opening is for an [existence lock](Protocol::is_existence_lock) and with
+    /// [`OnRelease::Remove`]. A lock on a server has tokens in any case.
+    ///
+    /// ```
+    /// use locket::{Engine, Mode, Options};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("app.lock");
+    /// let lock = Engine::new().open_with(path, &Options::new().fencing(true))?;
+    /// let first = lock.acquire(Mode::Exclusive, None)?.token();
+    /// let second = lock.acquire(Mode::Exclusive, None)?.token();
+    /// assert!(first.is_some() && first < second);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn fencing(mut self, fencing: bool) -> Self {
+        self.fencing = fencing;
+        self
+    }
+
+    /// Refuses what does not go together.
+    pub(crate) fn check(&self, path: &Path) -> Result<()> {
+        let gone = self.protocol.is_existence_lock() || self.on_release == OnRelease::Remove;
+        if self.fencing && gone {
+            let why = "a lock file that is removed cannot keep a fencing token";
+            return Err(Error::os(
+                io::Error::new(io::ErrorKind::Unsupported, why),
+                path,
+            ));
+        }
+        Ok(())
     }
 
     #[cfg(feature = "sandbox")]

@@ -14,16 +14,20 @@ macro_rules! protocols {
         #[non_exhaustive]
         pub enum Protocol {
             $($(#[$doc])* $protocol,)*
+            /// That of a lock server: a `Remote`, which the features `etcd` and `postgres` have. It
+            /// belongs to a lock that was opened on one, and cannot be chosen for a file.
+            Remote,
         }
 
         impl Protocol {
-            /// All protocols.
+            /// All protocols of files.
             pub const ALL: &[Self] = &[$(Self::$protocol),*];
 
             /// The name, as the interface and the command line spell it.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Self::$protocol => $name,)*
+                    Self::Remote => "remote",
                 }
             }
         }
@@ -76,12 +80,19 @@ impl Protocol {
     /// holder dies. It is taken over from a holder that is proven dead;
     /// [`LockFile::break_lock`](crate::LockFile::break_lock) takes it from any holder.
     pub fn is_existence_lock(self) -> bool {
-        !matches!(self, Self::Native | Self::Flock | Self::Fcntl)
+        !matches!(
+            self,
+            Self::Native | Self::Flock | Self::Fcntl | Self::Remote
+        )
+    }
+
+    fn is_kernel_lock(self) -> bool {
+        matches!(self, Self::Native | Self::Flock | Self::Fcntl)
     }
 
     /// Whether a lock in this protocol excludes all programs that a lock in `other` excludes.
     pub(crate) fn covers(self, other: Self) -> bool {
-        let kernel = !self.is_existence_lock() && !other.is_existence_lock();
+        let kernel = self.is_kernel_lock() && other.is_kernel_lock();
         self == other || kernel && (self == Self::Native || ALL_ONE)
     }
 }

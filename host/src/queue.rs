@@ -33,6 +33,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use crate::backend::Request;
+use crate::fairness::Pause;
 use crate::lock_path::{Identity, LockPath};
 use crate::object::{LockObject, OpenLock};
 use crate::owner::{Requester, Ticket};
@@ -86,6 +87,10 @@ pub(crate) struct LockQueue {
     /// a program.
     local: bool,
     existence: bool,
+    /// Whether a server keeps the lock.
+    remote: bool,
+    /// How it leaves the lock alone for others. A server keeps its own order.
+    pause: Option<Pause>,
     inbox: Mutex<Inbox>,
     /// Reports changes of an existence lock that is held.
     watch: Mutex<Option<Watch>>,
@@ -112,20 +117,30 @@ impl LockQueue {
             identity,
             backing,
         } = open_lock;
-        Arc::new(Self {
+        #[cfg(feature = "remote")]
+        let changed = object.as_claim().map(|claim| Arc::clone(&claim.changed));
+        let remote = object.is_on_server();
+        let queue = Arc::new(Self {
             identity,
             name,
             network: backing == Backing::Network,
-            services,
             _entry: entry,
             writable: AtomicBool::new(object.writable),
             poisoned: AtomicBool::new(false),
             local: backing == Backing::Kernel,
             existence: object.as_marker().is_some(),
+            remote,
+            pause: services.pause.filter(|_| !remote),
             inbox: Mutex::default(),
             watch: Mutex::default(),
             state: Mutex::new(State::new(object)),
-        })
+            services,
+        });
+        #[cfg(feature = "remote")]
+        if let Some(changed) = changed {
+            changed.listen(queue.teller(Event::Notice));
+        }
+        queue
     }
 
     /// Whether the file may be written to.
@@ -210,8 +225,10 @@ impl LockQueue {
             blocking,
             since: None,
         };
-        // A task leaves it to a helper to ask a server, unless it makes one try only.
-        let entered = if self.existence || !self.local && (blocking || !wait) {
+        // A task leaves it to a helper to ask a server, unless it makes one try only. A wait in the
+        // queue of a lock server is a try, too, and one that ends at the deadline.
+        let tries = self.existence || !self.local && (!wait || blocking && !self.remote);
+        let entered = if tries {
             self.enter_slowly(&waiter, wait)
         } else {
             None
@@ -223,7 +240,8 @@ impl LockQueue {
                 if taken {
                     // Without a hold, the lock is given back.
                     let expiry = self.expiry(ticket, max_hold).map_err(Failure::Io)?;
-                    state.add(waiter.hold(ticket, true, expiry));
+                    let token = state.token(request).map_err(Failure::Io)?;
+                    state.add(waiter.hold(ticket, token, true, expiry));
                     return Ok(Enqueued::Granted(ticket));
                 }
                 if !wait {
@@ -284,14 +302,15 @@ impl LockQueue {
     #[must_use = "waiters hang unless they are woken"]
     pub(crate) fn settle(self: &Arc<Self>, wait: &Arc<LockWait>, outcome: Outcome) -> WakeList {
         let locked = matches!(outcome, Outcome::Locked);
-        // What happened to the entry before is found out below.
-        let unwatched = self.existence && locked && self.watch(wait.request.protocol);
+        // What happened to the entry before is found out below, as is what a server did since.
+        let unwatched =
+            locked && (self.remote || self.existence && self.watch(wait.request.protocol));
         let ((), _, woken, releases) =
             self.change_quietly(|state| state.settled(self, wait, outcome));
         // No caller waits for the result.
         let _ = self.finish(releases, Finish::IfLocal);
         if unwatched {
-            self.check_entry(false);
+            self.check_loss(false);
         }
         woken
     }

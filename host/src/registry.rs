@@ -115,9 +115,7 @@ impl Registry {
         lock_path: &LockPath,
         services: &Arc<Services>,
     ) -> Arc<LockQueue> {
-        let marker = open_lock.object.as_marker();
-        let name = marker.map(|marker| marker.name().to_owned());
-        let key = (open_lock.identity, name);
+        let key = (open_lock.identity, open_lock.object.key());
         let usable = |queue: &LockQueue| !queue.is_poisoned();
         let (queue, spare) = self.queues.get(key, open_lock, usable, |open_lock, entry| {
             LockQueue::new(open_lock, lock_path.whole(), Arc::clone(services), entry)

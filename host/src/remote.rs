@@ -1,8 +1,10 @@
 //! Locks beyond one machine: on a server, behind the same handle as a lock of a file.
 
+mod claim;
 mod clock;
 #[cfg(feature = "etcd")]
 mod etcd;
+mod open;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod runtime;
@@ -13,11 +15,13 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::types::Guarantee;
 
+pub(crate) use claim::{Claim, RemoteName};
 pub(crate) use clock::Moment;
 pub(crate) use runtime::Runtime;
 pub(crate) use server::{Changed, Grant, Seat, Server, Standing, unavailable};
@@ -37,6 +41,8 @@ pub(crate) use stop::Stop;
 pub struct Remote {
     pub(crate) server: Arc<dyn Server>,
     url: Arc<str>,
+    /// Tells it from the others of this process.
+    number: u64,
 }
 
 /// Settings for a [`Remote`].
@@ -122,8 +128,12 @@ impl RemoteBuilder {
     pub fn build(self) -> Result<Remote> {
         let Self { url, settings } = self;
         let server = connect(&url, &settings).map_err(|e| Error::os(e, Path::new(&url)))?;
-        let url = url.into();
-        Ok(Remote { server, url })
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Ok(Remote {
+            server,
+            url: url.into(),
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+        })
     }
 }
 

@@ -18,10 +18,11 @@ use crate::backend::Request;
 use crate::deadline::Deadline;
 use crate::lock_path::{Identity, reopen};
 use crate::object::LockObject;
-#[cfg(unix)]
 use crate::protocol::Protocol;
 #[cfg(unix)]
 use crate::range::Span;
+#[cfg(feature = "remote")]
+use crate::remote::Stop;
 use crate::sync::{Mutex, lock, thread};
 use crate::sys;
 use crate::timer::Timer;
@@ -57,6 +58,9 @@ enum Method {
     InKernel(sys::Interrupter),
     /// Between tries, until it is woken.
     BetweenTries(EntryWait),
+    /// While a server has it in its queue, until it is stopped.
+    #[cfg(feature = "remote")]
+    OnServer(Stop),
 }
 
 /// What waits are made with.
@@ -90,7 +94,7 @@ impl Source {
                 write,
             } => (object, identity, write),
         };
-        if object.as_marker().is_some() {
+        if !object.is_on_file() {
             return object.renewed().map(Arc::new);
         }
         let file = reopen(&object.file, write)?;
@@ -135,12 +139,17 @@ impl LockWait {
         request: Request,
         means: &Means<'_>,
     ) -> io::Result<Self> {
-        let method = if request.protocol.is_existence_lock() {
-            Method::BetweenTries(EntryWait::new(means.watcher, local))
-        } else {
-            let signal = means.signal.map_or_else(sys::Signal::any, Ok)?;
-            let alarm: Arc<dyn sys::Alarm> = Arc::clone(means.timer) as _;
-            Method::InKernel(sys::Interrupter::new(signal, alarm)?)
+        let method = match request.protocol {
+            #[cfg(feature = "remote")]
+            Protocol::Remote => Method::OnServer(Stop::default()),
+            protocol if protocol.is_existence_lock() => {
+                Method::BetweenTries(EntryWait::new(means.watcher, local))
+            }
+            _ => {
+                let signal = means.signal.map_or_else(sys::Signal::any, Ok)?;
+                let alarm: Arc<dyn sys::Alarm> = Arc::clone(means.timer) as _;
+                Method::InKernel(sys::Interrupter::new(signal, alarm)?)
+            }
         };
         Ok(Self {
             request,
@@ -174,6 +183,7 @@ impl LockWait {
             mode,
             protocol: Protocol::Fcntl,
             stale_after: None,
+            fencing: false,
         };
         let wait = Self::new(Source::Open(object), local, request, means)?;
         Ok(Self {
@@ -241,6 +251,8 @@ impl LockWait {
                 let interrupted = || lock(&self.progress).interrupted;
                 return wait.run(object, self.request, deadline, interrupted);
             }
+            #[cfg(feature = "remote")]
+            Method::OnServer(stop) => return self.wait_on_server(object, deadline, stop),
         };
         let Ok(timed_wait) = interrupter.timed_wait(deadline) else {
             return Outcome::NotBegun;
@@ -261,6 +273,19 @@ impl LockWait {
                 Err(_) if deadline.passed() => return Outcome::TimedOut,
                 Err(_) => {}
             }
+        }
+    }
+
+    #[cfg(feature = "remote")]
+    fn wait_on_server(&self, object: &LockObject, deadline: Deadline, stop: &Stop) -> Outcome {
+        let Some(claim) = object.as_claim() else {
+            return Outcome::NotBegun;
+        };
+        match claim.seat.wait(self.request.mode, deadline, stop) {
+            Ok(()) => Outcome::Locked,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Outcome::Interrupted,
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => Outcome::TimedOut,
+            Err(e) => Outcome::Failed(e),
         }
     }
 
@@ -296,6 +321,11 @@ impl LockWait {
                 wait.wake();
                 return true;
             }
+            #[cfg(feature = "remote")]
+            Method::OnServer(stop) => {
+                stop.stop();
+                return true;
+            }
         };
         if let (Some(thread), Some(object)) = (progress.thread, self.object()) {
             // The thread cannot end: it takes this mutex before it lets go of the wait.
@@ -307,7 +337,7 @@ impl LockWait {
 
     /// Whether [`interrupt`](Self::interrupt) makes no call that may take long.
     fn is_interrupted_at_once(&self) -> bool {
-        self.local || matches!(self.method, Method::BetweenTries(_))
+        self.local || !matches!(self.method, Method::InKernel(_))
     }
 
     /// Whether a caller was told that it returns at once.

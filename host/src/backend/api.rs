@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use crate::object::{Location, LockObject};
 use crate::protocol::Protocol;
 use crate::sys::TimedWait;
-use crate::types::Mode;
+use crate::types::{LostReason, Mode};
 use crate::watch::{Changes, WatchedEntry};
 
 /// What an acquire asks for.
@@ -20,6 +20,8 @@ pub(crate) struct Request {
     pub(crate) protocol: Protocol,
     /// The age from which an existence lock may be taken from a live holder.
     pub(crate) stale_after: Option<Duration>,
+    /// Whether the grant needs a fencing token. A lock on a server has one in any case.
+    pub(crate) fencing: bool,
 }
 
 impl Request {
@@ -112,11 +114,25 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Fails with an error that [`is_out_of_reach`] if another program is in the way for a moment.
     fn unlock(&self, object: &LockObject) -> io::Result<()>;
 
-    /// Whether the entry of an existence lock is still the one that was created. A kernel lock has
-    /// none: whether its path still leads to the file is up to the caller.
+    /// Whether the entry of an existence lock is still the one that was created, or the server has
+    /// let no other holder in. A kernel lock has none: whether its path still leads to the file is
+    /// up to the caller.
     fn is_held(&self, object: &LockObject) -> bool {
         let _ = object;
         true
+    }
+
+    /// Why [`is_held`](Self::is_held) says no.
+    fn loss(&self, object: &LockObject) -> LostReason {
+        let _ = object;
+        LostReason::Broken
+    }
+
+    /// Lets the server of the lock that is held confirm it, with a new fencing token, since it is
+    /// about to be handed on.
+    fn renew(&self, object: &LockObject) -> io::Result<()> {
+        let _ = object;
+        Ok(())
     }
 
     /// A foreign holder of the lock, if there is one. Called only while nothing is held through
@@ -127,6 +143,7 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
             mode,
             protocol: Protocol::default(),
             stale_after: None,
+            fencing: false,
         };
         if !self.try_lock(object, request(Mode::Shared))? {
             return Ok(Some(ForeignHolder::new(Mode::Exclusive)));

@@ -13,13 +13,13 @@ use super::{Event, Failure, LockQueue};
 impl State {
     /// Whether this engine has held the lock for so long that a fairness pause is due.
     pub(super) fn is_due(&self, queue: &LockQueue) -> bool {
-        let pause = queue.services.pause;
+        let pause = queue.pause;
         pause.is_some_and(|pause| self.streak.is_due(pause, Instant::now()))
     }
 
     /// Until when newcomers are held back, if they are.
     pub(super) fn held_back(&self, queue: &LockQueue) -> Option<Instant> {
-        let pause = queue.services.pause?;
+        let pause = queue.pause?;
         self.streak.held_back(pause, Instant::now())
     }
 
@@ -49,6 +49,7 @@ impl State {
                         self.grant(queue);
                     }
                 }
+                Action::HandOn if queue.remote && self.renew() => {}
                 Action::HandOn => {
                     if let Some(held) = &mut self.held {
                         held.handed += 1;

@@ -12,8 +12,11 @@ use std::time::Instant;
 use super::state::{Contender, HeldLock, State, Waiter};
 use super::{Enqueued, Failure, LockQueue};
 use crate::backend::{Request, is_out_of_reach};
+use crate::fencing;
 use crate::lock_path::reopen;
 use crate::object::LockObject;
+#[cfg(feature = "remote")]
+use crate::remote::Standing;
 use crate::waiter::{LockWait, Source};
 
 impl LockQueue {
@@ -47,12 +50,12 @@ impl LockQueue {
             Ok((_, true)) => self.expiry(ticket, waiter.max_hold).map_err(Failure::Io),
             _ => Ok(None),
         };
-        Some(self.change(|state| {
+        let entered = self.change(|state| {
             if state.end_try(tried)? {
                 state.taken(self, request).handed = 1;
                 // Without a hold, the lock is given back.
-                let expiry = expiry?;
-                state.add(waiter.hold(ticket, true, expiry));
+                let (expiry, token) = (expiry?, state.token(request).map_err(Failure::Io)?);
+                state.add(waiter.hold(ticket, token, true, expiry));
                 return Ok(Enqueued::Granted(ticket));
             }
             if !wait {
@@ -61,7 +64,12 @@ impl LockQueue {
             // It came before those that entered during its try.
             state.wait(self, ticket, waiter.clone());
             Ok(Enqueued::Queued(ticket))
-        }))
+        });
+        if self.remote {
+            // What was told of it before it counted as held.
+            self.check_loss(false);
+        }
+        Some(entered)
     }
 
     /// Makes a try for the head of the queue outside of the mutex.
@@ -146,6 +154,21 @@ impl State {
         backend.try_lock(&self.object, request)
     }
 
+    /// The fencing token of a grant, from the lock that is held.
+    pub(super) fn token(&self, request: Request) -> io::Result<Option<u64>> {
+        #[cfg(feature = "remote")]
+        if let Some(claim) = self.object.as_claim() {
+            return Ok(match claim.seat.standing() {
+                Standing::Held(grant) => grant.token,
+                _ => None,
+            });
+        }
+        match request.fencing {
+            true => fencing::token(&self.object.file, request.mode).map(Some),
+            false => Ok(None),
+        }
+    }
+
     /// The object for a try outside of the mutex; an error if another has to be opened like it,
     /// for writing.
     fn begin_try(&mut self, request: Request) -> Result<Arc<LockObject>, Arc<LockObject>> {
@@ -198,7 +221,7 @@ impl State {
     /// Records that this engine acquired the lock from outside.
     #[inline]
     pub(super) fn taken(&mut self, queue: &LockQueue, request: Request) -> &mut HeldLock {
-        if let Some(pause) = queue.services.pause {
+        if let Some(pause) = queue.pause {
             self.streak.taken(pause, Instant::now());
         }
         let id = self.ticket();

@@ -133,6 +133,7 @@ mod tests {
                 mode,
                 protocol,
                 stale_after: None,
+                fencing: false,
             })
         })
     }

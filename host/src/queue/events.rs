@@ -16,7 +16,7 @@ use crate::types::LostReason;
 pub(crate) enum Event {
     /// It is time for another try.
     Poll,
-    /// The entry of the existence lock changed.
+    /// The entry of the existence lock changed, or what is known of the lock on its server.
     Notice,
     /// The entry has been another one for `LOSS_GRACE`.
     Doubt,
@@ -117,8 +117,8 @@ impl LockQueue {
             }
         };
         match event {
-            Event::Notice => self.check_entry(false),
-            Event::Doubt => self.check_entry(true),
+            Event::Notice => self.check_loss(false),
+            Event::Doubt => self.check_loss(true),
             Event::Poll if self.is_slow() => self.poll_slowly(),
             // This thread has others to serve.
             _ => _ = self.change_and(Finish::Elsewhere, change),

@@ -26,7 +26,7 @@ impl LockQueue {
         wait: bool,
     ) -> Option<Enqueued> {
         let mut state = self.state();
-        if self.is_slow() {
+        if self.is_slow() || request.fencing {
             return None;
         }
         match state.try_take(self, request, wait) {
@@ -36,6 +36,7 @@ impl LockQueue {
                     ticket,
                     requester,
                     mode: request.mode,
+                    token: None,
                     told: true,
                     expiry: None,
                     since: requester.is_guest().then(Instant::now),

@@ -45,9 +45,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// What has to be given back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Purpose {
+    GiveBack,
+    /// The next one here gets it. Its token must be larger than the last one.
+    HandOn,
+}
+
+/// What has to be given back; or confirmed by its server, to be handed on.
 #[derive(Debug)]
 pub(super) struct Release {
+    purpose: Purpose,
     /// What was held, by its identifier.
     id: Ticket,
     object: Arc<LockObject>,
@@ -59,6 +67,7 @@ pub(super) struct Release {
 impl Release {
     pub(super) fn new(id: Ticket, object: Arc<LockObject>, request: Request) -> Self {
         Self {
+            purpose: Purpose::GiveBack,
             id,
             object,
             request,
@@ -70,6 +79,9 @@ impl Release {
     /// [`is_out_of_reach`] if it is worth another attempt.
     fn run(&self, queue: &LockQueue) -> io::Result<()> {
         let backend = self.request.protocol.backend();
+        if self.purpose == Purpose::HandOn {
+            return backend.renew(&self.object);
+        }
         let Some(lock_path) = &self.remove else {
             return queue.unlock(backend, &self.object);
         };
@@ -139,6 +151,7 @@ impl Release {
             mode: Mode::Exclusive,
             protocol: Protocol::Native,
             stale_after: None,
+            fencing: false,
         };
         let backend = request.protocol.backend();
         if !backend.try_lock(other, request).unwrap_or(false) {
@@ -198,10 +211,40 @@ impl State {
         }
     }
 
+    /// Lets the server confirm the lock, with a new token, before it is handed on. Returns `false` if
+    /// it has.
+    pub(super) fn renew(&mut self) -> bool {
+        let Some(held) = &mut self.held else {
+            return false;
+        };
+        if mem::take(&mut held.renewed) {
+            return false;
+        }
+        held.releasing = true;
+        let renewal = Release {
+            purpose: Purpose::HandOn,
+            ..Release::new(held.id, Arc::clone(&self.object), held.request)
+        };
+        self.releases.push(renewal);
+        true
+    }
+
+    /// Records what the server said. What it does not confirm is given back.
+    fn confirmed(&mut self, id: Ticket, confirmed: bool) {
+        if let Some(held) = &mut self.held
+            && held.releasing
+            && held.id == id
+        {
+            held.releasing = false;
+            held.renewed = confirmed;
+            held.gone |= !confirmed;
+        }
+    }
+
     /// Begins the fairness pause that follows a long run, and lets the head try again.
     #[inline]
     fn pause(&mut self, queue: &Arc<LockQueue>) {
-        if let Some(pause) = queue.services.pause
+        if let Some(pause) = queue.pause
             && !queue.is_poisoned()
         {
             let free = matches!(self.contender, Contender::None);
@@ -223,7 +266,7 @@ impl LockQueue {
     #[inline]
     fn unlock(&self, backend: &dyn Backend, object: &LockObject) -> io::Result<()> {
         let unlocked = backend.unlock(object);
-        if unlocked.is_err() && object.as_marker().is_none() {
+        if unlocked.is_err() && object.is_on_file() {
             self.poison();
             let detached = sys::detach(&object.file);
             debug_assert!(detached.is_ok(), "{detached:?}");
@@ -276,6 +319,13 @@ impl LockQueue {
 
     fn given_back(self: &Arc<Self>, release: &Release, result: io::Result<()>) -> io::Result<()> {
         let id = release.id;
+        if release.purpose == Purpose::HandOn {
+            let confirmed = result.is_ok();
+            let _ = self.change_and(Finish::Patiently, |state| state.confirmed(id, confirmed));
+            // What was told of it meanwhile.
+            self.check_loss(false);
+            return Ok(());
+        }
         let ((), advanced) = self.change_and(Finish::Patiently, |state| state.given_back(self, id));
         result.and(advanced)
     }

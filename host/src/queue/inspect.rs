@@ -13,9 +13,11 @@ use crate::owner::{OwnerId, Requester, Ticket};
 use crate::protocol::Protocol;
 #[cfg(unix)]
 use crate::range::Span;
+#[cfg(feature = "remote")]
+use crate::remote::Standing;
 use crate::sys;
 use crate::timer::TimerEntry;
-use crate::types::{LostReason, Mode, Totals};
+use crate::types::{Mode, State, Totals};
 
 /// A holder of the lock: an owner of this engine, or `None` for a foreign process.
 #[derive(Clone, Debug)]
@@ -84,21 +86,40 @@ impl LockQueue {
             .map(|hold| hold.ticket)
     }
 
-    /// Whether the hold `ticket` is neither released nor lost.
+    /// Whether the hold `ticket` is neither released nor lost, and its server, if it has one, has
+    /// said so lately.
     pub(crate) fn holds(&self, ticket: Ticket) -> bool {
-        self.state().hold(ticket).is_ok()
+        let state = self.state();
+        state.hold(ticket).is_ok() && state.certainty() == State::Held
     }
 
     /// Whether `owner` holds the lock, or why it lost it.
-    pub(crate) fn standing(&self, owner: OwnerId) -> Result<bool, LostReason> {
-        self.state().standing(owner)
+    pub(crate) fn standing(&self, owner: OwnerId) -> State {
+        let state = self.state();
+        match state.standing(owner) {
+            Ok(true) => state.certainty(),
+            Ok(false) => State::Unlocked,
+            Err(reason) => State::Lost(reason),
+        }
     }
 
-    /// When the hold `ticket` expires, if it does.
+    /// When the hold `ticket` expires, if it does: by its limit, or with what its server granted
+    /// until then.
     pub(crate) fn expires(&self, ticket: Ticket) -> Option<Instant> {
         let state = self.state();
         let index = state.hold(ticket).ok()?;
-        state.holds[index].expiry.as_ref().map(TimerEntry::at)
+        let expiry = state.holds[index].expiry.as_ref().map(TimerEntry::at);
+        #[cfg(feature = "remote")]
+        let expiry = expiry.into_iter().chain(state.lease_end()).min();
+        expiry
+    }
+
+    /// The fencing token of the hold `ticket`, even if it has been lost since.
+    pub(crate) fn token(&self, ticket: Ticket) -> Option<u64> {
+        let state = self.state();
+        let lost = state.lost.iter().map(|(hold, _)| hold);
+        let mut holds = state.holds.iter().chain(lost);
+        holds.find(|hold| hold.ticket == ticket)?.token
     }
 
     /// A holder of the lock, in this engine or elsewhere; preferably `asking`.
@@ -130,7 +151,7 @@ impl LockQueue {
         let backend = protocol.backend();
         let contends = !matches!(state.contender, Contender::None | Contender::Yielding(_));
         let object = Arc::clone(&state.object);
-        let found = if self.existence {
+        let found = if self.existence || self.remote {
             // It can be inspected without a try.
             drop(state);
             backend.holder(&object)?
@@ -226,5 +247,32 @@ impl LockQueue {
     /// Whether the file could not be unlocked, which makes this queue unusable.
     pub(crate) fn is_poisoned(&self) -> bool {
         self.poisoned.load(Ordering::Acquire)
+    }
+}
+
+impl super::state::State {
+    /// What its server says of the lock that is held; a lock without a server is held.
+    fn certainty(&self) -> State {
+        #[cfg(feature = "remote")]
+        if let Some(claim) = self.object.as_claim() {
+            return match claim.seat.standing() {
+                Standing::Held(_) => State::Held,
+                Standing::Uncertain(left) => State::Uncertain(left),
+                Standing::Lost(reason) => State::Lost(reason),
+                Standing::Free => State::Unlocked,
+            };
+        }
+        State::Held
+    }
+
+    /// Until when the server granted it.
+    #[cfg(feature = "remote")]
+    fn lease_end(&self) -> Option<Instant> {
+        let left = match self.object.as_claim()?.seat.standing() {
+            Standing::Held(grant) => grant.valid_for?,
+            Standing::Uncertain(left) => left,
+            Standing::Lost(_) | Standing::Free => Duration::ZERO,
+        };
+        Instant::now().checked_add(left)
     }
 }

@@ -147,6 +147,7 @@ mod tests {
                 mode: Mode::Exclusive,
                 protocol: Protocol::Flock,
                 stale_after: None,
+                fencing: false,
             },
             requester: Requester {
                 owner: OwnerId(share),

@@ -85,14 +85,14 @@ impl LockQueue {
                     .into_iter()
                     .partition(|hold| held.contains(&hold.ticket));
                 state.holds = kept;
-                state.lose_broken(broken);
+                state.lose_lock(broken, LostReason::Broken);
             });
             return Ok(true);
         }
         if self.is_releasing() {
             return Ok(false);
         }
-        if !protocol.is_existence_lock() {
+        if !protocol.is_existence_lock() && !self.remote {
             let foreign = self.holder(OwnerId::PROCESS, protocol)?;
             return foreign.map_or(Ok(false), |_| Err(io::ErrorKind::Unsupported.into()));
         }
@@ -137,14 +137,17 @@ impl LockQueue {
     }
 
     /// Checks, outside of the mutex, whether other processes see the lock that is held here. If they
-    /// do not, it counts as lost only if they still do not after `LOSS_GRACE`, at the `last` check.
-    pub(super) fn check_entry(self: &Arc<Self>, last: bool) {
+    /// do not, an existence lock counts as lost only if they still do not after `LOSS_GRACE`, at the
+    /// `last` check.
+    pub(super) fn check_loss(self: &Arc<Self>, last: bool) {
         let state = self.state();
         let held = state.held.filter(|held| !held.releasing);
         let object = Arc::clone(&state.object);
         drop(state);
         let Some(held) = held else { return };
-        let seen = held.request.protocol.backend().is_held(&object);
+        let backend = held.request.protocol.backend();
+        let seen = backend.is_held(&object);
+        let last = last || self.remote;
         let needless = self.change(|state| {
             let same = |now: HeldLock| now.id == held.id && !now.releasing;
             if !state.held.is_some_and(same) {
@@ -152,7 +155,7 @@ impl LockQueue {
             }
             if !seen && last {
                 let holds = mem::take(&mut state.holds);
-                state.lose_broken(holds);
+                state.lose_lock(holds, backend.loss(&object));
                 state.let_go();
             } else if !seen {
                 // Later changes of the entry do not postpone it.
@@ -205,7 +208,8 @@ impl LockQueue {
 }
 
 impl State {
-    /// The entry of an existence lock has not been looked at, so the lock is not handed on.
+    /// The entry of an existence lock has not been looked at, so the lock is not handed on. A lock on
+    /// a server proves itself when it is.
     pub(super) fn distrust(&mut self) {
         if let Some(held) = &mut self.held {
             held.gone |= self.object.as_marker().is_some();
@@ -231,12 +235,12 @@ impl State {
         self.wake.extend(watchers.into_values());
     }
 
-    /// Records that holds were broken. A waiter that has not learned of its grant waits again.
-    pub(super) fn lose_broken(&mut self, holds: VecDeque<Hold>) {
+    /// Records that holds went with the lock. A waiter that has not learned of its grant waits again.
+    pub(super) fn lose_lock(&mut self, holds: VecDeque<Hold>, reason: LostReason) {
         let (lost, untold): (VecDeque<_>, VecDeque<_>) =
             holds.into_iter().partition(|hold| hold.told);
         let untold = untold.iter().map(|hold| (hold.ticket, Failure::Broken));
         self.failed.extend(untold);
-        self.lose(lost, LostReason::Broken);
+        self.lose(lost, reason);
     }
 }

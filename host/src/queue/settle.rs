@@ -67,7 +67,7 @@ impl State {
                 self.releases
                     .push(Release::new(held.id, before, held.request));
                 let holds = mem::take(&mut self.holds);
-                self.lose_broken(holds);
+                self.lose_lock(holds, LostReason::Broken);
             }
             None => self.spare = Some(before),
         }

@@ -82,6 +82,8 @@ pub(super) struct Hold {
     pub(super) ticket: Ticket,
     pub(super) requester: Requester,
     pub(super) mode: Mode,
+    /// Its fencing token, if it has one.
+    pub(super) token: Option<u64>,
     /// Whether the waiter has learned of its grant. Until then, only the waiter can release it.
     pub(super) told: bool,
     /// Revokes the hold. Counts from the grant, so that a hold whose waiter never looks expires
@@ -92,12 +94,19 @@ pub(super) struct Hold {
 }
 
 impl Waiter {
-    pub(super) fn hold(&self, ticket: Ticket, told: bool, expiry: Option<TimerEntry>) -> Hold {
+    pub(super) fn hold(
+        &self,
+        ticket: Ticket,
+        token: Option<u64>,
+        told: bool,
+        expiry: Option<TimerEntry>,
+    ) -> Hold {
         let noted = self.since.is_some() || self.requester.is_guest();
         Hold {
             ticket,
             requester: self.requester,
             mode: self.request.mode,
+            token,
             told,
             expiry,
             since: noted.then(Instant::now),
@@ -115,8 +124,11 @@ pub(super) struct HeldLock {
     pub(super) handed: u32,
     /// When this engine first saw one of its own waiters wait for it.
     pub(super) contended: Option<Instant>,
-    /// A release is giving it back. Until that is over, it counts as held.
+    /// A release is giving it back, or its server is asked to confirm it. Until that is over, it
+    /// counts as held.
     pub(super) releasing: bool,
+    /// Whether its server has confirmed it, with a new token, for the next one here.
+    pub(super) renewed: bool,
     /// Other processes may see it as lost, so it is not handed on.
     pub(super) gone: bool,
 }
@@ -129,6 +141,7 @@ impl HeldLock {
             handed: 0,
             contended: None,
             releasing: false,
+            renewed: false,
             gone: false,
         }
     }
@@ -285,9 +298,11 @@ impl State {
     /// Moves the head of the queue to the holders.
     pub(super) fn grant(&mut self, queue: &Arc<LockQueue>) {
         if let Some((ticket, waiter)) = self.waiting.pop_front() {
-            match queue.expiry(ticket, waiter.max_hold) {
-                Ok(expiry) => {
-                    let hold = waiter.hold(ticket, false, expiry);
+            let expiry = queue.expiry(ticket, waiter.max_hold);
+            let token = self.token(waiter.request);
+            match expiry.and_then(|expiry| Ok((expiry, token?))) {
+                Ok((expiry, token)) => {
+                    let hold = waiter.hold(ticket, token, false, expiry);
                     self.totals.granted_after_wait += 1;
                     if let (Some(from), Some(to)) = (waiter.since, hold.since) {
                         self.totals.waited += to.saturating_duration_since(from);

@@ -34,6 +34,7 @@ fn enter(queue: &Arc<LockQueue>, protocol: Protocol, wait: bool) -> Enqueued {
         mode: Mode::Exclusive,
         protocol,
         stale_after: None,
+        fencing: false,
     };
     let requester = Requester {
         owner: OwnerId::PROCESS,

@@ -89,6 +89,7 @@ fn the_file_that_a_holder_keeps_locked_is_found_by_who_waits() {
         mode: Mode::Exclusive,
         protocol: Protocol::Mkdir,
         stale_after: None,
+        fencing: false,
     };
     let (holder, waiter) = (open(), open());
     assert!(Mkdir.try_lock(&holder, request).expect("a try works"));
