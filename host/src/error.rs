@@ -68,6 +68,10 @@ impl Error {
     /// An error of the operating system, sorted by what it means for a lock.
     pub(crate) fn os(source: io::Error, path: &Path) -> Self {
         use io::ErrorKind as E;
+        #[cfg(feature = "remote")]
+        if let Some(reason) = crate::remote::lost_reason(&source) {
+            return Self::new(ErrorKind::Lost(reason), path);
+        }
         let known = source.raw_os_error().and_then(sys::kind_of);
         let kind = match known.unwrap_or_else(|| source.kind()) {
             E::NotFound | E::NotADirectory => ErrorKind::NotFound,

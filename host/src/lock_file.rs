@@ -345,12 +345,6 @@ impl LockFile {
         });
     }
 
-    /// How long a hold may last.
-    #[cfg(feature = "sandbox")]
-    pub(crate) fn longest_hold(&self) -> Option<Duration> {
-        self.handle.options.max_hold
-    }
-
     /// Takes the lock away from its holders. Holders in this engine see [`State::Lost`]. So do
     /// holders of an [existence lock](Protocol::is_existence_lock) in other processes that use
     /// Locket. Nothing checks whether the holders are dead: call this only if you know that no

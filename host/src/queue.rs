@@ -342,6 +342,10 @@ impl LockQueue {
         remove: Option<&Arc<LockPath>>,
         name: Name,
     ) -> io::Result<Option<Result<(), LostReason>>> {
+        if self.remote {
+            // A loss that the helper which was told of it has not recorded yet.
+            self.check_loss(true);
+        }
         if remove.is_none()
             && name == Name::Kept
             && let Some(given_back) = self.release_now(ticket)

@@ -10,6 +10,8 @@ mod postgres;
 mod runtime;
 mod server;
 mod stop;
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests;
 
 use std::fmt;
 use std::io;
@@ -24,7 +26,7 @@ use crate::types::Guarantee;
 pub(crate) use claim::{Claim, RemoteName};
 pub(crate) use clock::Moment;
 pub(crate) use runtime::Runtime;
-pub(crate) use server::{Changed, Grant, Seat, Server, Standing, unavailable};
+pub(crate) use server::{Changed, Grant, Seat, Server, Standing, lost, lost_reason, unavailable};
 pub(crate) use stop::Stop;
 
 /// A server that keeps locks: etcd, or PostgreSQL.
@@ -87,6 +89,15 @@ impl Remote {
         }
     }
 
+    fn of(server: Arc<dyn Server>, url: &str) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self {
+            server,
+            url: url.into(),
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
     /// What the locks of this remote are worth.
     pub fn guarantee(&self) -> Guarantee {
         self.server.guarantee()
@@ -128,12 +139,7 @@ impl RemoteBuilder {
     pub fn build(self) -> Result<Remote> {
         let Self { url, settings } = self;
         let server = connect(&url, &settings).map_err(|e| Error::os(e, Path::new(&url)))?;
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        Ok(Remote {
-            server,
-            url: url.into(),
-            number: NEXT.fetch_add(1, Ordering::Relaxed),
-        })
+        Ok(Remote::of(server, &url))
     }
 }
 

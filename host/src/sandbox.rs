@@ -100,7 +100,9 @@ use std::sync::Arc;
 #[cfg(unix)]
 use self::hooks::Story;
 use self::open::Basis;
-use self::paths::{Grant, resolve};
+#[cfg(feature = "remote")]
+use self::paths::lock_name;
+use self::paths::{Grant, Place, resolve};
 use self::quota::Guest;
 use crate::engine::{Engine, break_any};
 use crate::error::{Error, ErrorKind, Result};
@@ -176,7 +178,8 @@ impl Sandbox {
     fn permits(&self, protocol: Protocol) -> bool {
         let settings = &self.guest.settings;
         let listed = |protocols: &Vec<Protocol>| protocols.contains(&protocol);
-        protocol == settings.protocol || settings.protocols.as_ref().is_none_or(listed)
+        let given = [settings.protocol, Protocol::Remote].contains(&protocol);
+        given || settings.protocols.as_ref().is_none_or(listed)
     }
 
     /// Opens the lock of the file at `path`, a path of the guest. Does not acquire it. Creates the
@@ -252,7 +255,7 @@ impl Sandbox {
         }
         let handle = guest.handle(Path::new(path))?;
         let create = grant.rights().contains(Rights::CREATE);
-        let lock_path = self.beneath(path, &grant, rest, create, false);
+        let lock_path = self.beneath(path, &grant, rest, create, false)?;
         let owner = guest.client.owner;
         let file = guest.engine.ranges_at(lock_path, owner, limits.ranges)?;
         let basis = Basis::Granted(grant);
@@ -280,13 +283,16 @@ impl Sandbox {
         let guest = &self.guest;
         let limits = guest.books().limits.clone();
         let (grant, rest) = resolve(&guest.grants(), path, limits.path_length)?;
-        let protocol = protocol.unwrap_or(guest.settings.protocol);
+        let protocol = protocol.unwrap_or_else(|| grant.protocol(guest.settings.protocol));
         if !(self.permits(protocol) && grant.rights().allow(protocol, on_release)) {
             return Err(Error::new(ErrorKind::Denied, Path::new(path)));
         }
         let handle = guest.handle(Path::new(path))?;
+        let kept = !protocol.is_existence_lock() && on_release == OnRelease::Keep;
+        let fencing = guest.settings.fencing && kept;
         let options = self
             .options(protocol)
+            .fencing(fencing)
             .on_release(on_release)
             .create(grant.rights().contains(Rights::CREATE))
             .max_hold(limits.longest_hold);
@@ -311,9 +317,14 @@ impl Sandbox {
         rest: PathBuf,
         options: &Options,
     ) -> Result<LockFile> {
-        let (create, write) = (options.creates(), options.writes());
-        let lock_path = self.beneath(path, grant, rest, create, write);
         let (engine, client) = (&self.guest.engine, self.guest.client);
+        #[cfg(feature = "remote")]
+        if let Place::Server(remote) = &grant.place {
+            let name = lock_name(path, &rest)?;
+            return engine.open_on_server(remote, &name, path.into(), options, client);
+        }
+        let (create, write) = (options.creates(), options.writes());
+        let lock_path = self.beneath(path, grant, rest, create, write)?;
         engine.open_target(lock_path, options, client)
     }
 
@@ -324,13 +335,20 @@ impl Sandbox {
         rest: PathBuf,
         create: bool,
         write: bool,
-    ) -> LockPath {
+    ) -> Result<LockPath> {
+        let directory = match &grant.place {
+            Place::Directory(directory, _) => directory,
+            // A server has no files.
+            #[cfg(feature = "remote")]
+            Place::Server(_) => return Err(Error::new(ErrorKind::Unsupported, Path::new(path))),
+        };
         let granted = Granted {
-            dir: Arc::clone(&grant.directory.dir),
-            host: grant.directory.host.clone(),
+            dir: Arc::clone(&directory.dir),
+            host: directory.host.clone(),
             quota: Arc::clone(&self.guest.created) as _,
         };
-        LockPath::beneath(granted, rest, path.into(), create, write)
+        let name = path.into();
+        Ok(LockPath::beneath(granted, rest, name, create, write))
     }
 
     /// Whether `ranges` was opened by this guest, and not by another.
@@ -377,6 +395,12 @@ impl Sandbox {
             self.open_beneath(path, &grant, rest.clone(), &options)
         };
         // The sandbox's own protocol needs no proof of the holder: the guest's locks use it.
+        #[cfg(feature = "remote")]
+        if let Place::Server(_) = grant.place {
+            let lock = open(Protocol::Remote)?;
+            let free = Error::new(ErrorKind::NotLocked, Path::new(path));
+            return lock.break_if(false)?.then_some(()).ok_or(free);
+        }
         let own = guest.settings.protocol;
         if own.is_existence_lock() && open(own)?.break_if(false)? {
             return Ok(());

@@ -52,7 +52,8 @@ impl LockQueue {
         };
         let entered = self.change(|state| {
             if state.end_try(tried)? {
-                state.taken(self, request).handed = 1;
+                let held = state.taken(self, request);
+                (held.handed, held.renewed) = (1, false);
                 // Without a hold, the lock is given back.
                 let (expiry, token) = (expiry?, state.token(request).map_err(Failure::Io)?);
                 state.add(waiter.hold(ticket, token, true, expiry));

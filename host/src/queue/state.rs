@@ -127,7 +127,7 @@ pub(super) struct HeldLock {
     /// A release is giving it back, or its server is asked to confirm it. Until that is over, it
     /// counts as held.
     pub(super) releasing: bool,
-    /// Whether its server has confirmed it, with a new token, for the next one here.
+    /// Whether its server has granted or confirmed it, with a new token, since the last grant here.
     pub(super) renewed: bool,
     /// Other processes may see it as lost, so it is not handed on.
     pub(super) gone: bool,
@@ -141,7 +141,7 @@ impl HeldLock {
             handed: 0,
             contended: None,
             releasing: false,
-            renewed: false,
+            renewed: true,
             gone: false,
         }
     }

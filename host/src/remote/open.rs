@@ -66,6 +66,7 @@ impl Engine {
         options: &Options,
         client: Client,
     ) -> Result<LockFile> {
+        // That of a guest that named none, or of options without one.
         let chosen = ![Protocol::default(), Protocol::Remote].contains(&options.protocol);
         if chosen || options.on_release == OnRelease::Remove {
             return Err(Error::new(ErrorKind::Unsupported, &path));

@@ -1,5 +1,7 @@
 //! Ending a wait from another thread.
 
+use std::future::{self, Future};
+
 use tokio::sync::watch;
 
 /// Ends a wait, once.
@@ -18,9 +20,13 @@ impl Stop {
         self.0.send_replace(true);
     }
 
-    /// Completes when the wait is to end.
-    pub(crate) async fn stopped(&self) {
-        // It fails if the sender is gone, which this is.
-        let _ = self.0.subscribe().wait_for(|stopped| *stopped).await;
+    /// Completes when the wait is to end; never, if it cannot be ended any more.
+    pub(crate) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> + 'static {
+        let mut stopped = self.0.subscribe();
+        async move {
+            if stopped.wait_for(|stopped| *stopped).await.is_err() {
+                future::pending().await
+            }
+        }
     }
 }

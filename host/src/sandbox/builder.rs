@@ -52,6 +52,7 @@ impl SandboxBuilder {
                 protocol: Protocol::default(),
                 protocols: None,
                 lends: false,
+                fencing: false,
                 database: None,
             },
             limits: Limits::default(),
@@ -93,6 +94,14 @@ impl SandboxBuilder {
     /// whatever the grants say. Not by default.
     pub fn lock_open_files(mut self, allowed: bool) -> Self {
         self.settings.lends = allowed;
+        self
+    }
+
+    /// Gives each grant of a kernel lock in a granted directory a fencing token: see
+    /// [`Options::fencing`](crate::Options::fencing). Not by default, since it sets an extended
+    /// attribute of the locked file.
+    pub fn fencing(mut self, fencing: bool) -> Self {
+        self.settings.fencing = fencing;
         self
     }
 
@@ -157,6 +166,27 @@ impl SandboxBuilder {
         rights: Rights,
     ) -> io::Result<Self> {
         let grant = Grant::new(&self.engine, directory, guest_path.as_ref(), rights)?;
+        self.grants.push(Arc::new(grant));
+        Ok(self)
+    }
+
+    /// Grants the locks of a server under the name `guest_path`: the guest's path beneath it is the
+    /// name of the lock there. Of the [`Rights`], [`SHARED`](Rights::SHARED),
+    /// [`EXCLUSIVE`](Rights::EXCLUSIVE) and [`BREAK`](Rights::BREAK) count. The guest names no
+    /// protocol for them.
+    ///
+    /// # Errors
+    ///
+    /// [Invalid input](io::ErrorKind::InvalidInput) if the name has `..` in it.
+    #[cfg(feature = "remote")]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "etcd", feature = "postgres"))))]
+    pub fn grant_remote(
+        mut self,
+        remote: &crate::Remote,
+        guest_path: impl AsRef<str>,
+        rights: Rights,
+    ) -> io::Result<Self> {
+        let grant = Grant::on_server(remote, guest_path.as_ref(), rights)?;
         self.grants.push(Arc::new(grant));
         Ok(self)
     }

@@ -31,6 +31,15 @@ impl GuestGuard {
         entry.map_or(Some(Duration::ZERO), HeldGrant::valid_for)
     }
 
+    /// The fencing token of the hold; see [`Guard::token`](crate::Guard::token).
+    pub fn token(&self) -> Option<u64> {
+        if self.open.guest.is_forked() {
+            return None;
+        }
+        let books = self.open.guest.books();
+        books.holds[books.index(self.id)?].guard.token()
+    }
+
     /// Releases the lock and reports errors. Dropping the guard releases it and ignores errors.
     ///
     /// # Errors

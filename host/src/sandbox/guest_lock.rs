@@ -199,7 +199,7 @@ impl GuestLock {
     /// For how long the guest still holds the lock, if its hold expires.
     pub fn valid_for(&self) -> Option<Duration> {
         // A hold that the guest has not been told of yet has its whole time.
-        let longest = self.open.file.longest_hold()?;
+        let longest = self.guarantee().ttl?;
         if self.open.guest.is_forked() {
             return Some(Duration::ZERO);
         }
@@ -214,6 +214,17 @@ impl GuestLock {
                 .max()
                 .unwrap_or(longest),
         )
+    }
+
+    /// The fencing token of the guest's latest hold; see [`Guard::token`](crate::Guard::token).
+    pub fn token(&self) -> Option<u64> {
+        if self.open.guest.is_forked() {
+            return None;
+        }
+        let books = self.open.guest.books();
+        let mut holds = books.holds.iter().rev();
+        let hold = holds.find(|entry| self.open.file.is_held_by(&entry.guard))?;
+        hold.guard.token()
     }
 
     /// The guarantees that this lock provides.

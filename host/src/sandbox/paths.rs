@@ -1,10 +1,12 @@
-//! The paths of guests: which granted directory one belongs to, and the rest of it beneath that.
+//! The paths of guests: which granted place one belongs to, and the rest of it beneath that.
 //!
 //! No other module reads a guest's string as a path. The result is a directory that the embedder
 //! granted and a relative path, which the operating system resolves beneath it (see
-//! `lock_path.rs`).
+//! `lock_path.rs`); or a granted server and the name of a lock on it.
 
 use std::io;
+#[cfg(feature = "remote")]
+use std::path::Component;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,17 +15,29 @@ use super::directory::Directory;
 use super::rights::Rights;
 use crate::engine::{Engine, Territory};
 use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::Protocol;
+#[cfg(feature = "remote")]
+use crate::remote::Remote;
 
-/// A directory under a name in the guest.
+/// A place for locks under a name in the guest.
 #[derive(Debug)]
 pub(super) struct Grant {
     name: Arc<[String]>,
     absolute: bool,
-    pub(super) directory: Directory,
+    pub(super) place: Place,
     rights: Rights,
     revoked: AtomicBool,
-    /// Keeps databases of the host out of it.
-    territory: Arc<Territory>,
+}
+
+/// What is granted.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    Directory(
+        Directory,
+        #[expect(dead_code, reason = "keeps databases out of it")] Arc<Territory>,
+    ),
+    #[cfg(feature = "remote")]
+    Server(Remote),
 }
 
 impl Grant {
@@ -33,10 +47,27 @@ impl Grant {
         name: &str,
         rights: Rights,
     ) -> io::Result<Self> {
+        let place = || {
+            let territory = engine.territory(directory.identity)?;
+            Ok(Place::Directory(directory.clone(), Arc::new(territory)))
+        };
+        Self::of(place, name, rights)
+    }
+
+    #[cfg(feature = "remote")]
+    pub(super) fn on_server(remote: &Remote, name: &str, rights: Rights) -> io::Result<Self> {
+        Self::of(|| Ok(Place::Server(remote.clone())), name, rights)
+    }
+
+    fn of(
+        place: impl FnOnce() -> io::Result<Place>,
+        name: &str,
+        rights: Rights,
+    ) -> io::Result<Self> {
         let absolute = name.starts_with('/');
         let name: Arc<[String]> = components(name).map(str::to_owned).collect();
         if name.iter().any(|part| part == "..") {
-            let why = "the name of a granted directory contains `..`";
+            let why = "the name of a grant contains `..`";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         Ok(Self {
@@ -44,8 +75,7 @@ impl Grant {
             absolute,
             rights,
             revoked: AtomicBool::new(false),
-            territory: Arc::new(engine.territory(directory.identity)?),
-            directory: directory.clone(),
+            place: place()?,
         })
     }
 
@@ -56,8 +86,16 @@ impl Grant {
             absolute: self.absolute,
             rights: self.rights,
             revoked: AtomicBool::new(false),
-            territory: Arc::clone(&self.territory),
-            directory: self.directory.clone(),
+            place: self.place.clone(),
+        }
+    }
+
+    /// The protocol of its locks, if the guest names none: `usual` for files.
+    pub(super) fn protocol(&self, usual: Protocol) -> Protocol {
+        match self.place {
+            Place::Directory(..) => usual,
+            #[cfg(feature = "remote")]
+            Place::Server(_) => Protocol::Remote,
         }
     }
 
@@ -107,6 +145,19 @@ pub(super) fn resolve(
         return Err(refuse(ErrorKind::InvalidPath));
     }
     Ok((Arc::clone(grant), rest))
+}
+
+/// The name of a lock on a server: what is left of a path beneath a grant. No directory is there that
+/// `..` could lead through.
+#[cfg(feature = "remote")]
+pub(super) fn lock_name(path: &str, rest: &Path) -> Result<String> {
+    let parts = rest.components().map(|part| match part {
+        Component::Normal(part) => part.to_str(),
+        _ => None,
+    });
+    let parts: Option<Vec<_>> = parts.collect();
+    let refused = || Error::new(ErrorKind::InvalidPath, Path::new(path));
+    Ok(parts.ok_or_else(refused)?.join("/"))
 }
 
 /// The components of a path, without those that have no effect.

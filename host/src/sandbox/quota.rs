@@ -44,6 +44,8 @@ pub(super) struct Settings {
     pub(super) protocols: Option<Vec<Protocol>>,
     /// Whether it may lock files that it has open by other means.
     pub(super) lends: bool,
+    /// Whether kernel locks on files in granted directories have fencing tokens.
+    pub(super) fencing: bool,
     pub(super) database: Option<std::path::PathBuf>,
 }
 

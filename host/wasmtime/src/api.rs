@@ -94,6 +94,7 @@ impl From<Error> for api::Error {
             ErrorKind::Unsupported => Self::NotSupported,
             ErrorKind::Lost(reason) => Self::Lost(reason.into()),
             ErrorKind::Canceled => Self::Canceled,
+            ErrorKind::Unavailable => Self::Unavailable,
             ErrorKind::Io => Self::Io(error.os_error().map_or(api::IoKind::Other, io_kind)),
             // A kind that this version does not know.
             _ => Self::Other(None),
@@ -181,9 +182,9 @@ fn milliseconds(duration: Duration) -> api::Milliseconds {
         .unwrap_or(api::Milliseconds::MAX)
 }
 
-fn grant(valid_for: Option<Duration>) -> api::Grant {
+fn grant(token: Option<u64>, valid_for: Option<Duration>) -> api::Grant {
     api::Grant {
-        token: None,
+        token,
         valid_for: valid_for.map(milliseconds),
     }
 }
@@ -255,7 +256,7 @@ impl api::HostLockFile for LocketCtxView<'_> {
         let lock = self.lock(&this)?;
         Ok(match lock.state() {
             State::Unlocked => api::State::Unlocked,
-            State::Held => api::State::Held(grant(lock.valid_for())),
+            State::Held => api::State::Held(grant(lock.token(), lock.valid_for())),
             State::Lost(reason) => api::State::Lost(reason.into()),
             State::Uncertain(left) => api::State::Uncertain(milliseconds(left)),
             // One that this version does not know: rely on nothing.
@@ -296,14 +297,15 @@ impl api::HostLockFile for LocketCtxView<'_> {
 
 /// Keeps the hold that a plain acquire was granted.
 pub(super) fn keep(hold: GuestGuard) -> api::Grant {
-    let granted = grant(hold.valid_for());
+    let granted = grant(hold.token(), hold.valid_for());
     hold.keep();
     granted
 }
 
 impl api::HostGuard for LocketCtxView<'_> {
     fn grant(&mut self, this: Resource<Guard>) -> wasmtime::Result<api::Grant> {
-        Ok(grant(self.table.get(&this)?.hold.valid_for()))
+        let hold = &self.table.get(&this)?.hold;
+        Ok(grant(hold.token(), hold.valid_for()))
     }
 
     fn release(&mut self, this: Resource<Guard>) -> Result<(), LockError> {
