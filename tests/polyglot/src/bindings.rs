@@ -10,7 +10,7 @@ use crate::component::{self, world};
 use crate::root;
 
 /// The command that generates them.
-pub const GENERATE: &str = "cargo run --bin polyglot -- bindings";
+pub const GENERATE: &str = "cargo polyglot bindings";
 
 /// What is generated, and where it belongs.
 ///

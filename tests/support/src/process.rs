@@ -252,7 +252,7 @@ fn beside_the_tests(program: &str) -> PathBuf {
     folder.join(program)
 }
 
-const BUILD: &str = "run `cargo build --bin locket` first, or the tests of the whole workspace";
+const BUILD: &str = "run `cargo build --profile test --workspace --bins` first, or the tests of the whole workspace";
 
 fn newest(folder: &Path) -> std::time::SystemTime {
     let entries = folder

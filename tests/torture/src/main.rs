@@ -34,6 +34,10 @@ enum Command {
         /// Print a line of JSON for each mutation instead of a table
         #[arg(long)]
         json: bool,
+        /// Run every Nth mutation; with the next commit, the ones after them
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        #[arg(value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "names")]
+        one_in: u64,
     },
     /// A worker process of a stress stage
     #[command(hide = true)]
@@ -86,7 +90,11 @@ fn main() -> ExitCode {
             Ok(true)
         }
         Command::Report => report::update_readme().map(|()| true),
-        Command::Mutations { names, json } => mutations::gate(&names, json),
+        Command::Mutations {
+            names,
+            json,
+            one_in,
+        } => mutations::gate(&names, one_in, json),
         Command::Worker { role } => run_worker(&role),
         Command::FileSystem => {
             fuse::daemon::serve();

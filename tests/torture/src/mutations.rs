@@ -10,10 +10,12 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::ensure;
 
 use self::tree::Tree;
+use crate::cargo::{complete, workspace};
 
 pub use self::tree::Verdict;
 
@@ -48,19 +50,34 @@ pub fn all() -> anyhow::Result<Vec<Mutation>> {
     Ok(all)
 }
 
-/// Tries all mutations, or those that are named, and prints the verdict on each; returns whether each
-/// was noticed.
+/// Tries all mutations, or those that are named, or one in so many, and prints the verdict on each;
+/// returns whether each was noticed.
 ///
 /// # Errors
 ///
 /// A name without a patch; a failure of the suite without any patch.
-pub fn gate(names: &[String], json: bool) -> anyhow::Result<bool> {
+pub fn gate(names: &[String], one_in: u64, json: bool) -> anyhow::Result<bool> {
     let mut all = all()?;
     for name in names {
         let known = all.iter().any(|mutation| mutation.name == *name);
         ensure!(known, "there is no patch {name}");
     }
     all.retain(|mutation| names.is_empty() || names.contains(&mutation.name));
+    if one_in > 1 {
+        let (first, planted) = (commits()?, all.len());
+        let mut number = first;
+        all.retain(|_| {
+            number += 1;
+            number % one_in == 0
+        });
+        if !json {
+            let chosen = all.len();
+            println!(
+                "NOT TESTED: {} of {planted}, which other commits test",
+                planted - chosen
+            );
+        }
+    }
     let tree = Tree::new()?;
     let passed = tree.passes(&all)?;
     if !json {
@@ -88,6 +105,15 @@ pub fn gate(names: &[String], json: bool) -> anyhow::Result<bool> {
         }
     }
     Ok(missed.is_empty())
+}
+
+/// How many commits there are.
+fn commits() -> anyhow::Result<u64> {
+    let mut count = Command::new("git");
+    count.args(["rev-list", "--count", "HEAD"]);
+    let count = complete(count.current_dir(workspace()))?;
+    ensure!(count.success(), "git rev-list: {}", count.output);
+    Ok(count.output.trim().parse()?)
 }
 
 /// A row of the table. What went wrong has many lines, which follow at the end.

@@ -97,7 +97,7 @@ mod tests {
         let rendered = render(&text).expect("the tables can be rendered");
         assert!(
             rendered == text,
-            "run `cargo run --bin torture -- report` to render the tables of the README"
+            "run `cargo torture report` to render the tables of the README"
         );
     }
 }

@@ -66,7 +66,7 @@ fn print_violations(report: &Report) {
     let (name, seed) = (&report.stage, report.seed);
     for violation in &report.outcome.violations {
         println!("  VIOLATION: {violation}");
-        println!("  again: cargo run --bin torture -- run {name} --seed {seed}");
+        println!("  again: cargo torture run {name} --seed {seed}");
     }
 }
 
