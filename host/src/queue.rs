@@ -70,6 +70,10 @@ pub(crate) use line::Place;
 pub(crate) use losses::Losses;
 use state::{Contender, State, Waiter};
 
+/// How much longer a lock of a server is handed on: about what its requests take longer than a system
+/// call with a process that wakes up.
+const SERVER_TIMES: u32 = 20;
+
 #[derive(Debug)]
 pub(crate) struct LockQueue {
     pub(crate) identity: Identity,
@@ -91,6 +95,8 @@ pub(crate) struct LockQueue {
     remote: bool,
     /// How it leaves the lock alone for others. A server keeps its own order.
     pause: Option<Pause>,
+    /// For how long it may be handed on in this engine before others get their turn.
+    hand_off_time: Duration,
     inbox: Mutex<Inbox>,
     /// Reports changes of an existence lock that is held.
     watch: Mutex<Option<Watch>>,
@@ -131,6 +137,7 @@ impl LockQueue {
             existence: object.as_marker().is_some(),
             remote,
             pause: services.pause.filter(|_| !remote),
+            hand_off_time: services.hand_off_time * if remote { SERVER_TIMES } else { 1 },
             inbox: Mutex::default(),
             watch: Mutex::default(),
             state: Mutex::new(State::new(object)),

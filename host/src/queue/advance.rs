@@ -79,7 +79,7 @@ impl State {
             request: held.request,
             releasing: held.releasing,
             occupied,
-            over: waits && contends == Contends::Nothing && held.over(&queue.services),
+            over: waits && contends == Contends::Nothing && held.over(queue),
             due,
             closed,
             gone: held.gone || doubtful,

@@ -152,13 +152,13 @@ impl HeldLock {
     }
 
     /// Whether the bound on hand-offs is reached. Call this only if a waiter is queued.
-    pub(super) fn over(&mut self, services: &Services) -> bool {
+    pub(super) fn over(&mut self, queue: &LockQueue) -> bool {
         // The first grant is the kernel's.
-        if self.handed > services.hand_off_limit {
+        if self.handed > queue.services.hand_off_limit {
             return true;
         }
         let now = Instant::now();
-        now - *self.contended.get_or_insert(now) >= services.hand_off_time
+        now - *self.contended.get_or_insert(now) >= queue.hand_off_time
     }
 }
 

@@ -5,6 +5,8 @@ mod cancellation;
 #[path = "../common/mod.rs"]
 mod common;
 mod fairness;
+#[cfg(target_os = "linux")]
+mod fencing;
 #[cfg(unix)]
 mod fork;
 mod losses;
