@@ -55,6 +55,8 @@ impl Request {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct ForeignHolder {
     pub(crate) mode: Mode,
+    /// What it wants to be called. Locks on a server alone tell.
+    pub(crate) label: Option<String>,
     pub(crate) pid: Option<u32>,
     pub(crate) host: Option<String>,
     /// Whether its process runs in another container or on another host.
@@ -66,6 +68,7 @@ impl ForeignHolder {
     pub(crate) fn new(mode: Mode) -> Self {
         Self {
             mode,
+            label: None,
             pid: None,
             host: None,
             elsewhere: false,

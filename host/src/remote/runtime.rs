@@ -31,6 +31,11 @@ impl Runtime {
         })
     }
 
+    /// Whether the calling thread is the one of this runtime.
+    pub(crate) fn is_current(&self) -> bool {
+        Handle::try_current().is_ok_and(|handle| handle.id() == self.handle.id())
+    }
+
     /// Starts a task. It ends with the runtime.
     pub(crate) fn spawn<T: Send + 'static>(
         &self,

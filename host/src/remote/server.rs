@@ -37,6 +37,11 @@ pub(crate) trait Server: fmt::Debug + Send + Sync {
     /// Takes the lock away from its holder; all of them, if they share it. Returns `false` if it was
     /// free.
     fn break_lock(&self, name: &str) -> io::Result<bool>;
+
+    /// What the user should know of the server, as far as it is known by now. Asks no server.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// One claim on a lock: through a seat at most one lock is held, or awaited, at a time. It excludes

@@ -9,6 +9,7 @@
 //! - [`subject`] and [`stands`]: the holders, which are threads, processes or guests.
 //! - [`mod@promises`]: what every holder must be able to rely on, and the tests of that.
 //! - [`protocols`]: the protocols that exist on this system, in this build.
+//! - [`servers`]: lock servers, and connections to them that fail.
 
 pub mod dialogue;
 pub mod files;
@@ -17,6 +18,8 @@ pub mod proc_locks;
 pub mod process;
 pub mod promises;
 pub mod protocols;
+#[cfg(target_os = "linux")]
+pub mod servers;
 pub mod stands;
 pub mod subject;
 pub mod waits;

@@ -1,0 +1,280 @@
+//! One attempt to hold a lock: its key, and the requests that decide about it.
+//!
+//! Each is a transaction that is safe to repeat, since no other attempt has the same key.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Instant, SystemTime};
+
+use etcd_client::{
+    Client, Compare, CompareOp, GetOptions, KeyValue, PutOptions, SortOrder, SortTarget, Txn,
+    TxnOp, TxnOpResponse, TxnResponse,
+};
+
+use super::core::Core;
+use super::error::Failure;
+use super::key::LockKeys;
+use super::session::Session;
+use super::{pause::Pause, value};
+use crate::types::Mode;
+
+/// Where an attempt is in the queue of a lock.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// It holds the lock, with this token.
+    Holder(u64),
+    /// It is behind another attempt, whose key is watched from this revision on.
+    Behind { key: Vec<u8>, revision: i64 },
+    /// It is not in the queue: its lease has ended, or its key was deleted.
+    Gone,
+}
+
+/// A key that may be on the server. Dropping it deletes it in the background.
+pub(super) struct Attempt {
+    pub(super) core: Arc<Core>,
+    pub(super) session: Arc<Session>,
+    pub(super) lock: LockKeys,
+    pub(super) mode: Mode,
+    pub(super) key: Vec<u8>,
+    /// The revision that added the key: what tells it from a later one of the same name.
+    pub(super) created: i64,
+    /// How many copies of the request that adds the key were sent, and not answered.
+    unanswered: AtomicU32,
+    deleted: AtomicBool,
+}
+
+impl Attempt {
+    pub(super) fn new(
+        core: &Arc<Core>,
+        session: &Arc<Session>,
+        lock: &LockKeys,
+        mode: Mode,
+    ) -> Self {
+        let key = lock.attempt(mode, session.lease, session.next_attempt());
+        session.add(&key);
+        Self {
+            core: Arc::clone(core),
+            session: Arc::clone(session),
+            lock: lock.clone(),
+            mode,
+            key,
+            created: 0,
+            unanswered: AtomicU32::new(0),
+            deleted: AtomicBool::new(false),
+        }
+    }
+
+    /// Holds the lock if no other attempt is in the way, and leaves no key if one is.
+    pub(super) async fn try_once(&mut self, until: Option<Instant>) -> Result<Place, Failure> {
+        let (start, end) = self.lock.in_the_way_of(self.mode);
+        let free =
+            Compare::create_revision(start.clone(), CompareOp::Equal, 0).with_range(end.clone());
+        let oldest = one(end, SortOrder::Ascend);
+        let txn = Txn::new()
+            .when([free])
+            .and_then([self.put(Some(SystemTime::now()))])
+            // An earlier copy of this request may have added it.
+            .or_else([
+                TxnOp::get(self.key.clone(), None),
+                TxnOp::get(start, Some(oldest)),
+            ]);
+        let (answer, revision) = self.add(txn, until).await?;
+        if answer.succeeded() {
+            self.created = revision;
+            return Ok(holder(revision));
+        }
+        if let Some(own) = found(&answer, 0) {
+            self.created = own.create_revision();
+            return Ok(holder(self.created));
+        }
+        // No key was added, unless by a copy that is still on its way.
+        *self.deleted.get_mut() = *self.unanswered.get_mut() == 0;
+        let place = self.behind(found(&answer, 1), revision)?;
+        Ok(place.unwrap_or(Place::Gone))
+    }
+
+    /// Enters the queue, or finds that an earlier copy of the request has.
+    pub(super) async fn enter(&mut self, until: Option<Instant>) -> Result<Place, Failure> {
+        let (start, end) = self.lock.in_the_way_of(self.mode);
+        let newest = match self.mode {
+            // The newest is its own, which the same transaction adds.
+            Mode::Exclusive => one(end, SortOrder::Descend).with_limit(2),
+            Mode::Shared => one(end, SortOrder::Descend),
+        };
+        let txn = Txn::new()
+            .when([Compare::create_revision(
+                self.key.clone(),
+                CompareOp::Equal,
+                0,
+            )])
+            .and_then([self.put(None), TxnOp::get(start, Some(newest))])
+            .or_else([TxnOp::get(self.key.clone(), None)]);
+        let (answer, revision) = self.add(txn, until).await?;
+        if !answer.succeeded() {
+            self.created = found(&answer, 0).map_or(0, |own| own.create_revision());
+            return self.look(until).await;
+        }
+        self.created = revision;
+        let others = all(&answer, 1).into_iter();
+        let other = others.filter(|other| other.key() != self.key).next();
+        let place = self.behind(other, revision)?;
+        Ok(place.unwrap_or(holder(revision)))
+    }
+
+    /// Looks who is before it. **The only way from the queue to the lock**: one transaction finds that
+    /// no one is, and that its own key is still there.
+    pub(super) async fn look(&self, until: Option<Instant>) -> Result<Place, Failure> {
+        let (start, end) = self.lock.in_the_way_of(self.mode);
+        let older = one(end, SortOrder::Descend).with_max_create_revision(self.created - 1);
+        let txn = Txn::new()
+            .when([self.is_there()])
+            .and_then([TxnOp::get(start, Some(older))]);
+        let (answer, revision) = self.ask(txn, until).await?;
+        if !answer.succeeded() {
+            return Ok(Place::Gone);
+        }
+        let place = self.behind(found(&answer, 0), revision)?;
+        Ok(place.unwrap_or(holder(revision)))
+    }
+
+    /// Writes since when the lock is held. Returns the revision, or `None` if the key is gone.
+    pub(super) async fn sign(&self, until: Option<Instant>) -> Result<Option<u64>, Failure> {
+        let txn = Txn::new()
+            .when([self.is_there()])
+            .and_then([self.put(Some(SystemTime::now()))]);
+        let (answer, revision) = self.ask(txn, until).await?;
+        Ok(answer.succeeded().then_some(revision.unsigned_abs()))
+    }
+
+    /// Deletes the key.
+    pub(super) async fn delete(&self, until: Option<Instant>) -> Result<(), Failure> {
+        delete(&self.core, &self.key, until).await?;
+        self.deleted.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes a request that adds the key.
+    async fn add(&self, txn: Txn, until: Option<Instant>) -> Result<(TxnResponse, i64), Failure> {
+        let request = |mut client: Client| {
+            let txn = txn.clone();
+            self.unanswered.fetch_add(1, Ordering::Relaxed);
+            async move { with_revision(client.txn(txn).await?) }
+        };
+        let answer = self.core.cluster.ask(until, request).await;
+        if !matches!(answer, Err(Failure::Unknown(_))) {
+            self.unanswered.fetch_sub(1, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    async fn ask(&self, txn: Txn, until: Option<Instant>) -> Result<(TxnResponse, i64), Failure> {
+        let request = |mut client: Client| {
+            let txn = txn.clone();
+            async move { with_revision(client.txn(txn).await?) }
+        };
+        self.core.cluster.ask(until, request).await
+    }
+
+    fn put(&self, since: Option<SystemTime>) -> TxnOp {
+        let value = value::encode(self.core.label.as_deref(), since);
+        let options = PutOptions::new().with_lease(self.session.lease);
+        TxnOp::put(self.key.clone(), value, Some(options))
+    }
+
+    fn is_there(&self) -> Compare {
+        Compare::create_revision(self.key.clone(), CompareOp::Equal, self.created)
+    }
+
+    /// The place behind another attempt, if there is one.
+    fn behind(&self, other: Option<KeyValue>, revision: i64) -> Result<Option<Place>, Failure> {
+        let Some(other) = other else { return Ok(None) };
+        // Their holder may be waiting for this lock: the two could wait for each other for all time,
+        // and no server would know.
+        if self.lock.is_deeper(other.key()) {
+            let why = "there are locks below this name";
+            let why = std::io::Error::new(std::io::ErrorKind::InvalidInput, why);
+            return Err(Failure::Refused(why));
+        }
+        Ok(Some(Place::Behind {
+            key: other.key().to_vec(),
+            revision,
+        }))
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if *self.unanswered.get_mut() > 0 {
+            self.session.doubt();
+        }
+        if *self.deleted.get_mut() {
+            self.session.remove(&self.key);
+            return;
+        }
+        let (core, session) = (Arc::clone(&self.core), Arc::clone(&self.session));
+        let key = std::mem::take(&mut self.key);
+        self.core.runtime.spawn(async move {
+            tokio::select! {
+                () = purge(&core, &key) => session.remove(&key),
+                // The keys end with their lease, or with the clients that have it revoked.
+                () = session.lost() => {}
+            }
+        });
+    }
+}
+
+/// Deletes a key for certain: with one left behind on a lease that is renewed, no one would ever get
+/// the lock again.
+async fn purge(core: &Core, key: &[u8]) {
+    let mut pause = Pause::default();
+    while delete(core, key, None).await.is_err() {
+        tokio::time::sleep(pause.next()).await;
+    }
+}
+
+async fn delete(core: &Core, key: &[u8], until: Option<Instant>) -> Result<(), Failure> {
+    let delete = |mut client: Client| {
+        let key = key.to_vec();
+        async move { client.delete(key, None).await }
+    };
+    core.cluster.ask(until, delete).await.map(|_| ())
+}
+
+/// The first key of a range by age, from the old or from the new end.
+fn one(end: Vec<u8>, order: SortOrder) -> GetOptions {
+    GetOptions::new()
+        .with_range(end)
+        .with_sort(SortTarget::Create, order)
+        .with_limit(1)
+        .with_keys_only()
+}
+
+fn holder(revision: i64) -> Place {
+    Place::Holder(revision.unsigned_abs())
+}
+
+/// **The token is the revision of the whole store at the moment of the grant.** That at which the key
+/// was added would be smaller than the token of one that came earlier and was granted later.
+fn with_revision(answer: TxnResponse) -> Result<(TxnResponse, i64), etcd_client::Error> {
+    match answer.header() {
+        Some(header) => {
+            let revision = header.revision();
+            Ok((answer, revision))
+        }
+        None => Err(etcd_client::Error::Internal(
+            "an answer has no header".into(),
+        )),
+    }
+}
+
+/// The key that the operation of this number has found.
+fn found(answer: &TxnResponse, number: usize) -> Option<KeyValue> {
+    all(answer, number).into_iter().next()
+}
+
+fn all(answer: &TxnResponse, number: usize) -> Vec<KeyValue> {
+    match answer.op_responses().into_iter().nth(number) {
+        Some(TxnOpResponse::Get(mut answer)) => answer.take_kvs(),
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,227 @@
+//! Servers and connections that fail.
+
+use std::io::ErrorKind;
+
+use locket_test_support::servers::proxy::{Proxy, Traffic};
+
+use super::*;
+
+const EXCLUSIVE: Mode = Mode::Exclusive;
+
+#[test]
+fn answers_that_are_lost_are_asked_for_again() {
+    let Some(cluster) = Cluster::start(1) else {
+        return;
+    };
+    let proxy = Proxy::new(&cluster.addresses()[0]);
+    let url = format!("etcd://{}/", proxy.address());
+    let remote = remote(&url, 20);
+    let (one, two) = (seat(&remote, "a"), seat(&remote, "b"));
+    hold(&two, EXCLUSIVE);
+    proxy.set(Traffic::LosesAnswers);
+    thread::scope(|scope| {
+        let tried = scope.spawn(|| one.try_lock(EXCLUSIVE));
+        keys(&cluster, "/a", 1);
+        proxy.set(Traffic::Flows);
+        assert!(
+            tried.join().expect("it works").expect("it is repeated"),
+            "it has the lock"
+        );
+    });
+    assert!(is_held(&one));
+    proxy.set(Traffic::LosesAnswers);
+    thread::scope(|scope| {
+        let unlocked = scope.spawn(|| one.unlock());
+        keys(&cluster, "/a", 0);
+        proxy.set(Traffic::Flows);
+        unlocked.join().expect("it works").expect("it is repeated");
+    });
+    proxy.set(Traffic::LosesAnswers);
+    let waiter = Waiter::forever(Arc::clone(&one), EXCLUSIVE);
+    keys(&cluster, "/a", 1);
+    proxy.set(Traffic::Flows);
+    waiter.granted();
+    keys(&cluster, "/a", 1);
+    drop((one, two, remote));
+    nothing_is_left(&cluster);
+}
+
+#[test]
+fn a_request_that_fails_for_good_leaves_no_key() {
+    let Some(cluster) = Cluster::start(1) else {
+        return;
+    };
+    let proxy = Proxy::new(&cluster.addresses()[0]);
+    let url = format!("etcd://{}/", proxy.address());
+    let hasty = Settings {
+        request_timeout: Duration::from_secs(2),
+        ..settings(60)
+    };
+    let remote = Etcd::new(&url, &hasty).expect("the URL is valid");
+    let (one, two) = (seat(&remote, "a"), seat(&remote, "b"));
+    hold(&two, EXCLUSIVE);
+    proxy.set(Traffic::LosesAnswers);
+    thread::scope(|scope| {
+        let tried = scope.spawn(|| one.try_lock(EXCLUSIVE));
+        keys(&cluster, "/a", 1);
+        proxy.set(Traffic::Stalls);
+        let failed = tried
+            .join()
+            .expect("it works")
+            .expect_err("there is no answer");
+        assert_eq!(failed.kind(), ErrorKind::NotConnected, "{failed}");
+    });
+    assert_eq!(one.standing(), Standing::Free);
+    let failed = two.unlock().expect_err("there is no answer");
+    assert_eq!(failed.kind(), ErrorKind::NotConnected, "{failed}");
+    let left = [cluster.keys("/a/").len(), cluster.keys("/b/").len()];
+    assert_eq!(left, [1, 1], "no request has arrived since");
+    proxy.set(Traffic::Flows);
+    keys(&cluster, "/a", 0);
+    keys(&cluster, "/b", 0);
+    assert_eq!(cluster.leases().len(), 1, "the lease is still in use");
+}
+
+#[test]
+fn a_connection_that_stalls_or_breaks_ends_no_wait() {
+    let Some(cluster) = Cluster::start(1) else {
+        return;
+    };
+    let proxy = Proxy::new(&cluster.addresses()[0]);
+    let near = remote(&cluster.url(""), 20);
+    let far = remote(&format!("etcd://{}/", proxy.address()), 20);
+    let held = seat(&near, "a");
+    hold(&held, EXCLUSIVE);
+    let waiter = Waiter::forever(seat(&far, "a"), EXCLUSIVE);
+    keys(&cluster, "/a", 2);
+    proxy.set(Traffic::Stalls);
+    waiter.waits();
+    held.unlock().expect("it is given back");
+    waiter.waits();
+    proxy.set(Traffic::Flows);
+    let next = waiter.granted();
+    let waiter = Waiter::forever(Arc::clone(&held), EXCLUSIVE);
+    keys(&cluster, "/a", 2);
+    proxy.set(Traffic::Breaks);
+    proxy.set(Traffic::Flows);
+    next.unlock().expect("it is given back");
+    waiter.granted();
+    let waiter = Waiter::start(next, EXCLUSIVE, soon(Duration::from_millis(200)));
+    proxy.set(Traffic::Stalls);
+    let late = waiter.result().expect_err("it is held");
+    assert_eq!(
+        late.kind(),
+        ErrorKind::TimedOut,
+        "though the server is silent"
+    );
+    proxy.set(Traffic::Flows);
+    keys(&cluster, "/a", 1);
+}
+
+#[test]
+fn leaders_may_be_killed_and_stopped() {
+    let Some(mut cluster) = Cluster::start(3) else {
+        return;
+    };
+    let (one, two) = (remote(&cluster.url(""), 10), remote(&cluster.url(""), 10));
+    let mut seats = [seat(&one, "a"), seat(&two, "a")];
+    let mut last = hold(&seats[0], EXCLUSIVE);
+    for round in 0..4 {
+        let waiter = Waiter::forever(Arc::clone(&seats[1]), EXCLUSIVE);
+        keys(&cluster, "/a", 2);
+        let mut leader = None;
+        eventually("there is a leader", || {
+            leader = cluster.leader();
+            leader.is_some()
+        });
+        let leader = leader.expect("there is one");
+        match round % 2 {
+            0 => cluster.kill(leader),
+            _ => cluster.pause(leader),
+        }
+        seats[0].unlock().expect("the others answer");
+        let next = token(&waiter.granted());
+        assert!(next > last, "{next} after {last}");
+        last = next;
+        match round % 2 {
+            0 => cluster.begin(leader),
+            _ => cluster.proceed(leader),
+        }
+        cluster.wait_until_it_serves();
+        seats.reverse();
+    }
+    drop((seats, one, two));
+    nothing_is_left(&cluster);
+}
+
+#[test]
+fn late_copies_of_requests_are_swept_away() {
+    let Some(cluster) = Cluster::start(1) else {
+        return;
+    };
+    let remote = remote(&cluster.url(""), 3);
+    let one = seat(&remote, "a");
+    hold(&one, EXCLUSIVE);
+    let key = cluster.keys("/a/")[0].clone();
+    let lease = key
+        .trim_start_matches("/a/")
+        .split('.')
+        .next()
+        .expect("it has a lease");
+    // A key like that of a request that was carried out after it had been given up.
+    let late = format!("/b/{lease}.99");
+    cluster.lines(&["put", &format!("--lease={lease}"), &late, ""]);
+    let doubtful = one.try_lock(EXCLUSIVE);
+    assert!(!doubtful.expect("the server answers"), "it is held");
+    doubt(&remote);
+    keys(&cluster, "/b", 0);
+    keys(&cluster, "/a", 1);
+    assert!(is_held(&one));
+}
+
+/// As if a request had not been answered.
+fn doubt(remote: &Etcd) {
+    let core = Arc::clone(remote.shared.core().expect("it is not forked"));
+    let task = Arc::clone(&core);
+    let doubt = core.runtime.run(async move {
+        let session = task.session(None).await.expect("there is one");
+        session.doubt();
+        Ok(())
+    });
+    doubt.expect("the thread runs");
+}
+
+#[test]
+fn a_thousand_waiters_ask_nothing_while_they_wait() {
+    let Some(cluster) = Cluster::start(1) else {
+        return;
+    };
+    let (one, two) = (remote(&cluster.url(""), 30), remote(&cluster.url(""), 30));
+    let held = seat(&one, "a");
+    hold(&held, EXCLUSIVE);
+    let waiters: Vec<_> = (0..1000)
+        .map(|_| Waiter::forever(seat(&two, "a"), EXCLUSIVE))
+        .collect();
+    keys(&cluster, "/a", 1001);
+    let core = two.shared.core().expect("it is not forked");
+    // Their watches are answers, too.
+    let asked = || core.cluster.answered();
+    let mut last = 0;
+    eventually("they are at rest", || {
+        thread::sleep(QUIESCENT);
+        let settled = asked() == last;
+        last = asked();
+        settled
+    });
+    let start = Instant::now();
+    thread::sleep(Duration::from_secs(2));
+    let count = asked() - last;
+    let rate = count as f64 / start.elapsed().as_secs_f64();
+    eprintln!("1,000 waiters: {rate:.1} requests a second");
+    assert!(rate < 100.0, "{count} requests in {:?}", start.elapsed());
+    waiters.iter().for_each(|waiter| waiter.stop.stop());
+    for waiter in &waiters {
+        assert!(waiter.result().is_err());
+    }
+    keys(&cluster, "/a", 1);
+}
