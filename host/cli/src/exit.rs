@@ -16,7 +16,9 @@ pub(crate) const SYSTEM: u8 = 71;
 pub(crate) const CANNOT_EXECUTE: u8 = 126;
 pub(crate) const NOT_FOUND: u8 = 127;
 /// The code of a process killed by `SIGABRT`, which is the closest equivalent of a trap.
+#[cfg(feature = "run")]
 pub(crate) const TRAP: u8 = 134;
+#[cfg(feature = "run")]
 pub(crate) const INTERRUPTED: u8 = 130;
 
 /// An error that makes the tool exit with a code of its own.

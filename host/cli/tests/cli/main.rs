@@ -2,10 +2,13 @@
 
 mod break_lock;
 mod check;
+#[cfg(feature = "run")]
 mod componentize;
+#[cfg(feature = "run")]
 mod demo;
 mod exec;
 mod generate;
+#[cfg(feature = "run")]
 mod run;
 mod status;
 mod support;
