@@ -16,10 +16,15 @@ mod generate;
 mod guest;
 mod helper;
 mod output;
+mod paths;
 #[cfg(feature = "run")]
 mod run;
 mod status;
 mod sys;
+#[cfg(target_os = "linux")]
+mod trace;
+#[cfg(not(target_os = "linux"))]
+#[path = "trace/unavailable.rs"]
 mod trace;
 
 use std::process::ExitCode;

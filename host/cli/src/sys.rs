@@ -5,8 +5,16 @@
     reason = "handlers, raw descriptors and queries have no safe binding"
 )]
 
+#[cfg(target_os = "macos")]
+mod macos;
 #[cfg(unix)]
 mod unix;
+#[cfg(windows)]
+mod windows;
 
+#[cfg(target_os = "macos")]
+pub(crate) use self::macos::*;
 #[cfg(unix)]
 pub(crate) use self::unix::*;
+#[cfg(windows)]
+pub(crate) use self::windows::*;

@@ -3,13 +3,15 @@
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::FromRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use locket::Mode;
+use nix::errno::Errno;
 use nix::libc::{self, c_int};
 use nix::sys::signal::SigSet;
 
@@ -21,7 +23,8 @@ static SIGPIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
 // SAFETY: the loader calls the functions of this type that it finds in this section. This one needs
 // nothing of the runtime: it makes one system call and changes one atomic.
 #[used]
-#[unsafe(link_section = ".init_array")]
+#[cfg_attr(target_os = "linux", unsafe(link_section = ".init_array"))]
+#[cfg_attr(target_os = "macos", unsafe(link_section = "__DATA,__mod_init_func"))]
 static NOTE_SIGPIPE: extern "C" fn() = {
     extern "C" fn note() {
         SIGPIPE_WAS_IGNORED.store(is_ignored(libc::SIGPIPE), Ordering::Relaxed);
@@ -44,7 +47,7 @@ pub(crate) fn is_ignored(signal: c_int) -> bool {
 }
 
 /// Sets a handler, without `SA_RESTART`: it interrupts system calls.
-fn handle(signal: c_int, handler: libc::sighandler_t) {
+pub(super) fn handle(signal: c_int, handler: libc::sighandler_t) {
     // SAFETY: `action` is plain data for which all zeroes is a value. The callers pass `SIG_DFL`,
     // `SIG_IGN` or a function that may interrupt any other.
     unsafe {
@@ -83,8 +86,8 @@ pub(crate) fn pass_no_descriptors_on(command: &mut Command) {
         close_fds::set_fds_cloexec(3, &[]);
         Ok(())
     };
-    // SAFETY: on Linux that call is safe in the child of a process with several threads, as its
-    // documentation says.
+    // SAFETY: on these systems that call is safe in the child of a process with several threads, as
+    // its documentation says.
     unsafe { command.pre_exec(close) };
 }
 
@@ -92,7 +95,7 @@ pub(crate) fn pass_no_descriptors_on(command: &mut Command) {
 /// Returns if that is impossible: nothing ends the first process of a container.
 pub(crate) fn die_of(signal: c_int) {
     // The command has left its own core dump, and ours would replace it.
-    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    leave_no_core();
     reset(signal);
     // SAFETY: `set` is initialized by `sigemptyset`. The default action of a signal is all that this
     // process wants.
@@ -105,18 +108,36 @@ pub(crate) fn die_of(signal: c_int) {
     }
 }
 
-/// Lets `signals` end this process even if it is the first of a container, to which the system does
-/// not deliver those that have no handler.
-pub(crate) fn end_first_process_by(signals: &[c_int]) {
+#[cfg(target_os = "linux")]
+fn leave_no_core() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn leave_no_core() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let nothing = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let _ = setrlimit(Resource::Core, nothing);
+}
+
+/// Lets the signals that end a program end this process even if it is the first of a container, to
+/// which the system does not deliver those that have no handler.
+pub(crate) fn end_first_process() {
+    const SIGNALS: [c_int; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
     extern "C" fn end(signal: c_int) {
         // SAFETY: the function may be called in a handler.
         unsafe { libc::_exit(128 + signal) }
     }
     if std::process::id() == 1 {
-        let unhandled = signals
-            .iter()
-            .filter(|signal| handler_of(**signal) == libc::SIG_DFL);
-        unhandled.for_each(|signal| handle(*signal, end as *const () as libc::sighandler_t));
+        let mut signals = SIGNALS.to_vec();
+        signals.retain(|signal| handler_of(*signal) == libc::SIG_DFL);
+        for signal in signals {
+            handle(signal, end as *const () as libc::sighandler_t);
+        }
     }
 }
 
@@ -136,7 +157,7 @@ impl Alarm {
     fn set(first: Duration) {
         let time = |duration: Duration| libc::timeval {
             tv_sec: duration.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-            tv_usec: duration.subsec_micros().into(),
+            tv_usec: duration.subsec_micros() as libc::suseconds_t,
         };
         let timer = libc::itimerval {
             it_value: time(first),
@@ -164,4 +185,34 @@ pub(crate) fn duplicate(descriptor: c_int) -> io::Result<File> {
     }
     // SAFETY: the descriptor has just been made, for this function alone.
     Ok(unsafe { File::from_raw_fd(copy) })
+}
+
+/// A record lock of an open file description on so many bytes from there on, 0 for all that follow;
+/// or with no mode its removal.
+pub(crate) fn record(mode: Option<Mode>, from: i64, length: i64) -> libc::flock {
+    let kind = match mode {
+        Some(Mode::Exclusive) => libc::F_WRLCK,
+        Some(Mode::Shared) => libc::F_RDLCK,
+        None => libc::F_UNLCK,
+    };
+    libc::flock {
+        #[allow(
+            clippy::unnecessary_cast,
+            reason = "wider than the field on one system, and not on the other"
+        )]
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: from,
+        l_len: length,
+        // As the kernel demands of locks of a description.
+        l_pid: 0,
+    }
+}
+
+/// Takes a record lock, waits for it or gives it back, as `command` says.
+pub(crate) fn control(file: &File, command: c_int, lock: &libc::flock) -> Result<(), Errno> {
+    // SAFETY: the descriptor is open, and the lock is only read by the commands that set one. Any
+    // other command would write no more than a lock, of which this is a copy.
+    let done = unsafe { libc::fcntl(file.as_raw_fd(), command, ptr::from_mut(&mut { *lock })) };
+    Errno::result(done).map(drop)
 }
