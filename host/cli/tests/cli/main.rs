@@ -1,15 +1,24 @@
 //! The command-line tool `locket`, as users and scripts see it.
 
+// On Linux, what only Linux shows, too.
+#[cfg(target_os = "linux")]
 mod break_lock;
+#[cfg(target_os = "linux")]
 mod check;
-#[cfg(feature = "run")]
+#[cfg(all(target_os = "linux", feature = "run"))]
 mod componentize;
-#[cfg(feature = "run")]
+#[cfg(all(target_os = "linux", feature = "run"))]
 mod demo;
+mod every_system;
+#[cfg(target_os = "linux")]
 mod exec;
+#[cfg(target_os = "linux")]
 mod generate;
-#[cfg(feature = "run")]
+#[cfg(all(target_os = "linux", feature = "run"))]
 mod run;
+#[cfg(target_os = "linux")]
 mod status;
+#[cfg(target_os = "linux")]
 mod support;
+#[cfg(target_os = "linux")]
 mod trace;
