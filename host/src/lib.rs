@@ -93,8 +93,8 @@
 //! - For each awaited lock, one thread waits on behalf of all waiters here. It is notified when the
 //!   entry changes or its holder ends, and then tries at once. Otherwise it tries every 5 to 7.5 s;
 //!   every 0.2 to 0.3 s if other hosts, an age or something that is not reported can free the lock;
-//!   and every 40 to 60 ms if the system cannot notify it, as on macOS. There is no queue between
-//!   processes: the first to try gets the lock.
+//!   and every 40 to 60 ms if the system cannot notify it, as for rows on macOS. There is no queue
+//!   between processes: the first to try gets the lock.
 //! - Anyone who can read the directory, guests included, can read the holder's process number, and
 //!   in most protocols the name of its host.
 //! - While the engine gives back or breaks a lock, it holds a `flock` on the directory for some

@@ -102,5 +102,7 @@ pub(crate) use system::{
     TimedWait, adopt, detach, holder, keep_signals_away, kind_of, open_dir, path_of, remove,
     reopen, try_lock, unlock, wait,
 };
+#[cfg(target_os = "macos")]
+pub(crate) use system::{Kqueue, Notice, open_for_notices};
 #[cfg(feature = "sandbox")]
 pub(crate) use system::{read_dir, remove_empty};

@@ -2,14 +2,17 @@
 //!
 //! While a directory is watched, an engine has one notification descriptor, with one watch for each
 //! directory, and one thread that waits for it and for the ends of processes. If notifications are
-//! not available (other systems than Linux, the user's limit, no `/proc`), watching fails, and only
+//! not available (on Windows, at the user's limit, without `/proc` on Linux), watching fails, and only
 //! the timer makes tries. Network file systems do not report what other hosts do; the timer finds
 //! out.
 
 #[cfg(target_os = "linux")]
 #[path = "watch/linux.rs"]
 mod system;
-#[cfg(not(target_os = "linux"))]
+#[cfg(target_os = "macos")]
+#[path = "watch/macos.rs"]
+mod system;
+#[cfg(windows)]
 #[path = "watch/unsupported.rs"]
 mod system;
 
@@ -25,10 +28,7 @@ use crate::sys::Process;
 /// What the watches of an engine share.
 #[derive(Debug)]
 pub(crate) struct Watcher {
-    #[cfg_attr(
-        not(target_os = "linux"),
-        expect(dead_code, reason = "nothing is watched")
-    )]
+    #[cfg_attr(windows, expect(dead_code, reason = "nothing is watched"))]
     state: Mutex<system::State>,
     process: Process,
 }
@@ -50,10 +50,7 @@ pub(crate) struct Watch {
 }
 
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(
-    not(target_os = "linux"),
-    expect(dead_code, reason = "nothing is watched")
-)]
+#[cfg_attr(windows, expect(dead_code, reason = "nothing is watched"))]
 enum Key {
     Inode(i32, u64),
     Process(u64),
@@ -61,10 +58,7 @@ enum Key {
 
 /// What is watched for in a directory.
 #[derive(Debug)]
-#[cfg_attr(
-    not(target_os = "linux"),
-    expect(dead_code, reason = "nothing is watched")
-)]
+#[cfg_attr(windows, expect(dead_code, reason = "nothing is watched"))]
 pub(crate) struct Interest {
     /// The entries that may change or disappear.
     pub(crate) entries: Vec<WatchedEntry>,
@@ -74,11 +68,12 @@ pub(crate) struct Interest {
 
 /// An entry of a watched directory.
 #[derive(Debug)]
-#[cfg_attr(
-    not(target_os = "linux"),
-    expect(dead_code, reason = "nothing is watched")
-)]
+#[cfg_attr(windows, expect(dead_code, reason = "nothing is watched"))]
 pub(crate) struct WatchedEntry {
+    #[cfg_attr(
+        target_os = "macos",
+        expect(dead_code, reason = "the system does not tell the entry")
+    )]
     pub(crate) name: OsString,
     pub(crate) changes: Changes,
 }

@@ -21,6 +21,7 @@ pub(crate) struct ProtocolArgs {
 
 impl ProtocolArgs {
     /// The protocol that the user chose, or else the default.
+    #[cfg(feature = "run")]
     pub(crate) fn protocol_or_default(&self) -> Protocol {
         self.protocol.unwrap_or_default()
     }

@@ -8,6 +8,8 @@ mod actor;
 mod differences;
 mod facts;
 mod keeper;
+#[cfg(not(target_os = "linux"))]
+mod lines;
 mod locks;
 mod meaning;
 mod mount;
@@ -29,7 +31,6 @@ use self::differences::differences;
 use self::facts::{Facts, ProtocolFacts};
 use self::keeper::Keeper;
 use self::meaning::Meaning;
-use self::mount::Mount;
 use self::report::Report;
 use self::verdict::{Verdict, Worth};
 pub(crate) use self::worker::CheckWorker;
@@ -116,10 +117,10 @@ impl Check {
         };
         let Some((keeper, scratch)) = Keeper::start(&self.dir)? else {
             let verdicts = asked.iter().map(|protocol| Verdict::hangs(*protocol));
-            let mount = Mount::of(&self.dir, None)?;
+            let mount = mount::of(&self.dir, None)?;
             return Ok(Report::new(&self.dir, mount, verdicts.collect()));
         };
-        let mount = Mount::of(&self.dir, Some(&scratch))?;
+        let mount = mount::of(&self.dir, Some(scratch.place))?;
         let meaning = Meaning::of(&mount);
         let (facts, tries) = try_out(keeper.path(), asked)?;
         let left_behind = keeper.end();

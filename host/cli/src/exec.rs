@@ -3,37 +3,45 @@
 //! The command inherits the descriptor that carries the lock. If this process is killed in a way
 //! that it cannot catch, the command therefore stays protected until it and all its children have
 //! ended. In every other case this process outlives the command and releases the lock itself, so a
-//! daemon that the command leaves behind does not keep the lock. An existence lock names this
+//! daemon that the command leaves behind does not keep the lock. (On Windows, where a lock belongs to
+//! one process, the command is ended with this one.) An existence lock names this
 //! process as its holder. A descriptor of the command carries it, too, for users of Locket; those
 //! of other libraries take it over, as does anyone in the protocols that have no descriptor.
 
 mod acquire;
+#[cfg(target_os = "linux")]
 mod ancestor;
+#[cfg(not(target_os = "linux"))]
+#[path = "exec/no_ancestor.rs"]
+mod ancestor;
+#[cfg(unix)]
 mod descriptor;
+mod failure;
 mod line;
 mod open;
+#[cfg(unix)]
 mod start;
+#[cfg(unix)]
 pub(crate) mod supervise;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
 
 use std::ffi::OsString;
-use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use locket::{Guard, Mode, Protocol};
-use nix::sys::signal::SigSet;
-use rustix::io::{FdFlags, fcntl_setfd};
+use locket::{Mode, Protocol};
 
-use self::start::{command, start_error};
-use self::supervise::supervise;
+#[cfg(unix)]
+pub(crate) use self::unix::end_like;
+#[cfg(windows)]
+use self::windows::end_like;
 use crate::args::{ProtocolArgs, seconds};
 use crate::exit::{self, ExitError};
 use crate::output::{HumanDuration, eprint_line, one_line, shown_error};
-use crate::sys;
 
 const PROTOCOL: &str =
     "Locking mechanism, and thus which programs the lock excludes [default: native]";
@@ -229,6 +237,10 @@ impl Exec {
             "--unlock takes the number of an open descriptor, and no COMMAND"
         } else if self.no_fork && existence {
             "--no-fork takes a kernel lock: no process would be left to remove an existence lock"
+        } else if self.no_fork && cfg!(windows) {
+            let why =
+                "--no-fork is not available: Windows cannot replace a process by another program";
+            return Err(ExitError::new(exit::UNAVAILABLE, why));
         } else {
             return Ok(());
         };
@@ -259,30 +271,4 @@ impl Exec {
             self.timeout
         }
     }
-
-    fn execute(&self, guards: &[Guard], words: &[OsString]) -> Result<ExitStatus, ExitError> {
-        let system = |e: io::Error| ExitError::new(exit::SYSTEM, e);
-        // This process has one thread, so no other thread can fork at the wrong moment.
-        let carried = !matches!(self.protocol(), Some(Protocol::Symlink | Protocol::Sqlite));
-        for guard in guards.iter().filter(|_| carried && !self.close) {
-            fcntl_setfd(guard.as_fd(), FdFlags::empty()).map_err(|e| system(e.into()))?;
-        }
-        if self.no_fork {
-            let mask = SigSet::thread_get_mask().map_err(|e| system(e.into()))?;
-            return Err(start_error(&command(words, mask).exec(), &words[0]));
-        }
-        supervise(words).map_err(|failure| failure.into_error(&words[0]))
-    }
-}
-
-/// Ends as the command did: by the same signal, or with the code that is returned.
-pub(crate) fn end_like(status: ExitStatus) -> u8 {
-    if let Some(signal) = status.signal() {
-        sys::die_of(signal);
-    }
-    let code = status
-        .code()
-        .or_else(|| status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| code.try_into().ok())
-        .unwrap_or(exit::FAILURE)
 }

@@ -9,6 +9,7 @@ use crate::output::shown_error;
 
 pub(crate) const FAILURE: u8 = 1;
 pub(crate) const USAGE: u8 = 64;
+#[cfg(any(unix, feature = "run"))]
 pub(crate) const DATA: u8 = 65;
 pub(crate) const NO_INPUT: u8 = 66;
 pub(crate) const UNAVAILABLE: u8 = 69;
@@ -16,7 +17,9 @@ pub(crate) const SYSTEM: u8 = 71;
 pub(crate) const CANNOT_EXECUTE: u8 = 126;
 pub(crate) const NOT_FOUND: u8 = 127;
 /// The code of a process killed by `SIGABRT`, which is the closest equivalent of a trap.
+#[cfg(feature = "run")]
 pub(crate) const TRAP: u8 = 134;
+#[cfg(feature = "run")]
 pub(crate) const INTERRUPTED: u8 = 130;
 
 /// An error that makes the tool exit with a code of its own.
@@ -58,11 +61,15 @@ impl std::error::Error for ExitError {}
 
 /// Whether the system has run out of a resource.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
-    const NO_MEMORY: i32 = 12;
-    const TOO_MANY_FILES: [i32; 2] = [23, 24];
+    /// Memory, and open files of the process and of the system.
+    #[cfg(unix)]
+    const SHORTAGES: &[i32] = &[12, 24, 23];
+    /// Open files, memory, and what else the system has.
+    #[cfg(windows)]
+    const SHORTAGES: &[i32] = &[4, 8, 14, 1450, 1455];
     error
         .raw_os_error()
-        .is_some_and(|number| number == NO_MEMORY || TOO_MANY_FILES.contains(&number))
+        .is_some_and(|number| SHORTAGES.contains(&number))
         || matches!(
             error.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded

@@ -4,24 +4,33 @@
 //! it until the file system answers. So the tool asks a helper, and leaves one alone that does not
 //! answer in time.
 
+#[cfg(unix)]
+#[path = "helper/unix.rs"]
+mod system;
+#[cfg(windows)]
+#[path = "helper/windows.rs"]
+mod system;
+
 use std::fmt;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::process::CommandExt;
+use std::io::{self, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 
+use self::system::{Output, this_program};
 use crate::exit::{self, ExitError};
-use crate::sys;
+
+#[cfg(target_os = "linux")]
+const HINT: &str = "; is `/proc` mounted?";
+#[cfg(not(target_os = "linux"))]
+const HINT: &str = "";
 
 /// The process. It ends with its input, so also if this is dropped, unless it hangs.
 #[derive(Debug)]
 pub(crate) struct Helper {
     child: Child,
+    output: Output,
     /// What it has said since it was asked.
     said: Vec<u8>,
 }
@@ -29,26 +38,27 @@ pub(crate) struct Helper {
 impl Helper {
     /// Starts the subcommand to which `prepare` sets the arguments.
     pub(crate) fn start(prepare: impl FnOnce(&mut Command)) -> anyhow::Result<Self> {
-        let mut command = Command::new("/proc/self/exe");
-        command.arg0("locket");
+        let cannot_start = |e: io::Error| {
+            let message = "cannot start another process of this program";
+            ExitError::new(exit::SYSTEM, format_args!("{message}: {e}{HINT}"))
+        };
+        let mut command = this_program().map_err(cannot_start)?;
         prepare(&mut command);
-        // It may hang with what it has open: it must not keep the output and the locks of others.
-        sys::pass_no_descriptors_on(&mut command);
         let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let child = streams.stderr(Stdio::null()).spawn();
+        let mut child = streams
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(cannot_start)?;
+        let output = child.stdout.take().expect("it is a pipe");
         Ok(Self {
-            child: child.map_err(|e| {
-                let message = "cannot start another process of this program";
-                ExitError::new(
-                    exit::SYSTEM,
-                    format_args!("{message}: {e}; is `/proc` mounted?"),
-                )
-            })?,
+            child,
+            output: Output::of(output)?,
             said: Vec::new(),
         })
     }
 
     /// The number of the process.
+    #[cfg(target_os = "linux")]
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -70,10 +80,12 @@ impl Helper {
     ) -> anyhow::Result<Option<A>> {
         let until = Instant::now() + patience;
         while !self.said.ends_with(b"\n") {
-            match self.listen(until)? {
+            match self.output.next(until)? {
                 None => return Ok(None),
-                Some(0) => return Err(has_ended(&"it has closed its output").into()),
-                Some(_) => {}
+                Some(nothing) if nothing.is_empty() => {
+                    return Err(has_ended(&"it has closed its output").into());
+                }
+                Some(some) => self.said.extend(some),
             }
         }
         let answer = serde_json::from_slice(&self.said)?;
@@ -90,26 +102,6 @@ impl Helper {
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
     }
-
-    /// Takes what it says next, and how long that is: nothing, once it has ended. None if it says
-    /// nothing in time.
-    fn listen(&mut self, until: Instant) -> anyhow::Result<Option<usize>> {
-        let output = self.child.stdout.as_mut().expect("it is a pipe");
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let mut fds = [PollFd::new(output, PollFlags::IN)];
-            match poll(&mut fds, Some(&left.try_into()?)) {
-                Ok(0) => return Ok(None),
-                Ok(_) => break,
-                Err(Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
-        let mut some = [0; 4096];
-        let count = output.read(&mut some)?;
-        self.said.extend_from_slice(&some[..count]);
-        Ok(Some(count))
-    }
 }
 
 fn has_ended(why: &dyn fmt::Display) -> ExitError {
@@ -118,8 +110,9 @@ fn has_ended(why: &dyn fmt::Display) -> ExitError {
 }
 
 /// What can be read as soon as a part of an answer is there.
-impl AsFd for Helper {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.child.stdout.as_ref().expect("it is a pipe").as_fd()
+#[cfg(target_os = "linux")]
+impl std::os::fd::AsFd for Helper {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.output.as_fd()
     }
 }

@@ -5,17 +5,26 @@
 mod args;
 mod break_lock;
 mod check;
+#[cfg(feature = "run")]
 mod componentize;
+#[cfg(feature = "run")]
 mod demo;
 mod exec;
 mod exit;
 mod generate;
+#[cfg(feature = "run")]
 mod guest;
 mod helper;
 mod output;
+mod paths;
+#[cfg(feature = "run")]
 mod run;
 mod status;
 mod sys;
+#[cfg(target_os = "linux")]
+mod trace;
+#[cfg(not(target_os = "linux"))]
+#[path = "trace/unavailable.rs"]
 mod trace;
 
 use std::process::ExitCode;
@@ -36,17 +45,22 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Exec(exec::Exec),
+    #[cfg(feature = "run")]
     Run(run::Run),
+    #[cfg(feature = "run")]
     Componentize(componentize::Componentize),
     Status(status::Status),
     Trace(trace::Trace),
     Break(break_lock::Break),
     Check(check::Check),
+    #[cfg(feature = "run")]
     Demo(demo::Demo),
     Completions(generate::Completions),
     Man(generate::Man),
+    #[cfg(feature = "run")]
     #[command(hide = true)]
     DemoWorker(demo::Worker),
+    #[cfg(feature = "run")]
     #[command(hide = true)]
     DemoDatabaseWorker(demo::DatabaseWorker),
     #[command(hide = true)]
@@ -97,16 +111,21 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Exec(exec) => exec.run(),
+        #[cfg(feature = "run")]
         Command::Run(run) => run.run(),
+        #[cfg(feature = "run")]
         Command::Componentize(command) => command.run(),
         Command::Status(status) => status.run(),
         Command::Trace(trace) => trace.run(),
         Command::Break(command) => command.run(),
         Command::Check(check) => check.run(),
+        #[cfg(feature = "run")]
         Command::Demo(demo) => demo.run(),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),
+        #[cfg(feature = "run")]
         Command::DemoWorker(worker) => worker.run(),
+        #[cfg(feature = "run")]
         Command::DemoDatabaseWorker(worker) => worker.run(),
         Command::CheckWorker(worker) => worker.run(),
         Command::StatusWorker(worker) => worker.run(),

@@ -3,13 +3,30 @@
 //! `/proc` lists the holders of kernel locks. An existence lock itself records its holder, as far
 //! as its protocol has room for that.
 
+#[cfg(target_os = "linux")]
 pub(crate) mod changes;
+#[cfg(not(target_os = "linux"))]
+#[path = "status/no_changes.rs"]
+mod changes;
 mod examine;
+#[cfg(target_os = "linux")]
 mod proc_locks;
+#[cfg(target_os = "linux")]
 mod process;
+#[cfg(not(target_os = "linux"))]
+#[path = "status/process_other.rs"]
+mod process;
+#[cfg(target_os = "linux")]
 mod record_locks;
 pub(crate) mod report;
+#[cfg(target_os = "linux")]
+#[path = "status/linux.rs"]
+mod system;
+#[cfg(not(target_os = "linux"))]
+#[path = "status/other.rs"]
+mod system;
 mod text;
+#[cfg(target_os = "linux")]
 mod unnamed_waiters;
 mod watch;
 pub(crate) mod worker;
@@ -23,8 +40,11 @@ use clap::Args;
 use humantime::format_rfc3339_millis;
 use serde::Serialize;
 
+#[cfg(target_os = "linux")]
 pub(crate) use self::examine::beside;
+#[cfg(target_os = "linux")]
 pub(crate) use self::proc_locks::{FileNumber, KernelLock};
+#[cfg(target_os = "linux")]
 pub(crate) use self::process::command_of;
 use self::report::{Report, Unknown};
 pub(crate) use self::worker::StatusWorker;

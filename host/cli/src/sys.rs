@@ -1,172 +1,20 @@
-//! How signals are handled, and descriptors by their number: all `unsafe` code of this tool.
+//! What differs between systems and has no safe binding: all `unsafe` code of this tool.
 
 #![expect(
     unsafe_code,
-    reason = "handlers and raw descriptors have no safe binding"
+    reason = "handlers, raw descriptors and queries have no safe binding"
 )]
 
-use std::fs::File;
-use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::FromRawFd;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
-use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
 
-use nix::libc::{self, c_int};
-use nix::sys::signal::SigSet;
-
-/// Whether our caller ignores `SIGPIPE`, as services of systemd do.
-static SIGPIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
-
-/// Runs before `main`, since Rust's runtime ignores `SIGPIPE` for itself, and resets it in every
-/// program that it starts.
-// SAFETY: the loader calls the functions of this type that it finds in this section. This one needs
-// nothing of the runtime: it makes one system call and changes one atomic.
-#[used]
-#[unsafe(link_section = ".init_array")]
-static NOTE_SIGPIPE: extern "C" fn() = {
-    extern "C" fn note() {
-        SIGPIPE_WAS_IGNORED.store(is_ignored(libc::SIGPIPE), Ordering::Relaxed);
-    }
-    note
-};
-
-fn handler_of(signal: c_int) -> libc::sighandler_t {
-    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: the call only writes to `action`, for which all zeroes is a value.
-    unsafe {
-        libc::sigaction(signal, ptr::null(), action.as_mut_ptr());
-        action.assume_init().sa_sigaction
-    }
-}
-
-/// Whether this process ignores a signal.
-pub(crate) fn is_ignored(signal: c_int) -> bool {
-    handler_of(signal) == libc::SIG_IGN
-}
-
-/// Sets a handler, without `SA_RESTART`: it interrupts system calls.
-fn handle(signal: c_int, handler: libc::sighandler_t) {
-    // SAFETY: `action` is plain data for which all zeroes is a value. The callers pass `SIG_DFL`,
-    // `SIG_IGN` or a function that may interrupt any other.
-    unsafe {
-        let mut action: libc::sigaction = MaybeUninit::zeroed().assume_init();
-        action.sa_sigaction = handler;
-        libc::sigaction(signal, &raw const action, ptr::null_mut());
-    }
-}
-
-/// Restores the default action of a signal.
-pub(crate) fn reset(signal: c_int) {
-    handle(signal, libc::SIG_DFL);
-}
-
-/// Whether our caller ignores `SIGPIPE`. Rust's runtime ignores it in this process in any case.
-pub(crate) fn ignored_sigpipe() -> bool {
-    SIGPIPE_WAS_IGNORED.load(Ordering::Relaxed)
-}
-
-/// Gives the command the signal mask `mask`, and `SIGPIPE` as our caller handles it.
-pub(crate) fn prepare(command: &mut Command, mask: SigSet) {
-    let ignore_pipe = ignored_sigpipe();
-    let prepare = move || {
-        if ignore_pipe {
-            handle(libc::SIGPIPE, libc::SIG_IGN);
-        }
-        Ok(mask.thread_set_mask()?)
-    };
-    // SAFETY: the closure makes two system calls, and allocates nothing.
-    unsafe { command.pre_exec(prepare) };
-}
-
-/// Gives the command no descriptor but its standard streams, and leaves ours as they are.
-pub(crate) fn pass_no_descriptors_on(command: &mut Command) {
-    let close = || {
-        close_fds::set_fds_cloexec(3, &[]);
-        Ok(())
-    };
-    // SAFETY: on Linux that call is safe in the child of a process with several threads, as its
-    // documentation says.
-    unsafe { command.pre_exec(close) };
-}
-
-/// Ends this process by a signal, as a shell expects of a program whose own program was ended by it.
-/// Returns if that is impossible: nothing ends the first process of a container.
-pub(crate) fn die_of(signal: c_int) {
-    // The command has left its own core dump, and ours would replace it.
-    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    reset(signal);
-    // SAFETY: `set` is initialized by `sigemptyset`. The default action of a signal is all that this
-    // process wants.
-    unsafe {
-        let mut set = MaybeUninit::uninit();
-        libc::sigemptyset(set.as_mut_ptr());
-        libc::sigaddset(set.as_mut_ptr(), signal);
-        libc::raise(signal);
-        libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), ptr::null_mut());
-    }
-}
-
-/// Lets `signals` end this process even if it is the first of a container, to which the system does
-/// not deliver those that have no handler.
-pub(crate) fn end_first_process_by(signals: &[c_int]) {
-    extern "C" fn end(signal: c_int) {
-        // SAFETY: the function may be called in a handler.
-        unsafe { libc::_exit(128 + signal) }
-    }
-    if std::process::id() == 1 {
-        let unhandled = signals
-            .iter()
-            .filter(|signal| handler_of(**signal) == libc::SIG_DFL);
-        unhandled.for_each(|signal| handle(*signal, end as *const () as libc::sighandler_t));
-    }
-}
-
-/// Interrupts the system calls of this process at a time, until it is dropped.
-pub(crate) struct Alarm;
-
-impl Alarm {
-    pub(crate) fn at(time: Instant) -> Self {
-        extern "C" fn nothing(_: c_int) {}
-        handle(libc::SIGALRM, nothing as *const () as libc::sighandler_t);
-        // Zero would disarm it.
-        let left = time.saturating_duration_since(Instant::now());
-        Self::set(left.max(Duration::from_micros(1)));
-        Self
-    }
-
-    fn set(first: Duration) {
-        let time = |duration: Duration| libc::timeval {
-            tv_sec: duration.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-            tv_usec: duration.subsec_micros().into(),
-        };
-        let timer = libc::itimerval {
-            it_value: time(first),
-            // One signal alone gets lost if it arrives just before the system call.
-            it_interval: time(Duration::from_millis(1)),
-        };
-        // SAFETY: the timer is read only.
-        unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut()) };
-    }
-}
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        Self::set(Duration::ZERO);
-        reset(libc::SIGALRM);
-    }
-}
-
-/// Another descriptor of the open file behind a descriptor of our caller's.
-pub(crate) fn duplicate(descriptor: c_int) -> io::Result<File> {
-    // SAFETY: the call takes any number.
-    let copy = unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, 3) };
-    if copy == -1 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor has just been made, for this function alone.
-    Ok(unsafe { File::from_raw_fd(copy) })
-}
+#[cfg(target_os = "macos")]
+pub(crate) use self::macos::*;
+#[cfg(unix)]
+pub(crate) use self::unix::*;
+#[cfg(windows)]
+pub(crate) use self::windows::*;

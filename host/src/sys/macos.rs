@@ -19,6 +19,9 @@ use crate::sync::{Mutex, lock};
 use crate::sys::{Alarm, Backing, Pending};
 use crate::types::Mode;
 
+mod kqueue;
+
+pub(crate) use self::kqueue::{Kqueue, Notice, open_for_notices};
 pub(crate) use super::unix::{
     Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, adopt, exchange, fork_generation,
     holder, keep_signals_away, kind_of, open_dir, query_range, remove, rename_new, try_lock,

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use rustix::fs::{AtFlags, CWD, StatxFlags, statfs, statx};
 use serde::{Deserialize, Serialize};
 
 use super::actor::PATIENCE;
+use super::mount::Place;
 use crate::exit::{self, ExitError};
 use crate::helper::Helper;
 use crate::output::shown_path;
@@ -18,10 +18,7 @@ use crate::output::shown_path;
 pub(super) struct Scratch {
     /// The name in the directory.
     name: String,
-    /// The number that the system gives to the mount, if it tells.
-    pub(super) mount: Option<u64>,
-    /// The number that stands for the kind of file system.
-    pub(super) magic: u64,
+    pub(super) place: Place,
 }
 
 /// Makes a scratch directory, tells its name, and removes it at the end of the input.
@@ -39,9 +36,7 @@ pub(super) fn keep(dir: &Path) -> anyhow::Result<u8> {
 }
 
 fn make(dir: &Path) -> io::Result<Scratch> {
-    let known = statx(CWD, dir, AtFlags::empty(), StatxFlags::MNT_ID)?;
-    let told = StatxFlags::from_bits_retain(known.stx_mask).contains(StatxFlags::MNT_ID);
-    let magic = statfs(dir)?.f_type.cast_unsigned();
+    let place = Place::of(dir)?;
     let made = tempfile::Builder::new()
         .prefix(".locket-check-")
         .tempdir_in(dir)
@@ -50,8 +45,7 @@ fn make(dir: &Path) -> io::Result<Scratch> {
     let name = made.file_name().expect("it has a name");
     Ok(Scratch {
         name: name.to_string_lossy().into_owned(),
-        mount: told.then_some(known.stx_mnt_id),
-        magic,
+        place,
     })
 }
 
@@ -75,6 +69,19 @@ fn remove(scratch: &Path) -> io::Result<()> {
     fs::remove_dir_all(scratch)
 }
 
+#[cfg(unix)]
+fn set_apart(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    command.process_group(0);
+}
+
+#[cfg(windows)]
+fn set_apart(command: &mut Command) {
+    use std::os::windows::process::CommandExt;
+    const CREATE_NEW_PROCESS_GROUP: u32 = 0x200;
+    command.creation_flags(CREATE_NEW_PROCESS_GROUP);
+}
+
 /// The process. If this is dropped, it still removes what it has made.
 pub(super) struct Keeper {
     helper: Helper,
@@ -85,12 +92,9 @@ impl Keeper {
     /// Starts it. `None` if the directory does not answer.
     pub(super) fn start(dir: &Path) -> anyhow::Result<Option<(Self, Scratch)>> {
         let mut helper = Helper::start(|command| {
+            command.arg("check-worker").args(["--keep", "--"]).arg(dir);
             // An interruption from the terminal must not keep it from its work.
-            command
-                .arg("check-worker")
-                .args(["--keep", "--"])
-                .arg(dir)
-                .process_group(0);
+            set_apart(command);
         })?;
         let Some(made) = helper.answer::<Result<Scratch, String>>(PATIENCE)? else {
             return Ok(None);

@@ -95,7 +95,8 @@ impl Meaning {
     pub(super) fn of(mount: &Mount) -> Self {
         match mount.kind.as_str() {
             "nfs" | "nfs4" => nfs(mount),
-            "cifs" | "smb3" => smb(mount),
+            "cifs" | "smb3" | "smbfs" => smb(mount),
+            kind if kind.starts_with("smb of ") => smb(mount),
             "lustre" => lustre(mount),
             "gpfs" => Self::new(Scope::Host(GPFS), Scope::All, Scope::All),
             "gfs2" if mount.has("localflocks") || mount.has("lockproto=lock_nolock") => {

@@ -2,8 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use locket::Protocol;
 use serde::Serialize;
@@ -12,6 +11,7 @@ use super::facts::Facts;
 use super::mount::Mount;
 use super::verdict::{Verdict, Worth, recommended};
 use crate::output::{shell_word, shown_path};
+use crate::paths;
 
 /// What `locket check --json` prints, so a change here is one to its documented format.
 #[derive(Debug, Serialize)]
@@ -31,7 +31,7 @@ pub(super) struct Report {
 impl Report {
     /// Of what was asked for: one protocol, or all.
     pub(super) fn new(dir: &Path, file_system: Mount, protocols: Vec<Verdict>) -> Self {
-        let bytes = dir.as_os_str().as_bytes();
+        let bytes = paths::bytes(dir);
         Self {
             path: dir.to_string_lossy().into_owned(),
             path_bytes: dir.to_str().is_none().then(|| bytes.to_owned()),
@@ -59,10 +59,8 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = match &self.path_bytes {
-            Some(bytes) => OsStr::from_bytes(bytes),
-            None => OsStr::new(&self.path),
-        };
+        let path = self.path_bytes.clone().and_then(paths::from_bytes);
+        let path = path.unwrap_or_else(|| PathBuf::from(&self.path));
         let Mount {
             kind,
             source,
@@ -71,7 +69,7 @@ impl fmt::Display for Report {
             ..
         } = &self.file_system;
         let shown = |text: &str| shell_word(OsStr::new(text)).into_owned();
-        write!(f, "{}: {}", shown_path(Path::new(path)), shown(kind))?;
+        write!(f, "{}: {}", shown_path(&path), shown(kind))?;
         if let Some(source) = source {
             write!(f, ", {}", shown(source))?;
         }

@@ -1,29 +1,28 @@
 //! The processes that touch the directory, which may hang.
 
+#[cfg(unix)]
+#[path = "calls/unix.rs"]
+mod calls;
+#[cfg(windows)]
+#[path = "calls/windows.rs"]
+mod calls;
+#[cfg(target_os = "linux")]
+mod notifications;
+#[cfg(not(target_os = "linux"))]
+#[path = "worker/no_notifications.rs"]
+mod notifications;
+
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, BufRead, Write};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::io::{self, Write};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use locket::{Engine, Guard, Options};
-use nix::fcntl::{FcntlArg, fcntl};
-use nix::libc;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
-use rustix::fs::{
-    AtFlags, CWD, FlockOperation, Mode as Permissions, OFlags, RenameFlags, XattrFlags, flock,
-    getxattr, linkat, openat, renameat_with, setxattr,
-};
-use rustix::process::{Signal, set_parent_process_death_signal};
 
-use super::actor::PATIENCE;
+use self::notifications::Notifications;
 use super::keeper;
-use super::step::{Answer, Answered, Change, Entry, Family, Lock, Mode, Opening, Slot, Step, Wait};
-use crate::sys::Alarm;
+use super::step::{Answer, Answered, Entry, Mode, Opening, Slot, Step};
 
 /// Try something out for `locket check`: each step on standard input, in a line
 #[derive(Args, Debug)]
@@ -41,7 +40,7 @@ impl CheckWorker {
             return keeper::keep(&self.dir);
         }
         // It may wait for a lock that is never granted.
-        set_parent_process_death_signal(Some(Signal::KILL))?;
+        let lines = calls::lines_or_end()?;
         let mut actor = Actor {
             dir: self.dir,
             files: Vec::new(),
@@ -50,7 +49,7 @@ impl CheckWorker {
             guard: None,
         };
         say(&Ok(Answer::Done))?;
-        for line in io::stdin().lock().lines() {
+        for line in lines {
             say(&actor.answer(serde_json::from_str(&line?)?))?;
         }
         Ok(0)
@@ -66,7 +65,7 @@ fn say(answered: &Answered) -> anyhow::Result<()> {
 struct Actor {
     dir: PathBuf,
     files: Vec<Option<File>>,
-    notifications: Option<OwnedFd>,
+    notifications: Option<Notifications>,
     engine: Engine,
     guard: Option<Guard>,
 }
@@ -98,41 +97,35 @@ impl Actor {
     fn take(&mut self, step: Step) -> io::Result<Answer> {
         match step {
             Step::Open(slot, name, opening) => self.open(slot, &name, opening)?,
-            Step::Lock(slot, how) => lock(self.file(slot)?, how)?,
-            Step::Unlock(slot, Family::Flock) => flock(self.file(slot)?, FlockOperation::Unlock)?,
-            Step::Unlock(slot, Family::Record { from, length }) => {
-                let range = record(libc::F_UNLCK, from, length);
-                control(self.file(slot)?, FcntlArg::F_OFD_SETLK(&range))?;
-            }
+            Step::Lock(slot, how) => calls::lock(self.file(slot)?, how)?,
+            Step::Unlock(slot, family) => calls::unlock(self.file(slot)?, family)?,
             Step::Make(name, entry) => self.make(&name, entry)?,
             Step::Rename(from, to) => fs::rename(self.path(&from), self.path(&to))?,
-            Step::RenameNew(from, to) => self.rename(&from, &to, RenameFlags::NOREPLACE)?,
-            Step::Exchange(from, to) => self.rename(&from, &to, RenameFlags::EXCHANGE)?,
+            Step::RenameNew(from, to) => calls::rename_new(&self.path(&from), &self.path(&to))?,
+            Step::Exchange(from, to) => calls::exchange(&self.path(&from), &self.path(&to))?,
             Step::Remove(name) => fs::remove_file(self.path(&name))?,
-            Step::Named(name) => return Ok(inode(&fs::symlink_metadata(self.path(&name))?)),
-            Step::Opened(slot) => return Ok(inode(&self.file(slot)?.metadata()?)),
+            Step::Named(name) => return calls::inode_at(&self.path(&name)),
+            Step::Opened(slot) => return calls::inode(self.file(slot)?),
             Step::SetAttribute(name, value) => {
-                let path = self.path(&name);
-                setxattr(path, ATTRIBUTE, value.as_bytes(), XattrFlags::empty())?;
+                calls::set_attribute(&self.path(&name), value.as_bytes())?;
             }
             Step::Attribute(name) => {
                 let mut value = [0; 64];
-                let length = getxattr(self.path(&name), ATTRIBUTE, &mut value)?;
+                let length = calls::attribute(&self.path(&name), &mut value)?;
                 return Ok(text(&value[..length]));
             }
-            Step::Write(slot, content) => self.file(slot)?.write_all_at(content.as_bytes(), 0)?,
+            Step::Write(slot, content) => calls::write(self.file(slot)?, content.as_bytes())?,
             Step::Read(slot) => {
                 let mut content = [0; 64];
-                let length = self.file(slot)?.read_at(&mut content, 0)?;
+                let length = calls::read(self.file(slot)?, &mut content)?;
                 return Ok(text(&content[..length]));
             }
-            Step::Watch(name) => {
-                let notifications = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-                let changes = WatchFlags::CREATE | WatchFlags::DELETE;
-                inotify::add_watch(&notifications, self.path(&name), changes)?;
-                self.notifications = Some(notifications);
+            Step::Watch(name) => self.notifications = Some(Notifications::of(&self.path(&name))?),
+            Step::Told(name, change) => {
+                let notifications = self.notifications.as_ref();
+                let notifications = notifications.ok_or(io::ErrorKind::NotFound)?;
+                return notifications.told(&name, change);
             }
-            Step::Told(name, change) => return self.told(&name, change),
             Step::Acquire {
                 protocol,
                 mode,
@@ -186,119 +179,10 @@ impl Actor {
         match entry {
             Entry::File => File::create_new(path).map(drop),
             Entry::Directory => DirBuilder::new().create(path),
-            Entry::Symlink => symlink("nowhere", path),
+            Entry::Symlink => calls::symlink("nowhere", &path),
             Entry::Link(other) => fs::hard_link(self.path(&other), path),
-            Entry::Nameless => {
-                let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-                let file = openat(CWD, &self.dir, flags, Permissions::from_raw_mode(0o600))?;
-                let open = format!("/proc/self/fd/{}", file.as_raw_fd());
-                Ok(linkat(CWD, open, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
-            }
+            Entry::Nameless => calls::make_nameless(&self.dir, &path),
         }
-    }
-
-    fn rename(&self, from: &str, to: &str, flags: RenameFlags) -> io::Result<()> {
-        Ok(renameat_with(
-            CWD,
-            self.path(from),
-            CWD,
-            self.path(to),
-            flags,
-        )?)
-    }
-
-    /// Refuses if nothing is told in time.
-    fn told(&self, name: &str, change: Change) -> io::Result<Answer> {
-        let notifications = self.notifications.as_ref();
-        let notifications = notifications.ok_or(io::ErrorKind::NotFound)?;
-        let wanted = match change {
-            Change::Creation => ReadFlags::CREATE,
-            Change::Removal => ReadFlags::DELETE,
-        };
-        let until = Instant::now() + PATIENCE / 4;
-        let mut room = [MaybeUninit::uninit(); 4096];
-        let mut reader = Reader::new(notifications, &mut room);
-        loop {
-            match reader.next() {
-                Ok(event) => {
-                    let named = event.file_name().map(|name| name.to_bytes());
-                    if named == Some(name.as_bytes()) && event.events().contains(wanted) {
-                        return Ok(Answer::Done);
-                    }
-                }
-                Err(rustix::io::Errno::WOULDBLOCK) => {
-                    let left = until.saturating_duration_since(Instant::now());
-                    let left = left.try_into().map_err(io::Error::other)?;
-                    let mut fds = [PollFd::new(notifications, PollFlags::IN)];
-                    if poll(&mut fds, Some(&left))? == 0 {
-                        return Ok(Answer::Refused);
-                    }
-                }
-                Err(e) => return Err(e.into()),
-            }
-        }
-    }
-}
-
-const ATTRIBUTE: &str = "user.locket.check";
-
-fn lock(file: &File, how: Lock) -> io::Result<()> {
-    /// By then it waits, or has the lock.
-    const SOON: Duration = Duration::from_millis(50);
-    let _alarm = (how.wait == Wait::Interrupted).then(|| Alarm::at(Instant::now() + SOON));
-    let waits = how.wait != Wait::No;
-    match how.family {
-        Family::Flock => flock(
-            file,
-            match (how.mode, waits) {
-                (Mode::Exclusive, true) => FlockOperation::LockExclusive,
-                (Mode::Exclusive, false) => FlockOperation::NonBlockingLockExclusive,
-                (Mode::Shared, true) => FlockOperation::LockShared,
-                (Mode::Shared, false) => FlockOperation::NonBlockingLockShared,
-            },
-        )?,
-        Family::Record { from, length } => {
-            let kind = match how.mode {
-                Mode::Exclusive => libc::F_WRLCK,
-                Mode::Shared => libc::F_RDLCK,
-            };
-            let range = record(kind, from, length);
-            let command = match waits {
-                true => FcntlArg::F_OFD_SETLKW(&range),
-                false => FcntlArg::F_OFD_SETLK(&range),
-            };
-            match control(file, command) {
-                // As some systems refuse it.
-                Err(e) if e.raw_os_error() == Some(libc::EACCES) => {
-                    return Err(io::ErrorKind::WouldBlock.into());
-                }
-                locked => locked?,
-            }
-        }
-    }
-    Ok(())
-}
-
-fn control(file: &File, command: FcntlArg<'_>) -> io::Result<()> {
-    Ok(fcntl(file.as_fd(), command).map(drop)?)
-}
-
-fn record(kind: libc::c_int, from: i64, length: i64) -> libc::flock {
-    libc::flock {
-        l_type: kind as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: from,
-        l_len: length,
-        // As the kernel demands of locks of a description.
-        l_pid: 0,
-    }
-}
-
-fn inode(metadata: &fs::Metadata) -> Answer {
-    Answer::Inode {
-        device: metadata.dev(),
-        number: metadata.ino(),
-        links: metadata.nlink(),
     }
 }
 

@@ -3,14 +3,12 @@
 use std::time::{Duration, Instant};
 
 use locket::{Engine, Guard, Protocol};
-use nix::libc;
 
 use super::Exec;
 use super::ancestor::Ancestor;
 use super::open::Opened;
 use crate::exit::{self, ExitError};
 use crate::output::{HumanDuration, eprint_line, shown_error, shown_path};
-use crate::sys;
 
 /// How long a wait lasts before this reports that it may never end.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -18,7 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 impl Exec {
     /// Acquires the locks. Returns `None` if others hold one of them for too long.
     pub(super) fn acquire(&self) -> anyhow::Result<Option<Vec<Guard>>> {
-        sys::end_first_process_by(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM]);
+        #[cfg(unix)]
+        crate::sys::end_first_process();
         let start = Instant::now();
         let engine = Engine::new();
         let mut opened: Vec<Opened> = Vec::new();
@@ -92,7 +91,7 @@ impl Exec {
         let Some(ancestor) = Ancestor::of_any(opened) else {
             return Ok(acquire(left()));
         };
-        if ancestor.waits_for_us && self.timeout().is_none() {
+        if ancestor.waits_for_us() && self.timeout().is_none() {
             let message = format_args!("{ancestor}, so waiting for the lock would never end");
             return Err(ExitError::new(exit::UNAVAILABLE, message));
         }

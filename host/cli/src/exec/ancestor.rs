@@ -23,8 +23,7 @@ pub(super) struct Ancestor {
     /// The lock, and the process, as text.
     path: String,
     process: String,
-    /// Whether it certainly keeps the lock until this process ends.
-    pub(super) waits_for_us: bool,
+    waits_for_us: bool,
 }
 
 impl fmt::Display for Ancestor {
@@ -35,6 +34,11 @@ impl fmt::Display for Ancestor {
 }
 
 impl Ancestor {
+    /// Whether it certainly keeps the lock until this process ends.
+    pub(super) fn waits_for_us(&self) -> bool {
+        self.waits_for_us
+    }
+
     /// The one that holds a lock of `opened`. If there are several, one that certainly waits for this
     /// process decides.
     pub(super) fn of_any(opened: &[Opened]) -> Option<Self> {

@@ -6,11 +6,9 @@
 use std::fs::File;
 use std::io;
 use std::mem;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use locket::{Mode, Protocol};
-use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use rustix::fs::{FlockOperation, OFlags, fcntl_getfl, flock};
 use rustix::io::Errno;
@@ -83,6 +81,8 @@ fn lock(
     let only = match protocol {
         Some(Protocol::Flock) => Some(Family::Flock),
         Some(Protocol::Fcntl) => Some(Family::Record),
+        // There the two exclude each other, even on one description.
+        _ if cfg!(target_os = "macos") => Some(Family::Flock),
         // What cannot have a record lock has the lock of `flock(1)`.
         None if !takes_record_lock(&file, mode)? => Some(Family::Flock),
         _ => None,
@@ -166,16 +166,13 @@ impl Family {
                 flock(file, operation)
             }
             Self::Record => {
-                let lock = whole_file(match mode {
-                    Mode::Exclusive => libc::F_WRLCK,
-                    Mode::Shared => libc::F_RDLCK,
-                });
+                let lock = sys::record(Some(mode), 0, 0);
                 let command = if wait {
-                    FcntlArg::F_OFD_SETLKW(&lock)
+                    libc::F_OFD_SETLKW
                 } else {
-                    FcntlArg::F_OFD_SETLK(&lock)
+                    libc::F_OFD_SETLK
                 };
-                control(file, command)
+                sys::control(file, command, &lock).map_err(errno)
             }
         }
     }
@@ -183,25 +180,14 @@ impl Family {
     fn unlock(self, file: &File) -> io::Result<()> {
         Ok(match self {
             Self::Flock => flock(file, FlockOperation::Unlock),
-            Self::Record => control(file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_UNLCK))),
+            Self::Record => {
+                let nothing = sys::record(None, 0, 0);
+                sys::control(file, libc::F_OFD_SETLK, &nothing).map_err(errno)
+            }
         }?)
     }
 }
 
-fn control(file: &File, command: FcntlArg<'_>) -> Result<(), Errno> {
-    let result = fcntl(file.as_fd(), command);
-    result
-        .map(drop)
-        .map_err(|e| Errno::from_raw_os_error(e as i32))
-}
-
-fn whole_file(kind: libc::c_int) -> libc::flock {
-    libc::flock {
-        l_type: kind as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
-        // As the kernel demands of locks of a description.
-        l_pid: 0,
-    }
+fn errno(error: nix::errno::Errno) -> Errno {
+    Errno::from_raw_os_error(error as i32)
 }

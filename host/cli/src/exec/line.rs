@@ -6,15 +6,16 @@
 //! found. `--also` leaves no doubt.
 
 use std::env;
-use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::os::unix::ffi::OsStrExt;
+#[cfg(unix)]
+use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use locket::Mode;
-use rustix::fs::{Access, access};
 
 use super::Exec;
+#[cfg(windows)]
+use super::windows::{is_program, shell_words};
 
 /// A lock that the command line names.
 #[derive(Clone, Debug)]
@@ -44,9 +45,7 @@ impl Exec {
     /// The command. `None` if there is only a path.
     pub(super) fn words(&self) -> Option<Vec<OsString>> {
         if let Some(line) = &self.line {
-            let shell = env::var_os("SHELL").filter(|shell| !shell.is_empty());
-            let shell = shell.unwrap_or_else(|| "sh".into());
-            return Some(vec![shell, "-c".into(), line.clone()]);
+            return Some(shell_words(line));
         }
         let words = self.split().map_or(&self.command[..], |(_, words)| words);
         (!words.is_empty()).then(|| words.to_vec())
@@ -57,7 +56,9 @@ impl Exec {
         let dashes = self.command.iter().position(|word| word == "--")?;
         let (paths, words) = (&self.command[..dashes], &self.command[dashes + 1..]);
         let first = paths.first()?;
-        let option = paths.iter().any(|word| word.as_bytes().starts_with(b"-"));
+        let option = paths
+            .iter()
+            .any(|word| word.as_encoded_bytes().starts_with(b"-"));
         let is_command = option || self.follows_dashes() || is_program(first);
         (!is_command && !words.is_empty()).then_some((paths, words))
     }
@@ -70,17 +71,26 @@ impl Exec {
     }
 }
 
+/// The words by which the shell of this user runs a line.
+#[cfg(unix)]
+fn shell_words(line: &OsStr) -> Vec<OsString> {
+    let shell = env::var_os("SHELL").filter(|shell| !shell.is_empty());
+    let shell = shell.unwrap_or_else(|| "sh".into());
+    vec![shell, "-c".into(), line.to_owned()]
+}
+
 /// Whether the system would find a program of this name.
+#[cfg(unix)]
 fn is_program(name: &OsStr) -> bool {
+    use rustix::fs::{Access, access};
     const DEFAULT: &str = "/bin:/usr/bin";
-    if name.as_bytes().contains(&b'/') {
+    let is_executable = |path: &Path| {
+        path.metadata().is_ok_and(|metadata| metadata.is_file())
+            && access(path, Access::EXEC_OK).is_ok()
+    };
+    if name.as_encoded_bytes().contains(&b'/') {
         return is_executable(Path::new(name));
     }
     let path = env::var_os("PATH").unwrap_or_else(|| DEFAULT.into());
     env::split_paths(&path).any(|dir| is_executable(&dir.join(name)))
-}
-
-fn is_executable(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| metadata.is_file())
-        && access(path, Access::EXEC_OK).is_ok()
 }

@@ -7,16 +7,13 @@
 
 use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use locket::{Engine, LockFile, Mode, OnRelease, Protocol};
-use rustix::fs::OFlags;
 
 use super::Exec;
 use super::line::Named;
 use crate::exit::{self, ExitError};
-use crate::output::shown_path;
 
 /// A lock that is open.
 pub(super) struct Opened {
@@ -29,20 +26,19 @@ impl Exec {
     /// Opens a lock.
     pub(super) fn open(&self, engine: &Engine, named: Named) -> Result<Opened, ExitError> {
         let metadata = fs::metadata(&named.path).ok();
-        let program = |metadata: &Metadata| {
-            metadata.is_file() && metadata.len() > 0 && metadata.permissions().mode() & 0o111 != 0
-        };
         let protocol = self.protocol().unwrap_or_else(|| match &metadata {
             Some(metadata) if !metadata.is_file() && !self.remove => Protocol::Flock,
-            Some(metadata) if program(metadata) && named.mode == Mode::Exclusive => Protocol::Flock,
+            Some(metadata) if is_program(metadata) && named.mode == Mode::Exclusive => {
+                Protocol::Flock
+            }
             _ => Protocol::Native,
         });
-        let special = metadata.as_ref().is_some_and(is_special);
-        if special && protocol == Protocol::Flock && !self.remove {
-            self.open_special(engine, named)
-        } else {
-            self.open_by(engine, named, protocol)
+        #[cfg(unix)]
+        if protocol == Protocol::Flock && !self.remove && metadata.as_ref().is_some_and(is_special)
+        {
+            return self.open_special(engine, named);
         }
+        self.open_by(engine, named, protocol)
     }
 
     /// Opens the lock of a file, which is created if it is missing.
@@ -77,7 +73,13 @@ impl Exec {
     }
 
     /// Opens the lock of a directory or a device, which no program replaces.
+    #[cfg(unix)]
     fn open_special(&self, engine: &Engine, named: Named) -> Result<Opened, ExitError> {
+        use std::os::unix::fs::OpenOptionsExt;
+
+        use rustix::fs::OFlags;
+
+        use crate::output::shown_path;
         let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = File::options()
             .read(true)
@@ -99,7 +101,21 @@ impl Exec {
     }
 }
 
+/// Whether a file can be executed, which it cannot while it is open for writing.
+#[cfg(unix)]
+fn is_program(metadata: &Metadata) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    metadata.is_file() && metadata.len() > 0 && metadata.permissions().mode() & 0o111 != 0
+}
+
+/// Windows does not tell.
+#[cfg(windows)]
+fn is_program(_: &Metadata) -> bool {
+    false
+}
+
 /// What `flock` locks beside files. A FIFO is none: a reader that comes and goes disturbs its writer.
+#[cfg(unix)]
 fn is_special(metadata: &Metadata) -> bool {
     use std::os::unix::fs::FileTypeExt;
     let kind = metadata.file_type();

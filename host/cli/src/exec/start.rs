@@ -11,8 +11,6 @@ use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_s
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 
-use crate::exit::{self, ExitError};
-use crate::output::shell_word;
 use crate::sys;
 
 /// Starts a command with the signal mask `mask`, and with `SIGPIPE` as our caller handles it.
@@ -58,25 +56,4 @@ pub(super) fn command(words: &[OsString], mask: SigSet) -> Command {
     command.args(&words[1..]);
     sys::prepare(&mut command, mask);
     command
-}
-
-/// The error for a command that could not be started.
-pub(super) fn start_error(error: &io::Error, program: &OsStr) -> ExitError {
-    let name = shell_word(program);
-    if exit::is_shortage(error) || error.kind() == io::ErrorKind::WouldBlock {
-        let message = format_args!("cannot start `{name}`: {error}");
-        return ExitError::new(exit::SYSTEM, message);
-    }
-    let (code, message, mut hint) = if error.kind() == io::ErrorKind::NotFound {
-        let hint = "check the spelling, PATH and, for a script, its interpreter";
-        (exit::NOT_FOUND, format!("`{name}` was not found"), hint)
-    } else {
-        let hint = "is it a program, with permission to execute?";
-        let message = format!("cannot execute `{name}`: {error}");
-        (exit::CANNOT_EXECUTE, message, hint)
-    };
-    if name.contains(' ') {
-        hint = "to run a line of the shell, use `-c`";
-    }
-    ExitError::new(code, format_args!("{message}; {hint}"))
 }

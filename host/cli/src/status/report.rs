@@ -1,11 +1,12 @@
 //! What is known of the lock of one path. As JSON it is what `locket status --json` prints, so a
 //! change here is one to its documented format.
 
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use locket::Protocol;
 use serde::{Deserialize, Serialize};
+
+use crate::paths;
 
 /// The answer to `locket status` for one path. Every field is always there.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -40,6 +41,9 @@ pub(crate) enum Unknown {
     MayBeNoLock,
     /// No answer in time.
     NoAnswer,
+    /// The system tells only which processes have the file open, and not which of them holds a lock;
+    /// on Windows not even whether one does.
+    NotTold,
 }
 
 /// How a lock is held.
@@ -66,7 +70,8 @@ pub(crate) struct Holder {
     pub(crate) process: Process,
     #[serde(with = "by_name")]
     pub(crate) protocol: Protocol,
-    pub(crate) mode: Mode,
+    /// None if the system does not tell.
+    pub(crate) mode: Option<Mode>,
     /// Empty if it is the whole file.
     pub(crate) ranges: Vec<Range>,
     /// The process that acquired the lock, if this one has it from another.
@@ -103,7 +108,7 @@ pub(crate) struct Process {
 impl Report {
     /// That of a path of which nothing is known.
     pub(crate) fn unknown(path: &Path, why: Unknown) -> Self {
-        let bytes = path.as_os_str().as_bytes();
+        let bytes = paths::bytes(path);
         Self {
             path: path.to_string_lossy().into_owned(),
             path_bytes: path.to_str().is_none().then(|| bytes.to_owned()),
@@ -118,11 +123,36 @@ impl Report {
     }
 }
 
+impl Report {
+    /// Whether one of the holders holds the lock, and the system does not tell which one.
+    pub(crate) fn is_one_of_several(&self) -> bool {
+        self.unknown == Some(Unknown::NotTold) && self.holders.len() > 1
+    }
+}
+
 impl Holder {
+    /// One that holds all of the file as long as it has that open.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn of_kernel(process: Process, protocol: Protocol, mode: Option<Mode>) -> Self {
+        Self {
+            process,
+            protocol,
+            mode,
+            ranges: Vec::new(),
+            acquired_by: None,
+            since: None,
+            host: None,
+            elsewhere: false,
+        }
+    }
+
     /// The bytes that it has locked.
+    #[cfg(target_os = "linux")]
     pub(crate) fn bytes(&self) -> Vec<Range> {
         if self.ranges.is_empty() {
-            vec![Range::whole(self.mode)]
+            let (from, to) = (0, None);
+            let whole = |mode| Range { mode, from, to };
+            self.mode.map(whole).into_iter().collect()
         } else {
             self.ranges.clone()
         }
@@ -130,11 +160,6 @@ impl Holder {
 }
 
 impl Range {
-    pub(crate) fn whole(mode: Mode) -> Self {
-        let (from, to) = (0, None);
-        Self { mode, from, to }
-    }
-
     pub(crate) fn is_whole(self) -> bool {
         (self.from, self.to) == (0, None)
     }

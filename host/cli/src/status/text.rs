@@ -2,23 +2,24 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::report::{Holder, Mode, Process, Range, Report, Unknown};
 use crate::output::{shell_word, shown_path};
+use crate::paths;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = match &self.path_bytes {
-            Some(bytes) => OsStr::from_bytes(bytes),
-            None => OsStr::new(&self.path),
-        };
-        write!(f, "{}: ", shown_path(Path::new(path)))?;
+        let path = self.path_bytes.clone().and_then(paths::from_bytes);
+        let path = path.unwrap_or_else(|| PathBuf::from(&self.path));
+        write!(f, "{}: ", shown_path(&path))?;
         match (self.held, self.unknown) {
             (Some(true), _) => {}
-            (_, Some(Unknown::MayBeNoLock)) => f.write_str("perhaps ")?,
+            (_, Some(Unknown::NotTold)) if self.holders.is_empty() => {
+                return f.write_str("unknown (the system does not tell who has it open)");
+            }
+            (_, Some(Unknown::MayBeNoLock | Unknown::NotTold)) => f.write_str("perhaps ")?,
             (_, Some(Unknown::OutsideContainer)) => {
                 return f.write_str(
                     "unknown (no holder in this container; any outside of it cannot be seen)",
@@ -46,13 +47,16 @@ impl fmt::Display for Report {
                 });
             }
         }
-        let alike = |holder: &Holder| holder.ranges.is_empty() && Some(holder.mode) == self.mode;
+        let alike = |holder: &Holder| holder.ranges.is_empty() && holder.mode == self.mode;
         let alike = self.holders.iter().all(alike);
         f.write_str(match self.mode {
             Some(Mode::Exclusive) if alike => "held exclusively by ",
             Some(Mode::Shared) if alike => "shared by ",
             _ => "held by ",
         })?;
+        if self.is_one_of_several() {
+            f.write_str("one of ")?;
+        }
         list(f, &self.holders, |f, holder| holder.write(f, !alike))?;
         match self.waiters.len() {
             0 => return Ok(()),
@@ -90,8 +94,8 @@ impl Holder {
             _ => {}
         }
         write!(f, " ({}", self.protocol)?;
-        if with_mode && self.ranges.is_empty() {
-            write!(f, ", {}", self.mode)?;
+        if let Some(mode) = self.mode.filter(|_| with_mode && self.ranges.is_empty()) {
+            write!(f, ", {mode}")?;
         }
         for range in &self.ranges {
             write!(f, ", {range}")?;

@@ -6,13 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::libc;
-
 use super::changes::Changes;
 use super::report::{Report, Unknown};
 use super::worker::{Answer, PATIENCE, Worker};
 use crate::args::ProtocolArgs;
-use crate::sys;
 
 /// What happens between two looks is missed. `--help` says so.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -23,7 +20,8 @@ pub(super) fn watch(
     locking: &ProtocolArgs,
     mut tell: impl FnMut(&Path, &Answer) -> anyhow::Result<()>,
 ) -> anyhow::Result<u8> {
-    sys::end_first_process_by(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM]);
+    #[cfg(unix)]
+    crate::sys::end_first_process();
     let mut watched: Vec<_> = paths.iter().map(|path| Watched::new(path)).collect();
     let mut free = None;
     // Only paths that have answered once, since asking for notifications may hang as well.

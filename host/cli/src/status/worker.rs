@@ -2,9 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, Write};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -13,6 +11,7 @@ use super::examine::examine;
 use super::report::Report;
 use crate::args::ProtocolArgs;
 use crate::helper::Helper;
+use crate::paths;
 
 /// How long a path may take to answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -39,8 +38,10 @@ impl StatusWorker {
             if path.pop() != Some(END) {
                 return Ok(0);
             }
-            let path = PathBuf::from(OsString::from_vec(path));
-            let answer: Answer = examine(&path, &self.locking).map_err(|e| format!("{e:#}"));
+            let answer: Answer = match paths::from_bytes(path) {
+                Some(path) => examine(&path, &self.locking).map_err(|e| format!("{e:#}")),
+                None => Err("the path is not Unicode".into()),
+            };
             writeln!(output, "{}", serde_json::to_string(&answer)?)?;
             output.flush()?;
         }
@@ -67,13 +68,14 @@ impl Worker {
     }
 
     /// The number of the process.
+    #[cfg(target_os = "linux")]
     pub(crate) fn pid(&self) -> u32 {
         self.0.pid()
     }
 
     /// Asks about a path, once the last answer is there.
     pub(crate) fn ask(&mut self, path: &Path) -> anyhow::Result<()> {
-        self.0.ask(&[path.as_os_str().as_bytes(), &[END]].concat())
+        self.0.ask(&[paths::bytes(path), &[END]].concat())
     }
 
     /// The answer, if it comes in time.
@@ -83,8 +85,9 @@ impl Worker {
 }
 
 /// What can be read as soon as a part of an answer is there.
-impl AsFd for Worker {
-    fn as_fd(&self) -> BorrowedFd<'_> {
+#[cfg(target_os = "linux")]
+impl std::os::fd::AsFd for Worker {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.0.as_fd()
     }
 }

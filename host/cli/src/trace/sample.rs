@@ -82,7 +82,8 @@ pub(super) fn seen(report: Report) -> Vec<Seen> {
     for holder in report.holders.into_iter().filter(|_| certain) {
         let doing = Doing {
             state: State::Held,
-            mode: holder.mode,
+            // Linux tells it.
+            mode: holder.mode.unwrap_or(report::Mode::Exclusive),
             protocol: holder.protocol,
         };
         let process = Process::of(holder.process, holder.elsewhere);
@@ -140,7 +141,7 @@ mod tests {
                 ..report::Process::default()
             },
             protocol,
-            mode,
+            mode: Some(mode),
             ranges: Vec::new(),
             acquired_by: None,
             since: None,

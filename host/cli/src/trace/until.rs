@@ -61,7 +61,7 @@ impl<'a> Prepared<'a> {
         } else {
             Signals::of_command()?
         };
-        sys::end_first_process_by(&ENDING.map(|signal| signal as i32));
+        sys::end_first_process();
         Ok(Self {
             command,
             signals,

@@ -1,0 +1,50 @@
+//! Runs the command of `locket exec` with the descriptors that carry the locks.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::ExitStatus;
+
+use locket::{Guard, Protocol};
+use nix::sys::signal::SigSet;
+use rustix::io::{FdFlags, fcntl_setfd};
+
+use super::Exec;
+use super::failure::start_error;
+use super::start::command;
+use super::supervise::supervise;
+use crate::exit::{self, ExitError};
+use crate::sys;
+
+impl Exec {
+    pub(super) fn execute(
+        &self,
+        guards: &[Guard],
+        words: &[OsString],
+    ) -> Result<ExitStatus, ExitError> {
+        let system = |e: io::Error| ExitError::new(exit::SYSTEM, e);
+        // This process has one thread, so no other thread can fork at the wrong moment.
+        let carried = !matches!(self.protocol(), Some(Protocol::Symlink | Protocol::Sqlite));
+        for guard in guards.iter().filter(|_| carried && !self.close) {
+            fcntl_setfd(guard.as_fd(), FdFlags::empty()).map_err(|e| system(e.into()))?;
+        }
+        if self.no_fork {
+            let mask = SigSet::thread_get_mask().map_err(|e| system(e.into()))?;
+            return Err(start_error(&command(words, mask).exec(), &words[0]));
+        }
+        supervise(words).map_err(|failure| failure.into_error(&words[0]))
+    }
+}
+
+/// Ends as the command did: by the same signal, or with the code that is returned.
+pub(crate) fn end_like(status: ExitStatus) -> u8 {
+    if let Some(signal) = status.signal() {
+        sys::die_of(signal);
+    }
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| code.try_into().ok())
+        .unwrap_or(exit::FAILURE)
+}
