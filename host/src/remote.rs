@@ -1,5 +1,10 @@
 //! Locks beyond one machine: on a server, behind the same handle as a lock of a file.
 
+#![cfg_attr(
+    not(any(feature = "etcd", feature = "postgres")),
+    allow(dead_code, unused_imports, unused_variables, reason = "the servers use it")
+)]
+
 mod claim;
 mod clock;
 #[cfg(feature = "etcd")]

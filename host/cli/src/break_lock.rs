@@ -8,6 +8,8 @@ use locket::{Engine, Error, Protocol};
 use crate::args::ProtocolArgs;
 use crate::exit::{self, ExitError};
 use crate::output::{eprint_line, shown_path};
+#[cfg(feature = "remote")]
+use crate::remote::{self, RemoteArgs};
 
 const PROTOCOL: &str = "\
 Break only a lock of this protocol [default: any protocol whose locks reliably name their holder, that \
@@ -36,12 +38,32 @@ pub(crate) struct Break {
     #[command(flatten)]
     locking: ProtocolArgs,
 
+    #[cfg(feature = "remote")]
+    #[command(flatten)]
+    remote: RemoteArgs,
+
     /// Locked file, for example app
     path: PathBuf,
 }
 
 impl Break {
     pub(crate) fn run(self) -> anyhow::Result<u8> {
+        #[cfg(feature = "remote")]
+        if let Some(remote) = self.remote.connect()? {
+            let lock = remote::open(&Engine::new(), &remote, &self.path)?;
+            let name = shown_path(&self.path);
+            return match lock.break_lock() {
+                Ok(()) => {
+                    eprint_line(format_args!("broke the lock `{name}` of the server"));
+                    Ok(0)
+                }
+                Err(e) if e.is_not_locked() => {
+                    eprint_line(format_args!("`{name}` is not locked"));
+                    Ok(exit::FAILURE)
+                }
+                Err(e) => Err(remote::error(&e).into()),
+            };
+        }
         match self.break_lock() {
             Ok(protocol) => {
                 eprint_line(format_args!(

@@ -18,6 +18,8 @@ mod ancestor;
 mod descriptor;
 mod failure;
 mod line;
+#[cfg(feature = "remote")]
+mod loss;
 mod open;
 #[cfg(unix)]
 mod start;
@@ -33,8 +35,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use locket::{Mode, Protocol};
+use locket::{Guard, Mode, Protocol};
 
+#[cfg(feature = "remote")]
+use self::loss::{Losses, OnLoss};
 #[cfg(unix)]
 pub(crate) use self::unix::end_like;
 #[cfg(windows)]
@@ -42,6 +46,8 @@ use self::windows::end_like;
 use crate::args::{ProtocolArgs, seconds};
 use crate::exit::{self, ExitError};
 use crate::output::{HumanDuration, eprint_line, one_line, shown_error};
+#[cfg(feature = "remote")]
+use crate::remote::RemoteArgs;
 
 const PROTOCOL: &str =
     "Locking mechanism, and thus which programs the lock excludes [default: native]";
@@ -85,6 +91,8 @@ Examples:
   locket exec out --also-shared in -- ./build   hold `out` alone, and share `in`
   locket exec app.lock -c 'make && ./test'      run a line of the shell
   (locket exec -n 9 || exit 1; make) 9>app.lock lock a part of a script
+  locket exec --remote etcd://db1:2379/locks nightly -- ./job
+                                                lock a name on a server
 
 Differs from flock(1):
   excludes the users of fcntl(2), too;
@@ -98,7 +106,7 @@ Exit status:
   that of COMMAND, or 128 + N, as a shell sees it, if signal N ended it;
   1 (or -E) the lock could not be acquired, 64 invalid usage, 65 no such descriptor,
   66 the lock file cannot be opened, 69 locks are not available for it, or a `locket exec` that
-  waits for this one holds it, 71 the system fails, 126 COMMAND cannot be executed,
+  waits for this one holds it, 71 the system fails, 76 the lock on a server was lost, 126 COMMAND cannot be executed,
   127 COMMAND was not found",
     mut_arg("protocol", |arg| {
         arg.help(PROTOCOL).long_help(PROTOCOLS).hide_possible_values(true)
@@ -144,6 +152,26 @@ pub(crate) struct Exec {
 
     #[command(flatten)]
     locking: ProtocolArgs,
+
+    #[cfg(feature = "remote")]
+    #[command(flatten)]
+    remote: RemoteArgs,
+
+    /// What to do if the lock on the server is lost while COMMAND runs
+    #[cfg(feature = "remote")]
+    #[arg(
+        long,
+        value_name = "ACTION",
+        value_enum,
+        default_value_t,
+        requires = "remote"
+    )]
+    on_loss: OnLoss,
+
+    /// Set LOCKET_TOKEN to a number that is larger each time the lock is acquired, kept in an extended
+    /// attribute of the lock file. A lock on a server sets it in any case
+    #[arg(long)]
+    fencing: bool,
 
     /// The same as `--protocol fcntl`
     #[arg(long, conflicts_with = "protocol")]
@@ -204,7 +232,16 @@ impl Exec {
             eprint_line(format_args!("executing {}", one_line(&words)));
         }
         let start = Instant::now();
+        #[cfg(feature = "remote")]
+        let losses = match self.remote.is_set() {
+            true => Losses::of(&guards, self.on_loss)?,
+            false => Losses::default(),
+        };
         let status = self.execute(&guards, &words)?;
+        #[cfg(feature = "remote")]
+        if losses.any() && self.on_loss == OnLoss::Term {
+            return Ok(exit::LOST);
+        }
         let released = match guards.len() {
             1 => "the lock",
             _ => "the locks",
@@ -233,6 +270,11 @@ impl Exec {
     /// Refuses what does not go together.
     fn check(&self) -> Result<(), ExitError> {
         let existence = self.protocol().is_some_and(Protocol::is_existence_lock);
+        #[cfg(feature = "remote")]
+        if self.remote.is_set() && (self.remove || self.fencing || self.no_fork || self.fcntl) {
+            let why = "a lock on a server takes none of --remove, --fencing, --no-fork and --fcntl";
+            return Err(ExitError::new(exit::USAGE, why));
+        }
         let why = if self.unlock {
             "--unlock takes the number of an open descriptor, and no COMMAND"
         } else if self.no_fork && existence {
@@ -245,6 +287,16 @@ impl Exec {
             return Ok(());
         };
         Err(ExitError::new(exit::USAGE, why))
+    }
+
+    /// What the command gets in its environment beside ours.
+    fn variables(guards: &[Guard]) -> Vec<(&'static str, String)> {
+        let tokens: Option<Vec<_>> = guards.iter().map(Guard::token).collect();
+        let tokens = tokens.map(|tokens| {
+            let tokens: Vec<_> = tokens.iter().map(u64::to_string).collect();
+            ("LOCKET_TOKEN", tokens.join(","))
+        });
+        tokens.into_iter().collect()
     }
 
     /// The protocol that the user chose.

@@ -14,6 +14,9 @@ pub(crate) const DATA: u8 = 65;
 pub(crate) const NO_INPUT: u8 = 66;
 pub(crate) const UNAVAILABLE: u8 = 69;
 pub(crate) const SYSTEM: u8 = 71;
+/// The lock was lost while the command ran.
+#[cfg(feature = "remote")]
+pub(crate) const LOST: u8 = 76;
 pub(crate) const CANNOT_EXECUTE: u8 = 126;
 pub(crate) const NOT_FOUND: u8 = 127;
 /// The code of a process killed by `SIGABRT`, which is the closest equivalent of a trap.
@@ -40,7 +43,8 @@ impl ExitError {
     /// Adds a hint on how to fix it to an error of the lock engine. If the path is not the cause,
     /// the tool exits with `otherwise`.
     pub(crate) fn from_lock(error: &locket::Error, otherwise: u8) -> Self {
-        let code = if error.is_unsupported() || error.os_error().is_some_and(is_shortage) {
+        let away = error.is_unavailable() || error.is_unsupported();
+        let code = if away || error.os_error().is_some_and(is_shortage) {
             UNAVAILABLE
         } else if error.is_denied() || error.is_not_found() || error.is_invalid_path() {
             NO_INPUT

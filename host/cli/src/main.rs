@@ -17,6 +17,8 @@ mod guest;
 mod helper;
 mod output;
 mod paths;
+#[cfg(feature = "remote")]
+mod remote;
 #[cfg(feature = "run")]
 mod run;
 mod status;
@@ -31,12 +33,23 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// The version, and which lock servers this build knows.
+const VERSION: &str = match (cfg!(feature = "etcd"), cfg!(feature = "postgres")) {
+    (true, true) => concat!(
+        env!("CARGO_PKG_VERSION"),
+        " (lock servers: etcd, PostgreSQL)"
+    ),
+    (true, false) => concat!(env!("CARGO_PKG_VERSION"), " (lock servers: etcd)"),
+    (false, true) => concat!(env!("CARGO_PKG_VERSION"), " (lock servers: PostgreSQL)"),
+    (false, false) => concat!(env!("CARGO_PKG_VERSION"), " (no lock servers)"),
+};
+
 /// File locks that sandboxed WebAssembly components and native processes share.
 ///
 /// A lock belongs to a file. By default it excludes all programs that lock the same file, with
 /// flock(2) or with fcntl(2), natively or from within a component.
 #[derive(Debug, Parser)]
-#[command(name = "locket", version, max_term_width = 100)]
+#[command(name = "locket", version = VERSION, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -71,7 +84,7 @@ enum Command {
 
 /// The same for `locket exec` alone.
 #[derive(Debug, Parser)]
-#[command(name = "locket", version, max_term_width = 100)]
+#[command(name = "locket", version = VERSION, max_term_width = 100)]
 struct ExecCli {
     #[command(subcommand)]
     command: ExecCommand,

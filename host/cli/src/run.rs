@@ -62,6 +62,13 @@ pub(crate) struct Run {
     #[arg(long = "lock-dir", value_name = "HOST[::GUEST]", value_parser = Grant::parse)]
     lock_dirs: Vec<Grant>,
 
+    /// Grant access to the locks on a server, as paths beneath GUEST, for example
+    /// `--lock-remote etcd://db1:2379/locks::/cluster`. The password comes from $LOCKET_PASSWORD or
+    /// the file $LOCKET_PASSWORD_FILE
+    #[cfg(feature = "remote")]
+    #[arg(long = "lock-remote", value_name = "URL::/GUEST")]
+    lock_remotes: Vec<String>,
+
     /// Allow the component to break locks held by others in these directories, through the
     /// interface `admin`
     #[arg(long)]
@@ -241,6 +248,17 @@ impl Run {
             locks = locks
                 .grant_dir(&dir.host, &dir.guest, rights | may_break)
                 .map_err(|e| dir.error(e))?;
+        }
+        #[cfg(feature = "remote")]
+        for grant in &self.lock_remotes {
+            let Some((url, guest)) = grant.rsplit_once("::") else {
+                let why = format_args!("`{grant}` is not URL::/GUEST");
+                return Err(ExitError::new(exit::USAGE, why).into());
+            };
+            let remote = crate::remote::connect(url, None)?;
+            locks = locks
+                .grant_remote(&remote, guest, Rights::LOCKS | may_break)
+                .map_err(|e| ExitError::new(exit::USAGE, format_args!("`{guest}`: {e}")))?;
         }
         Ok(locks)
     }

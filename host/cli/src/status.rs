@@ -52,6 +52,8 @@ use self::worker::{Answer, PATIENCE, Worker};
 use crate::args::ProtocolArgs;
 use crate::exit;
 use crate::output::{eprint_line, shown_path};
+#[cfg(feature = "remote")]
+use crate::remote::{self, RemoteArgs};
 
 const PROTOCOL: &str = "\
 Show only locks of this protocol [default: all kernel locks, every existence lock that is \
@@ -125,6 +127,10 @@ pub(crate) struct Status {
     #[command(flatten)]
     locking: ProtocolArgs,
 
+    #[cfg(feature = "remote")]
+    #[command(flatten)]
+    remote: RemoteArgs,
+
     /// Lock files, for example app.lock
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
@@ -154,10 +160,22 @@ impl Status {
                 Ok(())
             });
         }
+        #[cfg(feature = "remote")]
+        let remote = self.remote.connect()?;
         let (mut code, mut free) = (0, None);
         let is_array = self.json && self.paths.len() > 1;
         let mut before = if is_array { "[\n" } else { "" };
         for path in &self.paths {
+            #[cfg(feature = "remote")]
+            if let Some(remote) = &remote {
+                let report = remote::report(remote, path)?;
+                if self.json {
+                    print_line(serde_json::to_string_pretty(&report)?)?;
+                } else {
+                    print_line(report)?;
+                }
+                continue;
+            }
             let report = match self.examine(path, &mut free)? {
                 Ok(report) => report,
                 Err(reason) => {

@@ -20,7 +20,6 @@ impl Stop {
         self.0.send_replace(true);
     }
 
-<<<<<<< HEAD
     /// Completes when the wait is to end; never, if it cannot be ended any more.
     pub(crate) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> + 'static {
         let mut stopped = self.0.subscribe();
@@ -28,14 +27,6 @@ impl Stop {
             if stopped.wait_for(|stopped| *stopped).await.is_err() {
                 future::pending().await
             }
-=======
-    /// Completes when the wait is to end.
-    pub(crate) fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
-        let mut stopped = self.0.subscribe();
-        async move {
-            // Whoever waits keeps this, so it is not gone before the wait is over.
-            let _ = stopped.wait_for(|stopped| *stopped).await;
->>>>>>> 3a9a7f0 (etcd: keep locks on a cluster, beside etcdctl)
         }
     }
 }

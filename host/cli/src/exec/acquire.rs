@@ -20,10 +20,7 @@ impl Exec {
         crate::sys::end_first_process();
         let start = Instant::now();
         let engine = Engine::new();
-        let mut opened: Vec<Opened> = Vec::new();
-        for named in self.locks() {
-            opened.push(self.open(&engine, named)?);
-        }
+        let mut opened = self.open_all(&engine)?;
         let mut result = self.acquire_by(&engine, &opened, start)?;
         // A file that may be read, and not written to.
         while let Err(e) = &result
@@ -53,6 +50,8 @@ impl Exec {
                 ));
                 Ok(None)
             }
+            #[cfg(feature = "remote")]
+            Err(e) if self.remote.is_set() => Err(crate::remote::error(&e).into()),
             Err(e) => Err(ExitError::from_lock(&e, exit::UNAVAILABLE).into()),
         }
     }

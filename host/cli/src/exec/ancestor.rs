@@ -49,6 +49,9 @@ impl Ancestor {
     /// The farthest one that holds the lock of `opened`, since processes that it runs may have
     /// inherited its descriptor.
     fn holding(opened: &Opened) -> Option<Self> {
+        if opened.protocol == Protocol::Remote {
+            return None;
+        }
         let (named, file) = if opened.protocol.is_existence_lock() {
             let holder = opened.lock.holder().ok().flatten();
             // In another container, it may be the number of another process.

@@ -24,7 +24,7 @@ pub(super) struct Opened {
 
 impl Exec {
     /// Opens a lock.
-    pub(super) fn open(&self, engine: &Engine, named: Named) -> Result<Opened, ExitError> {
+    fn open(&self, engine: &Engine, named: Named) -> Result<Opened, ExitError> {
         let metadata = fs::metadata(&named.path).ok();
         let protocol = self.protocol().unwrap_or_else(|| match &metadata {
             Some(metadata) if !metadata.is_file() && !self.remove => Protocol::Flock,
@@ -39,6 +39,33 @@ impl Exec {
             return self.open_special(engine, named);
         }
         self.open_by(engine, named, protocol)
+    }
+
+    /// Opens locks of a server.
+    #[cfg(feature = "remote")]
+    fn open_all_on(
+        &self,
+        remote: &locket::Remote,
+        engine: &Engine,
+    ) -> Result<Vec<Opened>, ExitError> {
+        let open = |named: Named| {
+            Ok(Opened {
+                lock: crate::remote::open(engine, remote, &named.path)?,
+                named,
+                protocol: Protocol::Remote,
+            })
+        };
+        self.locks().into_iter().map(open).collect()
+    }
+
+    /// Opens the locks.
+    pub(super) fn open_all(&self, engine: &Engine) -> Result<Vec<Opened>, ExitError> {
+        #[cfg(feature = "remote")]
+        if let Some(remote) = self.remote.connect()? {
+            return self.open_all_on(&remote, engine);
+        }
+        let locks = self.locks().into_iter();
+        locks.map(|named| self.open(engine, named)).collect()
     }
 
     /// Opens the lock of a file, which is created if it is missing.
@@ -58,6 +85,7 @@ impl Exec {
             .options(protocol)
             .stale_after(self.stale_after)
             .on_release(on_release)
+            .fencing(self.fencing)
             .late_write(named.mode == Mode::Shared);
         let open = || engine.open_with(&named.path, &options);
         let lock = match open() {
@@ -91,7 +119,7 @@ impl Exec {
         })?;
         let protocol = Protocol::Flock;
         let lock = engine
-            .from_file_with(file, &self.locking.options(protocol))
+            .from_file_with(file, &self.locking.options(protocol).fencing(self.fencing))
             .map_err(|e| ExitError::from_lock(&e, exit::NO_INPUT))?;
         Ok(Opened {
             named,

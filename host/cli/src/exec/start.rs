@@ -13,11 +13,15 @@ use nix::unistd::Pid;
 
 use crate::sys;
 
-/// Starts a command with the signal mask `mask`, and with `SIGPIPE` as our caller handles it.
+/// Starts a command with `variables` beside ours, with the signal mask `mask`, and with `SIGPIPE` as our caller handles it.
 ///
 /// This process is not copied for it, as it would be to run code of ours in the child: all that the
 /// loader has changed in it would have to be copied.
-pub(super) fn start(words: &[OsString], mask: &SigSet) -> io::Result<Pid> {
+pub(super) fn start(
+    words: &[OsString],
+    variables: &[(&str, String)],
+    mask: &SigSet,
+) -> io::Result<Pid> {
     let string = |word: &OsStr| CString::new(word.as_bytes()).map_err(io::Error::from);
     let args: Vec<_> = words
         .iter()
@@ -27,7 +31,10 @@ pub(super) fn start(words: &[OsString], mask: &SigSet) -> io::Result<Pid> {
         let variable = [name.into_vec(), value.into_vec()].join(&b'=');
         CString::new(variable).map_err(io::Error::from)
     };
-    let variables: Vec<_> = env::vars_os().map(variable).collect::<Result<_, _>>()?;
+    let ours = env::vars_os().filter(|(name, _)| variables.iter().all(|(other, _)| name != other));
+    let theirs = variables.iter();
+    let theirs = theirs.map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    let all: Vec<_> = ours.chain(theirs).map(variable).collect::<Result<_, _>>()?;
     let mut attributes = PosixSpawnAttr::init()?;
     attributes.set_sigmask(mask)?;
     attributes.set_flags(
@@ -40,10 +47,11 @@ pub(super) fn start(words: &[OsString], mask: &SigSet) -> io::Result<Pid> {
     };
     attributes.set_sigdefault(&default)?;
     let nothing = PosixSpawnFileActions::init()?;
-    match posix_spawnp(&args[0], &nothing, &attributes, &args, &variables) {
+    match posix_spawnp(&args[0], &nothing, &attributes, &args, &all) {
         // A script that does not say of which shell: the other way to start it knows.
         Err(Errno::ENOEXEC) => {
-            let child = command(words, *mask).spawn()?;
+            let variables = variables.iter().map(|(name, value)| (name, value));
+            let child = command(words, *mask).envs(variables).spawn()?;
             Ok(Pid::from_raw(child.id().cast_signed()))
         }
         started => Ok(started?),

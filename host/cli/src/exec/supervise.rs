@@ -29,9 +29,12 @@ use super::start::start;
 use crate::sys;
 
 /// Runs a command until it ends, whatever signals arrive in the meantime.
-pub(super) fn supervise(words: &[OsString]) -> Result<ExitStatus, Failure> {
+pub(super) fn supervise(
+    words: &[OsString],
+    variables: &[(&str, String)],
+) -> Result<ExitStatus, Failure> {
     let signals = Signals::of_command().map_err(Failure::Start)?;
-    let mut supervised = Supervised::start(words, signals)?;
+    let mut supervised = Supervised::start(words, variables, signals)?;
     loop {
         if let Some(status) = supervised.look()? {
             return Ok(status);
@@ -51,9 +54,13 @@ pub(crate) struct Supervised {
 }
 
 impl Supervised {
-    pub(crate) fn start(words: &[OsString], signals: Signals) -> Result<Self, Failure> {
+    pub(crate) fn start(
+        words: &[OsString],
+        variables: &[(&str, String)],
+        signals: Signals,
+    ) -> Result<Self, Failure> {
         Ok(Self {
-            child: start(words, signals.inherited()).map_err(Failure::Start)?,
+            child: start(words, variables, signals.inherited()).map_err(Failure::Start)?,
             signals,
             early: true,
         })

@@ -26,14 +26,18 @@ impl Exec {
         let system = |e: io::Error| ExitError::new(exit::SYSTEM, e);
         // This process has one thread, so no other thread can fork at the wrong moment.
         let carried = !matches!(self.protocol(), Some(Protocol::Symlink | Protocol::Sqlite));
+        #[cfg(feature = "remote")]
+        let carried = carried && !self.remote.is_set();
         for guard in guards.iter().filter(|_| carried && !self.close) {
             fcntl_setfd(guard.as_fd(), FdFlags::empty()).map_err(|e| system(e.into()))?;
         }
         if self.no_fork {
             let mask = SigSet::thread_get_mask().map_err(|e| system(e.into()))?;
-            return Err(start_error(&command(words, mask).exec(), &words[0]));
+            let mut command = command(words, mask);
+            command.envs(Self::variables(guards));
+            return Err(start_error(&command.exec(), &words[0]));
         }
-        supervise(words).map_err(|failure| failure.into_error(&words[0]))
+        supervise(words, &Self::variables(guards)).map_err(|failure| failure.into_error(&words[0]))
     }
 }
 

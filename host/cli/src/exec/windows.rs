@@ -15,13 +15,22 @@ use crate::sys::{self, Job};
 
 impl Exec {
     /// The locks belong to this process. So if it is terminated, the command is, too.
-    pub(super) fn execute(&self, _: &[Guard], words: &[OsString]) -> Result<ExitStatus, ExitError> {
+    pub(super) fn execute(
+        &self,
+        guards: &[Guard],
+        words: &[OsString],
+    ) -> Result<ExitStatus, ExitError> {
         let system = |e| ExitError::new(exit::SYSTEM, format_args!("cannot make a job: {e}"));
         // An interruption ends the command, and this process when that has ended.
         sys::ignore_interruptions().map_err(system)?;
         let job = Job::enter().map_err(system)?;
         let run = || {
-            let mut child = self.command(words).spawn().map_err(Failure::Start)?;
+            let variables = Self::variables(guards);
+            let mut child = self
+                .command(words)
+                .envs(variables)
+                .spawn()
+                .map_err(Failure::Start)?;
             child.wait().map_err(Failure::Wait)
         };
         let status = run().map_err(|failure| failure.into_error(&words[0]));

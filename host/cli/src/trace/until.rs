@@ -89,7 +89,7 @@ impl<'a> Prepared<'a> {
                 .and_then(|all| Instant::now().checked_add(all));
             return Ok(Until::Interrupt { signals, time });
         };
-        let started = Supervised::start(self.command, signals);
+        let started = Supervised::start(self.command, &[], signals);
         Ok(Until::Command {
             program: program.clone(),
             command: started.map_err(|failure| failure.into_error(program))?,

@@ -73,7 +73,10 @@ fn a_lock_excludes_others_while_the_command_runs() {
     let command = [LOCKET, "completions", "bash"];
     let held = Held::start(&[], &path);
     assert_eq!(code(exec(&["-n"], &path, &command)), Some(1));
-    assert_eq!(code(exec(&["-n", "-s", "-E", "75"], &path, &command)), Some(75));
+    assert_eq!(
+        code(exec(&["-n", "-s", "-E", "75"], &path, &command)),
+        Some(75)
+    );
     assert_eq!(code(exec(&["-w", "0.1"], &path, &command)), Some(1));
     held.end();
     assert_eq!(code(exec(&["-n"], &path, &command)), Some(0));
@@ -197,7 +200,13 @@ fn check_recommends_the_default_in_a_local_directory() {
     let protocols = report["protocols"].as_array().expect("it is an array");
     let native = protocols.iter().find(|one| one["protocol"] == "native");
     let native = native.expect("the default is judged");
-    for outcome in ["acquired", "exclusive", "excludes_flock", "shared", "granted"] {
+    for outcome in [
+        "acquired",
+        "exclusive",
+        "excludes_flock",
+        "shared",
+        "granted",
+    ] {
         assert_eq!(native["tries"][outcome], "yes", "{native}");
     }
     let left = std::fs::read_dir(dir.path()).expect("it can be read");
