@@ -19,8 +19,9 @@ impl Stop {
     }
 
     /// Completes when the wait is to end.
-    pub(crate) async fn stopped(&self) {
-        // It fails if the sender is gone, which this is.
-        let _ = self.0.subscribe().wait_for(|stopped| *stopped).await;
+    pub(crate) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stop = self.0.subscribe();
+        // It fails if there is no one left to end the wait, and then it ends, too.
+        async move { _ = stop.wait_for(|stopped| *stopped).await }
     }
 }
