@@ -1,0 +1,203 @@
+//! PostgreSQL.
+mod check;
+mod claim;
+mod config;
+mod error;
+mod hold;
+mod pool;
+mod session;
+mod tls;
+
+use std::fmt;
+use std::io::{Error, ErrorKind, Result};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use sha2::{Digest as _, Sha256};
+use tokio::time::timeout;
+
+use self::claim::Claim;
+use self::config::{Config, Fencing};
+use self::error::no_answer;
+use self::hold::Place;
+use self::pool::Pool;
+use super::{Changed, Runtime, Seat, Server, Settings, unavailable};
+use crate::backend::ForeignHolder;
+use crate::sync::{Mutex, lock};
+use crate::types::{Guarantee, Mode, Scope};
+
+/// The longest name, in bytes.
+const LONGEST: usize = 1024;
+
+/// A server, and the sessions with it.
+#[derive(Debug)]
+pub(crate) struct Postgres(Arc<Shared>);
+
+struct Shared {
+    this: Weak<Self>,
+    config: Config,
+    pool: Pool,
+    /// Whether the latest session has tokens.
+    fencing: AtomicBool,
+    /// Started by the first conversation.
+    runtime: Mutex<Option<Runtime>>,
+}
+
+impl Postgres {
+    /// Reads the URL. Asks no server.
+    pub(crate) fn new(url: &str, settings: &Settings) -> Result<Self> {
+        let config = Config::new(url, settings)?;
+        Ok(Self(Arc::new_cyclic(|this| Shared {
+            this: Weak::clone(this),
+            fencing: AtomicBool::new(config.fencing == Fencing::Require),
+            config,
+            pool: Pool::default(),
+            runtime: Mutex::new(None),
+        })))
+    }
+
+    /// Asks the server something, through a session that is idle or a new one.
+    fn ask<T: Send + 'static>(
+        &self,
+        sql: String,
+        read: impl FnOnce(Vec<tokio_postgres::SimpleQueryRow>) -> T + Send + 'static,
+    ) -> Result<T> {
+        let shared = Arc::clone(&self.0);
+        self.0.runtime()?.run(async move {
+            let limit = shared.config.request_timeout;
+            let answer = timeout(limit, shared.ask(|_| sql.clone())).await;
+            let answer = answer.map_err(|_| no_answer(&shared.config.server, limit))?;
+            let (session, _, rows) = answer?;
+            shared.give_back(session);
+            Ok(read(rows))
+        })
+    }
+}
+
+impl Server for Postgres {
+    fn guarantee(&self) -> Guarantee {
+        Guarantee {
+            scope: Scope::Cluster,
+            ttl: Some(self.0.config.ttl),
+            fifo: true,
+            fencing: self.0.fencing.load(Ordering::Relaxed),
+        }
+    }
+
+    fn check_name(&self, name: &str) -> Result<()> {
+        let why = match name {
+            "" => "it is empty".to_owned(),
+            name if name.len() > LONGEST => format!("it is longer than {LONGEST} bytes"),
+            name if name.contains('\0') => "it has a NUL in it".to_owned(),
+            _ => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::InvalidInput, why))
+    }
+
+    fn seat(&self, name: &str, changed: &Arc<Changed>) -> Arc<dyn Seat> {
+        Arc::new(Claim {
+            shared: Arc::clone(&self.0),
+            key: key(name),
+            place: Arc::new(Place::new(changed, self.0.config.ttl)),
+        })
+    }
+
+    fn holder(&self, name: &str) -> Result<Option<ForeignHolder>> {
+        let sql = format!(
+            "SELECT l.mode, a.application_name FROM pg_locks l LEFT JOIN pg_stat_activity a \
+             USING (pid) WHERE {} LIMIT 1",
+            held(name)
+        );
+        self.ask(sql, |rows| {
+            let row = rows.first()?;
+            let mode = match row.get(0) {
+                Some("ShareLock") => Mode::Shared,
+                _ => Mode::Exclusive,
+            };
+            Some(ForeignHolder {
+                elsewhere: true,
+                ..ForeignHolder::new(mode)
+            })
+        })
+    }
+
+    fn break_lock(&self, name: &str) -> Result<bool> {
+        // Within the time that the request has.
+        let wait = (self.0.config.request_timeout / 2).as_millis().max(1);
+        let held = held(name);
+        let end = format!(
+            "SELECT pid, pg_terminate_backend(pid, {wait}) FROM pg_locks l WHERE {held}"
+        );
+        let holders = self.ask(end, |rows| {
+            let number = rows.iter().filter_map(|row| row.get(0));
+            number.map(str::to_owned).collect::<Vec<_>>()
+        })?;
+        if holders.is_empty() {
+            return Ok(false);
+        }
+        let left = format!(
+            "SELECT count(*) FROM pg_locks l WHERE {held} AND pid IN ({})",
+            holders.join(", ")
+        );
+        let left = self.ask(left, |rows| rows.first()?.get(0).map(str::to_owned))?;
+        match left.as_deref() {
+            Some("0") => Ok(true),
+            _ => Err(unavailable("the session that holds the lock does not end")),
+        }
+    }
+}
+
+impl Shared {
+    /// The thread of the sessions.
+    fn runtime(&self) -> Result<Runtime> {
+        let mut runtime = lock(&self.runtime);
+        if let Some(runtime) = &*runtime {
+            return Ok(runtime.clone());
+        }
+        let started = Runtime::start("locket-postgres")?;
+        Ok(runtime.insert(started).clone())
+    }
+
+    /// Remembers whether there are tokens.
+    fn note_fencing(&self, fenced: bool) {
+        self.fencing.store(fenced, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("server", &self.config.server)
+            .field("pool", &self.pool)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The key of a name: the first 8 bytes of its SHA-256, the sign first.
+fn key(name: &str) -> i64 {
+    let hash = Sha256::digest(name.as_bytes());
+    let first = hash.first_chunk().expect("SHA-256 has 32 bytes");
+    i64::from_be_bytes(*first)
+}
+
+/// The condition for the rows `l` of `pg_locks` by which the lock is held.
+fn held(name: &str) -> String {
+    let key = key(name).cast_unsigned();
+    let (high, low) = (key >> 32, key & 0xffff_ffff);
+    format!(
+        "l.locktype = 'advisory' AND l.classid = {high} AND l.objid = {low} AND l.objsubid = 1 \
+         AND l.granted AND l.database = \
+         (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+}
+
+/// The end of the names of functions for a mode.
+fn literal_mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Exclusive => "",
+        Mode::Shared => "_shared",
+    }
+}
+
+#[cfg(test)]
+mod tests;
