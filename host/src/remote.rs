@@ -143,8 +143,22 @@ impl RemoteBuilder {
     /// As [`Remote::new`].
     pub fn build(self) -> Result<Remote> {
         let Self { url, settings } = self;
-        let server = connect(&url, &settings).map_err(|e| Error::os(e, Path::new(&url)))?;
-        Ok(Remote::of(server, &url))
+        let shown = without_password(&url);
+        let server = connect(&url, &settings).map_err(|e| Error::os(e, Path::new(&shown)))?;
+        Ok(Remote::of(server, &shown))
+    }
+}
+
+/// The URL as it may be shown, even if it has a password, with which it is refused.
+fn without_password(url: &str) -> String {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let authority = url[start..].find('/').map_or(url.len(), |end| start + end);
+    let Some(at) = url[start..authority].rfind('@').map(|at| start + at) else {
+        return url.to_owned();
+    };
+    match url[start..at].find(':') {
+        Some(colon) => format!("{}{}", &url[..start + colon], &url[at..]),
+        None => url.to_owned(),
     }
 }
 
@@ -156,6 +170,7 @@ fn connect(url: &str, settings: &Settings) -> io::Result<Arc<dyn Server>> {
         "etcd" => Ok(Arc::new(etcd::Etcd::new(url, settings)?)),
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => Ok(Arc::new(postgres::Postgres::new(url, settings)?)),
+        #[cfg(not(all(feature = "etcd", feature = "postgres")))]
         "etcd" | "postgres" | "postgresql" => {
             let why = format!("this build has no {scheme}: build it with that feature");
             Err(io::Error::new(io::ErrorKind::Unsupported, why))

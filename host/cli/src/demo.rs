@@ -6,25 +6,23 @@
 //!
 //! With `--sqlite` the number and the journal are tables of one database, with a write-ahead log.
 
+mod participants;
 mod report;
 mod table;
 mod worker;
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use locket::sandbox::Rights;
 use locket::{Engine, Protocol};
-use locket_wasmtime::LocketCtx;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::task::JoinHandle;
-use wasmtime_wasi::{FsPerms, WasiCtx};
+
 
 use self::report::{Participant, Report, Turns, Unlocked};
 use self::table::{BUSY, Table};
@@ -41,9 +39,6 @@ const SQLITE: &[u8] = include_bytes!("sqlite.wasm");
 
 /// The locks that SQLite has in WASI on its own.
 const STOCK_LOCKS: &str = "unix-dotfile";
-
-/// The guest path of the demo's directory.
-const GUEST_DIR: &str = "/demo";
 
 /// The maximum number of attempts to lose a count without the lock.
 const UNLOCKED_RUNS: u32 = 5;
@@ -64,7 +59,7 @@ Examples:
   locket demo --sqlite
   locket demo --json | jq .total
 
-JSON: protocol (`sqlite-wal` with --sqlite), expected, total, exact, seconds, hand_overs (how often the
+JSON: protocol (`sqlite-wal` with --sqlite, `remote` with --remote), expected, total, exact, seconds, hand_overs (how often the
 lock passed to another participant), participants (name, kind, increments, seconds, longest_wait: the
 most increments of others between two of its own), unlocked (expected, total, lost, runs, damaged).
 total and lost of unlocked are null if they cannot be read. unlocked is null if there are fewer than
@@ -89,6 +84,12 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "PROTOCOL", value_parser = protocol(), hide_possible_values = true)]
     #[arg(default_value = "native")]
     protocol: Protocol,
+
+    /// Take turns by a lock on a server: etcd://HOST:PORT/PREFIX or postgres://USER@HOST/DB; the
+    /// password comes from $LOCKET_PASSWORD or the file $LOCKET_PASSWORD_FILE
+    #[cfg(feature = "remote")]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["protocol", "sqlite"])]
+    remote: Option<String>,
 
     /// Count in a SQLite database that processes and components have open
     #[arg(long, conflicts_with = "protocol")]
@@ -171,6 +172,7 @@ impl Demo {
         Ok(Report {
             protocol: match self.sqlite {
                 true => report::SQLITE.to_owned(),
+                false if self.is_remote() => Protocol::Remote.to_string(),
                 false => self.protocol.to_string(),
             },
             expected: self.expected(),
@@ -264,76 +266,6 @@ impl Demo {
             time: start.elapsed(),
             journal,
         })
-    }
-
-    /// The arguments of a participant, native or component, for which the directory is at `dir`.
-    fn arguments(&self, dir: &str, id: &str, unlocked: bool) -> Vec<String> {
-        let path = |name: &str| format!("{dir}/{name}");
-        let mut arguments: Vec<String> = [
-            ("--lock", path("lock")),
-            ("--counter", path("counter")),
-            ("--journal", path("journal")),
-            ("--count", self.increments.to_string()),
-            ("--id", id.to_owned()),
-        ]
-        .into_iter()
-        .flat_map(|(name, value)| [name.to_owned(), value])
-        .collect();
-        arguments.extend(unlocked.then(|| "--unlocked".to_owned()));
-        arguments
-    }
-
-    fn start_process(&self, dir: &Path, id: &str, unlocked: bool) -> anyhow::Result<Child> {
-        let dir = dir
-            .to_str()
-            .context("the path of the temporary directory is not Unicode")?;
-        let mut command = Command::new(std::env::current_exe()?);
-        if self.sqlite {
-            let count = self.increments.to_string();
-            command.args(["demo-database-worker", &format!("{dir}/db"), &count, id]);
-        } else {
-            command
-                .arg("demo-worker")
-                .args(self.arguments(dir, id, unlocked))
-                .args(["--protocol", self.protocol.name()]);
-        }
-        // What a damaged database does to them is no error of theirs.
-        if self.sqlite && unlocked {
-            command.stderr(Stdio::null());
-        }
-        command
-            .stdin(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .context("cannot start a process")
-    }
-
-    fn instance(
-        &self,
-        engine: &Engine,
-        dir: &Path,
-        id: &str,
-        unlocked: bool,
-    ) -> anyhow::Result<State> {
-        let mut wasi = WasiCtx::builder();
-        wasi.arg("counter");
-        if self.sqlite {
-            let vfs = if unlocked { STOCK_LOCKS } else { "locket" };
-            let count = self.increments.to_string();
-            wasi.args(&[&format!("{GUEST_DIR}/db"), vfs, &count, id]);
-        } else {
-            wasi.args(&self.arguments(GUEST_DIR, id, unlocked));
-        }
-        if !(self.sqlite && unlocked) {
-            wasi.inherit_stderr();
-        }
-        wasi.preopened_dir(dir, GUEST_DIR, FsPerms::ReadWrite)
-            .map_err(into_anyhow)?;
-        let locks = LocketCtx::builder(engine)
-            .label(id)
-            .protocol(self.protocol)
-            .grant_dir(dir, GUEST_DIR, Rights::READ_WRITE)?;
-        Ok(State::new(wasi.build(), locks.build()))
     }
 }
 

@@ -14,3 +14,6 @@ pub mod report;
 pub mod stage;
 mod stages;
 pub mod stress;
+
+#[cfg(feature = "servers")]
+pub use stages::servers::worker::Role as ServerRole;

@@ -45,6 +45,13 @@ enum Command {
         /// As JSON
         role: String,
     },
+    /// A worker of the stage `servers`
+    #[cfg(feature = "servers")]
+    #[command(hide = true)]
+    ServerWorker {
+        /// As JSON
+        role: String,
+    },
     /// Serves a file system that stops at the command of a stage
     #[command(hide = true)]
     FileSystem,
@@ -96,6 +103,8 @@ fn main() -> ExitCode {
             one_in,
         } => mutations::gate(&names, one_in, json),
         Command::Worker { role } => run_worker(&role),
+        #[cfg(feature = "servers")]
+        Command::ServerWorker { role } => server_worker(&role),
         Command::FileSystem => {
             fuse::daemon::serve();
             Ok(true)
@@ -110,6 +119,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+#[cfg(feature = "servers")]
+fn server_worker(role: &str) -> anyhow::Result<bool> {
+    let role: torture::ServerRole = serde_json::from_str(role)?;
+    role.run()?;
+    Ok(true)
 }
 
 fn run_worker(role: &str) -> anyhow::Result<bool> {

@@ -15,6 +15,8 @@ pub(crate) mod kills_at_calls;
 pub(crate) mod leaks;
 pub(crate) mod mixed;
 pub(crate) mod model;
+#[cfg(feature = "servers")]
+pub(crate) mod servers;
 pub(crate) mod stopped;
 pub(crate) mod transactions;
 
@@ -91,6 +93,13 @@ pub const STAGES: &[Stage] = &[
         what: "a lock is handed between two processes and down a queue of 64 waiters",
         promise: "no wake-up is lost",
         run: hand_off::run,
+    },
+    #[cfg(feature = "servers")]
+    Stage {
+        name: "servers",
+        what: "etcd loses leaders, PostgreSQL crashes, connections lose answers, clients are killed and stopped",
+        promise: "no two believe to hold a lock at once, and tokens grow",
+        run: servers::run,
     },
     #[cfg(feature = "components")]
     Stage {

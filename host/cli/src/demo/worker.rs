@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use locket::{Engine, Mode, Options, Protocol};
+use locket::{Engine, LockFile, Mode, Options, Protocol};
 use rusqlite::TransactionBehavior;
 
 use super::table::{open, read_number};
@@ -29,6 +29,9 @@ pub(crate) struct Worker {
     unlocked: bool,
     #[arg(long, value_parser = protocol(), default_value = "native")]
     protocol: Protocol,
+    #[cfg(feature = "remote")]
+    #[arg(long)]
+    remote: Option<String>,
 }
 
 impl Worker {
@@ -39,17 +42,26 @@ impl Worker {
             (0..self.count).try_for_each(|_| self.increment())?;
             return Ok(0);
         }
-        let options = Options::new().protocol(self.protocol);
         let failed = |e| ExitError::from_lock(&e, exit::FAILURE);
-        let lock = Engine::new()
-            .open_with(&self.lock, &options)
-            .map_err(failed)?;
+        let lock = self.open()?;
         for _ in 0..self.count {
             let guard = lock.acquire(Mode::Exclusive, None).map_err(failed)?;
             self.increment()?;
             guard.release().map_err(failed)?;
         }
         Ok(0)
+    }
+
+    fn open(&self) -> Result<LockFile, ExitError> {
+        let engine = Engine::new();
+        #[cfg(feature = "remote")]
+        if let Some(url) = &self.remote {
+            let remote = crate::remote::connect(url, None)?;
+            return crate::remote::open(&engine, &remote, &self.lock);
+        }
+        let options = Options::new().protocol(self.protocol);
+        let lock = engine.open_with(&self.lock, &options);
+        lock.map_err(|e| ExitError::from_lock(&e, exit::FAILURE))
     }
 
     fn increment(&self) -> anyhow::Result<()> {

@@ -14,6 +14,8 @@ mod every_system;
 mod exec;
 #[cfg(target_os = "linux")]
 mod generate;
+#[cfg(all(target_os = "linux", feature = "remote"))]
+mod remote;
 #[cfg(all(target_os = "linux", feature = "run"))]
 mod run;
 #[cfg(target_os = "linux")]

@@ -1,0 +1,173 @@
+//! Locks on real servers, from the command line.
+
+use std::path::Path;
+use std::process::Command;
+
+use locket_test_support::eventually;
+use serde_json::{Value, json};
+
+use crate::support::{Holder, code, locket, output};
+
+/// Runs a test with the URL of each server that this build knows and this system has.
+fn with_servers(test: impl Fn(&str)) {
+    #[cfg(feature = "etcd")]
+    if let Some(server) = locket_test_support::servers::etcd::Etcd::start(1) {
+        test(&server.url("locks"));
+    }
+    #[cfg(feature = "postgres")]
+    if let Some(server) = locket_test_support::servers::postgres::Postgres::start(&[]) {
+        test(&server.url("postgres"));
+    }
+    let _ = test;
+}
+
+fn exec(url: &str, options: &[&str], command: &[&str]) -> Command {
+    let mut exec = locket(&["exec", "--remote", url]);
+    exec.args(options).arg("jobs/a").arg("--").args(command);
+    exec
+}
+
+fn hold(url: &str, options: &[&str]) -> Holder {
+    Holder::start(exec(url, options, &["sh", "-c", "echo ready; cat"]))
+}
+
+fn text(command: Command) -> String {
+    let output = output(command);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("it prints text")
+}
+
+#[test]
+fn a_lock_on_a_server_excludes_and_is_shared() {
+    with_servers(|url| {
+        let holder = hold(url, &[]);
+        assert_eq!(code(exec(url, &["-n"], &["true"])), 1);
+        assert_eq!(code(exec(url, &["-w", "0.1", "-E", "75", "-s"], &["true"])), 75);
+        assert_eq!(holder.end(), 0);
+        let holder = hold(url, &["-s"]);
+        assert_eq!(code(exec(url, &["-s", "-n"], &["sh", "-c", "exit 7"])), 7);
+        assert_eq!(code(exec(url, &["-n"], &["true"])), 1);
+        assert_eq!(holder.end(), 0);
+        assert_eq!(code(exec(url, &["-n"], &["true"])), 0);
+    });
+}
+
+#[test]
+fn each_command_has_a_larger_token() {
+    with_servers(|url| {
+        let token = || {
+            let printed = text(exec(url, &[], &["sh", "-c", "echo $LOCKET_TOKEN"]));
+            printed.trim().parse::<u64>().expect("it is a number")
+        };
+        let tokens = [token(), token(), token()];
+        assert!(tokens.is_sorted_by(|one, next| one < next), "{tokens:?}");
+    });
+}
+
+#[test]
+fn status_names_the_holder() {
+    with_servers(|url| {
+        let status = |options: &[&str]| {
+            let mut status = locket(&["status", "--remote", url]);
+            status.args(options).arg("jobs/a");
+            text(status)
+        };
+        assert_eq!(status(&[]), "jobs/a: free\n");
+        let holder = hold(url, &[]);
+        let held = status(&[]);
+        assert!(held.starts_with("jobs/a: held exclusively by "), "{held}");
+        let held: Value = serde_json::from_str(&status(&["--json"])).expect("it is JSON");
+        assert_eq!((&held["held"], &held["mode"]), (&json!(true), &json!("exclusive")));
+        assert_eq!(held["holders"][0]["protocol"], json!("remote"), "{held}");
+        assert_eq!(holder.end(), 0);
+        eventually("it is free", || status(&[]) == "jobs/a: free\n");
+    });
+}
+
+#[test]
+fn a_lost_lock_ends_the_command() {
+    with_servers(|url| {
+        let break_lock = || {
+            let mut command = locket(&["break", "--remote", url]);
+            command.arg("jobs/a");
+            code(command)
+        };
+        assert_eq!(break_lock(), 1, "it is free");
+        let holder = hold(url, &[]);
+        assert_eq!(break_lock(), 0);
+        let (ended, _input) = holder.ended();
+        assert_eq!(ended, 76);
+        // Only reported, if that is wished.
+        let holder = hold(url, &["--on-loss", "warn"]);
+        assert_eq!(break_lock(), 0);
+        assert_eq!(code(exec(url, &["-w", "30"], &["true"])), 0);
+        assert_eq!(holder.end(), 0);
+    });
+}
+
+#[test]
+#[cfg(feature = "run")]
+fn processes_and_components_count_over_a_server() {
+    with_servers(|url| {
+        let args = ["demo", "--remote", url, "--increments", "20", "--json"];
+        let report: Value = serde_json::from_str(&text(locket(&args))).expect("it is JSON");
+        assert_eq!(report["protocol"], json!("remote"));
+        assert_eq!((&report["total"], &report["exact"]), (&json!(160), &json!(true)));
+    });
+}
+
+#[test]
+#[cfg(feature = "run")]
+fn a_component_locks_names_of_the_server_that_is_granted() {
+    let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/counter.wasm");
+    with_servers(|url| {
+        let dir = tempfile::tempdir().expect("a directory can be made");
+        let run = |grant: &str| {
+            let mut run = locket(&["run", "--dir"]);
+            run.arg(format!("{}::/d", dir.path().display()));
+            run.args(["--lock-remote", grant]).arg(&guest);
+            run.args(["--lock", "/cluster/jobs/a", "--counter", "/d/n"]);
+            run.args(["--journal", "/d/j", "--count", "5", "--id", "guest"]);
+            run
+        };
+        assert_eq!(code(run(&format!("{url}::/cluster"))), 0);
+        let count = std::fs::read_to_string(dir.path().join("n"));
+        assert_eq!(count.expect("it has counted"), "5");
+        assert_ne!(code(run(&format!("{url}::/other"))), 0, "it is not granted");
+        // It waits for a native process.
+        let holder = hold(url, &[]);
+        let mut waiter = run(&format!("{url}::/cluster")).spawn().expect("it starts");
+        let early = waiter.try_wait().expect("it is a child");
+        assert!(early.is_none(), "{early:?}");
+        assert_eq!(holder.end(), 0);
+        assert!(waiter.wait().expect("it ends").success());
+    });
+}
+
+#[test]
+fn what_goes_wrong_is_said_and_no_secret() {
+    let schemes: &[&str] = &[
+        #[cfg(feature = "etcd")]
+        "etcd",
+        #[cfg(feature = "postgres")]
+        "postgres",
+    ];
+    for scheme in schemes {
+        // No program listens on the port of discard.
+        let url = format!("{scheme}://someuser@127.0.0.1:9/locks");
+        let mut away = exec(&url, &["-w", "5"], &["true"]);
+        away.env("LOCKET_PASSWORD", "hush");
+        let away = output(away);
+        let said = String::from_utf8_lossy(&away.stderr).into_owned();
+        assert_eq!(away.status.code(), Some(69), "{said}");
+        assert!(said.contains("cannot be reached") && !said.contains("hush"), "{said}");
+        let url = format!("{scheme}://someuser:hush@127.0.0.1:9/locks");
+        let refused = output(exec(&url, &[], &["true"]));
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(64), "{said}");
+        assert!(!said.contains("hush"), "{said}");
+    }
+    assert_eq!(code(exec("redis://127.0.0.1/", &[], &["true"])), 64);
+    let mixed = exec("etcd://127.0.0.1/", &["--protocol", "flock"], &["true"]);
+    assert_eq!(code(mixed), 64);
+}
