@@ -162,6 +162,10 @@ pub mod sandbox;
 #[cfg_attr(docsrs, doc(cfg(feature = "sandbox")))]
 #[doc = include_str!("security.md")]
 pub mod security {}
+#[cfg(feature = "etcd")]
+#[cfg_attr(docsrs, doc(cfg(feature = "etcd")))]
+#[doc = include_str!("remote/etcd.md")]
+pub mod etcd {}
 #[cfg(feature = "serde")]
 mod serialize;
 mod services;

@@ -245,7 +245,8 @@ impl LockFile {
         Ok(holder.map(|holder| Holder {
             label: holder
                 .owner
-                .and_then(|owner| handle.context.registry.profile(owner)?.label.clone()),
+                .and_then(|owner| handle.context.registry.profile(owner)?.label.clone())
+                .or(holder.found.label),
             is_self: holder.owner == Some(me),
             mode: holder.found.mode,
             pid: holder.found.pid,

@@ -103,6 +103,12 @@ impl Remote {
         }
     }
 
+    /// What to know about the server that may harm its locks, such as an old version of it. Empty
+    /// until the server was asked for the first time.
+    pub fn warnings(&self) -> Vec<String> {
+        self.server.warnings()
+    }
+
     /// What the locks of this remote are worth.
     pub fn guarantee(&self) -> Guarantee {
         self.server.guarantee()

@@ -84,7 +84,9 @@ impl Cluster {
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
         let mut pause = Pause::default();
-        for attempt in 1.. {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
             let left = until.map(|at| at.saturating_duration_since(Instant::now()));
             let unknown = match self.once(left.unwrap_or(Duration::MAX), &request).await {
                 Err(Failure::Unknown(e)) => e,
@@ -92,12 +94,11 @@ impl Cluster {
             };
             let pause = pause.next();
             let over = left.is_some_and(|_| until.is_some_and(|at| at <= Instant::now() + pause));
-            if over || until.is_some() && self.is_nowhere(attempt, &unknown) {
+            if over || until.is_some() && self.is_nowhere(attempts, &unknown) {
                 return Err(Failure::Unknown(unknown));
             }
             sleep(pause).await;
         }
-        unreachable!("the attempts are counted without an end")
     }
 
     /// Makes a request, once.

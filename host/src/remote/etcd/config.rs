@@ -61,11 +61,17 @@ impl Config {
             endpoints: endpoints.collect::<io::Result<_>>()?,
             options,
             root: root(path)?,
-            ttl: Duration::from_secs(settings.ttl.max(SHORTEST).as_millis().div_ceil(1000) as u64),
+            ttl: whole_seconds(settings.ttl.max(SHORTEST)),
             request_timeout: settings.request_timeout,
             label: settings.label.clone(),
         })
     }
+}
+
+/// A lease has no others.
+fn whole_seconds(time: Duration) -> Duration {
+    let more = u64::from(time.subsec_nanos() > 0);
+    Duration::from_secs(time.as_secs().saturating_add(more))
 }
 
 fn endpoint(scheme: &str, host: &str) -> io::Result<String> {

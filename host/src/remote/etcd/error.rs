@@ -60,7 +60,9 @@ fn by_status(status: &Status) -> Failure {
         Code::InvalidArgument if message.contains("revision of auth store is old") => {
             Failure::Unknown(io::Error::other(message))
         }
-        Code::InvalidArgument | Code::NotFound => refused(io::ErrorKind::InvalidInput, message),
+        Code::InvalidArgument | Code::NotFound | Code::OutOfRange => {
+            refused(io::ErrorKind::InvalidInput, message)
+        }
         Code::Unimplemented => refused(io::ErrorKind::Unsupported, message),
         Code::ResourceExhausted if message.contains("space exceeded") => {
             refused(io::ErrorKind::StorageFull, message)

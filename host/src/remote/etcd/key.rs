@@ -29,13 +29,14 @@ pub(super) type Keys = (Vec<u8>, Vec<u8>);
 #[derive(Clone, Debug)]
 pub(super) struct LockKeys {
     /// The name of the lock and a slash.
-    prefix: Vec<u8>,
+    prefix: String,
 }
 
 impl LockKeys {
     pub(super) fn new(root: &str, name: &str) -> Self {
-        let prefix = format!("{root}/{name}/").into_bytes();
-        Self { prefix }
+        Self {
+            prefix: format!("{root}/{name}/"),
+        }
     }
 
     /// The key of an attempt. That of an exclusive one begins like those of `etcdctl`, with the
@@ -45,27 +46,25 @@ impl LockKeys {
             Mode::Exclusive => "",
             Mode::Shared => "r",
         };
-        let suffix = format!("{mark}{lease:x}.{number}");
-        self.with(suffix.as_bytes())
+        self.with(&format!("{mark}{lease:x}.{number}"))
     }
 
     /// The keys that keep out an attempt: all, or those of exclusive attempts.
     pub(super) fn in_the_way_of(&self, mode: Mode) -> Keys {
         match mode {
-            // The byte after the slash.
             Mode::Exclusive => self.all(),
             // The digits of hexadecimal numbers, and no key of a shared attempt.
-            Mode::Shared => (self.with(b"0"), self.with(b"g")),
+            Mode::Shared => (self.with("0"), self.with("g")),
         }
     }
 
     /// All keys of the lock, and of locks with a deeper name.
     pub(super) fn all(&self) -> Keys {
-        let mut end = self.prefix.clone();
-        if let Some(last) = end.last_mut() {
-            *last += 1;
-        }
-        (self.prefix.clone(), end)
+        let start = self.with("");
+        let mut end = start.clone();
+        // Of the slash.
+        end[self.prefix.len() - 1] += 1;
+        (start, end)
     }
 
     /// Whether the key belongs to a lock whose name begins with that of this one, and a slash.
@@ -85,8 +84,8 @@ impl LockKeys {
         key.get(self.prefix.len()..).unwrap_or_default()
     }
 
-    fn with(&self, suffix: &[u8]) -> Vec<u8> {
-        [&self.prefix, suffix].concat()
+    fn with(&self, suffix: &str) -> Vec<u8> {
+        [&self.prefix, suffix].concat().into_bytes()
     }
 }
 

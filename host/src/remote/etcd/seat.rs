@@ -74,10 +74,10 @@ impl Seat for EtcdSeat {
     }
 
     fn unlock(&self) -> io::Result<()> {
+        let core = self.shared.core()?;
         let Some(held) = lock(&self.held).take() else {
             return Ok(());
         };
-        let core = self.shared.core()?;
         let until = core.cluster.request_deadline();
         let given_back = async move {
             let given_back = bounded(until, held.give_back(until)).await;
@@ -105,6 +105,15 @@ impl Seat for EtcdSeat {
     fn standing(&self) -> Standing {
         let held = lock(&self.held);
         held.as_ref().map_or(Standing::Free, |held| held.standing())
+    }
+}
+
+impl Drop for EtcdSeat {
+    fn drop(&mut self) {
+        if self.shared.is_forked() {
+            // The parent's.
+            std::mem::forget(self.held.get_mut().map(Option::take));
+        }
     }
 }
 
@@ -142,7 +151,8 @@ async fn queue(core: &Arc<Core>, lock: &LockKeys, mode: Mode) -> Result<(Attempt
     // Only at first is a server that cannot be reached an error.
     let mut until = core.cluster.request_deadline();
     loop {
-        let session = core.session(until).await?;
+        // Bounded, since others may wait for a server at last, and hold the lease up.
+        let session = bounded(until, core.session(until)).await?;
         let mut attempt = Attempt::new(core, &session, lock, mode);
         let place = match attempt.enter(until).await {
             Err(Failure::NoLease) => {

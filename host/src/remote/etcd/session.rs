@@ -182,6 +182,7 @@ impl Session {
         tokio::select! {
             () = self.keep_alive(cluster) => {}
             () = self.watch_the_clock() => {}
+            () = self.sweep(cluster) => {}
             () = self.lost() => {}
         }
         let lease = self.lease;
@@ -196,7 +197,8 @@ impl Session {
     /// Renews the lease until that is refused.
     async fn keep_alive(&self, cluster: &Cluster) {
         loop {
-            timer::at(self.next_renewal()).await;
+            let renewed = lock(&self.state).renewed;
+            timer::at(renewed.after(self.interval())).await;
             let sent = Moment::now();
             let lease = self.lease;
             let renewal = cluster.once(self.ttl / 6, |client| async move {
@@ -211,12 +213,7 @@ impl Session {
                     tokio::time::sleep(pause::between(soon, soon * 2)).await;
                 }
             }
-            self.sweep(cluster).await;
         }
-    }
-
-    fn next_renewal(&self) -> Moment {
-        lock(&self.state).renewed.after(self.interval())
     }
 
     /// Tells changes of the health that no answer brings about.
@@ -235,26 +232,30 @@ impl Session {
     /// Deletes keys that no attempt knows of: late copies of requests. Such a key would keep every
     /// one out for as long as the lease is renewed.
     async fn sweep(&self, cluster: &Cluster) {
-        if !lock(&self.state)
-            .doubt
-            .is_some_and(|until| !until.has_passed())
-        {
-            return;
-        }
-        let lease = self.lease;
-        let keys = cluster.once(self.ttl / 6, |client| async move {
-            let keys = LeaseTimeToLiveOptions::new().with_keys();
-            client.lease_client().time_to_live(lease, Some(keys)).await
-        });
-        let Ok(lease) = keys.await else { return };
-        for key in lease.keys() {
-            // Looked up after the server listed it: a key is added here before it is there.
-            if lock(&self.state).keys.contains(key) {
+        loop {
+            timer::at(Moment::now().after(self.interval())).await;
+            let in_doubt = |until: Moment| !until.has_passed();
+            if !lock(&self.state).doubt.is_some_and(in_doubt) {
                 continue;
             }
-            let key = key.to_vec();
-            let delete = |mut client: Client| async move { client.delete(key, None).await };
-            let _ = cluster.once(self.ttl / 6, delete).await;
+            let lease = self.lease;
+            let keys = |client: Client| async move {
+                let mut client = client.lease_client();
+                let keys = LeaseTimeToLiveOptions::new().with_keys();
+                client.time_to_live(lease, Some(keys)).await
+            };
+            let Ok(found) = cluster.once(self.interval(), keys).await else {
+                continue;
+            };
+            for key in found.keys() {
+                // Looked up after the server listed it: a key is added here before it is there.
+                if lock(&self.state).keys.contains(key) {
+                    continue;
+                }
+                let key = key.to_vec();
+                let delete = |mut client: Client| async move { client.delete(key, None).await };
+                let _ = cluster.once(self.interval(), delete).await;
+            }
         }
     }
 }

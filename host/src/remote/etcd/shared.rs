@@ -26,7 +26,7 @@ impl Shared {
         own.ok_or_else(|| io::Error::other("a forked child cannot use the remote of its parent"))
     }
 
-    fn is_forked(&self) -> bool {
+    pub(super) fn is_forked(&self) -> bool {
         self.process != std::process::id()
     }
 }

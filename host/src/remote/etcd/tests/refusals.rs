@@ -60,7 +60,9 @@ fn a_name_that_no_lock_can_have() {
 
 #[test]
 fn a_wrong_password_a_wrong_user_and_a_role_that_does_not_reach() {
-    let Some(cluster) = Cluster::start(1) else {
+    // A login is forgotten a second after it was used.
+    let short = ["--auth-token-ttl=1".to_owned()];
+    let Some(cluster) = Cluster::start_with(1, "http", &short, &[]) else {
         return;
     };
     let run = |arguments: &[&str]| cluster.lines(arguments);
@@ -108,7 +110,9 @@ fn a_wrong_password_a_wrong_user_and_a_role_that_does_not_reach() {
     hold(&held, EXCLUSIVE);
     let waiter = Waiter::forever(seat(&remote, "jobs/a"), EXCLUSIVE);
     waiter.waits();
-    held.renew().expect("it is held");
+    thread::sleep(Duration::from_secs(3));
+    held.renew()
+        .expect("it is held, and the login was repeated");
     held.unlock().expect("it is given back");
     assert!(is_held(&waiter.granted()));
     drop((held, remote));

@@ -1,0 +1,5 @@
+//! Locks of real servers, through the engine.
+#![cfg(all(target_os = "linux", not(any(loom, shuttle))))]
+
+#[cfg(feature = "etcd")]
+mod etcd;
