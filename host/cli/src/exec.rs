@@ -239,7 +239,7 @@ impl Exec {
         };
         let status = self.execute(&guards, &words)?;
         #[cfg(feature = "remote")]
-        if losses.any() && self.on_loss == OnLoss::Term {
+        if losses.finish() && self.on_loss == OnLoss::Term {
             return Ok(exit::LOST);
         }
         let released = match guards.len() {

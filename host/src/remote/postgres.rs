@@ -1,4 +1,43 @@
-//! PostgreSQL.
+//! Locks as session-level advisory locks of PostgreSQL.
+//!
+//! What users need to know is in `postgres.md`. This is what the code relies on.
+//!
+//! **One session, one claim.** A session can take an advisory lock again that it holds, so two
+//! claims on one session would both hold the lock. Each [seat](claim) has a session to itself while it
+//! holds or waits; [idle ones](pool) are kept for the next. A session never waits while it holds, so
+//! it is part of no circle of waiters that the server could see.
+//!
+//! **Keys.** The server knows a lock by 64 bits: the first 8 bytes of the SHA-256 of its name, which
+//! SQL can compute. Names with the same key exclude each other, which is more than they must. Within an
+//! engine, too: they are different locks to it, but their sessions meet on the server. To find a
+//! second name for a given key takes 2^64 tries, so a guest cannot block the lock of another one by its
+//! choice of a name. The hash functions of the server are not made for that, and differ among systems.
+//!
+//! **A grant counts once it is confirmed.** The answer to a wait can have been under way for as long
+//! as the server tolerates silence. So the session is asked once more, which also takes the token, and
+//! the hold counts from when that question was sent. A try is its own question.
+//!
+//! **Losses.** A lock is lost with its session, and never without. There are three ways:
+//! - An administrator ends the session, or the server ends, in order or not. The connection says so
+//!   at once. The server frees the lock at that moment, so for the time that the message takes two clients
+//!   hold it. Nothing can be done about that but to use tokens.
+//! - The client is silent, because the network is cut. With `ttl` as T: [heartbeats](hold) are sent every
+//!   T/3. If the last one that was answered was sent at S, the hold is uncertain at S + 2T/3 and lost at
+//!   S + 9T/10. The server heard that heartbeat after S. From then on its kernel tolerates silence
+//!   for T: `tcp_user_timeout` is T, the first keep-alive probe follows after about T/2, one a second
+//!   after that, and their number alone would take longer than T. So the server lets the lock go at S + T at
+//!   the earliest, and about T + 2 s after the cut at the latest.
+//! - The client stops, or its clock does. Its kernel still answers the probes, so the server keeps the
+//!   lock. When the client continues, the clock that also runs while the system is suspended shows
+//!   that the hold is lost, and the session is closed.
+//!
+//! **Ends of waits.** The server ends a wait at its deadline (`lock_timeout`). A stop, and a
+//! deadline that the server misses, are answered at once: a task asks the server to cancel
+//! the statement and sees to its end. The request can come late and hit whatever the session does
+//! next. So the session is used again only if the statement failed because of it, and holds nothing;
+//! otherwise it is closed. A session that waits reads nothing from its connection, but
+//! looks every second whether that still exists (`client_connection_check_interval`).
+
 mod check;
 mod claim;
 mod config;
@@ -114,7 +153,9 @@ impl Server for Postgres {
                 Some("ShareLock") => Mode::Shared,
                 _ => Mode::Exclusive,
             };
+            let label = row.get(1).filter(|name| !name.is_empty());
             Some(ForeignHolder {
+                label: label.map(str::to_owned),
                 elsewhere: true,
                 ..ForeignHolder::new(mode)
             })
@@ -125,9 +166,8 @@ impl Server for Postgres {
         // Within the time that the request has.
         let wait = (self.0.config.request_timeout / 2).as_millis().max(1);
         let held = held(name);
-        let end = format!(
-            "SELECT pid, pg_terminate_backend(pid, {wait}) FROM pg_locks l WHERE {held}"
-        );
+        let end =
+            format!("SELECT pid, pg_terminate_backend(pid, {wait}) FROM pg_locks l WHERE {held}");
         let holders = self.ask(end, |rows| {
             let number = rows.iter().filter_map(|row| row.get(0));
             number.map(str::to_owned).collect::<Vec<_>>()

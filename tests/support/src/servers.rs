@@ -1,12 +1,14 @@
 //! Lock servers that a test starts and stops: real ones, on free ports of the loopback interface.
 //!
 //! - [`etcd`]: a cluster of one member or more, and `etcdctl`, which locks, too.
+//! - [`postgres`](mod@postgres): a PostgreSQL server, `psql`, which locks, too, and PgBouncer.
 //! - [`proxy`]: a connection that swallows answers, stalls, or breaks.
 
 pub mod etcd;
+pub mod postgres;
 pub mod proxy;
 
-use std::fmt::Arguments;
+use std::fmt::Display;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
@@ -44,9 +46,9 @@ fn find(variable: &str, below_target: &[&str], program: &str) -> Option<PathBuf>
 ///
 /// # Panics
 ///
-/// In CI, where none may be missing.
-fn missing(what: Arguments<'_>) {
-    let strict = std::env::var_os("CI").is_some();
-    assert!(!strict, "missing: {what}");
-    not_tested(format_args!("{what} is not installed"));
+/// In CI.
+fn missing(what: impl Display, remedy: impl Display) {
+    let ci = std::env::var_os("CI");
+    assert!(ci.is_none(), "CI must have {what}: {remedy}");
+    not_tested(format_args!("{what} is not installed: {remedy}"));
 }

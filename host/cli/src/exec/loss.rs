@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::thread::{self, JoinHandle, Thread};
 
 use clap::ValueEnum;
 use locket::Guard;
@@ -24,32 +24,47 @@ pub(crate) enum OnLoss {
 
 /// Knows whether a lock was lost.
 #[derive(Debug, Default)]
-pub(super) struct Losses(Arc<AtomicBool>);
+pub(super) struct Losses {
+    lost: Arc<AtomicBool>,
+    over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
 
 impl Losses {
     /// Follows the locks of a server. Locks of files are not lost while their holder lives.
     pub(super) fn of(guards: &[Guard], on_loss: OnLoss) -> std::io::Result<Self> {
-        let losses = Self::default();
+        let mut losses = Self::default();
         for guard in guards {
-            let (lost, flag) = (guard.lost(), Arc::clone(&losses.0));
+            let (lost, flag) = (guard.lost(), Arc::clone(&losses.lost));
+            let over = Arc::clone(&losses.over);
             let path = shown_path(guard.path()).to_string();
-            thread::Builder::new().spawn(move || {
+            let thread = thread::Builder::new().spawn(move || {
                 // They are for the thread that waits for the command.
                 #[cfg(unix)]
                 let _ = nix::sys::signal::SigSet::all().thread_block();
-                let reason = wait(lost);
+                let Some(reason) = wait(lost, &over) else {
+                    return;
+                };
                 flag.store(true, Ordering::SeqCst);
                 eprint_line(format_args!("the lock of `{path}` was lost: {reason}"));
                 if on_loss == OnLoss::Term {
                     end_command();
                 }
             })?;
+            losses.threads.push(thread);
         }
         Ok(losses)
     }
 
-    pub(super) fn any(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+    /// Follows them no longer. Returns whether one was lost.
+    pub(super) fn finish(self) -> bool {
+        self.over.store(true, Ordering::SeqCst);
+        for thread in self.threads {
+            thread.thread().unpark();
+            // A panic was reported, and says nothing of the locks.
+            let _ = thread.join();
+        }
+        self.lost.load(Ordering::SeqCst)
     }
 }
 
@@ -74,13 +89,14 @@ impl Wake for Unpark {
     }
 }
 
-/// Waits on this thread, which does nothing else.
-fn wait<F: Future>(future: F) -> F::Output {
+/// Waits on this thread, which does nothing else, until that is `over`.
+fn wait<F: Future>(future: F, over: &AtomicBool) -> Option<F::Output> {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     loop {
         match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
+            Poll::Ready(output) => return Some(output),
+            Poll::Pending if over.load(Ordering::SeqCst) => return None,
             Poll::Pending => thread::park(),
         }
     }

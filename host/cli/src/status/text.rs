@@ -81,6 +81,10 @@ impl Holder {
     fn write(&self, f: &mut fmt::Formatter<'_>, with_mode: bool) -> fmt::Result {
         let Process { pid, command, .. } = &self.process;
         match pid {
+            None if self.protocol == Protocol::Remote => match command {
+                Some(label) => f.write_str(&shortened(label))?,
+                None => f.write_str("another client")?,
+            },
             None if self.elsewhere => f.write_str("a process of another container")?,
             None => f.write_str("an unknown process")?,
             Some(pid) => write!(f, "process {pid}")?,

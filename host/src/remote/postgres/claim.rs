@@ -199,18 +199,21 @@ impl Wait {
             shared: Arc::clone(&self.shared),
             runtime: self.runtime.clone(),
         };
-        self.until_deadline(turn.end()).await?.map_err(|e| match e.kind() {
-            kind @ (ErrorKind::TimedOut | ErrorKind::Deadlock | ErrorKind::Interrupted) => {
-                let shared = Arc::clone(&self.shared);
-                self.runtime.spawn(async move { reuse(&shared, session).await });
-                match kind {
-                    // Canceled, but not by this process.
-                    ErrorKind::Interrupted => Error::other(e),
-                    _ => e,
+        self.until_deadline(turn.end())
+            .await?
+            .map_err(|e| match e.kind() {
+                kind @ (ErrorKind::TimedOut | ErrorKind::Deadlock | ErrorKind::Interrupted) => {
+                    let shared = Arc::clone(&self.shared);
+                    self.runtime
+                        .spawn(async move { reuse(&shared, session).await });
+                    match kind {
+                        // Canceled, but not by this process.
+                        ErrorKind::Interrupted => Error::other(e),
+                        _ => e,
+                    }
                 }
-            }
-            _ => e,
-        })
+                _ => e,
+            })
     }
 
     async fn until_deadline<T>(&self, future: impl Future<Output = T>) -> Result<T> {

@@ -75,7 +75,7 @@ impl Config {
         client
             .connect_timeout(settings.request_timeout)
             .tcp_user_timeout(ttl)
-            .keepalives_idle(ttl / 3)
+            .keepalives_idle(Duration::from_secs(seconds(ttl / 3).into()))
             .keepalives_interval(Duration::from_secs(1))
             .keepalives_retries(seconds(ttl));
         let (ssl_mode, trust) = ours.ssl_mode.unwrap_or((SslMode::Prefer, Trust::Any));

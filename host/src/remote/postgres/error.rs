@@ -24,6 +24,10 @@ pub(super) fn failed(error: &tokio_postgres::Error, server: &str) -> Error {
     // The library's error has no kind to match.
     match error.to_string().as_str() {
         "error performing TLS handshake" => Error::new(ErrorKind::Unsupported, why),
+        "invalid configuration" if why.ends_with("password missing") => {
+            Error::new(ErrorKind::PermissionDenied, why)
+        }
+        "invalid configuration" => Error::new(ErrorKind::InvalidInput, why),
         "authentication error" => Error::new(ErrorKind::PermissionDenied, why),
         "unexpected message from server" | "error parsing response from server" => {
             Error::new(ErrorKind::Unsupported, why)

@@ -82,20 +82,20 @@ impl Hold {
 }
 
 impl State {
-    /// What is known now, and whether it is a loss that was not known before. That stays one, and
-    /// closes the session.
-    fn look(&mut self, ttl: Duration) -> (Standing, bool) {
+    /// What is known now. A loss stays one, and closes the session.
+    fn look(&mut self, ttl: Duration) -> Standing {
         let hold = match self {
-            Self::Free => return (Standing::Free, false),
-            Self::Lost(reason) => return (Standing::Lost(*reason), false),
+            Self::Free => return Standing::Free,
+            Self::Lost(reason) => return Standing::Lost(*reason),
             Self::Held(hold) => hold,
         };
         let standing = hold.standing(ttl);
         if let Standing::Lost(reason) = standing {
+            // It tells of the loss, and ends.
+            hold.heartbeat = None;
             *self = Self::Lost(reason);
-            return (standing, true);
         }
-        (standing, false)
+        standing
     }
 }
 
@@ -109,11 +109,7 @@ impl Place {
     }
 
     pub(super) fn standing(&self) -> Standing {
-        let (standing, newly_lost) = lock(&self.state).look(self.ttl);
-        if newly_lost {
-            self.changed.tell();
-        }
-        standing
+        lock(&self.state).look(self.ttl)
     }
 
     /// From now on this is held, unless it is lost already.
@@ -123,13 +119,14 @@ impl Place {
         let beat = runtime.spawn(beat(Arc::clone(self), session));
         hold.heartbeat = Some(beat.abort_handle());
         *state = State::Held(hold);
-        state.look(self.ttl).0
+        state.look(self.ttl)
     }
 
     /// The session of the hold, if it is not lost.
     pub(super) fn session(&self) -> Option<Arc<Session>> {
-        self.standing();
-        match &*lock(&self.state) {
+        let mut state = lock(&self.state);
+        state.look(self.ttl);
+        match &*state {
             State::Held(hold) => Some(Arc::clone(&hold.session)),
             State::Free | State::Lost(_) => None,
         }
@@ -137,8 +134,9 @@ impl Place {
 
     /// Ends the hold, and returns it if it was not lost.
     pub(super) fn take(&self) -> Option<Hold> {
-        self.standing();
-        match std::mem::take(&mut *lock(&self.state)) {
+        let mut state = lock(&self.state);
+        state.look(self.ttl);
+        match std::mem::take(&mut *state) {
             State::Held(hold) => Some(hold),
             State::Free | State::Lost(_) => None,
         }
@@ -146,14 +144,9 @@ impl Place {
 
     /// The question that was sent through `session` at `sent` is answered: the lock is held. Whether
     /// that came in time. `token` is a new one.
-    pub(super) fn confirm(
-        &self,
-        session: &Arc<Session>,
-        sent: Moment,
-        token: Option<u64>,
-    ) -> bool {
+    pub(super) fn confirm(&self, session: &Arc<Session>, sent: Moment, token: Option<u64>) -> bool {
         let mut state = lock(&self.state);
-        let (before, newly_lost) = state.look(self.ttl);
+        let before = state.look(self.ttl);
         let held = match &mut *state {
             State::Held(hold) if Arc::ptr_eq(&hold.session, session) => {
                 hold.confirmed = hold.confirmed.max(sent);
@@ -163,31 +156,33 @@ impl Place {
             _ => false,
         };
         drop(state);
-        if newly_lost || held && matches!(before, Standing::Uncertain(_)) {
+        if held && matches!(before, Standing::Uncertain(_)) {
             self.changed.tell();
         }
         held
     }
 
-    /// The hold of `session` is lost.
+    /// The hold of `session` is lost, unless it is released. Tells of it.
     fn lose(&self, session: &Arc<Session>, reason: LostReason) {
         let mut state = lock(&self.state);
-        let lost = match &*state {
+        let lost = match &mut *state {
             State::Held(hold) if Arc::ptr_eq(&hold.session, session) => {
+                hold.heartbeat = None;
                 std::mem::replace(&mut *state, State::Lost(reason))
             }
-            _ => return,
+            State::Lost(_) => State::Free,
+            State::Held(_) | State::Free => return,
         };
         drop(state);
         drop(lost);
         self.changed.tell();
     }
 
-    /// Tells of the passage of time, until the hold is over.
-    async fn watch(&self) {
+    /// Tells when the hold of `session` becomes uncertain. Completes when it is lost.
+    async fn watch(&self, session: &Arc<Session>) {
         let mut told = false;
         loop {
-            let next = match self.standing() {
+            let next = match self.standing_of(session) {
                 Standing::Held(Grant { valid_for, .. }) => {
                     told = false;
                     let until_lost = valid_for.unwrap_or(self.ttl);
@@ -206,11 +201,21 @@ impl Place {
         }
     }
 
-    /// When the next heartbeat is due.
-    fn next_beat(&self) -> Option<Moment> {
+    fn standing_of(&self, session: &Arc<Session>) -> Standing {
+        let mut state = lock(&self.state);
+        match &*state {
+            State::Held(hold) if !Arc::ptr_eq(&hold.session, session) => Standing::Free,
+            _ => state.look(self.ttl),
+        }
+    }
+
+    /// When the next heartbeat of the hold of `session` is due, if it is not lost or released.
+    fn next_beat(&self, session: &Arc<Session>) -> Option<Moment> {
         match &*lock(&self.state) {
-            State::Held(hold) => Some(hold.confirmed.after(self.ttl / 3)),
-            State::Free | State::Lost(_) => None,
+            State::Held(hold) if Arc::ptr_eq(&hold.session, session) => {
+                Some(hold.confirmed.after(self.ttl / 3))
+            }
+            _ => None,
         }
     }
 }
@@ -218,7 +223,7 @@ impl Place {
 /// Keeps the standing of a hold up to date, until it is over.
 async fn beat(place: Arc<Place>, session: Arc<Session>) {
     let asks = async {
-        while let Some(due) = place.next_beat() {
+        while let Some(due) = place.next_beat(&session) {
             tokio::time::sleep(due.left()).await;
             let sent = Moment::now();
             match session.is_same("").await {
@@ -234,7 +239,7 @@ async fn beat(place: Arc<Place>, session: Arc<Session>) {
     let reason = tokio::select! {
         reason = asks => reason,
         reason = session.gone() => reason,
-        () = place.watch() => return,
+        () = place.watch(&session) => LostReason::Disconnected,
     };
     place.lose(&session, reason);
 }

@@ -127,7 +127,11 @@ impl Session {
     /// Asks the server to end the statement that is under way. It may be over by then, and the
     /// request may reach the next one.
     pub(super) async fn cancel(&self) -> Result<()> {
-        let cancel = self.client.cancel_token().cancel_query(self.tls.0.clone()).await;
+        let cancel = self
+            .client
+            .cancel_token()
+            .cancel_query(self.tls.0.clone())
+            .await;
         cancel.map_err(|e| failed(&e, &self.server))
     }
 

@@ -82,7 +82,8 @@ fn roots(
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>);
+    let read = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>);
     match read {
         Ok(found) if found.is_empty() => Err(unreadable(file, "no certificate in it")),
         Ok(found) => Ok(found),

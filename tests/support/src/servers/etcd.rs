@@ -55,7 +55,7 @@ impl Etcd {
     ) -> Option<Self> {
         let program = |name| find("LOCKET_ETCD", &FOLDERS, name);
         let (Some(etcd), Some(ctl)) = (program("etcd"), program("etcdctl")) else {
-            missing(format_args!("etcd"));
+            missing("etcd", "run tests/peers");
             return None;
         };
         let folder = tempfile::tempdir().expect("a directory can be created");
