@@ -234,6 +234,12 @@ impl LockFile {
     ///
     /// As [`is_locked`](Self::is_locked).
     pub fn holder(&self) -> Result<Option<Holder>> {
+        self.find_holder(true)
+    }
+
+    /// With the label of a holder elsewhere only if `all`: it may name processes and hosts, which a
+    /// guest must not see.
+    pub(crate) fn find_holder(&self, all: bool) -> Result<Option<Holder>> {
         let handle = &self.handle;
         let Some(queue) = handle.current()? else {
             return Ok(None);
@@ -246,7 +252,7 @@ impl LockFile {
             label: holder
                 .owner
                 .and_then(|owner| handle.context.registry.profile(owner)?.label.clone())
-                .or(holder.found.label),
+                .or(holder.found.label.filter(|_| all)),
             is_self: holder.owner == Some(me),
             mode: holder.found.mode,
             pid: holder.found.pid,

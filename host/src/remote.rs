@@ -2,7 +2,12 @@
 
 #![cfg_attr(
     not(any(feature = "etcd", feature = "postgres")),
-    allow(dead_code, unused_imports, unused_variables, reason = "the servers use it")
+    allow(
+        dead_code,
+        unused_imports,
+        unused_variables,
+        reason = "the servers use it"
+    )
 )]
 
 mod claim;

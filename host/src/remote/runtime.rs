@@ -7,6 +7,8 @@ use std::sync::Arc;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{oneshot, watch};
 
+use crate::sys;
+
 /// One thread that runs tasks until the last clone is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Runtime {
@@ -21,6 +23,8 @@ impl Runtime {
         let (alive, mut over) = watch::channel(());
         let thread = std::thread::Builder::new().name(name.to_owned());
         thread.spawn(move || {
+            // Those of the process are for its own threads.
+            sys::keep_signals_away();
             runtime.block_on(async { while over.changed().await.is_ok() {} });
             // What is still to be said to the server has had its time by then.
             runtime.shutdown_background();

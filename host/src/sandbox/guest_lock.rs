@@ -187,7 +187,7 @@ impl GuestLock {
     ///
     /// Those of the system, with [`Error::is_io`](crate::Error::is_io).
     pub fn holder(&self) -> Result<Option<Holder>> {
-        let holder = self.open.file.holder();
+        let holder = self.open.file.find_holder(false);
         holder.inspect_err(|error| self.open.story.failed(error))
     }
 

@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use locket::Protocol;
+
 use super::report::{Holder, Mode, Process, Range, Report, Unknown};
 use crate::output::{shell_word, shown_path};
 use crate::paths;
@@ -82,6 +84,10 @@ impl Holder {
         let Process { pid, command, .. } = &self.process;
         match pid {
             None if self.protocol == Protocol::Remote => match command {
+                // The client that took the lock wrote it.
+                Some(label) if label.chars().any(char::is_control) => {
+                    f.write_str(&shell_word(OsStr::new(&shortened(label))))?;
+                }
                 Some(label) => f.write_str(&shortened(label))?,
                 None => f.write_str("another client")?,
             },

@@ -42,7 +42,10 @@ fn a_lock_on_a_server_excludes_and_is_shared() {
     with_servers(|url| {
         let holder = hold(url, &[]);
         assert_eq!(code(exec(url, &["-n"], &["true"])), 1);
-        assert_eq!(code(exec(url, &["-w", "0.1", "-E", "75", "-s"], &["true"])), 75);
+        assert_eq!(
+            code(exec(url, &["-w", "0.1", "-E", "75", "-s"], &["true"])),
+            75
+        );
         assert_eq!(holder.end(), 0);
         let holder = hold(url, &["-s"]);
         assert_eq!(code(exec(url, &["-s", "-n"], &["sh", "-c", "exit 7"])), 7);
@@ -77,7 +80,10 @@ fn status_names_the_holder() {
         let held = status(&[]);
         assert!(held.starts_with("jobs/a: held exclusively by "), "{held}");
         let held: Value = serde_json::from_str(&status(&["--json"])).expect("it is JSON");
-        assert_eq!((&held["held"], &held["mode"]), (&json!(true), &json!("exclusive")));
+        assert_eq!(
+            (&held["held"], &held["mode"]),
+            (&json!(true), &json!("exclusive"))
+        );
         assert_eq!(held["holders"][0]["protocol"], json!("remote"), "{held}");
         assert_eq!(holder.end(), 0);
         eventually("it is free", || status(&[]) == "jobs/a: free\n");
@@ -112,7 +118,10 @@ fn processes_and_components_count_over_a_server() {
         let args = ["demo", "--remote", url, "--increments", "20", "--json"];
         let report: Value = serde_json::from_str(&text(locket(&args))).expect("it is JSON");
         assert_eq!(report["protocol"], json!("remote"));
-        assert_eq!((&report["total"], &report["exact"]), (&json!(160), &json!(true)));
+        assert_eq!(
+            (&report["total"], &report["exact"]),
+            (&json!(160), &json!(true))
+        );
     });
 }
 
@@ -160,7 +169,10 @@ fn what_goes_wrong_is_said_and_no_secret() {
         let away = output(away);
         let said = String::from_utf8_lossy(&away.stderr).into_owned();
         assert_eq!(away.status.code(), Some(69), "{said}");
-        assert!(said.contains("cannot be reached") && !said.contains("hush"), "{said}");
+        assert!(
+            said.contains("cannot be reached") && !said.contains("hush"),
+            "{said}"
+        );
         let url = format!("{scheme}://someuser:hush@127.0.0.1:9/locks");
         let refused = output(exec(&url, &[], &["true"]));
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();

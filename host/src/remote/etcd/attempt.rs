@@ -146,11 +146,11 @@ impl Attempt {
         Ok(answer.succeeded().then_some(revision.unsigned_abs()))
     }
 
-    /// Deletes the key.
-    pub(super) async fn delete(&self, until: Option<Instant>) -> Result<(), Failure> {
-        delete(&self.core, &self.key, until).await?;
+    /// Deletes the key. Returns whether it was there, as far as the answer tells.
+    pub(super) async fn delete(&self, until: Option<Instant>) -> Result<bool, Failure> {
+        let found = delete(&self.core, &self.key, until).await?;
         self.deleted.store(true, Ordering::Relaxed);
-        Ok(())
+        Ok(found)
     }
 
     /// Makes a request that adds the key.
@@ -232,12 +232,16 @@ async fn purge(core: &Core, key: &[u8]) {
     }
 }
 
-async fn delete(core: &Core, key: &[u8], until: Option<Instant>) -> Result<(), Failure> {
+/// Returns whether the key was there. If the request was repeated, it may have been gone by then.
+async fn delete(core: &Core, key: &[u8], until: Option<Instant>) -> Result<bool, Failure> {
+    let requests = AtomicU32::new(0);
     let delete = |mut client: Client| {
+        requests.fetch_add(1, Ordering::Relaxed);
         let key = key.to_vec();
         async move { client.delete(key, None).await }
     };
-    core.cluster.ask(until, delete).await.map(|_| ())
+    let deleted = core.cluster.ask(until, delete).await?.deleted();
+    Ok(deleted > 0 || requests.into_inner() > 1)
 }
 
 /// The first key of a range by age, from the old or from the new end.

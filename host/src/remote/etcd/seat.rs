@@ -13,7 +13,7 @@ use super::key::LockKeys;
 use super::shared::Shared;
 use super::watch::Watch;
 use crate::deadline::Deadline;
-use crate::remote::{Changed, Seat, Standing, Stop, unavailable};
+use crate::remote::{Changed, Seat, Standing, Stop, lost, unavailable};
 use crate::sync::{Mutex, lock};
 use crate::types::{LostReason, Mode};
 
@@ -83,7 +83,10 @@ impl Seat for EtcdSeat {
             let given_back = bounded(until, held.give_back(until)).await;
             given_back.map_err(Failure::into_error)
         };
-        core.runtime.run(given_back)
+        match core.runtime.run(given_back)? {
+            true => Ok(()),
+            false => Err(lost(LostReason::Broken)),
+        }
     }
 
     fn renew(&self) -> io::Result<()> {

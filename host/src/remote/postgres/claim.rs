@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout, timeout_at};
 
-use super::super::{Moment, Runtime, Seat, Standing, Stop, unavailable};
+use super::super::{Moment, Runtime, Seat, Standing, Stop, lost, unavailable};
 use super::check::{next_token, token};
 use super::error::{is_broken, no_answer};
 use super::hold::{Hold, Place, in_time};
 use super::session::Session;
 use super::{Shared, literal_mode};
 use crate::deadline::Deadline;
-use crate::types::Mode;
+use crate::types::{LostReason, Mode};
 
 /// The server ends a wait at its deadline. If it does not, this much later it is canceled.
 const GRACE: Duration = Duration::from_millis(25);
@@ -84,13 +84,14 @@ impl Seat for Claim {
             match answer.unwrap_or_else(|_| Err(no_answer(&shared.config.server, limit))) {
                 Ok(unlocked) => {
                     // What has lost its locks by other means is not to be trusted again.
-                    if unlocked.as_deref() == Some("t") {
-                        shared.give_back(session);
+                    if unlocked.as_deref() != Some("t") {
+                        return Err(lost(LostReason::Broken));
                     }
+                    shared.give_back(session);
                     Ok(())
                 }
                 // The server has freed it.
-                Err(_) if session.was_ended() => Ok(()),
+                Err(_) if session.was_ended() => Err(lost(LostReason::Broken)),
                 Err(e) => Err(e),
             }
         })

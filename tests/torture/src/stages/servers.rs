@@ -61,12 +61,17 @@ impl Clients {
             ttl: TTL,
         };
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("server-worker").arg(serde_json::to_string(&role)?);
+        command
+            .arg("server-worker")
+            .arg(serde_json::to_string(&role)?);
         Ok(command.stdin(Stdio::null()).spawn()?)
     }
 
     fn signal(&self, number: usize, signal: Signal) -> Result<()> {
-        Ok(kill_process(Pid::from_child(&self.children[number]), signal)?)
+        Ok(kill_process(
+            Pid::from_child(&self.children[number]),
+            signal,
+        )?)
     }
 
     /// Kills one worker or stops it for longer than its lease; another one takes the place of a dead one.
@@ -108,7 +113,11 @@ impl Clients {
         outcome.did("holds", sections.len() as u64);
         outcome.did("losses that the holder knew of", lost as u64);
         if let Some(longest) = longest {
-            let figure = format!("{:.1} s, with a lease of {} s", longest.as_secs_f64(), TTL.as_secs());
+            let figure = format!(
+                "{:.1} s, with a lease of {} s",
+                longest.as_secs_f64(),
+                TTL.as_secs()
+            );
             outcome.measured("longest time without a holder", figure);
         }
         Ok(())
@@ -136,7 +145,8 @@ fn foreign(
             let number = store.read(token);
             let number = number.unwrap_or_default();
             thread::sleep(Duration::from_millis(2));
-            let wrote = number.is_some_and(|number| store.write(token, number + 1).unwrap_or(false));
+            let wrote =
+                number.is_some_and(|number| store.write(token, number + 1).unwrap_or(false));
             sections.push(Section {
                 by: by.to_owned(),
                 token,
@@ -166,7 +176,9 @@ pub(crate) fn run(context: &Context) -> Result<Outcome> {
 /// Three members, of which the leader is killed again and again.
 fn etcd(context: &Context, outcome: &mut Outcome) -> Result<()> {
     let Some(mut cluster) = Etcd::start(3) else {
-        outcome.omitted.push("etcd, which is not installed".to_owned());
+        outcome
+            .omitted
+            .push("etcd, which is not installed".to_owned());
         return Ok(());
     };
     let mut chance = context.chance(1);
@@ -227,7 +239,9 @@ fn etcd(context: &Context, outcome: &mut Outcome) -> Result<()> {
 /// A server that is stopped, crashes and ends sessions.
 fn postgres(context: &Context, outcome: &mut Outcome) -> Result<()> {
     let Some(mut server) = Postgres::start(&[]) else {
-        outcome.omitted.push("PostgreSQL, which is not installed".to_owned());
+        outcome
+            .omitted
+            .push("PostgreSQL, which is not installed".to_owned());
         return Ok(());
     };
     let mut chance = context.chance(2);
@@ -248,7 +262,9 @@ fn postgres(context: &Context, outcome: &mut Outcome) -> Result<()> {
             }
             1 => clients.disturb(&mut chance, outcome)?,
             2 => {
-                server.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'");
+                server.sql(
+                    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'",
+                );
                 outcome.did("sessions ended", 1);
             }
             _ => {

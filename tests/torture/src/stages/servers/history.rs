@@ -17,7 +17,10 @@ pub(super) fn read(folder: &Path) -> Result<Vec<Section>> {
         if path.extension().is_some_and(|end| end == "journal") {
             // A process that was killed leaves no more than a part of its last line.
             let text = fs::read_to_string(path)?;
-            all.extend(text.lines().filter_map(|line| serde_json::from_str(line).ok()));
+            all.extend(
+                text.lines()
+                    .filter_map(|line| serde_json::from_str(line).ok()),
+            );
         }
     }
     all.sort_by_key(|section: &Section| section.from);

@@ -56,7 +56,12 @@ impl Store {
     /// Changes what is stored, a token and a number, alone.
     fn change<R>(&self, change: impl FnOnce(&mut (u64, u64)) -> R) -> Result<R> {
         let mut options = OpenOptions::new();
-        let mut file = options.read(true).write(true).create(true).truncate(false).open(&self.0)?;
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&self.0)?;
         flock(&file, FlockOperation::LockExclusive)?;
         let mut text = String::new();
         file.read_to_string(&mut text)?;
