@@ -23,7 +23,6 @@ use locket::{Engine, Protocol};
 use tokio::process::Child;
 use tokio::task::JoinHandle;
 
-
 use self::report::{Participant, Report, Turns, Unlocked};
 use self::table::{BUSY, Table};
 pub(crate) use self::worker::{DatabaseWorker, Worker};

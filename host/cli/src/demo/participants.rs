@@ -50,7 +50,12 @@ impl Demo {
         arguments
     }
 
-    pub(super) fn start_process(&self, dir: &Path, id: &str, unlocked: bool) -> anyhow::Result<Child> {
+    pub(super) fn start_process(
+        &self,
+        dir: &Path,
+        id: &str,
+        unlocked: bool,
+    ) -> anyhow::Result<Child> {
         let dir = dir
             .to_str()
             .context("the path of the temporary directory is not Unicode")?;
@@ -122,5 +127,4 @@ impl Demo {
         };
         Ok(State::new(wasi.build(), locks.build()))
     }
-}
 }
