@@ -62,6 +62,10 @@ impl Held {
 
     fn end(mut self) {
         drop(self.child.stdin.take());
+        let mut rest = String::new();
+        let read = self.output.read_to_string(&mut rest);
+        read.expect("the output has an end");
+        assert_eq!(rest, "");
         let status = self.child.wait().expect("the tool ends");
         assert_eq!(status.code(), Some(0));
     }
@@ -73,7 +77,10 @@ fn a_lock_excludes_others_while_the_command_runs() {
     let command = [LOCKET, "completions", "bash"];
     let held = Held::start(&[], &path);
     assert_eq!(code(exec(&["-n"], &path, &command)), Some(1));
-    assert_eq!(code(exec(&["-n", "-s", "-E", "75"], &path, &command)), Some(75));
+    assert_eq!(
+        code(exec(&["-n", "-s", "-E", "75"], &path, &command)),
+        Some(75)
+    );
     assert_eq!(code(exec(&["-w", "0.1"], &path, &command)), Some(1));
     held.end();
     assert_eq!(code(exec(&["-n"], &path, &command)), Some(0));
@@ -197,7 +204,13 @@ fn check_recommends_the_default_in_a_local_directory() {
     let protocols = report["protocols"].as_array().expect("it is an array");
     let native = protocols.iter().find(|one| one["protocol"] == "native");
     let native = native.expect("the default is judged");
-    for outcome in ["acquired", "exclusive", "excludes_flock", "shared", "granted"] {
+    for outcome in [
+        "acquired",
+        "exclusive",
+        "excludes_flock",
+        "shared",
+        "granted",
+    ] {
         assert_eq!(native["tries"][outcome], "yes", "{native}");
     }
     let left = std::fs::read_dir(dir.path()).expect("it can be read");
