@@ -92,7 +92,9 @@ JSON: an object for one path, an array of them for several, and with --watch an 
   path_bytes    an array of numbers, or null if path is exact
   exists        whether there is a file
   held          true, false, or null if that cannot be known, for the reason that unknown has
-  unknown       null, \"outside-container\", \"other-hosts\", \"may-be-no-lock\" or \"no-answer\"
+  unknown       null, \"outside-container\", \"other-hosts\", \"may-be-no-lock\" or \"no-answer\"; on
+                macOS and Windows \"not-told\": the holders are those that have the file open, one of
+                which holds it, on Windows perhaps
   removable     null; for a free lock that a dead holder left behind, whether this user may
                 remove it, without which it cannot be taken over
   mode          \"exclusive\" or \"shared\", the stronger one of all holders; null without holders

@@ -11,9 +11,8 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::{Changes, Interest, Key, Watcher};
-use crate::lock_path::Identity;
 use crate::sync::{WakeList, lock, thread};
-use crate::sys::{self, Kqueue, Notice};
+use crate::sys::{self, Identity, Kqueue, Notice};
 
 #[derive(Debug, Default)]
 pub(super) struct State {

@@ -62,6 +62,10 @@ impl Held {
 
     fn end(mut self) {
         drop(self.child.stdin.take());
+        let mut rest = String::new();
+        let read = self.output.read_to_string(&mut rest);
+        read.expect("the output has an end");
+        assert_eq!(rest, "");
         let status = self.child.wait().expect("the tool ends");
         assert_eq!(status.code(), Some(0));
     }
