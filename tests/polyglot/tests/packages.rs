@@ -1,6 +1,7 @@
 //! The packages, built as for a registry. Whoever installs the built files can do what the page of the
 //! language does with a clone, in an empty folder outside of the repository.
 
+use locket_tests::process::tool;
 use polyglot::bindings::GO_MODULE;
 use polyglot::machine::Machine;
 use polyglot::page;
@@ -97,6 +98,18 @@ fn npm_pack() -> Result<(TempDir, PathBuf)> {
     )?;
     has(&package, &["wit/lock.wit", "wit/deps/io.wit"])?;
     Ok((copy, package))
+}
+
+#[test]
+fn all_have_one_version() -> Result {
+    let version = env!("CARGO_PKG_VERSION");
+    let read = |path: &str| fs::read_to_string(root().join(path));
+    let json: serde_json::Value = serde_json::from_str(&read("guest/js/package.json")?)?;
+    assert_eq!(json["version"], version);
+    let python = read("guest/python/pyproject.toml")?;
+    let line = format!("version = \"{version}\"");
+    assert!(python.lines().any(|found| found == line), "{python}");
+    Ok(())
 }
 
 #[test]
@@ -279,4 +292,36 @@ fn of_cargo_for_native_programs() -> Result {
     );
     let sessions = page::parse(&page)?;
     Ok(Machine::plain().follow(&sessions[0])?)
+}
+
+/// What a release has for those who do not build.
+#[test]
+fn of_the_tool() -> Result {
+    let out = tempfile::tempdir()?;
+    run(Command::new(root().join(".ci/archive"))
+        .args([&tool(), Path::new("x86_64-unknown-linux-gnu"), out.path()])
+        .env_remove("GITHUB_REF_TYPE"))?;
+    let archive = only(out.path(), "gz")?;
+    let completions = ["bash", "fish", "elv"].map(|shell| format!("completions/locket.{shell}"));
+    let files = ["locket", "LICENSE", "man/locket.1", "man/locket-run.1"];
+    let files: Vec<_> = files
+        .into_iter()
+        .chain(completions.iter().map(String::as_str))
+        .collect();
+    has(&archive, &files)?;
+    run(Command::new("shasum")
+        .args(["--algorithm", "256", "--check"])
+        .arg(only(out.path(), "sha256")?)
+        .current_dir(&out))?;
+    run(Command::new("tar")
+        .arg("-xzf")
+        .arg(&archive)
+        .current_dir(&out))?;
+    let name = archive.with_extension("").with_extension("");
+    let version = output(Command::new(name.join("locket")).arg("--version"))?;
+    assert_eq!(
+        version.trim(),
+        format!("locket {}", env!("CARGO_PKG_VERSION"))
+    );
+    Ok(())
 }
