@@ -1,6 +1,6 @@
 // Of all instances that start at the same time, one does the work.
 
-import { LockTimeoutError, withLock } from "locket";
+import { LockTimeoutError, withLock } from "locket-guest";
 import { getStdout } from "wasi:cli/stdout@0.2.0";
 
 export const run = {

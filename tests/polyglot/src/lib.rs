@@ -9,6 +9,7 @@ pub mod bindings;
 pub mod component;
 pub mod host;
 pub mod languages;
+pub mod machine;
 pub mod page;
 mod peer;
 pub mod program;

@@ -18,8 +18,26 @@ use crate::root;
 ///
 /// If there is no such page, or it has commands outside of a session.
 pub fn sessions(page: &Path) -> Result<Vec<Session>> {
-    let text = fs::read_to_string(root().join(page)).with_context(|| page.display().to_string())?;
+    parse(&text(page)?)
+}
+
+/// What a reader of a page does once its text has been changed: each of the first texts has to be there, and
+/// the second takes its place.
+///
+/// # Errors
+///
+/// If there is no such page, it lacks one of the texts, or it has commands outside of a session.
+pub fn changed(page: &Path, changes: &[(&str, &str)]) -> Result<Vec<Session>> {
+    let mut text = text(page)?;
+    for (old, new) in changes {
+        ensure!(text.contains(old), "{} lacks {old:?}", page.display());
+        text = text.replace(old, new);
+    }
     parse(&text)
+}
+
+fn text(page: &Path) -> Result<String> {
+    fs::read_to_string(root().join(page)).with_context(|| page.display().to_string())
 }
 
 /// What a reader does in an empty folder.
@@ -34,7 +52,12 @@ enum Step {
     Run { command: String, shown: String },
 }
 
-fn parse(text: &str) -> Result<Vec<Session>> {
+/// What a reader of a text does.
+///
+/// # Errors
+///
+/// If it has commands outside of a session.
+pub fn parse(text: &str) -> Result<Vec<Session>> {
     let mut sessions = Vec::<Session>::new();
     let mut paragraph = String::new();
     let mut is_complete = true;

@@ -1,6 +1,6 @@
 // What the package promises beyond the world `polyglot`, as checks that an engine can run.
 
-import { LockError, LockFile, LockTimeoutError, withLock } from "locket";
+import { LockError, LockFile, LockTimeoutError, withLock } from "locket-guest";
 
 const PATH = "/locks/checks";
 

@@ -1,6 +1,6 @@
 // The test guest in JavaScript: the world `polyglot` by means of the package `locket`.
 
-import { LockFile, LockError, withLock } from "locket";
+import { LockFile, LockError, withLock } from "locket-guest";
 import * as checks from "./checks.js";
 import { read, write } from "locket:test/counter@0.1.0";
 

@@ -1,7 +1,7 @@
 // The test guest in TypeScript: the world `polyglot` by means of the package `locket`. Where the one
 // in JavaScript calls `withLock`, it says `using`.
 
-import { LockFile, LockError, type Mode, type OpenOptions, type Protocol } from "locket";
+import { LockFile, LockError, type Mode, type OpenOptions, type Protocol } from "locket-guest";
 import { read, write } from "locket:test/counter@0.1.0";
 
 const PROTOCOLS: readonly string[] =

@@ -80,5 +80,8 @@ pub(super) fn project(guest: &str, folder: &Path) -> Result<()> {
         root().join("tests/polyglot/guests").join(guest),
         folder.into(),
     )?;
-    files(root().join("guest/js"), folder.join("node_modules/locket"))
+    files(
+        root().join("guest/js"),
+        folder.join("node_modules/locket-guest"),
+    )
 }
