@@ -364,9 +364,9 @@ impl LockQueue {
             Name::Gone => false,
             Name::IsTheLock => self.sees(ticket),
         };
-        let (released, advanced) = self.change_and(Finish::Patiently, |state| {
-            state.release(ticket, remove, named)
-        });
+        let finish = self.finish_for(ticket, Finish::Patiently);
+        let (released, advanced) =
+            self.change_and(finish, |state| state.release(ticket, remove, named));
         advanced.map(|()| released)
     }
 
@@ -377,8 +377,17 @@ impl LockQueue {
             return;
         }
         let named = !self.existence || self.sees(ticket);
-        let _ = self.change_and(Finish::Promptly, |state| {
-            state.release(ticket, remove, named)
-        });
+        let finish = self.finish_for(ticket, Finish::Promptly);
+        let _ = self.change_and(finish, |state| state.release(ticket, remove, named));
+    }
+
+    /// How the hold `ticket` is released: a task does not wait for a lock server, which may be away.
+    fn finish_for(&self, ticket: Ticket, usual: Finish) -> Finish {
+        let state = self.state();
+        let task = |index: usize| !state.holds[index].blocking;
+        match self.remote && state.hold(ticket).is_ok_and(task) {
+            true => Finish::Elsewhere,
+            false => usual,
+        }
     }
 }

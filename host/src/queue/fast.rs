@@ -37,6 +37,7 @@ impl LockQueue {
                     requester,
                     mode: request.mode,
                     token: None,
+                    blocking: true,
                     told: true,
                     expiry: None,
                     since: requester.is_guest().then(Instant::now),

@@ -84,6 +84,8 @@ pub(super) struct Hold {
     pub(super) mode: Mode,
     /// Its fencing token, if it has one.
     pub(super) token: Option<u64>,
+    /// Whether a thread acquired it that may block, and not a task.
+    pub(super) blocking: bool,
     /// Whether the waiter has learned of its grant. Until then, only the waiter can release it.
     pub(super) told: bool,
     /// Revokes the hold. Counts from the grant, so that a hold whose waiter never looks expires
@@ -107,6 +109,7 @@ impl Waiter {
             requester: self.requester,
             mode: self.request.mode,
             token,
+            blocking: self.blocking,
             told,
             expiry,
             since: noted.then(Instant::now),

@@ -19,7 +19,9 @@ impl Engine {
     /// It is used as the lock of a file is. What is different: it can be [lost](crate::State::Lost)
     /// while it is held, if the server does not hear from this process for [as long as it
     /// grants](crate::RemoteBuilder::ttl); each grant has a [token](crate::Guard::token); and a
-    /// server that cannot be reached is an [error](Error::is_unavailable) of its own.
+    /// server that cannot be reached is an [error](Error::is_unavailable) of its own. A thread that
+    /// acquired it waits for the server when it releases, a task leaves that to the engine; with a
+    /// timeout of zero both ask the server themselves.
     ///
     /// ```no_run
     /// use locket::{Engine, Mode, Remote};
