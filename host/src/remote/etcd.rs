@@ -25,8 +25,8 @@
 //! - A request that was not answered may have been carried out, and may still be. So each is safe to
 //!   repeat, and is repeated ([`cluster`]). A key that is not needed is deleted until the server
 //!   confirms it ([`attempt`]), and copies that arrive after that are swept away ([`session`]).
-//! - One transaction leads from the queue to the lock: it finds that no one is before the attempt,
-//!   and that the attempt's own key is there ([`attempt`]).
+//! - One look leads from the queue to the lock: it finds that no one is before the attempt, and that
+//!   the attempt's own key is there ([`attempt`]).
 //! - The token is the revision of the store at the grant. It grows with every grant, among all
 //!   clients.
 //! - The holder watches its own key. Neither a watch nor a renewal is trusted alone ([`held`]).

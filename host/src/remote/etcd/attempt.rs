@@ -1,14 +1,14 @@
 //! One attempt to hold a lock: its key, and the requests that decide about it.
 //!
-//! Each is a transaction that is safe to repeat, since no other attempt has the same key.
+//! Each is safe to repeat, since no other attempt has the same key.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Instant, SystemTime};
 
 use etcd_client::{
-    Client, Compare, CompareOp, GetOptions, KeyValue, PutOptions, SortOrder, SortTarget, Txn,
-    TxnOp, TxnOpResponse, TxnResponse,
+    Client, Compare, CompareOp, GetOptions, KeyValue, PutOptions, ResponseHeader, SortOrder,
+    SortTarget, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 
 use super::core::Core;
@@ -121,19 +121,26 @@ impl Attempt {
         Ok(place.unwrap_or(holder(revision)))
     }
 
-    /// Looks who is before it. **The only way from the queue to the lock**: one transaction finds that
-    /// no one is, and that its own key is still there.
+    /// Looks who is before it. **The only way from the queue to the lock**: no older key is in the
+    /// way, which stays so, and its own key is there at the same time or later.
     pub(super) async fn look(&self, until: Option<Instant>) -> Result<Place, Failure> {
         let (start, end) = self.lock.in_the_way_of(self.mode);
-        let older = one(end, SortOrder::Descend).with_max_create_revision(self.created - 1);
-        let txn = Txn::new()
-            .when([self.is_there()])
-            .and_then([TxnOp::get(start, Some(older))]);
-        let (answer, revision) = self.ask(txn, until).await?;
-        if !answer.succeeded() {
+        let older = one(end, SortOrder::Descend)
+            .with_max_create_revision(self.created)
+            .with_limit(2);
+        let (older, seen) = self.get(start, Some(older), until).await?;
+        let is_own = |key: &KeyValue| key.create_revision() == self.created;
+        let (own, revision) = match self.mode {
+            Mode::Exclusive => (older.iter().any(is_own), seen),
+            Mode::Shared => {
+                let (own, revision) = self.get(self.key.clone(), None, until).await?;
+                (own.iter().any(is_own), revision)
+            }
+        };
+        if !own {
             return Ok(Place::Gone);
         }
-        let place = self.behind(found(&answer, 0), revision)?;
+        let place = self.behind(older.into_iter().find(|key| !is_own(key)), seen)?;
         Ok(place.unwrap_or(holder(revision)))
     }
 
@@ -165,6 +172,25 @@ impl Attempt {
             self.unanswered.fetch_sub(1, Ordering::Relaxed);
         }
         answer
+    }
+
+    /// Reads keys. Not in a transaction: one that only reads crashes a server of 3.5.1 if its client
+    /// gives it up.
+    async fn get(
+        &self,
+        key: Vec<u8>,
+        options: Option<GetOptions>,
+        until: Option<Instant>,
+    ) -> Result<(Vec<KeyValue>, i64), Failure> {
+        let get = |mut client: Client| {
+            let (key, options) = (key.clone(), options.clone());
+            async move {
+                let mut answer = client.get(key, options).await?;
+                let revision = revision(answer.header())?;
+                Ok((answer.take_kvs(), revision))
+            }
+        };
+        self.core.cluster.ask(until, get).await
     }
 
     async fn ask(&self, txn: Txn, until: Option<Instant>) -> Result<(TxnResponse, i64), Failure> {
@@ -257,18 +283,16 @@ fn holder(revision: i64) -> Place {
     Place::Holder(revision.unsigned_abs())
 }
 
+fn with_revision(answer: TxnResponse) -> Result<(TxnResponse, i64), etcd_client::Error> {
+    let revision = revision(answer.header())?;
+    Ok((answer, revision))
+}
+
 /// **The token is the revision of the whole store at the moment of the grant.** That at which the key
 /// was added would be smaller than the token of one that came earlier and was granted later.
-fn with_revision(answer: TxnResponse) -> Result<(TxnResponse, i64), etcd_client::Error> {
-    match answer.header() {
-        Some(header) => {
-            let revision = header.revision();
-            Ok((answer, revision))
-        }
-        None => Err(etcd_client::Error::Internal(
-            "an answer has no header".into(),
-        )),
-    }
+fn revision(header: Option<&ResponseHeader>) -> Result<i64, etcd_client::Error> {
+    let none = || etcd_client::Error::Internal("an answer has no header".into());
+    header.map(ResponseHeader::revision).ok_or_else(none)
 }
 
 /// The key that the operation of this number has found.

@@ -61,7 +61,9 @@ impl Held {
     pub(super) async fn renew(&self, until: Option<Instant>) -> Result<bool, Failure> {
         match self.attempt.sign(until).await {
             Ok(Some(token)) => _ = self.token.fetch_max(token, Ordering::AcqRel),
-            Ok(None) => self.broken.store(true, Ordering::Release),
+            Ok(None) => self
+                .broken
+                .store(!self.attempt.session.is_lost(), Ordering::Release),
             Err(Failure::NoLease) => self.attempt.session.give_up(LostReason::Expired),
             Err(e) => return Err(e),
         }
@@ -117,7 +119,8 @@ async fn look_after(
         () = told => {}
         () = signed => {}
         () = until_deleted(&attempt) => {
-            broken.store(true, Ordering::Release);
+            // By the server, if the clock says that the lease has ended.
+            broken.store(!attempt.session.is_lost(), Ordering::Release);
             changed.tell();
         }
     }

@@ -253,7 +253,12 @@ impl Etcd {
 
 impl Drop for Etcd {
     fn drop(&mut self) {
-        (0..self.members.len()).for_each(|member| self.kill(member));
+        for member in 0..self.members.len() {
+            self.kill(member);
+            if std::thread::panicking() {
+                eprintln!("etcd {member}: {}", self.log(member));
+            }
+        }
     }
 }
 
