@@ -182,7 +182,7 @@ fn connect(url: &str, settings: &Settings) -> io::Result<Arc<dyn Server>> {
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => Ok(Arc::new(postgres::Postgres::new(url, settings)?)),
         #[cfg(not(all(feature = "etcd", feature = "postgres")))]
-        "etcd" | "postgres" | "postgresql" => {
+        _ if ["etcd", "postgres", "postgresql"].contains(&scheme) => {
             let why = format!("this build has no {scheme}: build it with that feature");
             Err(io::Error::new(io::ErrorKind::Unsupported, why))
         }

@@ -115,8 +115,8 @@ impl Attempt {
             return self.look(until).await;
         }
         self.created = revision;
-        let others = all(&answer, 1).into_iter();
-        let other = others.filter(|other| other.key() != self.key).next();
+        let mut others = all(&answer, 1).into_iter();
+        let other = others.find(|other| other.key() != self.key);
         let place = self.behind(other, revision)?;
         Ok(place.unwrap_or(holder(revision)))
     }

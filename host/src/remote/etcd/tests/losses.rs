@@ -7,7 +7,7 @@ use locket_test_support::process::Process;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
-use crate::remote::Moment;
+use crate::remote::{Moment, lost_reason};
 use crate::types::LostReason;
 
 const EXCLUSIVE: Mode = Mode::Exclusive;
@@ -155,6 +155,27 @@ fn a_lock_that_is_broken_is_lost_and_the_next_one_has_it() {
         !two.break_lock("a").expect("the server answers"),
         "it is free"
     );
+}
+
+#[test]
+fn a_loss_is_told_by_the_release_or_before() {
+    let Some(cluster) = Cluster::start(1) else {
+        return;
+    };
+    let remote = remote(&cluster.url(""), 5);
+    for _ in 0..10 {
+        let (changed, told) = listener();
+        let held = remote.seat("a", &changed);
+        hold(&held, EXCLUSIVE);
+        assert!(remote.break_lock("a").expect("the server answers"));
+        let release = held.unlock().err();
+        match release.as_ref().and_then(lost_reason) {
+            Some(reason) => assert_eq!(reason, LostReason::Broken),
+            None => assert!(told.try_recv().is_ok(), "{release:?}"),
+        }
+        assert_eq!(held.standing(), Standing::Free);
+        held.unlock().expect("nothing is held");
+    }
 }
 
 #[test]
