@@ -22,11 +22,11 @@
 //! Each rule is kept in one place.
 //! - All keys hang on one lease, which one task renews ([`session`]). It counts as lost before the
 //!   server can end it.
-//! - A request that was not answered may have been carried out, and may still be. So each is safe to
-//!   repeat, and is repeated ([`cluster`]). A key that is not needed is deleted until the server
+//! - A request that was not answered may have been carried out, and may still be. So each is safe
+//!   to repeat, and is repeated ([`cluster`]). A key that is not needed is deleted until the server
 //!   confirms it ([`attempt`]), and copies that arrive after that are swept away ([`session`]).
-//! - One look leads from the queue to the lock: it finds that no one is before the attempt, and that
-//!   the attempt's own key is there ([`attempt`]).
+//! - One look leads from the queue to the lock: it finds that no one is before the attempt, and
+//!   that the attempt's own key is there ([`attempt`]).
 //! - The token is the revision of the store at the grant. It grows with every grant, among all
 //!   clients.
 //! - The holder watches its own key. Neither a watch nor a renewal is trusted alone ([`held`]).
@@ -68,8 +68,8 @@ use super::{Changed, Seat, Server, Settings};
 use crate::backend::ForeignHolder;
 use crate::types::{Guarantee, Mode, Scope};
 
-/// How long the end of a remote waits for the server, at most. Without an answer the lease ends when
-/// its time is over.
+/// How long the end of a remote waits for the server, at most. Without an answer the lease ends
+/// when its time is over.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How many keys of a lock are looked at to find those who hold it.
 const LOOKED_AT: i64 = 128;

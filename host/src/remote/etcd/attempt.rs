@@ -174,8 +174,8 @@ impl Attempt {
         answer
     }
 
-    /// Reads keys. Not in a transaction: one that only reads crashes a server of 3.5.1 if its client
-    /// gives it up.
+    /// Reads keys. Not in a transaction: one that only reads crashes a server of 3.5.1 if its
+    /// client gives it up.
     async fn get(
         &self,
         key: Vec<u8>,
@@ -214,8 +214,8 @@ impl Attempt {
     /// The place behind another attempt, if there is one.
     fn behind(&self, other: Option<KeyValue>, revision: i64) -> Result<Option<Place>, Failure> {
         let Some(other) = other else { return Ok(None) };
-        // Their holder may be waiting for this lock: the two could wait for each other for all time,
-        // and no server would know.
+        // Their holder may be waiting for this lock: the two could wait for each other for all
+        // time, and no server would know.
         if self.lock.is_deeper(other.key()) {
             let why = "there are locks below this name";
             let why = std::io::Error::new(std::io::ErrorKind::InvalidInput, why);
@@ -249,8 +249,8 @@ impl Drop for Attempt {
     }
 }
 
-/// Deletes a key for certain: with one left behind on a lease that is renewed, no one would ever get
-/// the lock again.
+/// Deletes a key for certain: with one left behind on a lease that is renewed, no one would ever
+/// get the lock again.
 async fn purge(core: &Core, key: &[u8]) {
     let mut pause = Pause::default();
     while delete(core, key, None).await.is_err() {
@@ -288,8 +288,8 @@ fn with_revision(answer: TxnResponse) -> Result<(TxnResponse, i64), etcd_client:
     Ok((answer, revision))
 }
 
-/// **The token is the revision of the whole store at the moment of the grant.** That at which the key
-/// was added would be smaller than the token of one that came earlier and was granted later.
+/// **The token is the revision of the whole store at the moment of the grant.** That at which the
+/// key was added would be smaller than the token of one that came earlier and was granted later.
 fn revision(header: Option<&ResponseHeader>) -> Result<i64, etcd_client::Error> {
     let none = || etcd_client::Error::Internal("an answer has no header".into());
     header.map(ResponseHeader::revision).ok_or_else(none)

@@ -29,8 +29,9 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// Reads a URL `etcd://[USER@]HOST[:PORT][,HOST[:PORT]…][/PREFIX][?ca=FILE[&cert=FILE&key=FILE]]`
-    /// and the files that it names.
+    /// Reads a URL
+    /// `etcd://[USER@]HOST[:PORT][,HOST[:PORT]…][/PREFIX][?ca=FILE[&cert=FILE&key=FILE]]` and the
+    /// files that it names.
     pub(super) fn new(url: &str, settings: &Settings) -> io::Result<Self> {
         let rest = url.strip_prefix("etcd://");
         let rest = rest.ok_or_else(|| invalid("it does not begin with etcd://"))?;

@@ -70,8 +70,8 @@ impl Held {
         Ok(matches!(self.standing(), Standing::Held(_)))
     }
 
-    /// Gives the lock back. Returns `false` if the server did not have it as held any more, unless that
-    /// was known. If it fails, dropping it tries again.
+    /// Gives the lock back. Returns `false` if the server did not have it as held any more, unless
+    /// that was known. If it fails, dropping it tries again.
     pub(super) async fn give_back(&self, until: Option<Instant>) -> Result<bool, Failure> {
         // Its own deletion is not to be taken for a loss.
         self.guard.abort();

@@ -176,8 +176,8 @@ async fn queue(core: &Arc<Core>, lock: &LockKeys, mode: Mode) -> Result<(Attempt
     }
 }
 
-/// Watches whoever is next before the attempt, until there is none. Returns `None` if the attempt is
-/// not in the queue any more.
+/// Watches the attempt that is next before this one, until there is none. Returns `None` if this
+/// one is not in the queue any more.
 async fn advance(attempt: &Attempt, mut place: Place) -> Result<Option<u64>, Failure> {
     let mut watch = Watch::default();
     loop {

@@ -165,7 +165,8 @@ impl Session {
         lock(&self.state).keys.remove(key);
     }
 
-    /// A copy of a request that adds a key may still be carried out, even after the key was deleted.
+    /// A copy of a request that adds a key may still be carried out, even after the key was
+    /// deleted.
     pub(super) fn doubt(&self) {
         lock(&self.state).doubt = Some(Moment::now().after(DOUBT));
     }
@@ -175,9 +176,9 @@ impl Session {
         let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
     }
 
-    /// Lives as long as the lease. **The only place that renews it and gives it back**: the renewals
-    /// have ended before it is given back, so that none can keep it alive after that, with keys on it
-    /// that no one looks after.
+    /// Lives as long as the lease. **The only place that renews it and gives it back**: the
+    /// renewals have ended before it is given back, so that none can keep it alive after that, with
+    /// keys on it that no one looks after.
     pub(super) async fn live(&self, cluster: &Cluster) {
         tokio::select! {
             () = self.keep_alive(cluster) => {}

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 /// What is shown of a label at most, in characters. Any client can write what it likes.
 const SHOWN: usize = 200;
 
-/// The value of a key, for those who ask who holds the lock. `since` is unknown while it is awaited.
+/// The value of a key, for those who ask who holds the lock. `since` is unknown while it is
+/// awaited.
 pub(super) fn encode(label: Option<&str>, since: Option<SystemTime>) -> Vec<u8> {
     let since = since.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     let since = since.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));

@@ -47,7 +47,7 @@ fn answers_that_are_lost_are_asked_for_again() {
 }
 
 #[test]
-fn a_request_that_fails_for_good_leaves_no_key() {
+fn a_request_that_fails_leaves_no_key() {
     let Some(cluster) = Cluster::start(1) else {
         return;
     };

@@ -254,7 +254,7 @@ fn the_holder_is_known_by_its_label() {
     held.unlock().expect("it is given back");
     let held = waiter.granted();
     assert_eq!(look().expect("it is held").mode, EXCLUSIVE);
-    // Whoever has waited says since when it holds the lock only if that takes long.
+    // A holder that has waited says since when only if it holds the lock for long.
     eventually("it says since when", || {
         look().is_some_and(|h| h.since.is_some())
     });
