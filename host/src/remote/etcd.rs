@@ -27,7 +27,7 @@
 //!   confirms it ([`attempt`]), and copies that arrive after that are swept away ([`session`]).
 //! - One look leads from the queue to the lock: it finds that no one is before the attempt, and
 //!   that the attempt's own key is there ([`attempt`]).
-//! - The token is the revision of the store at the grant. It grows with every grant, among all
+//! - The token is the revision of the store at the grant. It grows from holder to holder, among all
 //!   clients.
 //! - The holder watches its own key. Neither a watch nor a renewal is trusted alone ([`held`]).
 //! - A lease that is given up is not renewed any more, and is then revoked ([`session`]).
