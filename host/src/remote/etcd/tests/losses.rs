@@ -198,6 +198,31 @@ fn all_who_share_a_lock_lose_it_and_a_waiter_keeps_its_place() {
 }
 
 #[test]
+fn a_waiter_whose_key_is_deleted_begins_anew_and_does_not_take_the_lock_for_its_own() {
+    let Some(cluster) = Cluster::start(1) else {
+        return;
+    };
+    let (one, two) = (remote(&cluster.url(""), 20), remote(&cluster.url(""), 20));
+    for mode in [EXCLUSIVE, Mode::Shared] {
+        let held = seat(&one, "a");
+        hold(&held, EXCLUSIVE);
+        let waiter = Waiter::forever(seat(&two, "a"), mode);
+        keys(&cluster, "/a", 2);
+        let first = cluster.keys("/a/")[1].clone();
+        cluster.lines(&["del", &first]);
+        eventually("it is in the queue again", || {
+            let keys = cluster.keys("/a/");
+            keys.len() == 2 && keys[1] != first
+        });
+        waiter.waits();
+        held.unlock().expect("it is given back");
+        let held = waiter.granted();
+        keys(&cluster, "/a", 1);
+        held.unlock().expect("it is given back");
+    }
+}
+
+#[test]
 fn a_lease_that_is_revoked_costs_its_holder_the_lock_and_its_waiters_their_place() {
     let Some(cluster) = Cluster::start(1) else {
         return;
