@@ -25,7 +25,7 @@ impl Stop {
         let mut stopped = self.0.subscribe();
         async move {
             if stopped.wait_for(|stopped| *stopped).await.is_err() {
-                future::pending().await
+                future::pending::<()>().await;
             }
         }
     }
