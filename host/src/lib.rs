@@ -153,6 +153,10 @@ mod ranged;
 #[cfg(unix)]
 mod ranges;
 mod registry;
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+#[doc = include_str!("remote/postgres.md")]
+pub mod postgres {}
 #[cfg(feature = "remote")]
 mod remote;
 #[cfg(feature = "sandbox")]

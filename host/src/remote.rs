@@ -162,6 +162,10 @@ impl RemoteBuilder {
 
 /// The URL as it may be shown, even if it has a password, with which it is refused.
 fn without_password(url: &str) -> String {
+    if let Some((start, rest)) = url.split_once("password=") {
+        let end = rest.find('&').map_or("", |end| &rest[end..]);
+        return without_password(&format!("{start}password{end}"));
+    }
     let start = url.find("://").map_or(0, |at| at + 3);
     let authority = url[start..].find('/').map_or(url.len(), |end| start + end);
     let Some(at) = url[start..authority].rfind('@').map(|at| start + at) else {
@@ -181,7 +185,6 @@ fn connect(url: &str, settings: &Settings) -> io::Result<Arc<dyn Server>> {
         "etcd" => Ok(Arc::new(etcd::Etcd::new(url, settings)?)),
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => Ok(Arc::new(postgres::Postgres::new(url, settings)?)),
-        #[cfg(not(all(feature = "etcd", feature = "postgres")))]
         _ if ["etcd", "postgres", "postgresql"].contains(&scheme) => {
             let why = format!("this build has no {scheme}: build it with that feature");
             Err(io::Error::new(io::ErrorKind::Unsupported, why))

@@ -78,6 +78,8 @@ struct Shared {
     pool: Pool,
     /// Whether the latest session has tokens.
     fencing: AtomicBool,
+    /// If not, why.
+    warning: Mutex<Option<String>>,
     /// Started by the first conversation.
     runtime: Mutex<Option<Runtime>>,
 }
@@ -89,6 +91,7 @@ impl Postgres {
         Ok(Self(Arc::new_cyclic(|this| Shared {
             this: Weak::clone(this),
             fencing: AtomicBool::new(config.fencing == Fencing::Require),
+            warning: Mutex::new(None),
             config,
             pool: Pool::default(),
             runtime: Mutex::new(None),
@@ -185,6 +188,10 @@ impl Server for Postgres {
             _ => Err(unavailable("the session that holds the lock does not end")),
         }
     }
+
+    fn warnings(&self) -> Vec<String> {
+        lock(&self.0.warning).iter().cloned().collect()
+    }
 }
 
 impl Shared {
@@ -199,8 +206,9 @@ impl Shared {
     }
 
     /// Remembers whether there are tokens.
-    fn note_fencing(&self, fenced: bool) {
+    fn note(&self, fenced: bool, warning: Option<String>) {
         self.fencing.store(fenced, Ordering::Relaxed);
+        *lock(&self.warning) = warning;
     }
 }
 
@@ -239,5 +247,5 @@ fn literal_mode(mode: Mode) -> &'static str {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux", not(any(loom, shuttle))))]
 mod tests;

@@ -6,7 +6,6 @@
 //! - [`proc_locks`]: what `/proc` shows of locks, threads and descriptors.
 //! - [`process`]: programs that answer line by line, ours and those of others.
 //! - [`dialogue`]: the language in which a test commands a holder of locks.
-//! - `servers`: servers that keep locks, and the programs that go with them.
 //! - [`subject`] and [`stands`]: the holders, which are threads, processes or guests.
 //! - [`mod@promises`]: what every holder must be able to rely on, and the tests of that.
 //! - [`protocols`]: the protocols that exist on this system, in this build.

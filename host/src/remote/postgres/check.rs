@@ -39,8 +39,9 @@ pub(super) async fn seems_to_stay(session: &Session) -> Result<()> {
     }
 }
 
-/// Sets up a session that stays with its process, and refuses a server that cannot keep locks.
-pub(super) async fn set_up(session: &mut Session, config: &Config) -> Result<()> {
+/// Sets up a session that stays with its process, and refuses a server that cannot keep locks. Says
+/// why grants carry no token, if that is not by choice.
+pub(super) async fn set_up(session: &mut Session, config: &Config) -> Result<Option<String>> {
     let about = "SELECT pg_catalog.current_setting('server_version_num'), \
                  pg_catalog.pg_is_in_recovery(), \
                  pg_catalog.version() OPERATOR(pg_catalog.~~) '%linux%'";
@@ -54,12 +55,17 @@ pub(super) async fn set_up(session: &mut Session, config: &Config) -> Result<()>
         return Err(session.refuse("it is a standby, whose locks do not exclude others"));
     }
     session.ask(&settings(config, text(2) == Some("t"))).await?;
-    session.fenced = match config.fencing {
-        Fencing::Off => false,
-        Fencing::Prefer => sequence(session).await.is_ok(),
-        Fencing::Require => sequence(session).await.map(|()| true)?,
-    };
-    Ok(())
+    if config.fencing == Fencing::Off {
+        return Ok(None);
+    }
+    match sequence(session).await {
+        Ok(()) => {
+            session.fenced = true;
+            Ok(None)
+        }
+        Err(e) if config.fencing == Fencing::Require => Err(e),
+        Err(e) => Ok(Some(format!("grants carry no token: {e}"))),
+    }
 }
 
 /// The settings of the session, as one statement. Those that the server does not know are left out.

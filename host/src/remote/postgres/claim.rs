@@ -82,17 +82,13 @@ impl Seat for Claim {
             let answer = timeout(limit, session.ask_one(&sql)).await;
             drop(hold);
             match answer.unwrap_or_else(|_| Err(no_answer(&shared.config.server, limit))) {
-                Ok(unlocked) => {
-                    // What has lost its locks by other means is not to be trusted again.
-                    if unlocked.as_deref() != Some("t") {
-                        return Err(lost(LostReason::Broken));
-                    }
+                Ok(Some(unlocked)) if unlocked == "t" => {
                     shared.give_back(session);
                     Ok(())
                 }
-                // The server has freed it.
-                Err(_) if session.was_ended() => Err(lost(LostReason::Broken)),
-                Err(e) => Err(e),
+                // A session that lost its lock by other means is not to be trusted again.
+                Ok(_) => Err(lost(LostReason::Broken)),
+                Err(e) => Err(session.why_gone().map_or(e, lost)),
             }
         })
     }

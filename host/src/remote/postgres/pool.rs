@@ -80,8 +80,8 @@ impl Shared {
             lock(&self.pool.0).proven = true;
             self.give_back(Arc::new(second));
         }
-        check::set_up(&mut session, &self.config).await?;
-        self.note_fencing(session.fenced);
+        let warning = check::set_up(&mut session, &self.config).await?;
+        self.note(session.fenced, warning);
         Ok(session)
     }
 

@@ -151,11 +151,6 @@ impl Session {
         gone.or_else(|| self.client.is_closed().then_some(LostReason::Disconnected))
     }
 
-    /// Whether the server said that it ended the session, and so freed its locks.
-    pub(super) fn was_ended(&self) -> bool {
-        self.why_gone() == Some(LostReason::Broken)
-    }
-
     pub(super) fn refuse(&self, why: &str) -> Error {
         unsupported(&self.server, why)
     }

@@ -343,6 +343,8 @@ fn tells_who_holds_it_and_breaks_it() {
         (holder.mode, holder.elsewhere, holder.pid),
         (Mode::Shared, true, None)
     );
+    let labels = [Some("tester"), Some("psql")];
+    assert!(labels.contains(&holder.label.as_deref()));
     assert!(remote.break_lock("broken").unwrap());
     for (seat, count) in &mut holders {
         eventually("the loss is known", || {

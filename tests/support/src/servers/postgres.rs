@@ -19,7 +19,8 @@ use crate::waits::eventually;
 /// `certified`, which needs a certificate. Neither exists at first.
 #[derive(Debug)]
 pub struct Postgres {
-    script: Option<Process>,
+    /// In a mutex for the sake of those who share the server.
+    script: Mutex<Option<Process>>,
     programs: PathBuf,
     dir: PathBuf,
     port: u16,
@@ -56,7 +57,7 @@ impl Postgres {
         let mut script = Process::spawn(&mut command);
         let mut server = Self {
             dir: script.answer().into(),
-            script: Some(script),
+            script: Mutex::new(Some(script)),
             programs,
             port,
             number: 0,
@@ -98,7 +99,11 @@ impl Postgres {
     fn script(&mut self) -> &mut Process {
         // It does not survive what the script does.
         self.session = Mutex::default();
-        self.script.as_mut().expect("the script runs until the end")
+        let script = self
+            .script
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        script.as_mut().expect("the script runs until the end")
     }
 
     /// Stops all its processes with `SIGSTOP`.
@@ -171,7 +176,11 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        if let Some(script) = self.script.take() {
+        let script = self
+            .script
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(script) = script.take() {
             script.finish();
         }
     }

@@ -114,6 +114,8 @@ fn passwords_and_permissions() {
     held.renew().unwrap();
     assert!(matches!(held.standing(), Standing::Held(grant) if grant.token.is_none()));
     assert!(!without.guarantee().fencing);
+    let warnings = without.warnings();
+    assert!(warnings[0].contains("locket_token"), "{warnings:?}");
 
     let settings = Settings {
         password: Some("right".into()),
