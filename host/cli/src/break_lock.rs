@@ -84,7 +84,7 @@ impl Break {
                 ));
                 Ok(exit::FAILURE)
             }
-            Err(e) if e.is_unsupported() => {
+            Err(e) if e.is_unsupported() && !self.is_of_existence() => {
                 let path = shown_path(&self.path);
                 eprint_line(format_args!(
                     "cannot break the kernel lock of `{path}`, which lasts until its holder ends; \
@@ -94,6 +94,12 @@ impl Break {
             }
             Err(e) => Err(ExitError::from_lock(&e, exit::SYSTEM).into()),
         }
+    }
+
+    /// Whether the user chose a protocol whose locks can be broken, which this build or system may lack.
+    fn is_of_existence(&self) -> bool {
+        let protocol = self.locking.protocol;
+        protocol.is_some_and(Protocol::is_existence_lock)
     }
 
     fn break_lock(&self) -> Result<Protocol, Error> {

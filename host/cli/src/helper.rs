@@ -98,9 +98,11 @@ impl Helper {
         drop(self.child.stdin.take());
     }
 
-    /// Kills it, without waiting for its end.
+    /// Kills it. Waits for its end only where that closes what it has open, and not for long.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
+        #[cfg(windows)]
+        system::wait_for_end(&self.child);
     }
 }
 

@@ -1,14 +1,22 @@
 //! A helper's output. Nothing can wait for a pipe until a time, so a thread reads it.
 
 use std::io::{self, Read};
-use std::process::{ChildStdout, Command};
+use std::process::{Child, ChildStdout, Command};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use crate::sys;
 
 /// Another process of this program.
 pub(super) fn this_program() -> io::Result<Command> {
     std::env::current_exe().map(Command::new)
+}
+
+/// Waits for the end of one that was killed: what it has open cannot be removed before.
+pub(super) fn wait_for_end(child: &Child) {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let _ = sys::wait_for_end(child, PATIENCE);
 }
 
 #[derive(Debug)]

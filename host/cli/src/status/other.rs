@@ -42,8 +42,8 @@ pub(super) fn add_kernel_locks(
         Some(pid) => vec![pid],
         None => sys::processes_with_open(path).unwrap_or_default(),
     };
-    let pids = pids.into_iter().filter(|pid| *pid != std::process::id());
-    let pids: Vec<_> = pids.filter_map(|pid| i32::try_from(pid).ok()).collect();
+    let pids = pids.into_iter().filter_map(|pid| i32::try_from(pid).ok());
+    let pids: Vec<_> = pids.collect();
     let holder = |pid| Holder::of_kernel(Process::of(pid), protocol, mode);
     match pids.is_empty() {
         // The kernel says so.

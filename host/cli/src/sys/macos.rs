@@ -56,7 +56,7 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// The processes that have a file open, as far as this user may know.
+/// The other processes that have a file open, as far as this user may know.
 pub(crate) fn processes_with_open(path: &Path) -> io::Result<Vec<u32>> {
     const ALL_PIDS: u32 = 1;
     const EXCLUDE_EVENTS_ONLY: u32 = 2;
@@ -79,10 +79,8 @@ pub(crate) fn processes_with_open(path: &Path) -> io::Result<Vec<u32>> {
         let filled = usize::try_from(filled).map_err(|_| io::Error::last_os_error())?;
         if filled < size_of_val(pids.as_slice()) {
             pids.truncate(filled / size_of::<i32>());
-            return Ok(pids
-                .into_iter()
-                .filter_map(|pid| pid.try_into().ok())
-                .collect());
+            let pids = pids.into_iter().filter_map(|pid| pid.try_into().ok());
+            return Ok(pids.filter(|pid| *pid != std::process::id()).collect());
         }
         pids.resize(2 * pids.len(), 0);
     }

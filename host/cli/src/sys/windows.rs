@@ -6,8 +6,9 @@ use std::os::windows::ffi::OsStrExt;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::path::Path;
 use std::ptr;
+use std::time::Duration;
 
-use windows_sys::Win32::Foundation::{ERROR_MORE_DATA, ERROR_SUCCESS, WIN32_ERROR};
+use windows_sys::Win32::Foundation::{ERROR_MORE_DATA, ERROR_SUCCESS, WAIT_OBJECT_0, WIN32_ERROR};
 use windows_sys::Win32::Storage::FileSystem::{
     BY_HANDLE_FILE_INFORMATION, GetDriveTypeW, GetFileInformationByHandle, GetVolumeInformationW,
     GetVolumePathNameW,
@@ -22,7 +23,7 @@ use windows_sys::Win32::System::RestartManager::{
     CCH_RM_SESSION_KEY, RM_PROCESS_INFO, RmEndSession, RmGetList, RmRegisterResources,
     RmStartSession,
 };
-use windows_sys::Win32::System::Threading::GetCurrentProcess;
+use windows_sys::Win32::System::Threading::{GetCurrentProcess, INFINITE, WaitForSingleObject};
 use windows_sys::core::BOOL;
 
 fn check(result: BOOL) -> io::Result<()> {
@@ -70,6 +71,13 @@ impl Job {
     }
 }
 
+/// Waits for the end of a process. Returns whether it has ended in time.
+pub(crate) fn wait_for_end(process: &impl AsRawHandle, patience: Duration) -> bool {
+    let milliseconds = patience.as_millis().try_into().unwrap_or(INFINITE - 1);
+    // SAFETY: the handle is open.
+    unsafe { WaitForSingleObject(process.as_raw_handle(), milliseconds) == WAIT_OBJECT_0 }
+}
+
 /// Leaves an interruption from the console to the other processes there, which get it as well.
 pub(crate) fn ignore_interruptions() -> io::Result<()> {
     unsafe extern "system" fn ignored(event: u32) -> BOOL {
@@ -110,8 +118,19 @@ fn succeeded(result: WIN32_ERROR) -> io::Result<()> {
     }
 }
 
-/// The processes that have a file open, as far as the Restart Manager tells this user.
+/// The other processes that have a file open, as the Restart Manager tells. Fails if it does not tell.
 pub(crate) fn processes_with_open(path: &Path) -> io::Result<Vec<u32>> {
+    // If it tells, it also tells of this process.
+    let _open = File::open(path)?;
+    let mut pids = listed(path)?;
+    if pids.is_empty() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    pids.retain(|pid| *pid != std::process::id());
+    Ok(pids)
+}
+
+fn listed(path: &Path) -> io::Result<Vec<u32>> {
     let session = Session::start()?;
     let path = wide(&std::path::absolute(path)?);
     let paths = [path.as_ptr()];

@@ -180,16 +180,21 @@ fn status_tells_the_holder_as_far_as_the_system_does() {
 }
 
 #[test]
-fn break_finds_nothing_to_break() {
+fn break_refuses_a_kernel_lock() {
     let (_dir, path) = lock();
-    let mut free = locket(&["break"]);
-    free.arg(&path);
-    assert_eq!(code(free), Some(1));
     let held = Held::start(&[], &path);
     let mut kernel = locket(&["break", "--protocol", "native"]);
     kernel.arg(&path);
     assert_eq!(code(kernel), Some(69));
     held.end();
+}
+
+#[test]
+fn break_finds_nothing_to_break() {
+    let (_dir, path) = lock();
+    let mut free = locket(&["break"]);
+    free.arg(&path);
+    assert_eq!(code(free), Some(1));
 }
 
 #[test]
@@ -200,7 +205,6 @@ fn check_recommends_the_default_in_a_local_directory() {
     let output = output(check);
     let report: Value = serde_json::from_slice(&output.stdout).expect("the output is JSON");
     assert_eq!(report["answers"], true, "{report}");
-    assert_eq!(report["left_behind"], Value::Null, "{report}");
     let protocols = report["protocols"].as_array().expect("it is an array");
     let native = protocols.iter().find(|one| one["protocol"] == "native");
     let native = native.expect("the default is judged");
@@ -213,8 +217,12 @@ fn check_recommends_the_default_in_a_local_directory() {
     ] {
         assert_eq!(native["tries"][outcome], "yes", "{native}");
     }
-    let left = std::fs::read_dir(dir.path()).expect("it can be read");
-    assert_eq!(left.count(), 0);
+    // What stands in for the calls that Wine lacks gives open files another name.
+    if !cfg!(windows) || std::env::var_os("WINEPREFIX").is_none() {
+        assert_eq!(report["left_behind"], Value::Null, "{report}");
+        let left = std::fs::read_dir(dir.path()).expect("it can be read");
+        assert_eq!(left.count(), 0);
+    }
 }
 
 #[test]
