@@ -18,14 +18,11 @@ use crate::backend::Request;
 use crate::deadline::Deadline;
 use crate::lock_path::{Identity, reopen};
 use crate::object::LockObject;
-#[cfg(unix)]
 use crate::protocol::Protocol;
-#[cfg(unix)]
 use crate::range::Span;
 use crate::sync::{Mutex, lock, thread};
 use crate::sys;
 use crate::timer::Timer;
-#[cfg(unix)]
 use crate::types::Mode;
 use crate::watch::Watcher;
 
@@ -40,7 +37,6 @@ pub(crate) struct LockWait {
     pub(crate) request: Request,
     /// What of the file is waited for, if not all of it. The description then carries other locks of
     /// its owner, and is not this wait's alone.
-    #[cfg(unix)]
     range: Option<Span>,
     /// An object that only this wait uses until it is over; opened by its thread.
     object: OnceLock<Arc<LockObject>>,
@@ -144,7 +140,6 @@ impl LockWait {
         };
         Ok(Self {
             request,
-            #[cfg(unix)]
             range: None,
             object: OnceLock::new(),
             local,
@@ -162,7 +157,6 @@ impl LockWait {
 
     /// A wait for a range of a file, through a duplicate of the descriptor of its owner. Whatever
     /// comes of it, the owner puts right what it holds.
-    #[cfg(unix)]
     pub(crate) fn for_range(
         object: Arc<LockObject>,
         local: bool,
@@ -170,6 +164,9 @@ impl LockWait {
         range: Span,
         means: &Means<'_>,
     ) -> io::Result<Self> {
+        if !sys::WAITS_FOR_RANGES {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let request = Request {
             mode,
             protocol: Protocol::Fcntl,
@@ -214,7 +211,6 @@ impl LockWait {
         }
         let interruption = progress.interruption.take();
         drop(progress);
-        #[cfg(unix)]
         if self.range.is_some() {
             return Outcome::Interrupted;
         }
@@ -273,7 +269,6 @@ impl LockWait {
             }
             return Ok(());
         }
-        #[cfg(unix)]
         if let Some(range) = self.range {
             return sys::wait_for_range(&object.file, self.request.mode, range, timed_wait);
         }

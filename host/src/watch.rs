@@ -1,15 +1,17 @@
 //! Watching the directories of existence locks, and the processes that hold them.
 //!
-//! While a directory is watched, an engine has one notification descriptor, with one watch for each
-//! directory, and one thread that waits for it and for the ends of processes. If notifications are
-//! not available (other systems than Linux, the user's limit, no `/proc`), watching fails, and only
-//! the timer makes tries. Network file systems do not report what other hosts do; the timer finds
-//! out.
+//! While a directory is watched, an engine has one thread that waits for notifications of the
+//! directories and for the ends of processes. If notifications are not available (macOS, a limit of
+//! the system, no `/proc`), watching fails, and only the timer makes tries. Network file systems do
+//! not report what other hosts do; the timer finds out.
 
 #[cfg(target_os = "linux")]
 #[path = "watch/linux.rs"]
 mod system;
-#[cfg(not(target_os = "linux"))]
+#[cfg(windows)]
+#[path = "watch/windows.rs"]
+mod system;
+#[cfg(not(any(target_os = "linux", windows)))]
 #[path = "watch/unsupported.rs"]
 mod system;
 
@@ -26,7 +28,7 @@ use crate::sys::Process;
 #[derive(Debug)]
 pub(crate) struct Watcher {
     #[cfg_attr(
-        not(target_os = "linux"),
+        not(any(target_os = "linux", windows)),
         expect(dead_code, reason = "nothing is watched")
     )]
     state: Mutex<system::State>,
@@ -52,7 +54,7 @@ pub(crate) struct Watch {
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(
     not(target_os = "linux"),
-    expect(dead_code, reason = "nothing is watched")
+    expect(dead_code, reason = "not both kinds everywhere")
 )]
 enum Key {
     Inode(i32, u64),
@@ -62,7 +64,7 @@ enum Key {
 /// What is watched for in a directory.
 #[derive(Debug)]
 #[cfg_attr(
-    not(target_os = "linux"),
+    not(any(target_os = "linux", windows)),
     expect(dead_code, reason = "nothing is watched")
 )]
 pub(crate) struct Interest {
@@ -76,7 +78,7 @@ pub(crate) struct Interest {
 #[derive(Debug)]
 #[cfg_attr(
     not(target_os = "linux"),
-    expect(dead_code, reason = "nothing is watched")
+    expect(dead_code, reason = "not told by name everywhere")
 )]
 pub(crate) struct WatchedEntry {
     pub(crate) name: OsString,

@@ -18,7 +18,6 @@ use crate::guard::Guard;
 use crate::lock_file::LockFile;
 use crate::owner::{Client, OwnerId};
 use crate::protocol::Protocol;
-#[cfg(unix)]
 use crate::ranges::RangeFile;
 use crate::types::Mode;
 
@@ -75,7 +74,6 @@ pub(super) struct Books {
     /// Every unreleased hold, including lost ones.
     pub(super) holds: Vec<HeldGrant>,
     /// Every file of which ranges can be locked.
-    #[cfg(unix)]
     pub(super) ranges: Vec<RangeEntry>,
 }
 
@@ -89,7 +87,6 @@ pub(super) struct OpenEntry {
 }
 
 /// A file of which ranges can be locked.
-#[cfg(unix)]
 #[derive(Debug)]
 pub(super) struct RangeEntry {
     pub(super) id: u64,
@@ -225,7 +222,6 @@ impl Guest {
                 waits: Vec::new(),
                 locks: Vec::new(),
                 holds: Vec::new(),
-                #[cfg(unix)]
                 ranges: Vec::new(),
             }),
         });
