@@ -22,15 +22,15 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
-use std::{fs, thread};
+use std::{env, fs, thread};
 
 use locket::sandbox::{Directory, GuestLock, Rights, Sandbox};
 use locket::{Mode, OnRelease};
 use wasmi::{Caller, Linker, Module, Store};
 
-/// Increments the number in `/jobs/counter` as often as it is told, each time with the lock held. It
-/// returns its own count, or an error as a negative number.
+/// Increments a number as often as it is told, each time with the lock `/jobs/lock` held. It returns its own count, or an error as a negative number.
 const GUEST: &str = r#"(module
   (import "locket" "open" (func $open (param i32 i32) (result i32)))
   (import "locket" "acquire" (func $acquire (param i32 i32 i64) (result i32)))
@@ -39,10 +39,10 @@ const GUEST: &str = r#"(module
   (import "host" "read" (func $read (result i32)))
   (import "host" "write" (func $write (param i32)))
   (memory (export "memory") 1)
-  (data (i32.const 16) "/jobs/counter")
+  (data (i32.const 16) "/jobs/lock")
   (func (export "count") (param $times i32) (result i32)
     (local $lock i32) (local $error i32)
-    (local.set $lock (call $open (i32.const 16) (i32.const 13)))
+    (local.set $lock (call $open (i32.const 16) (i32.const 10)))
     (if (i32.lt_s (local.get $lock) (i32.const 0)) (then (return (local.get $lock))))
     (loop $again
       (local.set $error (call $acquire (local.get $lock) (i32.const 1) (i64.const 30000)))
@@ -56,12 +56,12 @@ const GUEST: &str = r#"(module
     (if (local.get $error) (then (return (local.get $error))))
     (i32.load (i32.const 0)))
   (func (export "hold-and-trap")
-    (drop (call $acquire (call $open (i32.const 16) (i32.const 13)) (i32.const 1) (i64.const -1)))
+    (drop (call $acquire (call $open (i32.const 16) (i32.const 10)) (i32.const 1) (i64.const -1)))
     unreachable)
   (func (export "wait") (result i32)
-    (call $acquire (call $open (i32.const 16) (i32.const 13)) (i32.const 1) (i64.const -1)))
+    (call $acquire (call $open (i32.const 16) (i32.const 10)) (i32.const 1) (i64.const -1)))
   (func (export "stray") (result i32)
-    (call $open (i32.const 65530) (i32.const 13))))"#;
+    (call $open (i32.const 65530) (i32.const 10))))"#;
 
 /// What the store of a guest has in it.
 struct Guest {
@@ -210,8 +210,32 @@ fn call<P: wasmi::WasmParams, R: wasmi::WasmResults>(
     function.call(&mut store, arguments)
 }
 
-pub(crate) fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
-    const TIMES: i32 = 200;
+const TIMES: i32 = 200;
+
+/// The variable that tells another process where to count.
+const COUNT_IN: &str = "LOCKET_COUNT_IN";
+
+type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+fn count_natively(engine: &locket::Engine, dir: &Path) -> Outcome {
+    let (lock, counter) = (engine.open(dir.join("lock"))?, dir.join("counter"));
+    for _ in 0..TIMES {
+        lock.with_lock(None, || {
+            count(&counter).and_then(|count| fs::write(&counter, (count + 1).to_string()))
+        })??;
+    }
+    Ok(())
+}
+
+pub(crate) fn main() -> Outcome {
+    match env::var_os(COUNT_IN) {
+        Some(dir) => count_natively(&locket::Engine::new(), Path::new(&dir)),
+        None => run(Command::new(env::current_exe()?)),
+    }
+}
+
+/// `again` is this program again, as another process.
+pub(crate) fn run(mut again: Command) -> Outcome {
     let dir = tempfile::tempdir()?;
     let counter = dir.path().join("counter");
     fs::write(&counter, "0")?;
@@ -223,18 +247,15 @@ pub(crate) fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         Ok(guest.grant(&jobs, "/jobs", Rights::LOCKS)?.build())
     };
 
-    // Two guests and this program take turns.
+    // Two guests, this program and another process take turns.
+    let mut process = again.env(COUNT_IN, dir.path()).spawn()?;
     let (one, other) = (guest("one")?, guest("other")?);
-    let native = engine.open(&counter)?;
-    thread::scope(|scope| -> Result<(), Box<dyn Error + Send + Sync>> {
+    let native = engine.open(dir.path().join("lock"))?;
+    thread::scope(|scope| -> Outcome {
         let guests = [&one, &other].map(|guest| {
             scope.spawn(|| call::<_, i32>(&module, guest, &counter, ("count", TIMES)))
         });
-        for _ in 0..TIMES {
-            native.with_lock(None, || {
-                count(&counter).and_then(|count| fs::write(&counter, (count + 1).to_string()))
-            })??;
-        }
+        count_natively(&engine, dir.path())?;
         for guest in guests {
             let counted = guest.join().map_err(|_| "a guest's thread panicked")??;
             println!("a guest counted {counted}");
@@ -242,9 +263,10 @@ pub(crate) fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         }
         Ok(())
     })?;
+    assert!(process.wait()?.success());
     let total = count(&counter)?;
-    println!("the file says {total}, of {}", 3 * TIMES);
-    assert_eq!(total, 3 * TIMES);
+    println!("the file says {total}, of {}", 4 * TIMES);
+    assert_eq!(total, 4 * TIMES);
 
     // A guest that ends with a trap leaves nothing behind.
     let trapped = call::<_, ()>(&module, &one, &counter, ("hold-and-trap", ()));

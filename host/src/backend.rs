@@ -10,22 +10,21 @@
 //! [`existence`] has what those in directories have in common.
 
 mod api;
-#[cfg(unix)]
 mod existence;
 mod fcntl;
 #[cfg(unix)]
 mod flock;
-#[cfg(not(all(unix, feature = "sqlite", feature = "remote")))]
+#[cfg(not(all(feature = "sqlite", feature = "remote")))]
 mod missing;
 #[cfg(target_os = "linux")]
 mod native;
 #[cfg(feature = "remote")]
 mod remote;
-#[cfg(all(unix, feature = "sqlite"))]
+#[cfg(feature = "sqlite")]
 mod sqlite;
 
 pub(crate) use api::{Backend, ForeignHolder, Request, is_out_of_reach};
-#[cfg(all(unix, feature = "sandbox"))]
+#[cfg(feature = "sandbox")]
 pub(crate) use existence::is_reserved;
 
 use std::io;
@@ -36,12 +35,9 @@ use crate::types::Mode;
 impl Protocol {
     /// The implementation of this protocol.
     pub(crate) fn backend(self) -> &'static dyn Backend {
-        #[cfg(unix)]
         use existence::{
             link::Link, mkdir::Mkdir, pid_file::PidFile, soft::Soft, symlink::Symlink,
         };
-        #[cfg(windows)]
-        use missing::Missing;
         match self {
             #[cfg(target_os = "linux")]
             Self::Native => &native::Native,
@@ -52,21 +48,14 @@ impl Protocol {
             #[cfg(windows)]
             Self::Flock => &fcntl::Fcntl,
             Self::Fcntl => &fcntl::Fcntl,
-            #[cfg(unix)]
             Self::Link => &Link,
-            #[cfg(unix)]
             Self::Symlink => &Symlink,
-            #[cfg(unix)]
             Self::Mkdir => &Mkdir,
-            #[cfg(unix)]
             Self::PidFile => &PidFile,
-            #[cfg(unix)]
             Self::Soft => &Soft,
-            #[cfg(windows)]
-            Self::Link | Self::Symlink | Self::Mkdir | Self::PidFile | Self::Soft => &Missing,
-            #[cfg(all(unix, feature = "sqlite"))]
+            #[cfg(feature = "sqlite")]
             Self::Sqlite => &sqlite::Sqlite,
-            #[cfg(not(all(unix, feature = "sqlite")))]
+            #[cfg(not(feature = "sqlite"))]
             Self::Sqlite => &missing::Missing,
             #[cfg(feature = "remote")]
             Self::Remote => &remote::OnServer,

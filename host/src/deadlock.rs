@@ -24,7 +24,6 @@ pub(crate) enum Suspension {
     /// A place in a queue.
     Wait(Arc<LockQueue>, Ticket),
     /// Something else that other owners hold.
-    #[cfg_attr(windows, expect(dead_code, reason = "there are no ranges yet"))]
     Held(Arc<dyn Blocked>),
     /// The end of a call to this owner.
     #[cfg_attr(not(feature = "sandbox"), expect(dead_code, reason = "guests only"))]

@@ -50,7 +50,6 @@ impl Context {
     /// Cancels every wait, and with `for_good` each that begins later.
     pub(crate) fn cancel_all(&self, for_good: bool) {
         self.registry.cancel_all(for_good);
-        #[cfg(unix)]
         for file in self.services.ranged.all() {
             for owned in file.owners() {
                 owned.interrupt_waits();

@@ -62,8 +62,8 @@
 //!   another. The signal interrupts waits, and is only ever sent to the waiting thread. Do not
 //!   reset the handler while a thread waits; each wait checks that it is in place, and reinstalls
 //!   it if it is not.
-//! - Everything runs on Linux. The engine compiles for macOS and Windows, and every change is
-//!   checked for that. Its Windows tests have run only under Wine, and its macOS tests never.
+//! - Everything runs on Linux. This crate is also complete on Windows, where its tests have run only
+//!   under Wine, and compiles for macOS, where nothing has been run. Every change is checked for both.
 //!
 //! # Existence locks
 //!
@@ -93,8 +93,9 @@
 //! - For each awaited lock, one thread waits on behalf of all waiters here. It is notified when the
 //!   entry changes or its holder ends, and then tries at once. Otherwise it tries every 5 to 7.5 s;
 //!   every 0.2 to 0.3 s if other hosts, an age or something that is not reported can free the lock;
-//!   and every 40 to 60 ms if the system cannot notify it, as for rows on macOS. There is no queue
-//!   between processes: the first to try gets the lock.
+//!   and every 40 to 60 ms if the system cannot notify it, as for rows on macOS. Windows notifies an
+//!   engine of at most 63 directories and processes at once. There is no queue between processes: the
+//!   first to try gets the lock.
 //! - Anyone who can read the directory, guests included, can read the holder's process number, and
 //!   in most protocols the name of its host.
 //! - While the engine gives back or breaks a lock, it holds a `flock` on the directory for some
@@ -105,7 +106,12 @@
 //! - filelock's `SoftFileLock` discards what it cannot read after two seconds, and so evicts its
 //!   holder, even a live one. That affects holders of `PidFile` and `Symlink`, and git. Never mix
 //!   it with those.
-//! - They exist on Linux and macOS, and have only been run on Linux.
+//! - On Windows no file is kept locked to show that its holder lives. The number of a process and the
+//!   time of its creation prove the death; `PidFile` has the number only. `Symlink` is unsupported
+//!   unless the process may create symbolic links. The directory of a lock can be neither renamed nor
+//!   removed while the lock is open here. The name of a lock is free for a moment while it is taken
+//!   over. A program that has the entry open, and does not share its removal, delays a release or a
+//!   takeover; after ten seconds the release fails, and is tried again.
 //!
 //! # Systems
 //!
@@ -119,14 +125,11 @@
 //!   while it is locked in shared mode. `OnRelease::Remove` needs a file system that can remove the
 //!   name of an open file at once, as NTFS can since Windows 10; on others the file stays, and the
 //!   release reports that it is unsupported. The locks of a process that died become free soon
-//!   after, but not at once. Events interrupt the threads, so no signal is involved. Features
-//!   beyond the engine do not exist there.
+//!   after, but not at once. Events interrupt the threads, so no signal is involved. Ranges are kept
+//!   in pieces, and a waiter tries every 10 ms or less often; see [`Engine::open_ranges`].
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
-
-#[cfg(all(feature = "sandbox", windows))]
-compile_error!("the feature `sandbox` is not available on Windows: build without it");
 
 mod acquire;
 mod acquire_all;
@@ -146,11 +149,8 @@ mod options;
 mod owner;
 mod protocol;
 mod queue;
-#[cfg(unix)]
 mod range;
-#[cfg(unix)]
 mod ranged;
-#[cfg(unix)]
 mod ranges;
 mod registry;
 #[cfg(feature = "postgres")]
@@ -192,14 +192,11 @@ pub use guard::Guard;
 pub use lock_file::LockFile;
 pub use options::Options;
 pub use protocol::{Protocol, UnknownProtocol};
-#[cfg(unix)]
 pub use range::Range;
-#[cfg(unix)]
 pub use ranges::{HeldRange, LockRange, RangeFile};
 #[cfg(feature = "remote")]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "etcd", feature = "postgres"))))]
 pub use remote::{Remote, RemoteBuilder};
-#[cfg(unix)]
 pub use snapshot::RangesSnapshot;
 pub use snapshot::{ClientSnapshot, LockSnapshot, Snapshot};
 pub use types::{Guarantee, Holder, LostReason, Mode, OnRelease, Owner, Scope, State, Totals};

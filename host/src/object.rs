@@ -1,7 +1,5 @@
 //! What a lock is kept on: an open file, or an entry in an open directory.
 
-#![cfg_attr(windows, allow(dead_code, reason = "there are no existence locks"))]
-
 use std::any::Any;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -91,9 +89,11 @@ pub(crate) struct Created {
     /// Keeps the inode number of the marker from being reused.
     pub(crate) pin: Option<File>,
     /// Carries the `flock` that proves that the holder lives, if that is not `pin`.
+    #[cfg_attr(windows, expect(dead_code, reason = "there is none"))]
     pub(crate) life: Option<File>,
 }
 
+#[cfg(unix)]
 impl Created {
     /// The description that carries the lock: a process that inherits it keeps the lock, if the
     /// marker promises that.
@@ -155,6 +155,7 @@ impl LockObject {
     }
 
     /// A duplicate of the description that carries an existence lock, if there is one.
+    #[cfg(unix)]
     pub(crate) fn carrier(&self) -> Option<File> {
         let created = self.as_marker()?.created();
         created.as_ref()?.carrier()?.try_clone().ok()

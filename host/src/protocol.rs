@@ -51,10 +51,11 @@ protocols! {
     /// permission to write the file. On Windows it is the same as [`Flock`](Self::Flock).
     Fcntl = "fcntl";
     /// A hard link beside the file, named after it with `.lock`, as pylockfile's `LinkLockFile`
-    /// creates it. Safe on network file systems.
+    /// creates it. Safe on network file systems. On Windows it needs NTFS.
     Link = "link";
     /// A symbolic link beside the file, named after it with `.lock`, as pylockfile's
-    /// `SymlinkLockFile` creates it.
+    /// `SymlinkLockFile` creates it. On Windows it is [unsupported](crate::Error::is_unsupported)
+    /// unless the process may create symbolic links.
     Symlink = "symlink";
     /// A directory beside the file, named after it with `.lock`, as pylockfile's `MkdirLockFile`
     /// creates it.

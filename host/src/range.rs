@@ -83,6 +83,7 @@ impl Span {
     const END: u64 = i64::MAX.cast_unsigned();
 
     /// All bytes.
+    #[cfg(unix)]
     pub(crate) const WHOLE: Self = Self {
         first: 0,
         last: Self::END,
@@ -222,9 +223,14 @@ impl RangeMap {
 
     /// Whether another owner cannot hold `span` in `mode`.
     pub(crate) fn excludes(&self, span: Span, mode: Mode) -> bool {
+        self.blocker(span, mode).is_some()
+    }
+
+    /// The first of what keeps another owner from holding `span` in `mode`.
+    pub(crate) fn blocker(&self, span: Span, mode: Mode) -> Option<(Span, Mode)> {
         let exclusive = |held| mode == Mode::Exclusive || held == Mode::Exclusive;
         self.iter()
-            .any(|(held, other)| held.meets(span) && exclusive(other))
+            .find(|(held, other)| held.meets(span) && exclusive(*other))
     }
 }
 

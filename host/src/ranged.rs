@@ -1,6 +1,9 @@
 //! The ranges that each owner holds of a file. An owner has an open file description of its own, which
 //! the kernel keeps them by.
 
+mod description;
+mod tentative;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::mem;
@@ -9,12 +12,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 
+use self::description::Description;
+use self::tentative::Tentative;
 use crate::lock_path::LockPath;
 use crate::object::{LockObject, OpenLock};
 use crate::owner::OwnerId;
 use crate::range::{RangeMap, Span};
 use crate::sync::{Mutex, WakeList, lock};
-use crate::sys::{self, Backing, Identity, Process};
+#[cfg(unix)]
+use crate::sys::RangeLocks;
+use crate::sys::{self, Backing, Identity, Process, RangeChange};
 use crate::table::{Entry, Table};
 use crate::types::Mode;
 
@@ -38,7 +45,7 @@ pub(crate) struct OwnedRanges {
     pub(crate) local: bool,
     /// The description that carries the locks. A call that changes what is held is made under this
     /// mutex, so that the map follows the kernel.
-    description: Mutex<Arc<LockObject>>,
+    description: Mutex<Description>,
     held: Mutex<RangeMap>,
     /// The locks that can still be undone. A later change of the same bytes settles them.
     tentative: Mutex<Vec<Tentative>>,
@@ -46,41 +53,6 @@ pub(crate) struct OwnedRanges {
     waits: Mutex<BTreeMap<u64, Waker>>,
     /// How often the waits were canceled.
     canceled: AtomicU64,
-}
-
-/// A lock that can still be undone.
-#[derive(Debug)]
-struct Tentative {
-    number: u64,
-    /// What it has changed, with what was held there before.
-    before: Vec<(Span, Option<Mode>)>,
-}
-
-impl Tentative {
-    /// Lets nothing be undone in `span`.
-    fn settle(&mut self, span: Span) {
-        self.before = without(mem::take(&mut self.before), span);
-    }
-
-    /// Takes over what an earlier one had replaced where this one replaced that, and returns the rest.
-    fn inherit(&mut self, mut earlier: Vec<(Span, Option<Mode>)>) -> Vec<(Span, Option<Mode>)> {
-        for (mine, _) in self.before.clone() {
-            for &(part, mode) in &earlier {
-                if let Some(common) = part.common(mine) {
-                    self.settle(common);
-                    self.before.push((common, mode));
-                }
-            }
-            earlier = without(earlier, mine);
-        }
-        earlier
-    }
-}
-
-/// Parts, as far as they are outside of `span`.
-fn without(parts: Vec<(Span, Option<Mode>)>, span: Span) -> Vec<(Span, Option<Mode>)> {
-    let left = |(part, mode): (Span, _)| part.without(span).map(move |part| (part, mode));
-    parts.into_iter().flat_map(left).collect()
 }
 
 /// What became of a try.
@@ -92,6 +64,8 @@ pub(crate) enum Tried {
     ReadOnly,
     /// It would be more ranges than allowed.
     TooMany,
+    /// Another process has taken some of what the owner held.
+    Lost,
 }
 
 impl RangedFile {
@@ -151,7 +125,7 @@ impl OwnedRanges {
             file: Arc::clone(&file),
             process: Process::current(),
             local: backing == Backing::Kernel,
-            description: Mutex::new(Arc::new(object)),
+            description: Mutex::new(Description::new(object)),
             held: Mutex::default(),
             tentative: Mutex::default(),
             waits: Mutex::default(),
@@ -169,34 +143,34 @@ impl OwnedRanges {
     /// Takes a description that is open for writing in place of one that is not, with all locks.
     pub(crate) fn offer(&self, object: LockObject) -> io::Result<()> {
         let mut description = lock(&self.description);
-        if description.writable || !object.writable {
+        if description.object.writable || !object.writable {
             return Ok(());
         }
+        let mut next = Description::new(object);
         // All of them are shared, so the two descriptions can have them at once.
         for (span, mode) in lock(&self.held).iter() {
-            if !matches!(sys::try_range(&object.file, Some(mode), span), Ok(true)) {
-                sys::try_range(&object.file, None, Span::WHOLE)?;
+            if !matches!(next.change(Some(mode), span), Ok(RangeChange::Made)) {
+                next.clear()?;
                 return Err(io::ErrorKind::WouldBlock.into());
             }
         }
-        let former = mem::replace(&mut *description, Arc::new(object));
+        let mut former = mem::replace(&mut *description, next);
         // If that was lent, its lender has it open still.
-        sys::try_range(&former.file, None, Span::WHOLE)?;
-        Ok(())
+        former.clear()
     }
 
     /// Opens the file for writing, by what is open.
     pub(crate) fn reopen_for_writing(&self) -> io::Result<()> {
-        let readable = Arc::clone(&lock(&self.description));
+        let readable = Arc::clone(&lock(&self.description).object);
         let file = sys::reopen(&readable.file, true)?;
         self.offer(LockObject::file(file, true))
     }
 
     /// A descriptor of the description, for a wait.
     pub(crate) fn duplicate(&self) -> io::Result<Arc<LockObject>> {
-        let description = Arc::clone(&lock(&self.description));
-        let file = description.file.try_clone()?;
-        Ok(Arc::new(LockObject::file(file, description.writable)))
+        let object = Arc::clone(&lock(&self.description).object);
+        let file = object.file.try_clone()?;
+        Ok(Arc::new(LockObject::file(file, object.writable)))
     }
 
     /// Locks the span unless another owner is in the way. With a number, the lock can be
@@ -208,16 +182,21 @@ impl OwnedRanges {
         limit: usize,
         tentative: Option<u64>,
     ) -> io::Result<Tried> {
-        let description = lock(&self.description);
-        if mode == Mode::Exclusive && !description.writable {
+        let mut description = lock(&self.description);
+        if mode == Mode::Exclusive && !description.object.writable {
             return Ok(Tried::ReadOnly);
         }
         let next = lock(&self.held).with(span, Some(mode));
         if next.len() > limit {
             return Ok(Tried::TooMany);
         }
-        if !sys::try_range(&description.file, Some(mode), span)? {
-            return Ok(Tried::Conflict);
+        match description.change(Some(mode), span)? {
+            RangeChange::Made => {}
+            RangeChange::Conflict => return Ok(Tried::Conflict),
+            RangeChange::Lost(parts) => {
+                self.lose(&parts);
+                return Ok(Tried::Lost);
+            }
         }
         let before = mem::replace(&mut *lock(&self.held), next);
         match tentative {
@@ -230,17 +209,31 @@ impl OwnedRanges {
         Ok(Tried::Locked)
     }
 
-    /// Unlocks the span. Returns `false` if more than `limit` ranges would be left.
-    pub(crate) fn unlock(&self, span: Span, limit: usize) -> io::Result<bool> {
-        let description = lock(&self.description);
+    /// Unlocks the span.
+    pub(crate) fn unlock(&self, span: Span, limit: usize) -> io::Result<Tried> {
+        let mut description = lock(&self.description);
         let next = lock(&self.held).with(span, None);
         if next.len() > limit {
-            return Ok(false);
+            return Ok(Tried::TooMany);
         }
-        sys::try_range(&description.file, None, span)?;
+        let changed = description.change(None, span)?;
         self.settle(span);
         *lock(&self.held) = next;
-        Ok(true)
+        if let RangeChange::Lost(parts) = changed {
+            self.lose(&parts);
+            return Ok(Tried::Lost);
+        }
+        Ok(Tried::Locked)
+    }
+
+    /// Records that another process has taken what the owner held.
+    fn lose(&self, parts: &[Span]) {
+        for part in parts {
+            let mut held = lock(&self.held);
+            *held = held.with(*part, None);
+            drop(held);
+            self.settle(*part);
+        }
     }
 
     /// Forgets what tentative locks have replaced in `span`, so that undoing them changes nothing there.
@@ -267,7 +260,7 @@ impl OwnedRanges {
     /// Lets the owner hold what it held before a tentative lock, except where something else has been
     /// locked or unlocked since.
     pub(crate) fn undo(&self, number: u64) {
-        let description = lock(&self.description);
+        let mut description = lock(&self.description);
         let mut tentative = lock(&self.tentative);
         let Some(index) = tentative.iter().position(|made| made.number == number) else {
             return;
@@ -282,7 +275,7 @@ impl OwnedRanges {
             let mut held = lock(&self.held);
             *held = held.with(part, mode);
             drop(held);
-            self.reconcile_on(&description, part);
+            self.reconcile_on(&mut description, part);
         }
     }
 
@@ -291,16 +284,20 @@ impl OwnedRanges {
         if self.process.is_parent() {
             return;
         }
-        self.reconcile_on(&lock(&self.description), span);
+        self.reconcile_on(&mut lock(&self.description), span);
     }
 
-    fn reconcile_on(&self, description: &LockObject, span: Span) {
+    fn reconcile_on(&self, description: &mut Description, span: Span) {
         let parts = lock(&self.held).parts(span);
         for (part, mode) in parts {
-            let kept = sys::try_range(&description.file, mode, part);
+            let kept = description.change(mode, part);
+            if let Ok(RangeChange::Lost(parts)) = kept {
+                self.lose(&parts);
+                continue;
+            }
             // A shared lock that is not wanted any more had taken its place, and another owner shares
             // it by now.
-            if mode == Some(Mode::Exclusive) && !matches!(kept, Ok(true)) {
+            if mode == Some(Mode::Exclusive) && !matches!(kept, Ok(RangeChange::Made)) {
                 let mut held = lock(&self.held);
                 let weaker = held.with(part, Some(Mode::Shared));
                 *held = weaker;
@@ -309,8 +306,30 @@ impl OwnedRanges {
     }
 
     pub(crate) fn query(&self, span: Span, mode: Mode) -> io::Result<Option<(Span, Mode)>> {
-        let description = Arc::clone(&lock(&self.description));
-        sys::query_range(&description.file, mode, span)
+        // Only POSIX systems tell what is locked.
+        #[cfg(windows)]
+        for owned in self
+            .file
+            .owners()
+            .iter()
+            .filter(|owned| owned.owner != self.owner)
+        {
+            if let Some(found) = lock(&owned.held).blocker(span, mode) {
+                return Ok(Some(found));
+            }
+        }
+        #[cfg_attr(unix, expect(unused_mut, reason = "a try changes it"))]
+        let mut description = lock(&self.description);
+        let object = Arc::clone(&description.object);
+        // On Windows it is a try, which must be made alone.
+        #[cfg(windows)]
+        let locks = &mut description.locks;
+        #[cfg(unix)]
+        let locks = {
+            drop(description);
+            &mut RangeLocks::default()
+        };
+        locks.query(&object.file, mode, span)
     }
 
     pub(crate) fn held(&self) -> Vec<(Span, Mode)> {
@@ -365,7 +384,6 @@ impl Drop for OwnedRanges {
             return;
         }
         // A thread whose wait was canceled, and a forked child, may have copies of the descriptor.
-        let description = lock(&self.description);
-        let _ = sys::try_range(&description.file, None, Span::WHOLE);
+        let _ = lock(&self.description).clear();
     }
 }

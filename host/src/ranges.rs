@@ -25,7 +25,7 @@ use crate::object::OpenLock;
 use crate::owner::OwnerId;
 use crate::range::{Range, Span};
 use crate::ranged::{OwnedRanges, Tried};
-use crate::types::Mode;
+use crate::types::{LostReason, Mode};
 
 pub use self::lock::LockRange;
 
@@ -89,6 +89,21 @@ impl Engine {
     /// Opens the file at `path` for locks on ranges, and creates it if it is missing. Locks nothing.
     /// A file that cannot be opened for writing can be locked in shared mode.
     ///
+    /// On Windows:
+    ///
+    /// - What is locked can be read and written through other handles only as far as the lock lets
+    ///   others lock it, by whatever program.
+    /// - The system converts and splits no lock, so the engine unlocks a piece and locks what is to be
+    ///   there instead. To unlock a range as it was locked, to make an exclusive one shared, and to
+    ///   split a shared one let no other process in. To make a shared range exclusive, or to unlock or
+    ///   convert a part of an exclusive one, can let another process in between. If that has what the
+    ///   owner held by the time the call returns, the call fails with [lost](Error::is_lost), and
+    ///   [`RangeFile::held`] says what is left.
+    /// - A waiter tries every 10 ms or less often.
+    /// - [`RangeFile::query`] tries, too. It does not know the bounds of what another engine or program
+    ///   holds, and tells the part of the range that the owner asked for. It does not tell who shares
+    ///   what the owner holds itself.
+    ///
     /// # Errors
     ///
     /// As [`open`](Self::open).
@@ -100,7 +115,8 @@ impl Engine {
 
     /// The ranges of a file that is open already, whatever leads to it by now. The description of
     /// `file` carries the locks: what the program locks through a copy of the same descriptor is not
-    /// in their way, and must not be used together with them.
+    /// in their way, and must not be used together with them. On Windows, a second handle carries
+    /// them, which may write if this process may.
     ///
     /// # Errors
     ///
@@ -178,7 +194,8 @@ impl RangeFile {
     /// [denied](Error::is_denied) in exclusive mode if the file may not be opened for writing,
     /// [unsupported](Error::is_unsupported) if the range is empty or ends beyond the largest offset
     /// of a file, [canceled](Error::is_canceled), or [another error](Error::is_io) of the system.
-    /// Nothing has changed then.
+    /// Nothing has changed then. [Lost](Error::is_lost), on Windows only, if another process has taken
+    /// something that the owner held; see [`Engine::open_ranges`].
     pub fn lock(
         &self,
         mode: Mode,
@@ -219,13 +236,15 @@ impl RangeFile {
     ///
     /// [Unsupported](Error::is_unsupported) if the range is empty or ends beyond the largest offset of
     /// a file, [limit exceeded](Error::is_limit_exceeded) if a guest would be left with too many
-    /// ranges, or [another error](Error::is_io) of the system.
+    /// ranges, or [another error](Error::is_io) of the system. [Lost](Error::is_lost), on Windows
+    /// only, if the range is unlocked and another process has taken something that was to stay.
     pub fn unlock(&self, range: impl Into<Range>) -> Result<()> {
         self.context.refuse_forked(self.path())?;
         let unlocked = self.owned.unlock(self.span(range.into())?, self.limit);
         match unlocked.map_err(|e| self.os(e))? {
-            true => Ok(()),
-            false => Err(self.error(ErrorKind::LimitExceeded)),
+            Tried::TooMany => Err(self.error(ErrorKind::LimitExceeded)),
+            Tried::Lost => Err(self.error(ErrorKind::Lost(LostReason::Broken))),
+            _ => Ok(()),
         }
     }
 
@@ -307,6 +326,7 @@ impl RangeFile {
             Tried::Conflict => Ok(false),
             Tried::ReadOnly => Err(self.error(ErrorKind::Denied)),
             Tried::TooMany => Err(self.error(ErrorKind::LimitExceeded)),
+            Tried::Lost => Err(self.error(ErrorKind::Lost(LostReason::Broken))),
         }
     }
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::deadlock::Suspensions;
-#[cfg(unix)]
 use crate::lock_path::Identity;
 use crate::lock_path::LockPath;
 use crate::object::OpenLock;
@@ -97,7 +96,6 @@ impl Registry {
     }
 
     /// The queue of an open file, if one is in use.
-    #[cfg(unix)]
     pub(crate) fn queue_of(&self, identity: Identity) -> Option<Arc<LockQueue>> {
         self.queues.find(&(identity, None))
     }

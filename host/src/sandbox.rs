@@ -80,7 +80,6 @@ mod directory;
 mod guest_acquire;
 mod guest_guard;
 mod guest_lock;
-#[cfg(unix)]
 mod guest_ranges;
 mod handle;
 mod hold_report;
@@ -97,7 +96,6 @@ mod terms;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-#[cfg(unix)]
 use self::hooks::Story;
 use self::open::Basis;
 #[cfg(feature = "remote")]
@@ -110,7 +108,6 @@ use crate::lock_file::LockFile;
 use crate::lock_path::{Granted, LockPath};
 use crate::options::Options;
 use crate::protocol::Protocol;
-#[cfg(unix)]
 use crate::ranges::RangeFile;
 use crate::types::OnRelease;
 
@@ -120,7 +117,6 @@ pub use self::directory::Directory;
 pub use self::guest_acquire::GuestAcquire;
 pub use self::guest_guard::GuestGuard;
 pub use self::guest_lock::{GuestLock, Loss};
-#[cfg(unix)]
 pub use self::guest_ranges::{GuestLockRange, GuestPendingRange, GuestRanges};
 pub use self::handle::Claim;
 pub use self::hooks::{Hooks, Request};
@@ -227,14 +223,12 @@ impl Sandbox {
     /// # Errors
     ///
     /// As [`open`](Self::open); the protocol is [`Protocol::Fcntl`].
-    #[cfg(unix)]
     pub fn open_ranges(&self, path: &str) -> Result<GuestRanges> {
         self.guest.engine.refuse_forked(Path::new(path))?;
         let opened = self.open_ranges_quietly(path);
         self.tell_ranges_opened(path, opened)
     }
 
-    #[cfg(unix)]
     fn tell_ranges_opened(&self, path: &str, opened: Result<GuestRanges>) -> Result<GuestRanges> {
         let listener = self.guest.listener();
         match &opened {
@@ -244,7 +238,6 @@ impl Sandbox {
         opened
     }
 
-    #[cfg(unix)]
     fn open_ranges_quietly(&self, path: &str) -> Result<GuestRanges> {
         let guest = &self.guest;
         let limits = guest.books().limits.clone();
@@ -262,7 +255,6 @@ impl Sandbox {
         Ok(self.guest_ranges(path, file, basis, handle))
     }
 
-    #[cfg(unix)]
     fn guest_ranges(
         &self,
         path: &str,
@@ -352,7 +344,6 @@ impl Sandbox {
     }
 
     /// Whether `ranges` was opened by this guest, and not by another.
-    #[cfg(unix)]
     pub fn opened_ranges(&self, ranges: &GuestRanges) -> bool {
         Arc::ptr_eq(&self.guest, ranges.guest())
     }

@@ -5,10 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::fairness::Pause;
-#[cfg(unix)]
 use crate::ranged::RangedFile;
 use crate::sys;
-#[cfg(unix)]
 use crate::table::Table;
 use crate::timer::Timer;
 use crate::types::Totals;
@@ -22,7 +20,6 @@ pub(crate) struct Services {
     pub(crate) waiter_pool: Arc<WaiterPool>,
     pub(crate) watcher: Arc<Watcher>,
     /// The files of which ranges are open.
-    #[cfg(unix)]
     pub(crate) ranged: Arc<Table<RangedFile>>,
     pub(crate) hand_off_limit: u32,
     pub(crate) hand_off_time: Duration,

@@ -6,7 +6,6 @@ use std::time::Duration;
 use crate::engine::Engine;
 use crate::protocol::Protocol;
 use crate::queue::Party;
-#[cfg(unix)]
 use crate::ranges::HeldRange;
 use crate::types::{Mode, Totals};
 
@@ -21,7 +20,6 @@ pub struct Snapshot {
     /// The locks that are open, sorted by path.
     pub locks: Vec<LockSnapshot>,
     /// The files of which ranges are open, for each owner, sorted by path.
-    #[cfg(unix)]
     pub ranges: Vec<RangesSnapshot>,
     /// What the engine has done so far.
     pub totals: Totals,
@@ -46,7 +44,6 @@ pub struct LockSnapshot {
 }
 
 /// What one owner holds and awaits of the ranges of a file.
-#[cfg(unix)]
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -142,13 +139,11 @@ impl Engine {
         locks.sort_by(|one, other| one.path.cmp(&other.path));
         Snapshot {
             locks,
-            #[cfg(unix)]
             ranges: self.ranges_snapshot(),
             totals,
         }
     }
 
-    #[cfg(unix)]
     fn ranges_snapshot(&self) -> Vec<RangesSnapshot> {
         let context = self.context();
         let mut ranges = Vec::new();

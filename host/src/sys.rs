@@ -7,8 +7,8 @@
 //!   [`unlock`], [`holder`];
 //! - how the wait of a thread ends at a deadline ([`TimedWait`]), and how it is interrupted
 //!   ([`Interrupter`]) without losing the interruption;
-//! - what makes a directory entry a reliable lock, and what identifies a process (on POSIX
-//!   systems);
+//! - the locks on ranges of a file ([`RangeLocks`]);
+//! - the entries of an open directory ([`entry_at`] and others), and what identifies a process;
 //! - closing a description ([`detach`]), noticing a fork ([`Process`]), and threads that receive no
 //!   signals of the program ([`keep_signals_away`]).
 
@@ -24,12 +24,13 @@ mod unix;
 mod windows;
 
 use std::fmt;
-#[cfg(unix)]
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
+
+use crate::range::Span;
 
 /// Identifies this process, and tells it from its forked children.
 #[derive(Clone, Copy, Debug)]
@@ -71,10 +72,45 @@ pub(crate) enum Backing {
 
 impl Identity {
     /// Whether `file`, whose identity this is, lies on a network file system.
-    #[cfg(unix)]
     pub(crate) fn is_network(self, file: &File) -> bool {
         self.backing(file) == Backing::Network
     }
+}
+
+/// What a directory has under a name, as it was at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EntryFacts {
+    pub(crate) identity: Identity,
+    pub(crate) kind: EntryKind,
+    /// In bytes.
+    pub(crate) size: u64,
+    /// How many names it has.
+    pub(crate) links: u64,
+    /// When the content was last changed, in seconds and nanoseconds since 1970.
+    pub(crate) modified: (i64, u32),
+    /// When anything of it was last changed.
+    pub(crate) changed: (i64, u32),
+}
+
+/// What an entry of a directory is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum EntryKind {
+    File,
+    Directory,
+    Symlink,
+    Other,
+}
+
+/// What became of a change of what is locked in a range.
+#[derive(Debug)]
+pub(crate) enum RangeChange {
+    Made,
+    /// Another owner is in the way. Nothing has changed.
+    Conflict,
+    /// The system had to let go of what the owner held, and another process has these parts by now.
+    /// The rest is as it was or, if that was the only thing in the way, as it should be.
+    #[cfg_attr(unix, expect(dead_code, reason = "the kernel changes in one step"))]
+    Lost(Vec<Span>),
 }
 
 /// A wake-up to come. Dropping it cancels it.
@@ -91,18 +127,24 @@ use windows as system;
 #[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
 compile_error!("locket supports the locks of Linux, macOS and Windows");
 
-#[cfg(unix)]
 pub(crate) use system::{
-    INITIAL_PID_NAMESPACE, OF_THIS_BOOT, boot_id, exchange, flock_domain, give_name, has_inner_pid,
-    is_zombie, leads_nowhere, nameless_file, pid_namespace, pin, query_range, rename_new,
-    start_ticks, try_range, wait_for_range,
+    INITIAL_PID_NAMESPACE, boot_id, create_dir, create_file, each_name, entry_at, entry_of,
+    has_inner_pid, host_name, is_reaped, is_zombie, leads_nowhere, link, open_file, open_subdir,
+    os_string, pid_namespace, pin, read_link, remove_dir, rename, rename_new, start_ticks, symlink,
+    unlink,
 };
 pub(crate) use system::{
-    Identity, Interrupter, Interruption, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, Thread,
-    TimedWait, adopt, detach, holder, keep_signals_away, kind_of, open_dir, path_of, remove,
-    reopen, try_lock, unlock, wait,
+    Identity, Interrupter, Interruption, NO_LINK, OPEN_FLAGS, OpenOptionsExt, RangeLocks, Signal,
+    Thread, TimedWait, WAITS_FOR_RANGES, adopt, detach, holder, keep_signals_away, kind_of,
+    open_dir, path_of, remove, reopen, try_lock, unlock, wait, wait_for_range,
 };
 #[cfg(target_os = "macos")]
 pub(crate) use system::{Kqueue, Notice, open_for_notices};
+#[cfg(windows)]
+pub(crate) use system::{MOST_NOTICES, Notice};
+#[cfg(unix)]
+pub(crate) use system::{
+    OF_THIS_BOOT, attribute, exchange, flock_domain, give_name, nameless_file, set_attribute,
+};
 #[cfg(feature = "sandbox")]
 pub(crate) use system::{read_dir, remove_empty};

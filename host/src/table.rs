@@ -74,7 +74,6 @@ impl<T> Table<T> {
     }
 
     /// What is there under `key`, if it is in use.
-    #[cfg(unix)]
     pub(crate) fn find(&self, key: &Key) -> Option<Arc<T>> {
         let known = lock(&self.known);
         known.get(key)?.upgrade()

@@ -19,14 +19,12 @@ use crate::deadline::Deadline;
 use crate::lock_path::{Identity, reopen};
 use crate::object::LockObject;
 use crate::protocol::Protocol;
-#[cfg(unix)]
 use crate::range::Span;
 #[cfg(feature = "remote")]
 use crate::remote::Stop;
 use crate::sync::{Mutex, lock, thread};
 use crate::sys;
 use crate::timer::Timer;
-#[cfg(unix)]
 use crate::types::Mode;
 use crate::watch::Watcher;
 
@@ -41,7 +39,6 @@ pub(crate) struct LockWait {
     pub(crate) request: Request,
     /// What of the file is waited for, if not all of it. The description then carries other locks of
     /// its owner, and is not this wait's alone.
-    #[cfg(unix)]
     range: Option<Span>,
     /// An object that only this wait uses until it is over; opened by its thread.
     object: OnceLock<Arc<LockObject>>,
@@ -153,7 +150,6 @@ impl LockWait {
         };
         Ok(Self {
             request,
-            #[cfg(unix)]
             range: None,
             object: OnceLock::new(),
             local,
@@ -171,7 +167,6 @@ impl LockWait {
 
     /// A wait for a range of a file, through a duplicate of the descriptor of its owner. Whatever
     /// comes of it, the owner puts right what it holds.
-    #[cfg(unix)]
     pub(crate) fn for_range(
         object: Arc<LockObject>,
         local: bool,
@@ -179,6 +174,9 @@ impl LockWait {
         range: Span,
         means: &Means<'_>,
     ) -> io::Result<Self> {
+        if !sys::WAITS_FOR_RANGES {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let request = Request {
             mode,
             protocol: Protocol::Fcntl,
@@ -224,7 +222,6 @@ impl LockWait {
         }
         let interruption = progress.interruption.take();
         drop(progress);
-        #[cfg(unix)]
         if self.range.is_some() {
             return Outcome::Interrupted;
         }
@@ -298,7 +295,6 @@ impl LockWait {
             }
             return Ok(());
         }
-        #[cfg(unix)]
         if let Some(range) = self.range {
             return sys::wait_for_range(&object.file, self.request.mode, range, timed_wait);
         }

@@ -1,10 +1,9 @@
 //! Watching the directories of existence locks, and the processes that hold them.
 //!
-//! While a directory is watched, an engine has one notification descriptor, with one watch for each
-//! directory, and one thread that waits for it and for the ends of processes. If notifications are
-//! not available (on Windows, at the user's limit, without `/proc` on Linux), watching fails, and only
-//! the timer makes tries. Network file systems do not report what other hosts do; the timer finds
-//! out.
+//! While a directory is watched, an engine has one thread that waits for notifications of the
+//! directories and for the ends of processes. If notifications are not available (at a limit of the
+//! user or the system, without `/proc` on Linux), watching fails, and only the timer makes tries.
+//! Network file systems do not report what other hosts do; the timer finds out.
 
 #[cfg(target_os = "linux")]
 #[path = "watch/linux.rs"]
@@ -13,6 +12,9 @@ mod system;
 #[path = "watch/macos.rs"]
 mod system;
 #[cfg(windows)]
+#[path = "watch/windows.rs"]
+mod system;
+#[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
 #[path = "watch/unsupported.rs"]
 mod system;
 
@@ -28,7 +30,6 @@ use crate::sys::Process;
 /// What the watches of an engine share.
 #[derive(Debug)]
 pub(crate) struct Watcher {
-    #[cfg_attr(windows, expect(dead_code, reason = "nothing is watched"))]
     state: Mutex<system::State>,
     process: Process,
 }
@@ -50,7 +51,7 @@ pub(crate) struct Watch {
 }
 
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(windows, expect(dead_code, reason = "nothing is watched"))]
+#[cfg_attr(windows, expect(dead_code, reason = "not both kinds everywhere"))]
 enum Key {
     Inode(i32, u64),
     Process(u64),
@@ -58,7 +59,6 @@ enum Key {
 
 /// What is watched for in a directory.
 #[derive(Debug)]
-#[cfg_attr(windows, expect(dead_code, reason = "nothing is watched"))]
 pub(crate) struct Interest {
     /// The entries that may change or disappear.
     pub(crate) entries: Vec<WatchedEntry>,
@@ -68,7 +68,7 @@ pub(crate) struct Interest {
 
 /// An entry of a watched directory.
 #[derive(Debug)]
-#[cfg_attr(windows, expect(dead_code, reason = "nothing is watched"))]
+#[cfg_attr(windows, expect(dead_code, reason = "not told by name everywhere"))]
 pub(crate) struct WatchedEntry {
     #[cfg_attr(
         target_os = "macos",

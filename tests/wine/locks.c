@@ -5,7 +5,10 @@
      tries every 2 ms, then sets the event.
    - Unlocking what is not locked: Wine answers ERROR_LOCK_VIOLATION, Windows ERROR_NOT_LOCKED.
    - Removing the name of an open file at once (FILE_DISPOSITION_FLAG_POSIX_SEMANTICS): here the
-     file gets another name first, and goes when it is closed.
+     file gets a name at the root of its drive first, and goes when it is closed. DeleteFile does
+     the same, as it has on Windows since version 10.
+   - The number of a volume (FileIdInfo): Wine forgets it once a file is renamed through another
+     handle. Here all volumes have the same.
 
    It says nothing about the kernel of Windows; it lets what is above it run. */
 #include <stdio.h>
@@ -125,6 +128,29 @@ BOOL WINAPI double_UnlockFile(HANDLE file, DWORD from, DWORD from_high, DWORD lo
   return FALSE;
 }
 
+BOOL WINAPI double_GetFileInformationByHandleEx(HANDLE, FILE_INFO_BY_HANDLE_CLASS, LPVOID, DWORD)
+    __asm__("GetFileInformationByHandleEx");
+BOOL WINAPI double_GetFileInformationByHandleEx(HANDLE file, FILE_INFO_BY_HANDLE_CLASS class,
+                                                LPVOID information, DWORD size) {
+  if (!((set_fn)real("GetFileInformationByHandleEx"))(file, class, information, size)) return FALSE;
+  if (class == 18 /* FileIdInfo */) *(ULONGLONG *)information = 1;
+  return TRUE;
+}
+
+static BOOL is_empty(const WCHAR *directory) {
+  WCHAR all[1100];
+  WIN32_FIND_DATAW entry;
+  BOOL empty = TRUE;
+  _snwprintf(all, 1100, L"%ls\\*", directory);
+  HANDLE search = FindFirstFileW(all, &entry);
+  if (search == INVALID_HANDLE_VALUE) return TRUE;
+  do
+    if (wcscmp(entry.cFileName, L".") && wcscmp(entry.cFileName, L"..")) empty = FALSE;
+  while (empty && FindNextFileW(search, &entry));
+  FindClose(search);
+  return empty;
+}
+
 BOOL WINAPI double_SetFileInformationByHandle(HANDLE, FILE_INFO_BY_HANDLE_CLASS, LPVOID, DWORD)
     __asm__("SetFileInformationByHandle");
 BOOL WINAPI double_SetFileInformationByHandle(HANDLE file, FILE_INFO_BY_HANDLE_CLASS class,
@@ -133,15 +159,46 @@ BOOL WINAPI double_SetFileInformationByHandle(HANDLE file, FILE_INFO_BY_HANDLE_C
   set_fn set = (set_fn)real("SetFileInformationByHandle");
   if (class != 21 /* FileDispositionInfoEx */ || *(DWORD *)information & ~0x13)
     return set(file, class, information, size);
-  WCHAR old[1024], new[1100];
+  WCHAR old[1024];
+  FILE_STANDARD_INFO found;
   if (!GetFinalPathNameByHandleW(file, old, 1024, 0)) return FALSE;
-  _snwprintf(new, 1100, L"%ls.removed-%ld-%ld", old, GetCurrentProcessId(),
-             InterlockedIncrement(&count));
+  /* Windows removes no directory that has something in it, and has to say so before the rename. */
+  if (double_GetFileInformationByHandleEx(file, FileStandardInfo, &found, sizeof found) &&
+      found.Directory && !is_empty(old)) {
+    SetLastError(ERROR_DIR_NOT_EMPTY);
+    return FALSE;
+  }
+  /* By the handle itself: Wine removes a file by the name that it knows the handle by. */
+  struct { FILE_RENAME_INFO to; WCHAR rest[100]; } name = {0};
+  /* \\?\C:\ */
+  _snwprintf(name.to.FileName, 100, L"%.7lsremoved-%ld-%llx-%ld", old, GetCurrentProcessId(),
+             GetTickCount64(), InterlockedIncrement(&count));
+  name.to.FileNameLength = wcslen(name.to.FileName) * sizeof(WCHAR);
   FILE_DISPOSITION_INFO removed = {TRUE};
-  return MoveFileExW(old, new, 0) && set(file, FileDispositionInfo, &removed, sizeof removed);
+  return set(file, FileRenameInfo, &name, sizeof name) &&
+         set(file, FileDispositionInfo, &removed, sizeof removed);
+}
+
+typedef BOOL(WINAPI *delete_fn)(LPCWSTR);
+
+BOOL WINAPI double_DeleteFileW(LPCWSTR) __asm__("DeleteFileW");
+BOOL WINAPI double_DeleteFileW(LPCWSTR path) {
+  DWORD share = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, at_once = 3;
+  DWORD attributes = GetFileAttributesW(path);
+  if (attributes == INVALID_FILE_ATTRIBUTES || (attributes & ~FILE_ATTRIBUTE_ARCHIVE))
+    return ((delete_fn)real("DeleteFileW"))(path);
+  HANDLE file = CreateFileW(path, DELETE, share, NULL, OPEN_EXISTING, 0, NULL);
+  if (file == INVALID_HANDLE_VALUE) return FALSE;
+  BOOL removed = double_SetFileInformationByHandle(file, 21, &at_once, sizeof at_once);
+  DWORD error = GetLastError();
+  CloseHandle(file);
+  SetLastError(error);
+  return removed;
 }
 
 lock_fn __imp_LockFileEx = double_LockFileEx;
 cancel_fn __imp_CancelIoEx = double_CancelIoEx;
 unlock_fn __imp_UnlockFile = double_UnlockFile;
 set_fn __imp_SetFileInformationByHandle = double_SetFileInformationByHandle;
+delete_fn __imp_DeleteFileW = double_DeleteFileW;
+set_fn __imp_GetFileInformationByHandleEx = double_GetFileInformationByHandleEx;

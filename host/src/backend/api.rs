@@ -182,7 +182,6 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
 
 /// The error of a try that another program, which does not hold the lock, is in the way of for a
 /// moment.
-#[cfg(unix)]
 pub(super) fn out_of_reach(why: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::ResourceBusy, why)
 }

@@ -6,6 +6,7 @@
 //! it compares the entry with the marker that it created, by device and inode: another process may
 //! have removed the marker and created its own.
 
+#[cfg_attr(windows, path = "existence/no_dir_lock.rs")]
 mod dir_lock;
 mod dirent;
 pub(super) mod link;
@@ -26,8 +27,6 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, unlinkat};
-
 use self::dir_lock::{DirLock, LITTLE_PATIENCE, PATIENCE};
 use self::dirent::EntryStat;
 use self::owner_record::OwnerRecord;
@@ -36,7 +35,7 @@ use self::release::{removed, unlink_own};
 use self::takeover::{Takeover, TakeoverResult, is_no_more, take_over};
 use super::api::{Backend, ForeignHolder, Request, out_of_reach};
 use crate::object::{Created, Location, LockObject, Marker};
-use crate::sys::TimedWait;
+use crate::sys::{self, EntryKind, TimedWait};
 use crate::types::Mode;
 
 /// How a marker is created, read and removed.
@@ -65,8 +64,8 @@ trait MarkerFormat: fmt::Debug + Send + Sync {
     }
 
     /// Whether an entry of this kind is a lock of this format.
-    fn is_one(&self, kind: FileType) -> bool {
-        kind == FileType::RegularFile
+    fn is_one(&self, kind: EntryKind) -> bool {
+        kind == EntryKind::File
     }
 
     /// Whether the entry `seen` is the marker that was created. Fails if that is not known: it may
@@ -80,7 +79,7 @@ trait MarkerFormat: fmt::Debug + Send + Sync {
     ) -> io::Result<bool> {
         let _ = (dir, name);
         match &created.pin {
-            Some(pin) => Ok(seen.is(&rustix::fs::fstat(pin)?)),
+            Some(pin) => Ok(seen.is(sys::entry_of(pin)?.identity)),
             None => Ok(false),
         }
     }
@@ -94,8 +93,8 @@ trait MarkerFormat: fmt::Debug + Send + Sync {
         seen: &EntryStat,
         created: Option<&Created>,
     ) -> io::Result<()> {
-        let _ = (seen, created);
-        Ok(unlinkat(dir, name, AtFlags::empty())?)
+        let _ = created;
+        sys::unlink(dir, name, Some(seen.identity()))
     }
 
     /// Removes what is left of a marker whose name was taken away.
@@ -284,11 +283,11 @@ impl<F: MarkerFormat> Backend for F {
 }
 
 /// Whether an entry is a lock, of this format or of another that uses the same name.
-fn is_lock<F: MarkerFormat>(form: &F, kind: FileType) -> bool {
+fn is_lock<F: MarkerFormat>(form: &F, kind: EntryKind) -> bool {
     let beside = !form.suffix().is_empty();
     form.is_one(kind)
-        || kind == FileType::Symlink
-        || beside && matches!(kind, FileType::RegularFile | FileType::Directory)
+        || kind == EntryKind::Symlink
+        || beside && matches!(kind, EntryKind::File | EntryKind::Directory)
 }
 
 fn busy() -> io::Error {
@@ -304,11 +303,10 @@ fn not_a_lock() -> io::Error {
 /// for its markers, or because the directory itself is a lock, and the name would tell its owner.
 #[cfg(feature = "sandbox")]
 pub(crate) fn is_reserved(dir: &File, name: &OsStr) -> bool {
-    use std::os::unix::ffi::OsStrExt as _;
     let is_ours = |name: &OsStr| OwnerRecord::of_own_name(name).is_some();
     let dir = crate::sys::path_of(dir).unwrap_or_default();
     let dir = dir.file_name().unwrap_or_default();
-    is_ours(name) || is_ours(dir) || dir.as_bytes().ends_with(b".lock")
+    is_ours(name) || is_ours(dir) || dir.as_encoded_bytes().ends_with(b".lock")
 }
 
 fn parts(object: &LockObject) -> io::Result<(&File, &Marker)> {

@@ -119,7 +119,6 @@ impl EngineBuilder {
                     timer: Arc::new(Timer::new(sys::keep_signals_away)),
                     waiter_pool: Arc::new(WaiterPool::new(self.max_waiter_threads)),
                     watcher: Arc::new(Watcher::default()),
-                    #[cfg(unix)]
                     ranged: Arc::default(),
                     hand_off_limit: self.hand_off_limit,
                     hand_off_time: self.hand_off_time,

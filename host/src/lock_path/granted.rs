@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use cap_std::fs::{Dir, MetadataExt as _};
+use cap_std::fs::Dir;
 
 use super::LockPath;
 use crate::backend::is_reserved;
@@ -51,19 +51,35 @@ impl Granted {
     /// The identity of what a path leads to; `None` if nothing is there. Nothing outside of the
     /// directory is looked at: to the guest, nothing exists there.
     pub(super) fn identity(&self, path: &Path) -> io::Result<Option<Identity>> {
-        // First without following a link, which takes a single call for most paths.
-        let found = match self.dir.symlink_metadata(path) {
-            Ok(metadata) if metadata.is_symlink() => self.dir.metadata(path),
-            found => found,
-        };
-        match found {
-            Ok(metadata) => Ok(Some(Identity::new(metadata.dev(), metadata.ino()))),
+        match self.look(path) {
+            Ok(identity) => Ok(Some(identity)),
             Err(e) if is_escape(&e) => Ok(None),
             Err(e) => match e.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
                 _ => Err(e),
             },
         }
+    }
+
+    #[cfg(unix)]
+    fn look(&self, path: &Path) -> io::Result<Identity> {
+        use cap_std::fs::MetadataExt as _;
+        // First without following a link, which takes a single call for most paths.
+        let found = match self.dir.symlink_metadata(path) {
+            Ok(metadata) if metadata.is_symlink() => self.dir.metadata(path),
+            found => found,
+        };
+        found.map(|metadata| Identity::new(metadata.dev(), metadata.ino()))
+    }
+
+    /// Windows tells the identity of what is open.
+    #[cfg(windows)]
+    fn look(&self, path: &Path) -> io::Result<Identity> {
+        use cap_std::fs::OpenOptionsExt as _;
+        let mut options = cap_std::fs::OpenOptions::new();
+        options.access_mode(0).custom_flags(sys::OPEN_FLAGS);
+        let file = self.dir.open_with(path, &options)?.into_std();
+        Identity::of(&file, &file.metadata()?)
     }
 
     pub(super) fn remove(&self, path: &Path, identity: Identity) -> io::Result<()> {

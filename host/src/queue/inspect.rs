@@ -11,7 +11,6 @@ use super::{LockQueue, Place};
 use crate::backend::{ForeignHolder, Request};
 use crate::owner::{OwnerId, Requester, Ticket};
 use crate::protocol::Protocol;
-#[cfg(unix)]
 use crate::range::Span;
 #[cfg(feature = "remote")]
 use crate::remote::Standing;
@@ -205,13 +204,11 @@ impl LockQueue {
         let blockers: Vec<_> = holders.chain(ahead).collect();
         // Not under the mutex: it may close a file.
         drop(state);
-        #[cfg(unix)]
         let blockers = [blockers, self.range_holders(request)].concat();
         Some(blockers)
     }
 
     /// The owners in this engine that hold ranges of the file which exclude `request`.
-    #[cfg(unix)]
     fn range_holders(&self, request: Request) -> Vec<OwnerId> {
         if self.existence || !request.protocol.covers(Protocol::Fcntl) {
             return Vec::new();
@@ -222,7 +219,6 @@ impl LockQueue {
     }
 
     /// The owners in this engine that hold the file in a way that excludes record locks in `mode`.
-    #[cfg(unix)]
     pub(crate) fn record_lock_holders(&self, mode: Mode) -> Vec<OwnerId> {
         let state = self.state();
         let excludes = state.held.is_some_and(|held| {

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use cap_std::fs::{Dir, MetadataExt as _};
+use cap_std::fs::Dir;
 
 use crate::lock_path::Identity;
 
@@ -61,9 +61,9 @@ impl Directory {
     }
 
     fn new(dir: Dir, host: Option<Arc<Path>>) -> io::Result<Self> {
-        let metadata = dir.dir_metadata()?;
+        let open = dir.try_clone()?.into_std_file();
         Ok(Self {
-            identity: Identity::new(metadata.dev(), metadata.ino()),
+            identity: Identity::of(&open, &open.metadata()?)?,
             dir: Arc::new(dir),
             host,
         })

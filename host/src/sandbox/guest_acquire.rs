@@ -95,7 +95,6 @@ impl Admission {
         let books = self.open.guest.books();
         let others = books.waits.len() - usize::from(self.wait.is_some());
         let has_others = others > 0 || !books.holds.is_empty();
-        #[cfg(unix)]
         let has_others = has_others || !books.ranges.is_empty();
         Suspends::Owner {
             may_block_others: has_others,

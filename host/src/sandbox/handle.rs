@@ -9,15 +9,12 @@ use super::directory::Directory;
 use super::limits::Limits;
 use super::open::Basis;
 use super::paths::Grant;
-#[cfg(unix)]
 use super::quota::RangeEntry;
 use super::quota::{HeldGrant, OpenEntry, Usage};
 use super::rights::Rights;
 use crate::lock_file::LockFile;
 use crate::protocol::Protocol;
-#[cfg(unix)]
 use crate::range::Range;
-#[cfg(unix)]
 use crate::ranges::RangeFile;
 use crate::types::Mode;
 
@@ -67,7 +64,6 @@ impl Sandbox {
         let revoked: Vec<_> = self.guest.grants().extract_if(.., named).collect();
         revoked.iter().for_each(|grant| grant.revoke());
         let through = |basis: &Basis| revoked.iter().any(|grant| basis.is(grant));
-        #[cfg(unix)]
         self.revoke_ranges(|entry| through(&entry.basis));
         self.revoke_locks(|entry| through(&entry.basis));
         !revoked.is_empty()
@@ -137,7 +133,6 @@ impl Sandbox {
     /// acquires are not affected.
     pub fn cancel_waits(&self) {
         self.locks(|_| true).iter().for_each(LockFile::cancel_waits);
-        #[cfg(unix)]
         for file in self.ranges(|_| true) {
             file.cancel_waits();
         }
@@ -148,10 +143,7 @@ impl Sandbox {
     /// [canceled](crate::Error::is_canceled). Ranges are unlocked without a word. Returns whether the
     /// guest has such a lock open.
     pub fn revoke(&self, path: &str) -> bool {
-        #[cfg(unix)]
         let ranges = self.revoke_ranges(|entry| entry.path == path);
-        #[cfg(not(unix))]
-        let ranges = false;
         self.revoke_locks(|entry| entry.story.path() == path) || ranges
     }
 
@@ -161,14 +153,12 @@ impl Sandbox {
     pub fn release_all(&self) {
         if !self.guest.is_forked() {
             self.guest.listener().revoked();
-            #[cfg(unix)]
             self.revoke_ranges(|_| true);
             self.revoke_locks(|_| true);
         }
     }
 
     /// The files with ranges that `concerns` selects; none in a forked child.
-    #[cfg(unix)]
     fn ranges(&self, concerns: impl Fn(&RangeEntry) -> bool) -> Vec<RangeFile> {
         if self.guest.is_forked() {
             return Vec::new();
@@ -180,7 +170,6 @@ impl Sandbox {
 
     /// Cancels the waits of the guest for ranges, and unlocks what it holds. There is no call that
     /// would tell it so.
-    #[cfg(unix)]
     fn revoke_ranges(&self, concerns: impl Fn(&RangeEntry) -> bool) -> bool {
         let files = self.ranges(concerns);
         for file in &files {

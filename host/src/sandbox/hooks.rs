@@ -8,7 +8,6 @@ use tracing::Level;
 
 use crate::error::{Error, Result};
 use crate::protocol::Protocol;
-#[cfg(unix)]
 use crate::range::Range;
 use crate::types::{LostReason, Mode};
 
@@ -27,7 +26,6 @@ pub struct Request<'a> {
     /// The mode; none for the opening of a lock.
     pub mode: Option<Mode>,
     /// What of the file, if the guest locks a range of bytes.
-    #[cfg(unix)]
     pub range: Option<Range>,
 }
 
@@ -167,7 +165,6 @@ impl Listener {
             path,
             protocol,
             mode,
-            #[cfg(unix)]
             range: None,
         }
     }
@@ -213,7 +210,6 @@ pub(super) struct Story {
     pub(super) listener: Arc<Listener>,
     path: Arc<str>,
     protocol: Protocol,
-    #[cfg(unix)]
     range: Option<Range>,
 }
 
@@ -222,7 +218,6 @@ impl Story {
         Self {
             listener,
             path: path.into(),
-            #[cfg(unix)]
             range: None,
             protocol,
         }
@@ -237,7 +232,6 @@ impl Story {
     }
 
     /// The same for a range of the file.
-    #[cfg(unix)]
     pub(super) fn of_range(&self, range: Range) -> Self {
         Self {
             listener: Arc::clone(&self.listener),
@@ -252,7 +246,6 @@ impl Story {
             .listener
             .request(&self.path, Some(self.protocol), Some(mode));
         Request {
-            #[cfg(unix)]
             range: self.range,
             ..request
         }
@@ -286,7 +279,6 @@ impl Story {
     }
 
     /// An acquire has ended, one way or the other.
-    #[cfg(unix)]
     pub(super) fn ended(&self, mode: Mode, began: Instant, result: &Result<()>) {
         match result {
             Ok(()) => self.acquired(mode, began),

@@ -7,7 +7,6 @@ use std::path::Path;
 
 use super::Sandbox;
 use super::guest_lock::GuestLock;
-#[cfg(unix)]
 use super::guest_ranges::GuestRanges;
 use super::open::Basis;
 use super::rights::Rights;
@@ -16,7 +15,6 @@ use crate::lock_path::LockPath;
 use crate::object::OpenLock;
 use crate::options::Options;
 use crate::protocol::Protocol;
-#[cfg(unix)]
 use crate::sys;
 use crate::types::OnRelease;
 
@@ -84,7 +82,6 @@ impl Sandbox {
     /// # Errors
     ///
     /// As [`open_lent`](Self::open_lent); the protocol is [`Protocol::Fcntl`].
-    #[cfg(unix)]
     pub fn open_lent_ranges(&self, file: &File, rights: Rights) -> Result<GuestRanges> {
         let guest = &self.guest;
         guest.engine.refuse_forked(Path::new(NAMELESS))?;
@@ -92,7 +89,6 @@ impl Sandbox {
         self.tell_ranges_opened(NAMELESS, opened)
     }
 
-    #[cfg(unix)]
     fn lent_ranges(&self, file: &File, rights: Rights) -> Result<GuestRanges> {
         let guest = &self.guest;
         if !guest.settings.lends {
@@ -114,7 +110,6 @@ impl Sandbox {
 
 /// An open file description that the guest does not have: locks of ranges may leave this one for
 /// another, and shared ones need one that can read. If the system refuses it, the guest's own.
-#[cfg(unix)]
 fn own_description(file: File) -> io::Result<File> {
     let (file, writable) = sys::adopt(file)?;
     Ok(match file.metadata()?.is_file() {

@@ -3,6 +3,9 @@
 //! No other module reads a guest's string as a path. The result is a directory that the embedder
 //! granted and a relative path, which the operating system resolves beneath it (see
 //! `lock_path.rs`); or a granted server and the name of a lock on it.
+//!
+//! On Windows a component can mean something else than a name: a device, a stream of a file, a drive,
+//! several components. None of those reaches the system.
 
 use std::io;
 #[cfg(feature = "remote")]
@@ -144,6 +147,13 @@ pub(super) fn resolve(
     if rest.as_os_str().is_empty() || matches!(end, "" | "." | "..") {
         return Err(refuse(ErrorKind::InvalidPath));
     }
+    if cfg!(windows)
+        && parts[grant.name.len()..]
+            .iter()
+            .any(|part| means_more_on_windows(part))
+    {
+        return Err(refuse(ErrorKind::InvalidPath));
+    }
     Ok((Arc::clone(grant), rest))
 }
 
@@ -160,7 +170,74 @@ pub(super) fn lock_name(path: &str, rest: &Path) -> Result<String> {
     Ok(parts.ok_or_else(refused)?.join("/"))
 }
 
+/// Whether Windows takes a component for something else than the name of a file in a directory, or
+/// drops a part of it.
+fn means_more_on_windows(part: &str) -> bool {
+    const DEVICES: [&str; 6] = ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"];
+    let special = |c: char| c < ' ' || r#"<>:"/\|?*"#.contains(c);
+    if part == ".." {
+        return false;
+    }
+    if part.contains(special) || part.ends_with(['.', ' ']) {
+        return true;
+    }
+    // Devices keep their meaning with any extension, and with spaces before it.
+    let stem = part.split('.').next().unwrap_or_default();
+    let stem = stem.trim_end_matches(' ').to_ascii_uppercase();
+    let numbered = ["COM", "LPT"].iter().any(|device| {
+        let number = stem.strip_prefix(device).map(|number| number.chars());
+        number.is_some_and(|mut number| {
+            let first = number.next();
+            first.is_some_and(|c| "0123456789¹²³".contains(c)) && number.next().is_none()
+        })
+    });
+    numbered || DEVICES.contains(&stem.as_str())
+}
+
 /// The components of a path, without those that have no effect.
 fn components(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter(|part| !matches!(*part, "" | "."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_windows_takes_for_more_than_a_name_is_refused() {
+        for bad in [
+            "CON",
+            "con.txt",
+            "Nul",
+            "AUX .lock",
+            "COM1",
+            "com\u{b9}",
+            "LPT\u{b3}.x",
+            "lpt0",
+            "CONIN$",
+            "a:b",
+            "lock::$DATA",
+            "C:",
+            r"a\b",
+            r"..\x",
+            r"\\server\share",
+            "a.",
+            "a ",
+            "...",
+            "a?",
+            "a*",
+            "\u{1}",
+            "a|b",
+            "\"",
+            "<",
+            ">",
+        ] {
+            assert!(means_more_on_windows(bad), "{bad}");
+        }
+        for good in [
+            "..", "a", "CONSOLE", "COM", "COM10", "COMA", "a.con", ".lock", "nul_", "\u{e9}",
+        ] {
+            assert!(!means_more_on_windows(good), "{good}");
+        }
+    }
 }

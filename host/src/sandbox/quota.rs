@@ -18,7 +18,6 @@ use crate::guard::Guard;
 use crate::lock_file::LockFile;
 use crate::owner::{Client, OwnerId};
 use crate::protocol::Protocol;
-#[cfg(unix)]
 use crate::ranges::RangeFile;
 use crate::types::Mode;
 
@@ -77,7 +76,6 @@ pub(super) struct Books {
     /// Every unreleased hold, including lost ones.
     pub(super) holds: Vec<HeldGrant>,
     /// Every file of which ranges can be locked.
-    #[cfg(unix)]
     pub(super) ranges: Vec<RangeEntry>,
 }
 
@@ -91,7 +89,6 @@ pub(super) struct OpenEntry {
 }
 
 /// A file of which ranges can be locked.
-#[cfg(unix)]
 #[derive(Debug)]
 pub(super) struct RangeEntry {
     pub(super) id: u64,
@@ -227,7 +224,6 @@ impl Guest {
                 waits: Vec::new(),
                 locks: Vec::new(),
                 holds: Vec::new(),
-                #[cfg(unix)]
                 ranges: Vec::new(),
             }),
         });

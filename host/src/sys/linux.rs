@@ -22,9 +22,11 @@ mod interrupt;
 
 pub(crate) use self::interrupt::{Interrupter, Interruption, Thread, TimedWait, detach};
 pub(crate) use super::unix::{
-    Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, adopt, exchange, fork_generation,
-    holder, keep_signals_away, kind_of, open_dir, query_range, remove, rename_new, try_lock,
-    try_range, unlock,
+    Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, RangeLocks, Signal, WAITS_FOR_RANGES, adopt,
+    attribute, create_dir, create_file, each_name, entry_at, entry_of, exchange, fork_generation,
+    holder, host_name, is_reaped, keep_signals_away, kind_of, link, open_dir, open_file,
+    open_subdir, os_string, read_link, remove, remove_dir, rename, rename_new, set_attribute,
+    symlink, try_lock, unlink, unlock,
 };
 #[cfg(feature = "sandbox")]
 pub(crate) use super::unix::{read_dir, remove_empty};
@@ -146,9 +148,9 @@ pub(crate) fn pin(dir: &File, name: &OsStr) -> io::Result<Option<File>> {
 }
 
 /// A file in a directory without a name, which disappears unless it gets one.
-pub(crate) fn nameless_file(dir: &File, permissions: Permissions) -> io::Result<File> {
+pub(crate) fn nameless_file(dir: &File, permissions: u32) -> io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-    Ok(openat(dir, ".", flags, permissions)?.into())
+    Ok(openat(dir, ".", flags, Permissions::from_raw_mode(permissions))?.into())
 }
 
 /// Gives it a free name.

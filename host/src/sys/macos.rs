@@ -23,9 +23,11 @@ mod kqueue;
 
 pub(crate) use self::kqueue::{Kqueue, Notice, open_for_notices};
 pub(crate) use super::unix::{
-    Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, Signal, adopt, exchange, fork_generation,
-    holder, keep_signals_away, kind_of, open_dir, query_range, remove, rename_new, try_lock,
-    try_range, unlock,
+    Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, RangeLocks, Signal, WAITS_FOR_RANGES, adopt,
+    attribute, create_dir, create_file, each_name, entry_at, entry_of, exchange, fork_generation,
+    holder, host_name, is_reaped, keep_signals_away, kind_of, link, open_dir, open_file,
+    open_subdir, os_string, read_link, remove, remove_dir, rename, rename_new, set_attribute,
+    symlink, try_lock, unlink, unlock,
 };
 #[cfg(feature = "sandbox")]
 pub(crate) use super::unix::{read_dir, remove_empty};
@@ -314,7 +316,7 @@ pub(crate) fn pin(_: &File, _: &OsStr) -> io::Result<Option<File>> {
 }
 
 /// On macOS, files have names from the start.
-pub(crate) fn nameless_file(_: &File, _: rustix::fs::Mode) -> io::Result<File> {
+pub(crate) fn nameless_file(_: &File, _: u32) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

@@ -13,16 +13,23 @@ use std::time::Duration;
 
 #[cfg(feature = "sandbox")]
 use rustix::fs::unlinkat;
-use rustix::fs::{AtFlags, CWD, FileType, OFlags, RenameFlags, Stat, fstat, renameat_with, statat};
+use rustix::fs::{AtFlags, CWD, FileType, OFlags, Stat, fstat, statat};
 use rustix::io::Errno;
 
 pub(crate) use std::os::unix::fs::OpenOptionsExt;
 
 use super::system;
 
+mod entries;
+mod proof;
 mod record;
 
-pub(crate) use self::record::{holder, query_range, try_lock, try_range, unlock};
+pub(crate) use self::entries::{
+    create_dir, create_file, each_name, entry_at, entry_of, exchange, link, open_file, open_subdir,
+    os_string, read_link, remove_dir, rename, rename_new, symlink, unlink,
+};
+pub(crate) use self::proof::{attribute, host_name, is_reaped, set_attribute};
+pub(crate) use self::record::{RangeLocks, WAITS_FOR_RANGES, holder, try_lock, unlock};
 pub(super) use self::record::{range_lock, record_lock, whole_file};
 
 /// Never wait: a FIFO or a terminal must not block the caller.
@@ -78,6 +85,17 @@ impl Identity {
 }
 
 impl Identity {
+    /// The number by which a directory lists it.
+    pub(crate) fn number(self) -> u64 {
+        self.inode
+    }
+
+    /// Whether the file system is on a device of its own. A layered one can report other numbers in
+    /// its directories than elsewhere.
+    pub(crate) fn is_on_device(self) -> bool {
+        cfg!(target_os = "linux") && rustix::fs::major(self.device as _) != 0
+    }
+
     fn of_stat(stat: &Stat) -> Self {
         // The width and sign differ between the systems.
         #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "see above")]
@@ -135,16 +153,6 @@ pub(crate) fn read_dir(dir: File) -> io::Result<File> {
         Err(Errno::ACCESS) => Ok(dir),
         read => Ok(read?.into()),
     }
-}
-
-/// Exchanges two entries of a directory in one step.
-pub(crate) fn exchange(dir: &File, one: &OsStr, other: &OsStr) -> io::Result<()> {
-    Ok(renameat_with(dir, one, dir, other, RenameFlags::EXCHANGE)?)
-}
-
-/// Renames an entry of a directory to a free name.
-pub(crate) fn rename_new(dir: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
-    Ok(renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE)?)
 }
 
 /// The meaning of an error number for a lock, if the standard library has no kind for it.

@@ -28,11 +28,28 @@ use windows_sys::Win32::Storage::FileSystem::{
 
 pub(crate) use std::os::windows::fs::OpenOptionsExt;
 
+mod entries;
 mod lock;
+mod notice;
+mod process;
+mod ranges;
 
+pub(crate) use entries::{
+    create_dir, create_file, each_name, entry_at, entry_of, leads_nowhere, link, open_dir,
+    open_file, open_subdir, os_string, pin, read_link, remove_dir, rename, rename_new, symlink,
+    unlink,
+};
+#[cfg(feature = "sandbox")]
+pub(crate) use entries::{read_dir, remove_empty};
 pub(crate) use lock::{
     Interrupter, Interruption, Signal, Thread, TimedWait, holder, try_lock, unlock, wait,
 };
+pub(crate) use notice::{MOST_NOTICES, Notice};
+pub(crate) use process::{
+    INITIAL_PID_NAMESPACE, boot_id, has_inner_pid, host_name, is_reaped, is_zombie, pid_namespace,
+    start_ticks,
+};
+pub(crate) use ranges::{RangeLocks, WAITS_FOR_RANGES, wait_for_range};
 
 /// Overlapped, so that the wait for a lock can be canceled. Nothing reads or writes through these
 /// handles, which the standard library expects to block. The other flag allows opening a folder, to
@@ -149,6 +166,11 @@ pub(crate) fn remove(path: &Path, identity: Identity) -> io::Result<()> {
     if Identity::of_handle(&file)? != identity {
         return Ok(());
     }
+    remove_at_once(&file)
+}
+
+/// Removes the name of an open file at once, or not at all.
+fn remove_at_once(file: &File) -> io::Result<()> {
     let disposition = FILE_DISPOSITION_INFO_EX {
         Flags: FILE_DISPOSITION_FLAG_DELETE
             | FILE_DISPOSITION_FLAG_POSIX_SEMANTICS
@@ -225,8 +247,20 @@ pub(crate) fn adopt(file: File) -> io::Result<(File, bool)> {
     }
 }
 
-/// The path of an open file.
+/// The path of an open file, in the form that people know, if it has one.
 pub(crate) fn path_of(file: &File) -> io::Result<PathBuf> {
+    let path = final_path(file)?;
+    let Some(plain) = path.to_str().and_then(|path| path.strip_prefix(r"\\?\")) else {
+        return Ok(path);
+    };
+    Ok(match plain.strip_prefix(r"UNC\") {
+        Some(share) => format!(r"\\{share}").into(),
+        None => plain.into(),
+    })
+}
+
+/// The path of an open file, in the form that the system takes as it is.
+fn final_path(file: &File) -> io::Result<PathBuf> {
     // Longer than any path of the system.
     let mut path = vec![0; 1 << 15];
     let room = u32::try_from(path.len()).expect("it fits");
@@ -240,9 +274,4 @@ pub(crate) fn path_of(file: &File) -> io::Result<PathBuf> {
             Ok(OsString::from_wide(&path).into())
         }
     }
-}
-
-/// Windows has no locks in directories.
-pub(crate) fn open_dir(_: &Path) -> io::Result<File> {
-    Err(io::ErrorKind::Unsupported.into())
 }

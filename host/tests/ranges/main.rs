@@ -1,5 +1,5 @@
 //! Locks on ranges of a file.
-#![cfg(all(unix, not(any(loom, shuttle))))]
+#![cfg(not(any(loom, shuttle)))]
 
 #[path = "../common/mod.rs"]
 mod common;

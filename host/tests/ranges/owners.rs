@@ -1,6 +1,7 @@
 //! What an owner holds, and what it excludes.
 
 use std::fs::{self, File};
+use std::ptr;
 use std::time::Duration;
 
 use super::*;
@@ -41,7 +42,13 @@ fn clones_are_one_owner_and_engines_are_apart() {
     for third in [&two, &other] {
         assert!(!third.try_lock(SH, 14..20).unwrap());
         let found = third.query(SH, 3..).unwrap();
-        assert_eq!(found, Some(held(EX, 0..15)));
+        // Windows tells no bounds of what another engine holds.
+        let bounds = if cfg!(windows) && ptr::eq(third, &other) {
+            Range::from(3..)
+        } else {
+            Range::from(0..15)
+        };
+        assert_eq!(found, Some(held(EX, bounds)));
         assert_eq!(third.query(EX, 15..).unwrap(), None);
     }
 }
@@ -65,7 +72,9 @@ fn a_range_excludes_whole_file_locks_of_fcntl_and_not_of_flock() {
     let lock = engine.open_with(dir.path("file"), &options).unwrap();
     let guard = lock.acquire(SH, None).unwrap();
     assert!(ranges.try_lock(SH, ..).unwrap() && !ranges.try_lock(EX, 3..4).unwrap());
-    assert_eq!(ranges.query(EX, 3..4).unwrap(), Some(held(SH, ..)));
+    // Windows does not tell who shares what the owner holds itself.
+    let shared = cfg!(unix).then(|| held(SH, ..));
+    assert_eq!(ranges.query(EX, 3..4).unwrap(), shared);
     guard.release().unwrap();
     assert!(ranges.try_lock(EX, 3..4).unwrap());
 }
@@ -110,6 +119,8 @@ fn a_file_that_is_open_for_reading_is_shared() {
     let engine = Engine::new();
     let read = engine.ranges_of(File::open(&path).unwrap()).unwrap();
     assert!(read.try_lock(SH, ..).unwrap());
+    // On Windows the engine has a handle of its own, which may write if the process may.
+    #[cfg(unix)]
     assert!(read.lock(EX, .., None).unwrap_err().is_denied());
     assert_eq!(read.held(), [held(SH, ..)]);
     let write = File::options().write(true).open(&path).unwrap();
@@ -117,16 +128,23 @@ fn a_file_that_is_open_for_reading_is_shared() {
     assert!(!write.try_lock(EX, 3..).unwrap());
     read.unlock(3..).unwrap();
     assert!(write.try_lock(EX, 3..).unwrap());
-    let error = engine
-        .ranges_of(File::open(dir.path("")).unwrap())
-        .unwrap_err();
-    assert!(error.is_invalid_path(), "{error}");
+    #[cfg(unix)]
+    {
+        let folder = File::open(dir.path("")).unwrap();
+        let error = engine.ranges_of(folder).unwrap_err();
+        assert!(error.is_invalid_path(), "{error}");
+    }
+    // On Windows, what is locked cannot be read.
+    drop((read, write));
     assert_eq!(fs::read_to_string(&path).unwrap(), "content");
 }
 
 #[test]
 fn the_file_that_was_opened_stays_the_one_that_is_locked() {
     let dir = Dir::new();
+    if !removes_open_files(&dir) {
+        return;
+    }
     let path = dir.path("file");
     let engine = Engine::new();
     let old = engine.open_ranges(&path).unwrap();

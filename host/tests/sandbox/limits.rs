@@ -28,6 +28,7 @@ fn what_is_given_back_counts_no_more() {
 }
 
 /// The number of open descriptors of this process that lead to files in a directory.
+#[cfg(target_os = "linux")]
 fn descriptors_in(dir: &std::path::Path) -> usize {
     let all = fs::read_dir("/proc/self/fd").unwrap().flatten();
     all.filter_map(|entry| fs::read_link(entry.path()).ok())
@@ -36,6 +37,7 @@ fn descriptors_in(dir: &std::path::Path) -> usize {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
 fn what_tells_of_losses_counts_and_keeps_no_file_open() {
     let dir = Dir::new();
     let guest = guest(&Engine::new(), dir.0.path(), Limits::new().handles(3));

@@ -1,25 +1,31 @@
 //! Guests of a sandbox, without a runtime: where their paths lead, what they may use, and what they
 //! cannot do to their host. `tests/tests/sandbox` has the tests with components.
-#![cfg(all(target_os = "linux", feature = "sandbox"))]
+#![cfg(all(any(target_os = "linux", windows), feature = "sandbox"))]
 
 mod calls;
 #[path = "../common/mod.rs"]
 mod common;
 mod deadlock;
+#[cfg(target_os = "linux")]
 mod fork;
 mod handles;
 mod hooks;
 mod lent;
 mod limits;
 mod listing;
+#[cfg(target_os = "linux")]
 mod path_tree;
+#[cfg(target_os = "linux")]
 mod paths;
 mod pending_ranges;
 mod ranges;
 mod rights;
 mod shares;
+#[cfg(target_os = "linux")]
 mod slow_tries;
 mod tenants;
+#[cfg(windows)]
+mod windows_paths;
 
 use std::fs;
 use std::path::Path;

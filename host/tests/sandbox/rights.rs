@@ -1,7 +1,5 @@
 //! What a guest may do with the files that it reaches.
 
-use std::os::unix::fs::symlink;
-
 use super::*;
 
 #[test]
@@ -43,9 +41,11 @@ fn only_an_empty_file_with_a_single_name_is_removed() {
 fn nothing_is_created_within_an_existence_lock() {
     let dir = Dir::new();
     fs::create_dir(dir.path("k.lock")).unwrap();
-    symlink("k.lock", dir.path("link")).unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("k.lock", dir.path("link")).unwrap();
     let guest = guest(&Engine::new(), dir.0.path(), Limits::new());
-    for path in ["/jobs/k.lock/vm.4194303", "/jobs/link/vm.4194303"] {
+    let paths = ["/jobs/k.lock/vm.4194303", "/jobs/link/vm.4194303"];
+    for path in paths.into_iter().take(if cfg!(unix) { 2 } else { 1 }) {
         let refused = open(&guest, path).unwrap_err();
         assert!(refused.is_denied(), "{refused}");
     }

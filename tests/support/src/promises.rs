@@ -106,12 +106,12 @@ macro_rules! promise {
     };
     ($promise:ident $stand:ident [$(#[$sqlite:meta])?]) => {
         $crate::kernel_promise!($promise $stand);
-        $crate::promise_test!(#[cfg(unix)] link Link $promise $stand);
+        $crate::promise_test!(link Link $promise $stand);
         $crate::promise_test!(#[cfg(unix)] symlink Symlink $promise $stand);
-        $crate::promise_test!(#[cfg(unix)] mkdir Mkdir $promise $stand);
-        $crate::promise_test!(#[cfg(unix)] pid_file PidFile $promise $stand);
-        $crate::promise_test!(#[cfg(unix)] soft Soft $promise $stand);
-        $crate::promise_test!(#[cfg(unix)] $(#[$sqlite])? sqlite Sqlite $promise $stand);
+        $crate::promise_test!(mkdir Mkdir $promise $stand);
+        $crate::promise_test!(pid_file PidFile $promise $stand);
+        $crate::promise_test!(soft Soft $promise $stand);
+        $crate::promise_test!($(#[$sqlite])? sqlite Sqlite $promise $stand);
     };
 }
 

@@ -22,13 +22,14 @@ pub const NAMES: [Protocol; 5] = [
     Protocol::Soft,
 ];
 
-/// Whether the system and the features of the engine have the protocol.
+/// Whether the system and the features of the engine have the protocol, and this process may use it.
 pub fn is_available(protocol: Protocol) -> bool {
     let dir = Dir::new();
     let options = Options::new().protocol(protocol);
     let options = options.database(dir.path("locks.db"));
     let lock = Engine::new().open_with(dir.path("lock"), &options);
-    lock.map_or_else(|e| !e.is_unsupported(), |_| true)
+    let tried = lock.and_then(|lock| lock.try_acquire(EX).map(drop));
+    tried.map_or_else(|e| !e.is_unsupported(), |()| true)
 }
 
 /// Runs a test for every protocol that is available.

@@ -3,21 +3,17 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
-
-use rustix::fs::{AtFlags, FileType, Mode as Permissions, OFlags, Stat, openat, statat, unlinkat};
-use rustix::io::Errno;
 
 use super::owner_record::OwnerRecord;
 use super::promise;
 use crate::object::Created;
-use crate::sys;
+use crate::sys::{self, EntryFacts, EntryKind, Identity};
 
 /// The entry of a name, as it was at one moment.
 #[derive(Debug)]
 pub(super) struct EntryStat {
-    pub(super) stat: Stat,
+    facts: EntryFacts,
     /// Keeps its inode number from being reused.
     _pin: Option<File>,
 }
@@ -30,85 +26,61 @@ impl EntryStat {
             Err(e) => return Err(e),
             Ok(pin) => pin,
         };
-        let stat = match &pin {
-            Some(pin) => rustix::fs::fstat(pin),
-            None => statat(dir, name, AtFlags::SYMLINK_NOFOLLOW),
+        let facts = match &pin {
+            Some(pin) => Some(sys::entry_of(pin)?),
+            None => sys::entry_at(dir, name)?,
         };
-        match stat {
-            Ok(stat) => Ok(Some(Self { stat, _pin: pin })),
-            Err(Errno::NOENT) => Ok(None),
-            Err(e) => Err(e.into()),
-        }
+        Ok(facts.map(|facts| Self { facts, _pin: pin }))
     }
 
     /// The same without a descriptor, of which none may be left. Compare it only with an open file,
     /// which keeps its own number from being reused.
     pub(super) fn glance(dir: &File, name: &OsStr) -> io::Result<Option<Self>> {
-        match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(Self { stat, _pin: None })),
-            Err(Errno::NOENT) => Ok(None),
-            Err(e) => Err(e.into()),
-        }
+        let facts = sys::entry_at(dir, name)?;
+        Ok(facts.map(|facts| Self { facts, _pin: None }))
     }
 
-    pub(super) fn is(&self, other: &Stat) -> bool {
-        (self.stat.st_dev, self.stat.st_ino) == (other.st_dev, other.st_ino)
+    pub(super) fn identity(&self) -> Identity {
+        self.facts.identity
+    }
+
+    pub(super) fn is(&self, other: Identity) -> bool {
+        self.facts.identity == other
     }
 
     /// Whether it still has the name.
     pub(super) fn is_at(&self, dir: &File, name: &OsStr) -> bool {
-        let now = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
-        now.is_ok_and(|now| self.is(&now))
+        let now = sys::entry_at(dir, name).ok().flatten();
+        now.is_some_and(|now| self.is(now.identity))
     }
 
-    /// The inode number.
-    pub(super) fn number(&self) -> u64 {
-        self.stat.st_ino
+    pub(super) fn kind(&self) -> EntryKind {
+        self.facts.kind
     }
 
-    /// Whether the file system is on a device of its own.
-    pub(super) fn is_on_device(&self) -> bool {
-        #[allow(
-            clippy::unnecessary_cast,
-            clippy::cast_sign_loss,
-            reason = "of other widths on other systems"
-        )]
-        let device = self.stat.st_dev as u64;
-        cfg!(target_os = "linux") && rustix::fs::major(device as _) != 0
+    /// In bytes.
+    pub(super) fn size(&self) -> u64 {
+        self.facts.size
     }
 
-    pub(super) fn kind(&self) -> FileType {
-        FileType::from_raw_mode(self.stat.st_mode)
+    /// How many names it has.
+    pub(super) fn links(&self) -> u64 {
+        self.facts.links
     }
 
     /// When it was last changed.
     pub(super) fn changed(&self) -> Option<SystemTime> {
-        #[allow(clippy::unnecessary_cast, reason = "of other widths on other systems")]
-        let (seconds, nanos) = (self.stat.st_mtime as i64, self.stat.st_mtime_nsec as u32);
+        let (seconds, nanos) = self.facts.modified;
         let since = Duration::new(u64::try_from(seconds).ok()?, nanos);
         SystemTime::UNIX_EPOCH.checked_add(since)
     }
 
     /// Which version of which inode it is.
     pub(super) fn moment(&self) -> Moment {
-        let Stat {
-            st_dev,
-            st_ino,
-            st_mtime,
-            st_mtime_nsec,
-            st_ctime,
-            st_ctime_nsec,
-            ..
-        } = self.stat;
-        #[allow(
-            clippy::unnecessary_cast,
-            clippy::cast_sign_loss,
-            reason = "of other widths on other systems"
-        )]
         Moment {
-            inode: (st_dev as u64, st_ino),
-            content: (st_mtime as i64, st_mtime_nsec as u32),
-            change: (st_ctime as i64, st_ctime_nsec as u32),
+            inode: self.facts.identity,
+            content: self.facts.modified,
+            change: self.facts.changed,
         }
     }
 
@@ -121,7 +93,7 @@ impl EntryStat {
 /// A version of an inode. The system changes it with each link, attribute, name within, and byte.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Moment {
-    inode: (u64, u64),
+    inode: Identity,
     content: (i64, u32),
     change: (i64, u32),
 }
@@ -144,27 +116,13 @@ pub(super) fn make_file(
     permissions: u32,
     claim: &OwnerRecord,
 ) -> io::Result<Created> {
-    let permissions = Permissions::from_raw_mode(permissions as _);
-    let file = match sys::nameless_file(dir, permissions) {
-        Ok(mut file) => {
-            file.write_all(content)?;
-            promise::attach(&file, claim);
-            match sys::give_name(&file, dir, name) {
-                Ok(()) => Some(file),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(e),
-                Err(_) => None,
-            }
-        }
-        Err(_) => None,
-    };
-    let file = match file {
+    let file = match promise::make_file(dir, name, content, permissions, claim)? {
         Some(file) => file,
         // Not possible there: create the file, then write it, as the peers do.
         None => {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-            let mut file = File::from(openat(dir, name, flags, permissions)?);
+            let mut file = sys::create_file(dir, name, permissions)?;
             if let Err(e) = file.write_all(content) {
-                let _ = unlinkat(dir, name, AtFlags::empty());
+                let _ = sys::unlink(dir, name, None);
                 return Err(e);
             }
             file
@@ -179,19 +137,9 @@ pub(super) fn make_file(
 
 /// Opens the file that was `seen`, for reading. `None` if it is gone, or not readable for us.
 pub(super) fn open_file(dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<File>> {
-    let file = open_any_file(dir, name)?;
-    let same = |file: &File| rustix::fs::fstat(file).is_ok_and(|stat| seen.is(&stat));
+    let file = sys::open_file(dir, name)?;
+    let same = |file: &File| sys::entry_of(file).is_ok_and(|facts| seen.is(facts.identity));
     Ok(file.filter(same))
-}
-
-/// Opens the file that has the name now.
-pub(super) fn open_any_file(dir: &File, name: &OsStr) -> io::Result<Option<File>> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match openat(dir, name, flags, Permissions::empty()) {
-        Ok(file) => Ok(Some(file.into())),
-        Err(Errno::NOENT | Errno::LOOP | Errno::ACCESS | Errno::PERM | Errno::NXIO) => Ok(None),
-        Err(e) => Err(e.into()),
-    }
 }
 
 /// The content of a lock file, unless it is longer than any that a holder writes.
@@ -214,28 +162,15 @@ pub(super) fn names_if(
     concerns: impl Fn(&OsStr, u64) -> bool,
 ) -> io::Result<Option<Vec<OsString>>> {
     const MOST: usize = 10_000;
-    let mut names = Vec::new();
-    for (number, entry) in rustix::fs::Dir::read_from(dir)?.enumerate() {
-        if number == MOST {
-            return Ok(None);
-        }
-        let entry = entry?;
-        let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if name != "." && name != ".." && concerns(name, entry.ino()) {
+    let (mut names, mut count) = (Vec::new(), 0);
+    sys::each_name(dir, |name, number| {
+        count += 1;
+        if concerns(name, number) {
             names.push(name.to_owned());
         }
-    }
-    Ok(Some(names))
-}
-
-/// Opens a directory in a directory. `None` if it is gone, or not a directory.
-pub(super) fn open(dir: &File, name: &OsStr) -> io::Result<Option<File>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match openat(dir, name, flags, Permissions::empty()) {
-        Ok(lock) => Ok(Some(File::from(lock))),
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => Ok(None),
-        Err(e) => Err(e.into()),
-    }
+        count <= MOST
+    })?;
+    Ok((count <= MOST).then_some(names))
 }
 
 /// Whether a directory contains nothing, or one empty file.
@@ -249,21 +184,19 @@ pub(super) fn remove_bare(dir: &File, name: &OsStr) -> io::Result<()> {
         return Ok(());
     };
     if let Some(file) = file {
-        match unlinkat(&lock, &file, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(e) => return Err(e.into()),
+        match sys::unlink(&lock, &file, None) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
         }
     }
-    match unlinkat(dir, name, AtFlags::REMOVEDIR) {
-        // It has been filled since.
-        Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
-        removed => Ok(removed?),
-    }
+    drop(lock);
+    // It stays if it has been filled since.
+    sys::remove_dir(dir, name).map(drop)
 }
 
 /// A directory that contains nothing, or one empty file; and the name of that file.
 fn bare(dir: &File, name: &OsStr) -> io::Result<Option<(File, Option<OsString>)>> {
-    let Some(lock) = open(dir, name)? else {
+    let Some(lock) = sys::open_subdir(dir, name)? else {
         return Ok(None);
     };
     let file = match names(&lock)?.as_deref() {
@@ -272,14 +205,8 @@ fn bare(dir: &File, name: &OsStr) -> io::Result<Option<(File, Option<OsString>)>
         _ => return Ok(None),
     };
     if let Some(file) = &file {
-        let is_empty = match statat(&lock, file, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => {
-                let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-                regular && stat.st_size == 0
-            }
-            Err(Errno::NOENT) => true,
-            Err(e) => return Err(e.into()),
-        };
+        let found = sys::entry_at(&lock, file)?;
+        let is_empty = found.is_none_or(|found| found.kind == EntryKind::File && found.size == 0);
         if !is_empty {
             return Ok(None);
         }

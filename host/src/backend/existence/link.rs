@@ -8,8 +8,6 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 
-use rustix::fs::{AtFlags, Mode as Permissions, OFlags, linkat, openat, statat, unlinkat};
-
 use super::MarkerFormat;
 use super::dirent::{EntryStat, names_if, open_file, read_file};
 use super::owner_record::OwnerRecord;
@@ -23,27 +21,20 @@ pub(in crate::backend) struct Link;
 
 impl MarkerFormat for Link {
     fn make(&self, dir: &File, name: &OsStr, claim: &OwnerRecord) -> io::Result<Created> {
-        let (own, token) = match promising(dir, claim) {
+        let (own, token) = match promise::make_promising_file(dir, PERMISSIONS, claim) {
             Some(made) => made,
             // Not possible there: a file that has its name from the start.
             None => {
                 let token = claim.unique_name();
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-                let own = openat(dir, &token, flags, PERMISSIONS)?;
-                (File::from(own), token)
+                let own = sys::create_file(dir, &token, PERMISSIONS)?;
+                (own, token)
             }
         };
-        if let Err(e) = linkat(dir, &token, dir, name, AtFlags::empty())
-            && !rustix::fs::fstat(&own).is_ok_and(|stat| stat.st_nlink == 2)
+        if let Err(e) = sys::link(dir, &token, name)
+            && !sys::entry_of(&own).is_ok_and(|facts| facts.links == 2)
         {
-            let _ = unlinkat(dir, &token, AtFlags::empty());
-            return Err(match e {
-                rustix::io::Errno::PERM => io::Error::new(
-                    io::ErrorKind::Unsupported,
-                    "the file system has no hard links",
-                ),
-                e => e.into(),
-            });
+            let _ = sys::unlink(dir, &token, None);
+            return Err(e);
         }
         Ok(Created {
             token,
@@ -84,52 +75,42 @@ impl MarkerFormat for Link {
                 owners.into_iter().map(|(name, _)| name).collect()
             }
         };
-        unlinkat(dir, name, AtFlags::empty())?;
+        sys::unlink(dir, name, Some(seen.identity()))?;
         for other in others {
-            let _ = unlinkat(dir, &other, AtFlags::empty());
+            let _ = sys::unlink(dir, &other, Some(seen.identity()));
         }
         Ok(())
     }
 
     fn clean_up(&self, dir: &File, created: &Created) {
-        let _ = unlinkat(dir, &created.token, AtFlags::empty());
+        let _ = sys::unlink(dir, &created.token, None);
     }
 }
 
-const PERMISSIONS: Permissions = Permissions::from_raw_mode(0o666);
-
-/// Creates a file with a name that promises what holds already. `None` if that is not possible
-/// there.
-fn promising(dir: &File, claim: &OwnerRecord) -> Option<(File, OsString)> {
-    let own = sys::nameless_file(dir, PERMISSIONS).ok()?;
-    let token = promise::give(&own, claim)?.unique_name();
-    sys::give_name(&own, dir, &token).ok()?;
-    Some((own, token))
-}
+const PERMISSIONS: u32 = 0o666;
 
 /// The links to the same file that name its owner.
 fn owners(dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Vec<(OsString, OwnerRecord)>> {
     /// Enough for the holder and some processes that died while breaking it.
     const MOST: usize = 8;
     let mut owners = Vec::new();
-    if seen.stat.st_nlink < 2 {
+    if seen.links() < 2 {
         return Ok(owners);
     }
     let claims = |name: &OsStr| OwnerRecord::of_name(name).is_some();
-    let number = seen.number();
+    let number = seen.identity().number();
     // In a directory that may not be read, or is too large, no owner can be found.
     let look = |concerns: &dyn Fn(&OsStr, u64) -> bool| names_if(dir, concerns).ok().flatten();
     let mut others = look(&|name, other| other == number && claims(name));
     // A layered file system can report other inode numbers in its directories than elsewhere.
-    if others.as_ref().is_some_and(Vec::is_empty) && !seen.is_on_device() {
+    if others.as_ref().is_some_and(Vec::is_empty) && !seen.identity().is_on_device() {
         others = look(&|name, _| claims(name));
     }
     for other in others.unwrap_or_default() {
         let Some(claim) = OwnerRecord::of_name(&other) else {
             continue;
         };
-        let same = statat(dir, &other, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| seen.is(&stat));
-        if same && other != name {
+        if seen.is_at(dir, &other) && other != name {
             owners.push((other, claim));
         }
         if owners.len() > MOST {

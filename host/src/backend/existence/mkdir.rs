@@ -7,16 +7,12 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 
-use rustix::fs::{
-    AtFlags, FileType, Mode as Permissions, OFlags, mkdirat, openat, renameat, unlinkat,
-};
-
 use super::MarkerFormat;
-use super::dirent::{EntryStat, names, open, open_any_file, remove_bare};
+use super::dirent::{EntryStat, names, remove_bare};
 use super::owner_record::OwnerRecord;
 use super::promise::{self, Claim};
 use crate::object::Created;
-use crate::sys;
+use crate::sys::{self, EntryKind};
 
 #[derive(Debug)]
 pub(in crate::backend) struct Mkdir;
@@ -38,15 +34,15 @@ impl MarkerFormat for Mkdir {
         }
     }
 
-    fn is_one(&self, kind: FileType) -> bool {
-        kind == FileType::Directory
+    fn is_one(&self, kind: EntryKind) -> bool {
+        kind == EntryKind::Directory
     }
 
     fn claim(&self, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<Option<Claim>> {
-        let Some(lock) = open(dir, name)? else {
+        let Some(lock) = sys::open_subdir(dir, name)? else {
             return Ok(None);
         };
-        if !rustix::fs::fstat(&lock).is_ok_and(|stat| seen.is(&stat)) {
+        if !sys::entry_of(&lock).is_ok_and(|facts| seen.is(facts.identity)) {
             return Ok(None);
         }
         // A directory with more than one file belongs to no known program.
@@ -54,7 +50,7 @@ impl MarkerFormat for Mkdir {
             Some([file]) => {
                 let claim = OwnerRecord::of_name(file);
                 let claim = claim.or_else(|| OwnerRecord::of_plain_name(file));
-                let claim = claim.map(|claim| Claim::new(claim, || open_any_file(&lock, file)));
+                let claim = claim.map(|claim| Claim::new(claim, || sys::open_file(&lock, file)));
                 claim.transpose()
             }
             _ => Ok(None),
@@ -65,7 +61,7 @@ impl MarkerFormat for Mkdir {
         &self,
         dir: &File,
         name: &OsStr,
-        _: &EntryStat,
+        seen: &EntryStat,
         created: Option<&Created>,
     ) -> io::Result<()> {
         let Some(Created { token, pin, .. }) = created else {
@@ -73,12 +69,12 @@ impl MarkerFormat for Mkdir {
         };
         // In one step: dying between two would leave an empty directory that does not name its
         // holder.
-        renameat(dir, name, dir, token)?;
+        sys::rename(dir, name, Some(seen.identity()), token)?;
         if let Some(lock) = pin {
-            let _ = unlinkat(lock, token, AtFlags::empty());
+            let _ = sys::unlink(lock, token, None);
         }
         // It stays if another process has put more into it.
-        let _ = unlinkat(dir, token, AtFlags::REMOVEDIR);
+        let _ = sys::remove_dir(dir, token);
         Ok(())
     }
 }
@@ -87,16 +83,14 @@ impl MarkerFormat for Mkdir {
 /// does not have the name of the lock yet.
 fn build(dir: &File, name: &OsStr, claim: &OwnerRecord, aside: bool) -> io::Result<Created> {
     let mut token = claim.unique_name();
-    mkdirat(dir, name, Permissions::from_raw_mode(0o777))?;
+    sys::create_dir(dir, name)?;
     let mut fill = || -> io::Result<(File, File)> {
         // The umask can deny access to the owner.
-        let lock = open(dir, name)?.ok_or(io::ErrorKind::PermissionDenied)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let own = openat(&lock, &token, flags, Permissions::from_raw_mode(0o666))?;
-        let own = File::from(own);
+        let lock = sys::open_subdir(dir, name)?.ok_or(io::ErrorKind::PermissionDenied)?;
+        let own = sys::create_file(&lock, &token, 0o666)?;
         if aside && let Some(promising) = promise::give(&own, claim) {
             let promising = promising.unique_name();
-            renameat(&lock, &token, &lock, &promising)?;
+            sys::rename(&lock, &token, None, &promising)?;
             token = promising;
         }
         Ok((lock, own))
@@ -105,7 +99,8 @@ fn build(dir: &File, name: &OsStr, claim: &OwnerRecord, aside: bool) -> io::Resu
         Ok((lock, own)) => Ok(Created {
             token,
             pin: Some(lock),
-            life: Some(own),
+            // Windows renames no directory in which a file is open.
+            life: cfg!(unix).then_some(own),
         }),
         Err(e) => {
             let _ = remove_bare(dir, name);

@@ -14,86 +14,26 @@
 //! server's and a client's. Each of them keeps locks of its own. So the promise says through which
 //! one the lock was taken ([`sys::flock_domain`]), and counts only there.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "it proves a lock, and is not one of a user"
-)]
+#[cfg(unix)]
+#[path = "promise/flock.rs"]
+mod system;
+#[cfg(windows)]
+#[path = "promise/none.rs"]
+mod system;
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use fs4::{FileExt, TryLockError};
-use rustix::fs::{XattrFlags, fgetxattr, fsetxattr};
 
 use super::MarkerFormat;
 use super::dirent::{EntryStat, Moment};
 use super::owner_record::OwnerRecord;
-use crate::object::{Created, Marker};
+use crate::object::Marker;
 use crate::sync::{Mutex, lock};
 use crate::sys;
 
-/// Takes the lock on a file of a new marker, which has no name yet. Returns the record that promises
-/// it; `None` if that is not possible there.
-pub(super) fn give(file: &File, mine: &OwnerRecord) -> Option<OwnerRecord> {
-    let promise = sys::flock_domain(file).ok();
-    FileExt::try_lock(file)
-        .ok()
-        .filter(|()| promise.is_some())?;
-    Some(OwnerRecord {
-        promise,
-        ..mine.clone()
-    })
-}
-
-/// The attribute that has the promising record, where the content is that of another program's
-/// format.
-const ATTRIBUTE: &str = "user.locket.live";
-
-/// Takes the lock on a file that has no name yet, and says so in its attribute, if that is possible.
-/// The content is complete.
-pub(super) fn attach(file: &File, mine: &OwnerRecord) {
-    if let Some(promising) = give(file, mine)
-        && let Ok(written) = written(file)
-    {
-        let mut attribute = promising.unique_name();
-        attribute.push(format!("@{written}"));
-        let _ = fsetxattr(file, ATTRIBUTE, attribute.as_bytes(), XattrFlags::CREATE);
-    }
-}
-
-/// The record in the attribute of a file whose content is that of `plain`, and otherwise `plain`.
-pub(super) fn attached(file: &File, plain: OwnerRecord) -> OwnerRecord {
-    let mut attribute = [0; 512];
-    let mut promising = || {
-        let length = fgetxattr(file, ATTRIBUTE, &mut attribute).ok()?;
-        let attribute = attribute.get(..length)?;
-        let at = attribute.iter().rposition(|byte| *byte == b'@')?;
-        // Another program may have written the content since. In another container it may have the
-        // number of the first.
-        let same = attribute[at + 1..] == *written(file).ok()?.as_bytes();
-        let record = OwnerRecord::of_own_name(OsStr::from_bytes(&attribute[..at]))?;
-        (same && record.pid == plain.pid).then_some(record)
-    };
-    promising().unwrap_or(plain)
-}
-
-/// When the content was written, as the attribute says it.
-fn written(file: &File) -> io::Result<String> {
-    let stat = rustix::fs::fstat(file)?;
-    Ok(format!("{}.{}", stat.st_mtime, stat.st_mtime_nsec))
-}
-
-/// Gives the lock up, once the marker has lost its name. A forked child may have the description
-/// open, too, and would keep the lock.
-pub(super) fn end(created: &Created) {
-    if let Some(carrier) = created.carrier() {
-        let _ = FileExt::unlock(carrier);
-    }
-}
+pub(super) use self::system::{attached, end, give, make_file, make_promising_file};
 
 /// What a marker says of its holder.
 #[derive(Debug)]
@@ -115,10 +55,7 @@ impl Claim {
             Some(_) => file()?,
             None => None,
         };
-        let counts = |file: &File| {
-            sys::flock_domain(file).is_ok_and(|here| counts(&record, here, sys::boot_id()))
-        };
-        let life = file.filter(counts);
+        let life = file.filter(|file| system::counts(&record, file));
         let inner = Mutex::default();
         Ok(Self {
             record,
@@ -150,23 +87,9 @@ impl Claim {
                 .is_dead_unless(dir, |pid| self.has_inner_pid(pid));
             return dead.then_some(Death(None));
         };
-        loop {
-            match FileExt::try_lock_shared(life) {
-                Ok(()) => return Some(Death(Some(life))),
-                Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Interrupted => {}
-                // If it cannot be tried, nothing is known.
-                Err(_) => return None,
-            }
-        }
+        // If it cannot be tried, nothing is known.
+        system::try_shared(life).then_some(Death(Some(life)))
     }
-}
-
-/// Whether the promised lock can be tried through a file of the domain `here`.
-fn counts(record: &OwnerRecord, here: u64, boot: u128) -> bool {
-    // In others than the kernel's own file systems, another host may keep locks of its own.
-    let everywhere = here & sys::OF_THIS_BOOT == 0;
-    let then = record.start.map_or(0, |start| start.boot);
-    record.promise == Some(here) && (everywhere || boot != 0 && then == boot)
 }
 
 /// The proof that a holder is dead. While it exists, the lock of the dead cannot be taken.
@@ -176,7 +99,7 @@ pub(super) struct Death<'a>(Option<&'a File>);
 impl Drop for Death<'_> {
     fn drop(&mut self) {
         if let Some(life) = self.0 {
-            let _ = FileExt::unlock(life);
+            system::unlock(life);
         }
     }
 }
@@ -239,29 +162,4 @@ pub(super) fn judged(marker: &Marker) -> Option<Arc<Claim>> {
 fn last(marker: &Marker) -> Option<Arc<Judged>> {
     let memory = marker.memory().clone()?;
     memory.downcast().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::owner_record::Start;
-    use super::*;
-
-    /// A program's or a server's file system may keep the locks of each host apart.
-    #[test]
-    fn a_promise_counts_where_the_lock_can_be_tried() {
-        let record = |promise, boot| OwnerRecord {
-            promise: Some(promise),
-            start: Some(Start { boot, ticks: 7 }),
-            ..OwnerRecord::mine()
-        };
-        let (ext4, overlay, server) = (0xef53, 0x794c_7630, sys::OF_THIS_BOOT | 42);
-        assert!(counts(&record(ext4, 1), ext4, 1));
-        assert!(counts(&record(ext4, 1), ext4, 2));
-        assert!(!counts(&record(overlay, 1), ext4, 1));
-        assert!(!counts(&record(ext4, 1), overlay, 1));
-        assert!(counts(&record(server, 1), server, 1));
-        assert!(!counts(&record(server, 1), server, 2));
-        assert!(!counts(&record(server, 0), server, 0));
-        assert!(!counts(&record(server, 1), server + 1, 1));
-    }
 }

@@ -4,9 +4,6 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 
-use rustix::fs::renameat;
-use rustix::io::Errno;
-
 use super::MarkerFormat;
 use super::dirent::EntryStat;
 use super::owner_record::OwnerRecord;
@@ -31,10 +28,10 @@ pub(super) fn unlink_own<F: MarkerFormat>(
     created: &Created,
 ) -> io::Result<bool> {
     let aside = OwnerRecord::mine().unique_name();
-    match renameat(dir, name, dir, &aside) {
+    match sys::rename(dir, name, None, &aside) {
         Ok(()) => {}
-        Err(Errno::NOENT) => return Ok(false),
-        Err(e) => return Err(e.into()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(e),
     }
     let mine = || -> io::Result<Option<EntryStat>> {
         match EntryStat::glance(dir, &aside)? {

@@ -6,11 +6,9 @@
 //! 128 bits, and after it 64 bits with the ticks since. An extended attribute, which filelock
 //! ignores, has the [`promise`].
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::FileExt;
+use std::io::{self, Seek, Write};
 
 use super::MarkerFormat;
 use super::dirent::{EntryStat, make_file, open_file, read_file};
@@ -49,8 +47,11 @@ impl MarkerFormat for Soft {
     /// filelock may be breaking the lock and about to put the file back. This record marks it as
     /// released for every reader.
     fn clean_up(&self, _: &File, created: &Created) {
-        if let Some(file) = &created.pin
-            && file.write_all_at(RELEASED, 0).is_ok()
+        if let Some(mut file) = created.pin.as_ref()
+            && file
+                .rewind()
+                .and_then(|()| file.write_all(RELEASED))
+                .is_ok()
         {
             let _ = file.set_len(RELEASED.len() as u64);
         }
@@ -59,7 +60,7 @@ impl MarkerFormat for Soft {
 
 fn record(claim: &OwnerRecord) -> String {
     let (host, namespace) = match &claim.host {
-        Host::Named(host, namespace) => (host.as_bytes(), *namespace),
+        Host::Named(host, namespace) => (host.as_encoded_bytes(), *namespace),
         Host::Local | Host::Nowhere => (&[][..], None),
     };
     let mut record = format!("{}\n", claim.pid);
@@ -129,7 +130,7 @@ fn parse(content: &[u8]) -> Option<OwnerRecord> {
     }
     Some(OwnerRecord {
         pid: parse_pid(pid)?,
-        host: Host::Named(OsString::from_vec(name), namespace),
+        host: Host::Named(sys::os_string(name), namespace),
         start,
         promise: None,
     })

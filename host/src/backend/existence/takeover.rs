@@ -1,28 +1,28 @@
 //! Takeover of the lock of a dead holder, and breaking the lock of any.
 //!
-//! Only one process may take over the lock of a dead holder, and none may take one
-//! that a live process has acquired meanwhile. No system call removes a name only if it still is
-//! what the caller saw. So a process that takes over creates a marker of its own beside the stale
-//! one, exchanges the two names in one step, and then checks what it got. If that is not the marker
-//! it had judged, it exchanges them back. The name is never free in between, and in the usual case
-//! only the stale marker is ever moved. Users of Locket exclude each other during a takeover by a
-//! `flock` on the directory. A release takes it too, between checking and removing. If the file
-//! system cannot exchange names, locks are only broken by hand.
+//! Only one process may take over the lock of a dead holder, and none may take one that a live process
+//! has acquired meanwhile. How that is ensured differs between the systems.
+
+#[cfg(unix)]
+#[path = "takeover/exchange.rs"]
+mod system;
+#[cfg(windows)]
+#[path = "takeover/set_aside.rs"]
+mod system;
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FileType, unlinkat};
-
+use self::system::replace;
 use super::MarkerFormat;
 use super::dir_lock::{DirLock, MUCH_PATIENCE, PATIENCE};
 use super::dirent::{self, EntryStat};
 use super::owner_record::OwnerRecord;
 use super::promise::{Claim, claim_of};
 use crate::object::{Created, Marker};
-use crate::sys;
+use crate::sys::{self, EntryKind};
 
 /// Which holders may lose the lock.
 #[derive(Clone, Copy)]
@@ -41,16 +41,17 @@ pub(super) fn is_no_more<F: MarkerFormat>(
     seen: &EntryStat,
 ) -> io::Result<bool> {
     match seen.kind() {
-        FileType::RegularFile if seen.stat.st_size == 0 => Ok(true),
-        FileType::RegularFile => form.is_record(dir, name, seen),
-        FileType::Symlink => Ok(sys::leads_nowhere(dir, name)),
-        FileType::Directory => dirent::is_bare(dir, name),
+        EntryKind::File if seen.size() == 0 => Ok(true),
+        EntryKind::File => form.is_record(dir, name, seen),
+        EntryKind::Symlink => Ok(sys::leads_nowhere(dir, name)),
+        EntryKind::Directory => dirent::is_bare(dir, name),
         _ => Ok(false),
     }
 }
 
 /// The result of a takeover.
 pub(super) enum TakeoverResult {
+    #[cfg_attr(windows, expect(dead_code, reason = "the name is freed first"))]
     Mine(Created),
     /// Its holder keeps it.
     Held,
@@ -100,47 +101,7 @@ pub(super) fn take_over<F: MarkerFormat>(
     if !seen.is_at(dir, name) {
         return Ok(TakeoverResult::Gone);
     }
-    let aside = mine.unique_name();
-    let created = form.make(dir, &aside, mine)?;
-    let undo = || -> io::Result<()> {
-        match EntryStat::at(dir, &aside)? {
-            Some(own) if form.is(dir, &aside, &own, &created)? => {
-                form.clear(dir, &aside, &own, Some(&created))
-            }
-            _ => Ok(()),
-        }
-    };
-    match sys::exchange(dir, &aside, name) {
-        Ok(()) => {}
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            undo()?;
-            return Ok(TakeoverResult::Gone);
-        }
-        // The file system cannot exchange names.
-        Err(_) => {
-            undo()?;
-            return match victim {
-                Takeover::Stale(_) => Ok(TakeoverResult::Held),
-                Takeover::AnyHolder => {
-                    remove(form, dir, name, seen)?;
-                    Ok(TakeoverResult::Gone)
-                }
-            };
-        }
-    }
-    if seen.is_at(dir, &aside) {
-        // The lock is ours, even if the stale marker cannot be removed. A directory that another
-        // process has just put something into stays under this name.
-        let _ = remove(form, dir, &aside, seen);
-        let _ = tidy(dir);
-        return Ok(TakeoverResult::Mine(created));
-    }
-    // If our marker is gone by now, there is nothing to exchange with.
-    if sys::exchange(dir, &aside, name).is_err() {
-        sys::rename_new(dir, &aside, name)?;
-    }
-    undo()?;
-    Ok(TakeoverResult::Gone)
+    replace(form, dir, name, seen, victim, mine)
 }
 
 /// Removes what processes that died during a takeover left in a directory.
@@ -157,20 +118,18 @@ fn tidy(dir: &File) -> io::Result<()> {
             }
             match left.kind() {
                 // Another process may have put more into it.
-                FileType::Directory => dirent::remove_bare(dir, &name)?,
-                FileType::RegularFile if left.stat.st_nlink > 1 => linked.push((name, left)),
-                _ => unlinkat(dir, &name, AtFlags::empty())?,
+                EntryKind::Directory => dirent::remove_bare(dir, &name)?,
+                EntryKind::File if left.links() > 1 => linked.push((name, left)),
+                _ => sys::unlink(dir, &name, Some(left.identity()))?,
             }
         }
     }
     for (name, left) in &linked {
-        let same = |(_, other): &&(_, EntryStat)| other.is(&left.stat);
+        let same = |(_, other): &&(_, EntryStat)| other.is(left.identity());
         let names = linked.iter().filter(same).count() as u64;
-        #[allow(clippy::unnecessary_cast, reason = "of other widths on other systems")]
-        let links = left.stat.st_nlink as u64;
         // A link under a name of another kind is the lock itself; its record is still needed.
-        if names == links {
-            unlinkat(dir, name, AtFlags::empty())?;
+        if names == left.links() {
+            sys::unlink(dir, name, Some(left.identity()))?;
         }
     }
     Ok(())
@@ -180,7 +139,7 @@ fn tidy(dir: &File) -> io::Result<()> {
 fn remove<F: MarkerFormat>(form: &F, dir: &File, name: &OsStr, seen: &EntryStat) -> io::Result<()> {
     match seen.kind() {
         kind if form.is_one(kind) => form.clear(dir, name, seen, None),
-        FileType::Directory => dirent::remove_bare(dir, name),
-        _ => Ok(unlinkat(dir, name, AtFlags::empty())?),
+        EntryKind::Directory => dirent::remove_bare(dir, name),
+        _ => sys::unlink(dir, name, Some(seen.identity())),
     }
 }

@@ -8,6 +8,7 @@ use std::ptr;
 
 use super::check;
 use crate::range::Span;
+use crate::sys::RangeChange;
 use crate::types::Mode;
 
 #[allow(
@@ -83,25 +84,50 @@ pub(in crate::sys) fn range_lock(mode: Option<Mode>, span: Span) -> libc::flock 
     }
 }
 
-/// Takes the open-file-description lock on a range, changes it, or with no mode gives it back.
-/// Returns `false` if another holder is in the way.
-pub(crate) fn try_range(file: &File, mode: Option<Mode>, span: Span) -> io::Result<bool> {
-    match record_lock(file, libc::F_OFD_SETLK, &mut range_lock(mode, span)) {
-        Ok(()) => Ok(true),
-        Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
-        Err(e) => Err(e),
+/// The locks on ranges that an open file description carries, which the kernel knows.
+#[derive(Debug, Default)]
+pub(crate) struct RangeLocks(());
+
+impl RangeLocks {
+    /// Locks a range, changes it, or with no mode unlocks it.
+    pub(crate) fn change(
+        &mut self,
+        file: &File,
+        mode: Option<Mode>,
+        span: Span,
+    ) -> io::Result<RangeChange> {
+        match record_lock(file, libc::F_OFD_SETLK, &mut range_lock(mode, span)) {
+            Ok(()) => Ok(RangeChange::Made),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
+                Ok(RangeChange::Conflict)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// A record lock of another open file description or process that excludes `mode` in a range.
+    pub(crate) fn query(
+        &mut self,
+        file: &File,
+        mode: Mode,
+        span: Span,
+    ) -> io::Result<Option<(Span, Mode)>> {
+        let mut lock = range_lock(Some(mode), span);
+        record_lock(file, libc::F_OFD_GETLK, &mut lock)?;
+        let number = |offset: libc::off_t| u64::try_from(offset).unwrap_or(0);
+        let span = Span::reported(number(lock.l_start), number(lock.l_len));
+        Ok(match lock.l_type {
+            kind::NONE => None,
+            kind::SHARED => Some((span, Mode::Shared)),
+            _ => Some((span, Mode::Exclusive)),
+        })
+    }
+
+    /// Unlocks everything.
+    pub(crate) fn clear(&mut self, file: &File) -> io::Result<()> {
+        self.change(file, None, Span::WHOLE).map(drop)
     }
 }
 
-/// A record lock of another open file description or process that excludes `mode` in a range.
-pub(crate) fn query_range(file: &File, mode: Mode, span: Span) -> io::Result<Option<(Span, Mode)>> {
-    let mut lock = range_lock(Some(mode), span);
-    record_lock(file, libc::F_OFD_GETLK, &mut lock)?;
-    let number = |offset: libc::off_t| u64::try_from(offset).unwrap_or(0);
-    let span = Span::reported(number(lock.l_start), number(lock.l_len));
-    Ok(match lock.l_type {
-        kind::NONE => None,
-        kind::SHARED => Some((span, Mode::Shared)),
-        _ => Some((span, Mode::Exclusive)),
-    })
-}
+/// A thread can wait for a range: what the owner holds is not in its way.
+pub(crate) const WAITS_FOR_RANGES: bool = true;

@@ -24,8 +24,14 @@ use crate::deadline::Deadline;
 use crate::sys::Alarm;
 use crate::types::Mode;
 
-/// The largest possible range, which `File::lock` of the standard library and fs4 lock.
-const ALL: u32 = u32::MAX;
+/// The largest possible range from the first byte, which `File::lock` of the standard library and fs4
+/// lock.
+const ALL: u64 = u64::MAX;
+
+/// The two halves of a number, as the system takes them: the lower one first.
+fn halves(number: u64) -> (u32, u32) {
+    (number as u32, (number >> 32) as u32)
+}
 
 /// The system's record of an operation in progress. It must not move until the operation is over.
 fn overlapped(done: HANDLE) -> OVERLAPPED {
@@ -35,6 +41,8 @@ fn overlapped(done: HANDLE) -> OVERLAPPED {
     }
 }
 
+/// Begins to lock `length` bytes from the offset in `overlapped` on.
+///
 /// # Safety
 ///
 /// The caller does not let go of `overlapped` before the operation is over.
@@ -42,14 +50,16 @@ unsafe fn begin(
     file: &File,
     mode: Mode,
     flags: u32,
+    length: u64,
     overlapped: &mut OVERLAPPED,
 ) -> io::Result<()> {
     let mode = match mode {
         Mode::Exclusive => LOCKFILE_EXCLUSIVE_LOCK,
         Mode::Shared => 0,
     };
+    let (low, high) = halves(length);
     // SAFETY: the handle is open; the caller guarantees the rest.
-    check(unsafe { LockFileEx(file.as_raw_handle(), mode | flags, 0, ALL, ALL, overlapped) })
+    check(unsafe { LockFileEx(file.as_raw_handle(), mode | flags, 0, low, high, overlapped) })
 }
 
 /// Waits until an operation is over, and returns its result.
@@ -62,32 +72,52 @@ fn finish(file: &File, overlapped: &OVERLAPPED) -> io::Result<()> {
 /// Acquires the lock or upgrades a shared one. Returns `false` if another holder is in the way;
 /// nothing is held then.
 pub(crate) fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
-    loop {
-        // Without an event, the handle itself tells when it is over; nothing else uses the handle.
-        let mut overlapped = overlapped(ptr::null_mut());
-        // SAFETY: it is over when `finish` returns.
-        let begun = unsafe { begin(file, mode, LOCKFILE_FAIL_IMMEDIATELY, &mut overlapped) };
-        let locked = match begun {
-            Err(e) if is(&e, ERROR_IO_PENDING) => finish(file, &overlapped),
-            begun => begun,
-        };
-        match locked {
-            Ok(()) => return Ok(true),
-            // A handle's own lock is in its way.
-            Err(e) if is(&e, ERROR_LOCK_VIOLATION) => {
-                if !try_unlock(file)? {
-                    return Ok(false);
-                }
-            }
-            Err(e) => return Err(e),
+    // A handle's own lock is in its way.
+    while !try_bytes(file, mode, 0, ALL)? {
+        if !unlock_bytes(file, 0, ALL)? {
+            return Ok(false);
         }
+    }
+    Ok(true)
+}
+
+/// Locks a range as one piece. Returns `false` if a lock is in the way, which may be one of this
+/// handle.
+pub(super) fn try_bytes(file: &File, mode: Mode, first: u64, length: u64) -> io::Result<bool> {
+    // Without an event, the handle itself tells when it is over; nothing else uses the handle.
+    let mut overlapped = overlapped(ptr::null_mut());
+    let place = halves(first);
+    (
+        overlapped.Anonymous.Anonymous.Offset,
+        overlapped.Anonymous.Anonymous.OffsetHigh,
+    ) = place;
+    // SAFETY: it is over when `finish` returns.
+    let begun = unsafe {
+        begin(
+            file,
+            mode,
+            LOCKFILE_FAIL_IMMEDIATELY,
+            length,
+            &mut overlapped,
+        )
+    };
+    let locked = match begun {
+        Err(e) if is(&e, ERROR_IO_PENDING) => finish(file, &overlapped),
+        begun => begun,
+    };
+    match locked {
+        Ok(()) => Ok(true),
+        Err(e) if is(&e, ERROR_LOCK_VIOLATION) => Ok(false),
+        Err(e) => Err(e),
     }
 }
 
-/// Returns `false` if there was nothing to unlock.
-fn try_unlock(file: &File) -> io::Result<bool> {
+/// Unlocks a piece. Returns `false` if there was nothing to unlock.
+pub(super) fn unlock_bytes(file: &File, first: u64, length: u64) -> io::Result<bool> {
+    let ((first, first_high), (length, length_high)) = (halves(first), halves(length));
+    let file = file.as_raw_handle();
     // SAFETY: the handle is open.
-    match check(unsafe { UnlockFile(file.as_raw_handle(), 0, 0, ALL, ALL) }) {
+    match check(unsafe { UnlockFile(file, first, first_high, length, length_high) }) {
         Ok(()) => Ok(true),
         Err(e) if is(&e, ERROR_NOT_LOCKED) => Ok(false),
         Err(e) => Err(e),
@@ -96,7 +126,7 @@ fn try_unlock(file: &File) -> io::Result<bool> {
 
 /// Gives the lock back. It is not an error if it was not held.
 pub(crate) fn unlock(file: &File) -> io::Result<()> {
-    try_unlock(file).map(drop)
+    unlock_bytes(file, 0, ALL).map(drop)
 }
 
 /// Windows cannot query a holder without a try, so none is known.
@@ -111,7 +141,7 @@ pub(crate) fn wait(file: &File, mode: Mode, timed_wait: &TimedWait) -> io::Resul
     let done = timed_wait.done.as_raw_handle();
     let mut overlapped = overlapped(done);
     // SAFETY: every way out from here is one on which the operation is over.
-    match unsafe { begin(file, mode, 0, &mut overlapped) } {
+    match unsafe { begin(file, mode, 0, ALL, &mut overlapped) } {
         Err(e) if is(&e, ERROR_IO_PENDING) => {}
         granted_or_failed => return granted_or_failed,
     }

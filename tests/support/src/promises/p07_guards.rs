@@ -58,12 +58,13 @@ fn end(mut subject: AnySubject, way: End) {
     }
 }
 
-/// Whether a lock shows that its holder is dead: a pid file has a number only, which in a
-/// container may be that of a process outside.
+/// Whether a lock shows that its holder is dead: a pid file has a number only, which in a container
+/// of Linux may be that of a process outside.
 fn is_dead_for_certain(stand: &dyn Stand) -> bool {
     const INITIAL_NAMESPACE: &str = "pid:[4026531836]";
     let namespace = std::fs::read_link("/proc/self/ns/pid");
-    let certain = stand.protocol() != locket::Protocol::PidFile
+    let certain = cfg!(windows)
+        || stand.protocol() != locket::Protocol::PidFile
         || namespace.is_ok_and(|namespace| namespace.as_os_str() == INITIAL_NAMESPACE);
     if !certain {
         not_tested(format_args!("in a container, no number proves a death"));

@@ -1,10 +1,10 @@
 //! The names by which markers tell their holders: ours, and those of pylockfile.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Host, OwnerRecord, Start, host_name};
+use crate::sys;
 
 impl OwnerRecord {
     /// The name that pylockfile would give to a file of this process, in a form that only Locket
@@ -22,9 +22,9 @@ impl OwnerRecord {
         let Start { boot, ticks } = self.start.unwrap_or(Start { boot: 0, ticks: 0 });
         let (pid, next) = (self.pid, NEXT.fetch_add(1, Ordering::Relaxed));
         // A host name may contain `/`; a file name cannot.
-        let host = host.into_vec().into_iter();
+        let host = host.into_encoded_bytes().into_iter();
         let host = host.map(|byte| if byte == b'/' { b'_' } else { byte });
-        let mut name = OsString::from_vec(host.collect());
+        let mut name = sys::os_string(host.collect());
         name.push(format!(
             ".{pid}-0{boot:039}{namespace:010}{next:010}{ticks}"
         ));
@@ -43,7 +43,7 @@ impl OwnerRecord {
     /// Parses a [`unique_name`](Self::unique_name), or one of pylockfile's if the end of the
     /// process number is unambiguous.
     pub(in crate::backend) fn of_name(name: &OsStr) -> Option<Self> {
-        let name = name.as_bytes();
+        let name = name.as_encoded_bytes();
         let dot = name.iter().rposition(|b| *b == b'.')?;
         let (host, rest) = (&name[..dot], std::str::from_utf8(&name[dot + 1..]).ok()?);
         let (pid, number) = rest.split_once('-')?;
@@ -77,11 +77,11 @@ impl OwnerRecord {
         // A thread identifier may follow the host, and host names can look like one.
         let me = host_name();
         let thread = host
-            .strip_prefix(me.as_bytes())
+            .strip_prefix(me.as_encoded_bytes())
             .and_then(|rest| rest.strip_prefix(b"-"));
         let host = match thread {
             Some(thread) if !ours && is_thread(thread) => Host::Local,
-            _ => Host::Named(OsStr::from_bytes(host).to_owned(), namespace),
+            _ => Host::Named(sys::os_string(host.to_vec()), namespace),
         };
         Some(Self {
             pid,
