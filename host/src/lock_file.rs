@@ -245,10 +245,8 @@ impl LockFile {
             return Ok(None);
         };
         let me = handle.requester().owner;
-        let holder = queue
-            .holder(me, handle.options.protocol)
-            .map_err(|e| handle.os(e))?;
-        Ok(holder.map(|holder| Holder {
+        let holder = queue.holder(me, handle.options.protocol);
+        Ok(holder.map_err(|e| handle.os(e))?.map(|holder| Holder {
             label: holder
                 .owner
                 .and_then(|owner| handle.context.registry.profile(owner)?.label.clone())

@@ -343,16 +343,6 @@ impl Sandbox {
         Ok(LockPath::beneath(granted, rest, name, create, write))
     }
 
-    /// Whether `ranges` was opened by this guest, and not by another.
-    pub fn opened_ranges(&self, ranges: &GuestRanges) -> bool {
-        Arc::ptr_eq(&self.guest, ranges.guest())
-    }
-
-    /// Whether `lock` was opened by this guest, and not by another.
-    pub fn opened(&self, lock: &GuestLock) -> bool {
-        Arc::ptr_eq(&self.guest, lock.guest())
-    }
-
     /// Takes the lock of the file at `path`, a path of the guest, away from its holder, in any
     /// protocol that the guest may choose. The holder sees [`State::Lost`](crate::State::Lost), be
     /// it a guest of the engine, this process, or another process that uses Locket. Creates

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Sandbox;
+use super::{GuestLock, GuestRanges, Sandbox};
 use super::directory::Directory;
 use super::limits::Limits;
 use super::open::Basis;
@@ -35,6 +35,16 @@ pub struct Claim {
 }
 
 impl Sandbox {
+    /// Whether `ranges` was opened by this guest, and not by another.
+    pub fn opened_ranges(&self, ranges: &GuestRanges) -> bool {
+        Arc::ptr_eq(&self.guest, ranges.guest())
+    }
+
+    /// Whether `lock` was opened by this guest, and not by another.
+    pub fn opened(&self, lock: &GuestLock) -> bool {
+        Arc::ptr_eq(&self.guest, lock.guest())
+    }
+
     /// Grants a directory under the name `guest_path`, as
     /// [`SandboxBuilder::grant`](super::SandboxBuilder::grant) does. Locks that are open already keep
     /// the rights with which they were opened.
