@@ -16,6 +16,8 @@ pub use plugin::locket::lock::api;
 pub use plugin_async::locket::lock::api_async;
 #[cfg(feature = "descriptors")]
 pub use plugin_descriptors::locket::lock::descriptors;
+#[cfg(feature = "descriptors-p3")]
+pub use plugin_descriptors_p3::locket::lock_p3::descriptors as descriptors_p3;
 #[cfg(feature = "poll")]
 pub use plugin_poll::locket::lock::poll;
 #[cfg(feature = "ranges")]
@@ -108,6 +110,22 @@ mod plugin_descriptors {
             "wasi:io/error@0.2.12": wasip2::io::error,
             "wasi:io/poll@0.2.12": wasip2::io::poll,
             "wasi:io/streams@0.2.12": wasip2::io::streams,
+        },
+        type_section_suffix: "-locket-guest",
+    });
+}
+
+#[cfg(feature = "descriptors-p3")]
+mod plugin_descriptors_p3 {
+    wit_bindgen::generate!({
+        path: ["wit", "wit/p3"],
+        world: "locket:lock-p3/posix",
+        with: {
+            "locket:lock/api@0.1.0": crate::bindings::api,
+            "locket:lock/ranges@0.1.0": crate::bindings::ranges,
+            "wasi:clocks/system-clock@0.3.0": wasip3::clocks::system_clock,
+            "wasi:clocks/types@0.3.0": wasip3::clocks::types,
+            "wasi:filesystem/types@0.3.0": wasip3::filesystem::types,
         },
         type_section_suffix: "-locket-guest",
     });

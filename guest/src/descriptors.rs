@@ -1,9 +1,8 @@
-use crate::bindings::descriptors;
+use crate::bindings::{api, ranges};
 use crate::{LockFile, Options, RangeFile, Result};
-use wasip2::filesystem::types::Descriptor;
 
-/// Locks of files that are open in WASI 0.2: the right to the file is the right to
-/// its lock.
+/// Locks of files that are open in WASI: the right to the file is the right to its
+/// lock.
 impl LockFile {
     /// The lock of an open file: the same as that of every path that leads to it,
     /// with an empty [`path`](Self::path).
@@ -20,8 +19,8 @@ impl LockFile {
     /// [`LimitExceeded`]: crate::ErrorKind::LimitExceeded
     /// [`NotSupported`]: crate::ErrorKind::NotSupported
     /// [`OnRelease::Remove`]: crate::OnRelease::Remove
-    pub fn of(file: &Descriptor, options: &Options) -> Result<Self> {
-        Self::opened("", descriptors::open_lock(file, *options))
+    pub fn of(file: &impl Descriptor, options: &Options) -> Result<Self> {
+        Self::opened("", file.open_lock(*options))
     }
 }
 
@@ -31,7 +30,51 @@ impl RangeFile {
     /// # Errors
     ///
     /// Those of [`LockFile::of`].
-    pub fn of(file: &Descriptor) -> Result<Self> {
-        Self::opened("", descriptors::open_ranges(file))
+    pub fn of(file: &impl Descriptor) -> Result<Self> {
+        Self::opened("", file.open_ranges())
     }
 }
+
+/// An open file: the descriptor of WASI 0.2 in the crate `wasip2`, with the feature
+/// `descriptors`, and that of WASI 0.3 in `wasip3`, with `descriptors-p3`.
+pub trait Descriptor: Sealed {}
+
+impl<T: Sealed> Descriptor for T {}
+
+/// The interface of one version of WASI.
+pub trait Sealed {
+    fn open_lock(&self, options: Options) -> core::result::Result<api::LockFile, api::Error>;
+    fn open_ranges(&self) -> core::result::Result<ranges::RangeFile, api::Error>;
+}
+
+macro_rules! descriptor {
+    ($descriptor:ty, $interface:path) => {
+        const _: () = {
+            use $interface as interface;
+
+            impl Sealed for $descriptor {
+                fn open_lock(
+                    &self,
+                    options: Options,
+                ) -> core::result::Result<api::LockFile, api::Error> {
+                    interface::open_lock(self, options)
+                }
+
+                fn open_ranges(&self) -> core::result::Result<ranges::RangeFile, api::Error> {
+                    interface::open_ranges(self)
+                }
+            }
+        };
+    };
+}
+
+#[cfg(feature = "descriptors")]
+descriptor!(
+    wasip2::filesystem::types::Descriptor,
+    crate::bindings::descriptors
+);
+#[cfg(feature = "descriptors-p3")]
+descriptor!(
+    wasip3::filesystem::types::Descriptor,
+    crate::bindings::descriptors_p3
+);

@@ -49,12 +49,14 @@
 //! - `poll`: `LockFile::start` and `lost` for components of WASI 0.2, which wait
 //!   for several things in one `wasi:io/poll`. Imports `locket:lock/poll`.
 //!
-//! Two more are for other locks:
+//! Three more are for other locks:
 //!
 //! - `ranges`: `RangeFile`, for ranges of bytes. Imports `locket:lock/ranges`, and
 //!   with the features above `ranges-async` and `ranges-poll`.
 //! - `descriptors`: `LockFile::of` and `RangeFile::of`, for files that are open in
 //!   WASI 0.2. Imports `locket:lock/descriptors`.
+//! - `descriptors-p3`: the same for files that are open in WASI 0.3. Imports
+//!   `locket:lock-p3/descriptors`.
 //!
 //! And `std` is for code that locks [`std::fs::File`]: `File` has the same methods.
 //!
@@ -76,7 +78,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod bindings;
-#[cfg(feature = "descriptors")]
+#[cfg(any(feature = "descriptors", feature = "descriptors-p3"))]
 mod descriptors;
 mod error;
 #[cfg(feature = "std")]
@@ -93,6 +95,8 @@ mod time;
 mod types;
 
 pub use bindings::api::{Holder, IoKind, LostReason, Mode, OnRelease, Options, Protocol, Scope};
+#[cfg(any(feature = "descriptors", feature = "descriptors-p3"))]
+pub use descriptors::Descriptor;
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "std")]
 pub use file::{File, OpenOptions, TryLockError};

@@ -12,7 +12,7 @@ use locket_wasmtime::{LocketCtx, LocketCtxBuilder, LocketCtxView, LocketView};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use wasmtime::component::{Component, Linker, ResourceTable};
+use wasmtime::component::{Accessor, Component, Linker, ResourceTable};
 use wasmtime::{Cache, CacheConfig, Config, Store};
 use wasmtime_wasi::cli::{AsyncStdinStream, AsyncStdoutStream};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p2, p3};
@@ -247,10 +247,8 @@ impl Guest {
                 .stdin(AsyncStdinStream::new(stdin))
                 .stdout(AsyncStdoutStream::new(1 << 17, stdout)),
         );
-        let command = p2::bindings::Command::instantiate_async(&mut store, &component, linker());
-        let command = command.await.expect("everything is linked");
         let task = tokio::spawn(async move {
-            let result = command.wasi_cli_run().call_run(&mut store).await;
+            let result = run(&mut store, &component).await;
             End { store, result }
         });
         Self {
@@ -348,4 +346,19 @@ impl Guest {
         let end = timeout(STUCK, self.task).await.expect("the task ends");
         assert!(end.is_err_and(|e| e.is_cancelled()));
     }
+}
+
+/// Runs a command of either generation of WASI.
+async fn run(store: &mut Store<State>, component: &Component) -> wasmtime::Result<Result<(), ()>> {
+    let component_type = component.component_type();
+    let mut exports = component_type.exports(runtime());
+    if !exports.any(|(name, _)| name.starts_with("wasi:cli/run@0.3.")) {
+        let command = p2::bindings::Command::instantiate_async(&mut *store, component, linker());
+        let command = command.await.expect("everything is linked");
+        return command.wasi_cli_run().call_run(store).await;
+    }
+    let command = p3::bindings::Command::instantiate_async(&mut *store, component, linker());
+    let command = command.await.expect("everything is linked");
+    let run = async |store: &Accessor<State>| command.wasi_cli_run().call_run(store).await;
+    locket_wasmtime::p3::run_concurrent(store, run).await?
 }

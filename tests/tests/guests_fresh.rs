@@ -8,6 +8,7 @@ use wasmtime::{Engine, Result};
 const API: &str = "locket:lock/api@0.1.0";
 const API_ASYNC: &str = "locket:lock/api-async@0.1.0";
 const DESCRIPTORS: &str = "locket:lock/descriptors@0.1.0";
+const DESCRIPTORS_P3: &str = "locket:lock-p3/descriptors@0.1.0";
 const POLL: &str = "locket:lock/poll@0.1.0";
 const RANGES: &str = "locket:lock/ranges@0.1.0";
 const RANGES_ASYNC: &str = "locket:lock/ranges-async@0.1.0";
@@ -31,6 +32,7 @@ fn guests_import_the_lock_interfaces_they_use_and_no_others() -> Result<()> {
         let expected: &[_] = match name {
             "poll" => &[API, POLL],
             "bench" => &[API, RANGES],
+            "lent" => &[DESCRIPTORS_P3, API_ASYNC, API, RANGES_ASYNC, RANGES],
             "ranges" => &[API, DESCRIPTORS, RANGES_POLL, RANGES],
             "tasks" => &[API_ASYNC, API, RANGES_ASYNC, RANGES],
             _ => &[API],

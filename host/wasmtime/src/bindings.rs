@@ -70,9 +70,10 @@ mod generated {
             world all {
                 include locket:lock/imports@0.1.0;
                 import locket:lock/descriptors@0.1.0;
+                import locket:lock-p3/descriptors@0.1.0;
             }
         ",
-        path: "wit",
+        path: ["wit", "wit/p3"],
         world: "locket:host/all",
         imports: {
             "locket:lock/api.[method]lock-file.acquire": async | trappable,
@@ -83,8 +84,10 @@ mod generated {
             "locket:lock/api.error" => crate::LockError,
         },
         with: {
-            "wasi:clocks": wasmtime_wasi::p2::bindings::clocks,
-            "wasi:filesystem": wasmtime_wasi::p2::bindings::filesystem,
+            "wasi:clocks@0.2.12": wasmtime_wasi::p2::bindings::clocks,
+            "wasi:clocks@0.3.0": wasmtime_wasi::p3::bindings::clocks,
+            "wasi:filesystem@0.2.12": wasmtime_wasi::p2::bindings::filesystem,
+            "wasi:filesystem@0.3.0": wasmtime_wasi::p3::bindings::filesystem,
             "wasi:io": wasmtime_wasi::p2::bindings::io,
             "locket:lock/api.lock-file": crate::LockFile,
             "locket:lock/api.guard": crate::Guard,
@@ -97,3 +100,4 @@ mod generated {
 }
 
 pub use generated::locket::lock::*;
+pub use generated::locket::lock_p3;

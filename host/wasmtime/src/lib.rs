@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | `api`, `poll`, `ranges`, `ranges-poll` or `descriptors` | asynchronously | [`p2::add_to_linker_async`] |
 //! | | synchronously | [`p2::add_to_linker_sync`] |
-//! | `api-async` or `ranges-async` too | asynchronously | [`p3::add_to_linker`], in addition to the one of [`p2`] |
+//! | `api-async`, `ranges-async` or `locket:lock-p3/descriptors` too | asynchronously | [`p3::add_to_linker`], in addition to the one of [`p2`] |
 //! | `admin` too | either way | [`admin::add_to_linker`] |
 //!
 //! ```no_run
@@ -73,8 +73,8 @@
 //! for each store.
 //!
 //! [`lock_open_files`](LocketCtxBuilder::lock_open_files) lets the guest lock each file that it has
-//! open through WASI 0.2, by its descriptor, whatever the grants say: what it may read in shared mode,
-//! what it may write exclusively.
+//! open through WASI 0.2 or 0.3, by its descriptor, whatever the grants say: what it may read in shared
+//! mode, what it may write exclusively.
 //!
 //! [`protocols`](LocketCtxBuilder::protocols) restricts the protocols; without
 //! [`Rights::EXISTENCE`] there are only kernel locks. [`Limits`] lists the bounds on a guest. The
@@ -149,6 +149,7 @@
 pub mod admin;
 mod api;
 pub mod bindings;
+mod descriptors;
 pub mod epochs;
 mod in_progress;
 pub mod p2;

@@ -1,4 +1,4 @@
-//! `api-async` and `ranges-async`, for guests that use WASI 0.3.
+//! `api-async`, `ranges-async` and `locket:lock-p3/descriptors`, for guests that use WASI 0.3.
 //!
 //! **A plain call that has to wait stops the store.** While a guest waits in `acquire` of `api`, or in
 //! `lock` of `ranges`, nothing else in its store runs: no other task, and nothing in the closure of
@@ -15,22 +15,23 @@ use wasmtime::component::{Accessor, Linker, Resource};
 use wasmtime::{AsContextMut, Store};
 
 use super::api::{timeout, too_many};
-use super::bindings::{api, api_async, ranges, ranges_async};
+use super::bindings::{api, api_async, lock_p3, ranges, ranges_async};
 use super::{Guard, LockError, LockFile, Locket, LocketCtx, LocketCtxView, LocketView, RangeFile};
 #[cfg(doc)]
 use locket::sandbox::{Limits, Sandbox};
 
-/// Adds `api-async` and `ranges-async`. Call
+/// Adds `api-async`, `ranges-async` and `locket:lock-p3/descriptors`. Call
 /// [`p2::add_to_linker_async`](super::p2::add_to_linker_async) as well, for the other interfaces that
 /// the guest imports.
 ///
 /// # Errors
 ///
-/// Fails if the linker already has either interface, or if its engine was configured without
+/// Fails if the linker already has one of the interfaces, or if its engine was configured without
 /// [support for concurrency](wasmtime::Config::concurrency_support).
 pub fn add_to_linker<T: LocketView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     api_async::add_to_linker::<T, Locket>(linker, T::locket)?;
-    ranges_async::add_to_linker::<T, Locket>(linker, T::locket)
+    ranges_async::add_to_linker::<T, Locket>(linker, T::locket)?;
+    lock_p3::descriptors::add_to_linker::<T, Locket>(linker, T::locket)
 }
 
 /// Like [`Store::run_concurrent`], and if the future is dropped before it is complete, the waits of

@@ -1,16 +1,14 @@
-//! `ranges`, `ranges-poll` and `descriptors`.
+//! `ranges` and `ranges-poll`.
 
 use wasmtime::component::Resource;
-use wasmtime_wasi::FsPerms;
-use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p2::{DynPollable, subscribe};
 
-use super::api::{protocol, timeout};
-use super::bindings::{api, descriptors, ranges, ranges_poll};
+use super::api::timeout;
+use super::bindings::{api, ranges, ranges_poll};
 use super::in_progress::InProgress;
-use super::{LockError, LockFile, LocketCtxView, RangeFile};
-use locket::sandbox::{GuestPendingRange, Rights};
-use locket::{HeldRange, OnRelease, Range};
+use super::{LockError, LocketCtxView, RangeFile};
+use locket::sandbox::GuestPendingRange;
+use locket::{HeldRange, Range};
 
 impl From<ranges::Range> for Range {
     fn from(ranges::Range { start, length }: ranges::Range) -> Self {
@@ -128,40 +126,4 @@ impl ranges_poll::HostPendingRange for LocketCtxView<'_> {
         self.table.delete(this)?;
         Ok(())
     }
-}
-
-impl descriptors::Host for LocketCtxView<'_> {
-    fn open_lock(
-        &mut self,
-        file: Resource<Descriptor>,
-        options: api::Options,
-    ) -> Result<Resource<LockFile>, LockError> {
-        let (file, rights) = lent(self.table.get(&file)?)?;
-        let protocol = options.protocol.map(protocol).transpose()?;
-        let on_release = OnRelease::from(options.on_release);
-        let lock = self.ctx.open_lent(file, rights, protocol, on_release)?;
-        Ok(self.table.push(lock)?)
-    }
-
-    fn open_ranges(
-        &mut self,
-        file: Resource<Descriptor>,
-    ) -> Result<Resource<RangeFile>, LockError> {
-        let (file, rights) = lent(self.table.get(&file)?)?;
-        let file = self.ctx.open_lent_ranges(file, rights)?;
-        Ok(self.table.push(file)?)
-    }
-}
-
-/// The open file of a guest, and what the guest may do with it. A guest that may write the file may
-/// hold a `flock` exclusively however it has opened it.
-fn lent(file: &Descriptor) -> Result<(&std::fs::File, Rights), api::Error> {
-    let Descriptor::File(file) = file else {
-        return Err(api::Error::InvalidPath);
-    };
-    let rights = match file.perms {
-        FsPerms::ReadOnly => Rights::SHARED,
-        FsPerms::ReadWrite => Rights::SHARED | Rights::EXCLUSIVE,
-    };
-    Ok((&file.file, rights))
 }

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 /// Every guest program. `guests/NAME` has the sources of each.
-pub const NAMES: [&str; 8] = [
-    "bare", "bench", "counter", "plugin", "poll", "ranges", "remote", "tasks",
+pub const NAMES: [&str; 9] = [
+    "bare", "bench", "counter", "lent", "plugin", "poll", "ranges", "remote", "tasks",
 ];
 
 /// The command that builds them.

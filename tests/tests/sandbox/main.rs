@@ -4,6 +4,7 @@
 
 mod database;
 mod deadlock;
+mod descriptors;
 mod durations;
 mod exhaustion;
 mod files;

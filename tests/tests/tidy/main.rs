@@ -119,17 +119,15 @@ fn package_has(package: &str, files: &[&str]) {
 #[test]
 fn the_interface_is_documented_and_dated_throughout() {
     let resolve = parse();
-    let package = resolve
-        .packages
-        .iter()
-        .find(|(_, p)| p.name.namespace == "locket")
-        .unwrap();
-    assert_eq!(package.1.name.to_string(), "locket:lock@0.1.0");
+    let packages = || {
+        let packages = resolve.packages.iter().map(|(_, package)| package);
+        packages.filter(|package| package.name.namespace == "locket")
+    };
+    let names: Vec<_> = packages().map(|package| package.name.to_string()).collect();
+    assert_eq!(names, ["locket:lock@0.1.0", "locket:lock-p3@0.1.0"]);
     let mut items = 0;
-    for interface in package
-        .1
-        .interfaces
-        .values()
+    for interface in packages()
+        .flat_map(|package| package.interfaces.values())
         .map(|id| &resolve.interfaces[*id])
     {
         let name = interface.name.as_deref().unwrap();
@@ -184,9 +182,11 @@ fn the_interface_is_documented_and_dated_throughout() {
 
 fn parse() -> wit_parser::Resolve {
     let mut resolve = wit_parser::Resolve::default();
-    resolve
-        .push_dir(root().join("wit"))
-        .unwrap_or_else(|e| panic!("{e:?}"));
+    for folder in ["wit", "wit/p3"] {
+        resolve
+            .push_dir(root().join(folder))
+            .unwrap_or_else(|e| panic!("{e:?}"));
+    }
     resolve
 }
 

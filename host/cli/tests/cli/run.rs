@@ -2,8 +2,10 @@
 
 mod grants;
 
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use locket::{Engine, Mode};
 
@@ -224,6 +226,34 @@ fn a_component_of_wasi_0_3_runs() {
     assert_eq!(output.stdout, b"ok held=true,true\n");
     let output = run(&["--dir", &grant], &guest("tasks.wasm"), &["nonsense"]);
     assert_fails(&output, 1, &[]);
+}
+
+#[test]
+fn a_component_of_wasi_0_3_locks_a_file_that_it_has_open() {
+    let dir = Dir::new();
+    let grant = format!("{}::/locks", dir.path("").display());
+    let mut run = locket(&["run", "--dir", &grant]);
+    run.arg(guest("lent.wasm"));
+    let mut run = run
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = run.stdin.take().unwrap();
+    let mut replies = BufReader::new(run.stdout.take().unwrap()).lines();
+    let mut ask = |command: &str| {
+        writeln!(input, "{command}").unwrap();
+        replies.next().unwrap().unwrap()
+    };
+    assert_eq!(ask("lock l /locks/a write flock keep"), "ok");
+    assert_eq!(ask("acquire l exclusive 0"), "ok");
+    let native = File::open(dir.path("a")).unwrap();
+    assert!(native.try_lock_shared().is_err());
+    assert_eq!(ask("release l"), "ok");
+    native.try_lock().unwrap();
+    assert_eq!(ask("acquire l shared 0"), "err would-block");
+    drop(input);
+    assert!(run.wait().unwrap().success());
 }
 
 #[test]

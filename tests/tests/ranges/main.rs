@@ -1,5 +1,7 @@
 //! Ranges of a file's bytes, locked by guests, beside native programs and one another.
 
+mod descriptors;
+
 use std::fs;
 use std::time::Duration;
 
@@ -10,9 +12,9 @@ use locket_tests::harness::{
     Guest, Host, QUIESCENT, STUCK, component, eventually, linker, waiters,
 };
 use tokio::time::timeout;
+use wasmtime_wasi::WasiCtx;
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::p3::bindings::Command;
-use wasmtime_wasi::{FsPerms, WasiCtx};
 
 /// A process with the classic locks of POSIX: locks, unlocks and asks as it is told.
 const PROCESS: &str = r#"
@@ -183,58 +185,6 @@ async fn a_task_waits_for_a_range_while_others_run() {
             native.query(Mode::Exclusive, ..).unwrap().is_none()
         });
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_right_to_an_open_file_is_the_right_to_its_lock() {
-    let host = Host::new();
-    fs::write(host.path("a"), "content").unwrap();
-    // No directory is granted for locks.
-    let ctx = || {
-        locket_wasmtime::LocketCtx::builder(&host.locks)
-            .lock_open_files(true)
-            .build()
-    };
-    let mut guest = host.guest("ranges", ctx()).await;
-    assert_eq!(guest.err("open a /locks/a").await, "access-denied");
-    guest.ok("lend r /locks/a read").await;
-    guest.ok("lend w /locks/a write").await;
-    guest.ok("lock r shared 0 10 0").await;
-    // The owner is the guest, which may write the file, and has it open for that.
-    guest.ok("lock w exclusive 5 10 0").await;
-    let mut process = process(&host);
-    assert_eq!(process.ask("get 0 0"), "held 0 5");
-    assert_eq!(process.ask("try 12 1"), "held");
-    assert_eq!(guest.err("lend d /locks/. directory").await, "invalid-path");
-    guest.ok("drop w").await;
-    guest.ok("drop r").await;
-    assert_eq!(process.ask("try 0 0"), "ok");
-
-    guest.ok("flock f /locks/a read exclusive").await;
-    // Not by ranges, which the process has.
-    let native = fs::File::open(host.path("a")).unwrap();
-    let is_free = || native.try_lock_shared().is_ok();
-    assert!(!is_free());
-    guest.ok("drop f").await;
-    eventually("it is free", is_free);
-
-    // A guest that may only read the directory shares.
-    let reader = |wasi: &mut wasmtime_wasi::WasiCtxBuilder| {
-        wasi.preopened_dir(host.dir.path(), "/locks", FsPerms::ReadOnly)
-            .unwrap();
-        let state = locket_tests::harness::State::new(wasi.build(), ctx());
-        let mut store = wasmtime::Store::new(locket_tests::harness::runtime(), state);
-        store.set_epoch_deadline(1 << 60);
-        store
-    };
-    process.kill();
-    let mut guest = Guest::start(component("ranges"), reader).await;
-    guest.ok("lend r /locks/a read").await;
-    guest.ok("lock r shared 0 10 0").await;
-    assert_eq!(guest.err("lock r exclusive 0 10 0").await, "access-denied");
-    let refused = guest.err("flock f /locks/a read exclusive").await;
-    assert_eq!(refused, "access-denied");
-    assert_eq!(fs::read_to_string(host.path("a")).unwrap(), "content");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
