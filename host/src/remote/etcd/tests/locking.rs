@@ -21,6 +21,9 @@ fn a_lock_excludes_etcdctl_and_is_excluded_by_it() {
     let mut theirs = cluster.lock("/locks/jobs/a", 5);
     keys(&cluster, "/locks/jobs/a", 2);
     assert!(theirs.waits(QUIESCENT));
+    // In the queue before the grant whose token its own has to exceed.
+    let waiter = Waiter::forever(seat(&remote, "jobs/a"), EXCLUSIVE);
+    keys(&cluster, "/locks/jobs/a", 3);
     ours.unlock().expect("it is given back");
     assert_eq!(ours.standing(), Standing::Free);
     let second = theirs.held();
@@ -35,15 +38,15 @@ fn a_lock_excludes_etcdctl_and_is_excluded_by_it() {
         (EXCLUSIVE, None),
         "etcdctl says nothing"
     );
-    let waiter = Waiter::forever(ours, EXCLUSIVE);
-    keys(&cluster, "/locks/jobs/a", 2);
     waiter.waits();
     theirs.release();
-    let third = token(&waiter.granted());
+    let held = waiter.granted();
+    let third = token(&held);
     assert!(
         first < second && second < third,
         "tokens grow: {first}, {second}, {third}"
     );
+    held.unlock().expect("it is given back");
     keys(&cluster, "/locks/jobs/a", 0);
 }
 

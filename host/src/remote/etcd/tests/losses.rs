@@ -4,6 +4,7 @@ use std::io::{BufRead as _, Write as _};
 use std::process::{Command, Stdio};
 
 use locket_test_support::process::Process;
+use locket_test_support::servers::proxy::{Proxy, Traffic};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
@@ -127,6 +128,33 @@ fn a_holder_without_a_server_is_uncertain_then_lost_and_begins_anew() {
     });
     assert!(token(&held) > first);
     eventually("one lease", || cluster.leases().len() == 1);
+}
+
+#[test]
+fn a_holder_that_is_cut_off_knows_its_loss_before_the_next_one_has_the_lock() {
+    let Some(cluster) = Cluster::start(1) else {
+        return;
+    };
+    let proxy = Proxy::new(&cluster.addresses()[0]);
+    let far = remote(&format!("etcd://{}/", proxy.address()), 2);
+    let near = remote(&cluster.url(""), 20);
+    let (changed, told) = listener();
+    let held = far.seat("a", &changed);
+    let first = hold(&held, EXCLUSIVE);
+    let waiter = Waiter::forever(seat(&near, "a"), EXCLUSIVE);
+    keys(&cluster, "/a", 2);
+    proxy.set(Traffic::Stalls);
+    let next = waiter.granted();
+    let lost = Standing::Lost(LostReason::Disconnected);
+    assert_eq!(held.standing(), lost);
+    told.recv_timeout(STUCK).expect("it is told");
+    // Answers that come now prolong nothing.
+    proxy.set(Traffic::Flows);
+    keys(&cluster, "/a", 1);
+    assert_eq!(held.standing(), lost);
+    assert!(token(&next) > first);
+    held.unlock().expect("the loss is known");
+    assert!(!held.try_lock(EXCLUSIVE).expect("there is a new lease"));
 }
 
 #[test]
