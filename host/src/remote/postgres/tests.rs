@@ -155,16 +155,23 @@ fn a_session_never_has_the_lock_twice() {
     let Some(cluster) = &Cluster::start(&[]) else {
         return;
     };
-    let remote = remote(&cluster.url("postgres"));
-    let (one, two) = (seat(&remote, "twice"), seat(&remote, "twice"));
+    // The server's socket is as good as its port.
+    let (dir, port) = (cluster.dir().display(), cluster.port());
+    let socket = format!("postgres:///postgres?user=postgres&host={dir}&port={port}");
+    let remotes = [remote(&cluster.url("postgres")), remote(&socket)];
+    let [one, two] = remotes.each_ref().map(|remote| seat(remote, "twice"));
+    let also = seat(&remotes[0], "twice");
     for mode in [Mode::Exclusive, Mode::Shared] {
         assert!(one.try_lock(mode).unwrap());
         assert!(!two.try_lock(Mode::Exclusive).unwrap());
+        assert!(!also.try_lock(Mode::Exclusive).unwrap());
         one.unlock().unwrap();
         // The session of the first one is free again.
-        assert!(two.try_lock(Mode::Exclusive).unwrap());
-        assert!(!one.try_lock(mode).unwrap());
-        two.unlock().unwrap();
+        for next in [also.as_ref(), two.as_ref()] {
+            assert!(next.try_lock(Mode::Exclusive).unwrap());
+            assert!(!one.try_lock(mode).unwrap());
+            next.unlock().unwrap();
+        }
     }
 }
 
