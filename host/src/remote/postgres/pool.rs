@@ -87,7 +87,7 @@ impl Shared {
         Ok(session)
     }
 
-    /// Keeps a session that holds nothing, for the next one who needs one.
+    /// Keeps a session that holds nothing, for the next conversation.
     pub(super) fn give_back(&self, session: Arc<Session>) {
         let mut state = lock(&self.pool.0);
         if session.why_gone().is_some() {

@@ -2,6 +2,7 @@
 
 mod errors;
 mod losses;
+mod network;
 
 use std::io::ErrorKind;
 use std::sync::Arc;

@@ -19,7 +19,7 @@ use crate::waits::{STUCK, eventually};
 /// `certified`, which needs a certificate. Neither exists at first.
 #[derive(Debug)]
 pub struct Postgres {
-    /// In a mutex for the sake of those who share the server.
+    /// In a mutex, so that threads can share the server.
     script: Mutex<Option<Process>>,
     programs: PathBuf,
     dir: PathBuf,
