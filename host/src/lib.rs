@@ -153,10 +153,6 @@ mod range;
 mod ranged;
 mod ranges;
 mod registry;
-#[cfg(feature = "postgres")]
-#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
-#[doc = include_str!("remote/postgres.md")]
-pub mod postgres {}
 #[cfg(feature = "remote")]
 mod remote;
 #[cfg(feature = "sandbox")]
@@ -170,6 +166,10 @@ pub mod security {}
 #[cfg_attr(docsrs, doc(cfg(feature = "etcd")))]
 #[doc = include_str!("remote/etcd.md")]
 pub mod etcd {}
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+#[doc = include_str!("remote/postgres.md")]
+pub mod postgres {}
 #[cfg(feature = "serde")]
 mod serialize;
 mod services;

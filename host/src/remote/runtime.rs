@@ -36,6 +36,7 @@ impl Runtime {
     }
 
     /// Whether the calling thread is the one of this runtime.
+    #[cfg(feature = "etcd")]
     pub(crate) fn is_current(&self) -> bool {
         Handle::try_current().is_ok_and(|handle| handle.id() == self.handle.id())
     }

@@ -219,3 +219,31 @@ fn errors_say_what_is_wrong() {
     let error = Engine::new().open_remote(&Remote::new(&server.url("guarded")).unwrap(), "");
     assert!(error.unwrap_err().is_invalid_path());
 }
+
+/// The statements of the page for users.
+#[test]
+fn the_page_says_what_the_server_takes() {
+    let Some(server) = &Postgres::start(&[]) else {
+        return;
+    };
+    server.sql("CREATE DATABASE locks");
+    let page = include_str!("../../src/remote/postgres.md");
+    let blocks = page.split("```sql").skip(1);
+    let blocks: Vec<_> = blocks.filter_map(|rest| rest.split("```").next()).collect();
+    let [clients, role, monitor] = blocks[..] else {
+        panic!("the page has other blocks: {blocks:?}");
+    };
+    let mut psql = server.psql();
+    assert!(
+        psql.ask(clients).ends_with('t'),
+        "it unlocks what it locked"
+    );
+    psql.ask(role);
+    let remote = Remote::new(&server.url("jobs")).expect("the URL is valid");
+    let lock = Engine::new().open_remote(&remote, "jobs/nightly");
+    let guard = lock.expect("it is a name").acquire(Mode::Exclusive, STUCK);
+    assert!(guard.as_ref().expect("it is free").token().is_some());
+    let key = psql.ask("SELECT locket_key('jobs/nightly')");
+    let seen = psql.ask(monitor);
+    assert!(seen.starts_with(&key), "{key}: {seen}");
+}

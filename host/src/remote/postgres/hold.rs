@@ -17,7 +17,7 @@ use super::session::Session;
 use crate::sync::{Mutex, lock};
 use crate::types::{LostReason, Mode};
 
-/// What a seat has, and whom to tell if that changes.
+/// What a seat has, and what to tell if that changes.
 #[derive(Debug)]
 pub(super) struct Place {
     state: Mutex<State>,

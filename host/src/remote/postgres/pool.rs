@@ -37,7 +37,7 @@ struct State {
 impl Shared {
     /// A session that is not in use. With `new`, it has not been used before.
     pub(super) async fn session(&self, new: bool) -> Result<Arc<Session>> {
-        while !new && let Some((session, since)) = self.pool.take() {
+        if !new && let Some((session, since)) = self.pool.take() {
             let works = || async {
                 let limit = self.config.request_timeout / 4;
                 let same = tokio::time::timeout(limit, session.is_same("")).await;
@@ -46,7 +46,9 @@ impl Shared {
             if session.why_gone().is_none() && (since.elapsed() < SILENT || works().await) {
                 return Ok(session);
             }
-            lock(&self.pool.0).proven = false;
+            // What became of it may have become of the others.
+            let mut state = lock(&self.pool.0);
+            (state.proven, state.idle) = (false, Vec::new());
         }
         self.connect().await.map(Arc::new)
     }
@@ -85,7 +87,7 @@ impl Shared {
         Ok(session)
     }
 
-    /// Keeps a session that holds nothing, for the next one who needs one.
+    /// Keeps a session that holds nothing, for the next conversation.
     pub(super) fn give_back(&self, session: Arc<Session>) {
         let mut state = lock(&self.pool.0);
         if session.why_gone().is_some() {

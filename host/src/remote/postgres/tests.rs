@@ -1,7 +1,9 @@
 //! At the level of the trait, against a real server.
 
+mod ends;
 mod errors;
 mod losses;
+mod network;
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -155,16 +157,23 @@ fn a_session_never_has_the_lock_twice() {
     let Some(cluster) = &Cluster::start(&[]) else {
         return;
     };
-    let remote = remote(&cluster.url("postgres"));
-    let (one, two) = (seat(&remote, "twice"), seat(&remote, "twice"));
+    // The server's socket is as good as its port.
+    let (dir, port) = (cluster.dir().display(), cluster.port());
+    let socket = format!("postgres:///postgres?user=postgres&host={dir}&port={port}");
+    let remotes = [remote(&cluster.url("postgres")), remote(&socket)];
+    let [one, two] = remotes.each_ref().map(|remote| seat(remote, "twice"));
+    let also = seat(&remotes[0], "twice");
     for mode in [Mode::Exclusive, Mode::Shared] {
         assert!(one.try_lock(mode).unwrap());
         assert!(!two.try_lock(Mode::Exclusive).unwrap());
+        assert!(!also.try_lock(Mode::Exclusive).unwrap());
         one.unlock().unwrap();
         // The session of the first one is free again.
-        assert!(two.try_lock(Mode::Exclusive).unwrap());
-        assert!(!one.try_lock(mode).unwrap());
-        two.unlock().unwrap();
+        for next in [also.as_ref(), two.as_ref()] {
+            assert!(next.try_lock(Mode::Exclusive).unwrap());
+            assert!(!one.try_lock(mode).unwrap());
+            next.unlock().unwrap();
+        }
     }
 }
 
@@ -193,103 +202,6 @@ fn ten_waiters_are_served_in_order() {
     let order: Vec<_> = order.iter().collect();
     assert!(order.iter().map(|(i, _)| *i).eq(0..10), "{order:?}");
     assert!(order.is_sorted_by_key(|(_, token)| *token), "{order:?}");
-}
-
-#[test]
-fn stop_and_deadline_leave_nothing() {
-    let Some(cluster) = &Cluster::start(&[]) else {
-        return;
-    };
-    let remote = remote(&cluster.url("postgres"));
-    let (holder, waiter) = (seat(&remote, "ends"), seat(&remote, "ends"));
-    assert!(holder.try_lock(Mode::Exclusive).unwrap());
-    for mode in [Mode::Exclusive, Mode::Shared] {
-        for deadline in [Deadline::Now, after(Duration::from_millis(30))] {
-            let error = waiter.wait(mode, deadline, &Stop::default()).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
-        }
-        let stop = Stop::default();
-        thread::scope(|s| {
-            let waits = s.spawn(|| waiter.wait(mode, NEVER, &stop));
-            eventually("it waits", || locks(cluster, false) == 1);
-            stop.stop();
-            let error = waits.join().unwrap().unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
-        });
-        let error = waiter.wait(mode, NEVER, &stop).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
-        assert_eq!(waiter.standing(), Standing::Free);
-    }
-    eventually("none waits", || locks(cluster, false) == 0);
-    // A server that does not answer ends neither later.
-    let stopped = cluster.stop();
-    let stop = Stop::default();
-    stop.stop();
-    let error = waiter.wait(Mode::Exclusive, NEVER, &stop).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Interrupted);
-    let (other, start) = (seat(&remote, "other"), Instant::now());
-    let error = other.wait(Mode::Exclusive, after(QUIESCENT), &Stop::default());
-    assert_eq!(error.unwrap_err().kind(), ErrorKind::TimedOut);
-    assert!(
-        start.elapsed() < STUCK / 2,
-        "it did not wait for the server"
-    );
-    drop(stopped);
-    holder.unlock().unwrap();
-    nothing_is_left(cluster);
-    assert!(other.try_lock(Mode::Exclusive).unwrap());
-}
-
-/// Three hundred waits are canceled while the lock is released. Each either has it or has nothing.
-#[test]
-fn cancel_and_release_race() {
-    let Some(cluster) = &Cluster::start(&[]) else {
-        return;
-    };
-    let remote = remote(&cluster.url("postgres"));
-    let (holder, waiter) = (seat(&remote, "race"), seat(&remote, "race"));
-    let (mut grants, mut canceled) = (0, 0);
-    for i in 0..300 {
-        holder
-            .wait(Mode::Exclusive, NEVER, &Stop::default())
-            .unwrap();
-        let stop = Stop::default();
-        thread::scope(|s| {
-            let waits = s.spawn(|| waiter.wait(Mode::Exclusive, NEVER, &stop));
-            let mut turns = 0_u32;
-            // From before it is in the queue of the server until after.
-            while turns < i % 100 * 40 && !waits.is_finished() {
-                thread::yield_now();
-                turns += 1;
-            }
-            let releases = s.spawn(|| holder.unlock());
-            if i % 2 == 0 {
-                releases.join().unwrap().unwrap();
-                stop.stop();
-            } else {
-                stop.stop();
-                releases.join().unwrap().unwrap();
-            }
-            match waits.join().unwrap() {
-                Ok(()) => {
-                    grants += 1;
-                    assert!(!holder.try_lock(Mode::Shared).unwrap());
-                    waiter.unlock().unwrap();
-                }
-                Err(e) => {
-                    canceled += 1;
-                    assert_eq!(e.kind(), ErrorKind::Interrupted, "{e}");
-                    assert_eq!(waiter.standing(), Standing::Free);
-                }
-            }
-        });
-    }
-    eprintln!("{grants} grants, {canceled} canceled");
-    nothing_is_left(cluster);
-    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tester'";
-    eventually("few sessions are kept", || {
-        cluster.sql(sessions).parse::<usize>().unwrap() <= 10
-    });
 }
 
 #[test]

@@ -17,7 +17,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 /// What the certificate of the server must show.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Trust {
-    /// Nothing: the conversation is secret from those who only listen.
+    /// Nothing: the conversation is secret from programs that only listen.
     Any,
     /// That one of the roots vouches for it.
     Roots,

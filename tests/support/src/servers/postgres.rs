@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use super::{free_port, missing};
 use crate::process::Process;
-use crate::waits::eventually;
+use crate::waits::{STUCK, eventually};
 
 /// A server with an empty data directory of its own. It is killed, and what it wrote removed, when
 /// this is dropped or this process ends, however it ends.
@@ -19,7 +19,7 @@ use crate::waits::eventually;
 /// `certified`, which needs a certificate. Neither exists at first.
 #[derive(Debug)]
 pub struct Postgres {
-    /// In a mutex for the sake of those who share the server.
+    /// In a mutex, so that threads can share the server.
     script: Mutex<Option<Process>>,
     programs: PathBuf,
     dir: PathBuf,
@@ -55,8 +55,11 @@ impl Postgres {
             .arg("postgres.sh");
         command.arg(&programs).arg(port.to_string()).args(settings);
         let mut script = Process::spawn(&mut command);
+        // To make its files takes a busy machine longer than any answer.
+        let dir = script.answer_within(STUCK * 4);
+        let dir = dir.expect("the server has its files");
         let mut server = Self {
-            dir: script.answer().into(),
+            dir: dir.into(),
             script: Mutex::new(Some(script)),
             programs,
             port,
@@ -149,6 +152,8 @@ impl Postgres {
         let mut command = Command::new(self.programs.join("psql"));
         command.args([
             "-X",
+            "-v",
+            "ON_ERROR_STOP=1",
             "-q",
             "-A",
             "-t",
@@ -166,7 +171,7 @@ impl Postgres {
     ///
     /// # Panics
     ///
-    /// If there is no answer for too long.
+    /// If there is an error, or no answer for too long.
     #[track_caller]
     pub fn sql(&self, statement: &str) -> String {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
@@ -208,7 +213,7 @@ impl Psql {
     ///
     /// # Panics
     ///
-    /// If there is no answer for too long.
+    /// If there is an error, or no answer for too long.
     #[track_caller]
     pub fn answer(&mut self) -> String {
         let mut lines = Vec::new();
@@ -225,7 +230,7 @@ impl Psql {
     ///
     /// # Panics
     ///
-    /// If there is no answer for too long.
+    /// If there is an error, or no answer for too long.
     #[track_caller]
     pub fn ask(&mut self, statement: &str) -> String {
         self.send(statement);
