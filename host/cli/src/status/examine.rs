@@ -124,7 +124,8 @@ fn add_existence_lock(
 
 /// The protocol of an existence lock of `path`, and whether what is there can only be a lock.
 fn recognized(path: &Path, proven: bool) -> Option<(Protocol, bool)> {
-    if let Ok(beside) = fs::symlink_metadata(beside(path)) {
+    let marker = beside(path);
+    if let Ok(beside) = fs::symlink_metadata(&marker) {
         let kind = beside.file_type();
         if kind.is_symlink() {
             return Some((Protocol::Symlink, true));
@@ -132,7 +133,7 @@ fn recognized(path: &Path, proven: bool) -> Option<(Protocol, bool)> {
             return Some((Protocol::Mkdir, true));
         } else if kind.is_file() {
             // Others keep files of such names for kernel locks.
-            let certain = is_link_of_file(&beside) || is_in_repository(path);
+            let certain = is_link_of_file(&marker, &beside) || is_in_repository(path);
             return Some((Protocol::Link, certain));
         }
     }
@@ -183,15 +184,15 @@ fn is_same(before: &Metadata, after: &Metadata) -> bool {
 
 /// Whether a file is empty and has another name, as pylockfile's locks have.
 #[cfg(unix)]
-fn is_link_of_file(file: &Metadata) -> bool {
+fn is_link_of_file(_: &Path, file: &Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
     file.len() == 0 && file.nlink() > 1
 }
 
-/// The names are not counted here.
 #[cfg(windows)]
-fn is_link_of_file(_: &Metadata) -> bool {
-    false
+fn is_link_of_file(path: &Path, file: &Metadata) -> bool {
+    let number = || crate::sys::file_number(&fs::File::open(path)?);
+    file.len() == 0 && number().is_ok_and(|(_, _, links)| links > 1)
 }
 
 /// Whether this user may remove an entry of a directory.

@@ -57,12 +57,15 @@ pub(super) fn add_kernel_locks(
 
 /// Returns what is not told of the holders.
 pub(super) fn add_hidden(path: &Path, _: Option<Protocol>, report: &mut Report) -> Option<Unknown> {
-    let of_kernel = |holder: &&Holder| !holder.protocol.is_existence_lock();
-    let open = report.holders.iter().filter(of_kernel).count();
+    let holders = &report.holders;
+    let (existence, open): (Vec<_>, Vec<_>) = holders
+        .iter()
+        .partition(|holder| holder.protocol.is_existence_lock());
     let is_told = match cfg!(windows) {
+        true if !existence.is_empty() => true,
         // A lock of a process of this host takes an open file.
-        true => open == 0 && sys::processes_with_open(path).is_ok(),
-        false => open <= 1,
+        true => open.is_empty() && sys::processes_with_open(path).is_ok(),
+        false => open.len() <= 1,
     };
     (report.exists == Some(true) && !is_told && !path.is_dir()).then_some(Unknown::NotTold)
 }
