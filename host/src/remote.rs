@@ -135,7 +135,7 @@ impl RemoteBuilder {
         self
     }
 
-    /// The password of the user whom the URL names.
+    /// The password of the user that the URL names.
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.settings.password = Some(password.into());
         self

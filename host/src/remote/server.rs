@@ -101,7 +101,7 @@ pub(crate) struct Grant {
 pub(crate) struct Changed(OnceLock<Waker>);
 
 impl Changed {
-    /// Says whom to tell; the first call counts.
+    /// Says what to wake; the first call counts.
     pub(crate) fn listen(&self, waker: Waker) {
         let _ = self.0.set(waker);
     }

@@ -1,4 +1,4 @@
-//! The packages, built as for a registry. Whoever installs the built files can do what the page of the
+//! The packages, built as for a registry. A user of the built files can do what the page of the
 //! language does with a clone, in an empty folder outside of the repository.
 
 use locket_tests::process::tool;

@@ -44,7 +44,7 @@ pub(super) fn now() -> Duration {
     Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-/// A number that refuses whoever comes with an old token.
+/// A number that refuses writers with an old token.
 #[derive(Debug)]
 pub(super) struct Store(PathBuf);
 
