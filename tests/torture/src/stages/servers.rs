@@ -5,7 +5,7 @@
 //! told that it held the lock. `etcdctl lock` and `psql` take part.
 
 mod history;
-pub mod worker;
+pub(crate) mod worker;
 
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
