@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{GuestLock, GuestRanges, Sandbox};
 use super::directory::Directory;
 use super::limits::Limits;
 use super::open::Basis;
@@ -12,6 +11,7 @@ use super::paths::Grant;
 use super::quota::RangeEntry;
 use super::quota::{HeldGrant, OpenEntry, Usage};
 use super::rights::Rights;
+use super::{GuestLock, GuestRanges, Sandbox};
 use crate::lock_file::LockFile;
 use crate::protocol::Protocol;
 use crate::range::Range;

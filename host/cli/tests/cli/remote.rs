@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use locket_test_support::eventually;
+use locket_test_support::waits::eventually;
 use serde_json::{Value, json};
 
 use crate::support::{Holder, code, locket, output};

@@ -27,6 +27,9 @@ const TIME: Duration = Duration::from_secs(40);
 /// The lease of the workers.
 const TTL: Duration = Duration::from_secs(2);
 
+/// That of `etcdctl`, in seconds, which leaves it behind.
+const CTL_TTL: u32 = 8;
+
 const NAME: &str = "torture/a";
 const WORKERS: usize = 5;
 
@@ -212,10 +215,10 @@ fn etcd(context: &Context, outcome: &mut Outcome) -> Result<()> {
         }
         // Between the faults, so that its section has an end: etcdctl does not notice a loss.
         let over = AtomicBool::new(false);
-        let prefix = format!("locks/{NAME}");
+        let prefix = format!("/locks/{NAME}");
         foreign(&clients, "etcdctl", &over, |held| {
             over.store(true, Ordering::SeqCst);
-            let mut lock = cluster.lock(&prefix, 60);
+            let mut lock = cluster.lock(&prefix, CTL_TTL);
             held(lock.held());
             lock.release();
             Ok(())
@@ -224,8 +227,9 @@ fn etcd(context: &Context, outcome: &mut Outcome) -> Result<()> {
     }
     clients.finish(outcome)?;
     // The leases of the killed end.
-    let end = Instant::now() + TTL + Duration::from_secs(8);
-    let left = || (cluster.keys("locks").len(), cluster.leases().len());
+    let longest = Duration::from_secs(CTL_TTL.into());
+    let end = Instant::now() + longest + Duration::from_secs(10);
+    let left = || (cluster.keys("/locks").len(), cluster.leases().len());
     while left() != (0, 0) && Instant::now() < end {
         thread::sleep(Duration::from_millis(100));
     }

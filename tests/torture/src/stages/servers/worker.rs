@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use locket::{Engine, Mode, Remote};
 use rustix::fs::{FlockOperation, flock};
 use rustix::time::{ClockId, clock_gettime};
@@ -138,7 +138,8 @@ impl Role {
                 thread::sleep(Duration::from_millis(5));
                 continue;
             };
-            let token = guard.token().context("a grant has no token")?;
+            // It may have been lost before it was told.
+            let Some(token) = guard.token() else { continue };
             let from = now();
             let (mut to, mut wrote) = (from, false);
             // The time of the question, so that a stop between the two cannot lengthen the hold.
