@@ -116,16 +116,24 @@ impl Span {
 
     /// What is left of it without `other`.
     pub(crate) fn without(self, other: Self) -> impl Iterator<Item = Self> {
-        let before = other.first.checked_sub(1).map(|last| Self {
+        let parts = [self.before(other), self.after(other)];
+        parts.into_iter().flatten()
+    }
+
+    /// What of it lies before `other`.
+    fn before(self, other: Self) -> Option<Self> {
+        (self.first < other.first).then(|| Self {
             first: self.first,
-            last: last.min(self.last),
-        });
-        let after = Self {
+            last: self.last.min(other.first - 1),
+        })
+    }
+
+    /// What of it lies behind `other`.
+    fn after(self, other: Self) -> Option<Self> {
+        (self.last > other.last).then(|| Self {
             first: self.first.max(other.last + 1),
             last: self.last,
-        };
-        let parts = before.into_iter().chain([after]);
-        parts.filter(|part| part.first <= part.last)
+        })
     }
 
     /// The bytes of both.
@@ -162,6 +170,13 @@ impl TryFrom<Range> for Span {
     }
 }
 
+/// The parts that take the place of some ranges of a map.
+#[derive(Debug)]
+pub(crate) struct Change {
+    touched: Until<usize>,
+    parts: [Option<(Span, Mode)>; 3],
+}
+
 /// What an owner holds of a file: ranges in order, apart from one another, and as few as can be.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct RangeMap(Vec<(Span, Mode)>);
@@ -175,24 +190,53 @@ impl RangeMap {
         self.0.len()
     }
 
-    /// What it is once `span` is held in `mode`, or not at all.
-    pub(crate) fn with(&self, span: Span, mode: Option<Mode>) -> Self {
-        let kept = |(held, mode): (Span, _)| held.without(span).map(move |part| (part, mode));
-        let (before, after): (Vec<_>, Vec<_>) = self
-            .iter()
-            .flat_map(kept)
-            .partition(|(part, _)| part.last < span.first);
-        let changed = mode.map(|mode| (span, mode));
-        let mut held: Vec<(Span, Mode)> = Vec::with_capacity(self.len() + 2);
-        for (span, mode) in before.into_iter().chain(changed).chain(after) {
-            match held.last_mut() {
-                Some((last, same)) if *same == mode && last.last + 1 == span.first => {
-                    last.last = span.last;
-                }
-                _ => held.push((span, mode)),
-            }
+    /// What changes if `span` is held in `mode` from now on, or not at all.
+    pub(crate) fn change(&self, mut span: Span, mode: Option<Mode>) -> Change {
+        // Those that it touches, even if they have no byte in common.
+        let from = self
+            .0
+            .partition_point(|(held, _)| held.last + 1 < span.first);
+        let to = self
+            .0
+            .partition_point(|(held, _)| held.first <= span.last + 1);
+        let touched = from..to.max(from);
+        let edge = |entry: Option<&(Span, Mode)>, rest: fn(Span, Span) -> Option<Span>| {
+            let &(held, mode) = entry?;
+            Some((rest(held, span)?, mode))
+        };
+        let mut before = edge(self.0[touched.clone()].first(), Span::before);
+        let mut after = edge(self.0[touched.clone()].last(), Span::after);
+        if let Some((first, _)) = before.take_if(|(_, held)| Some(*held) == mode) {
+            span.first = first.first;
         }
-        Self(held)
+        if let Some((last, _)) = after.take_if(|(_, held)| Some(*held) == mode) {
+            span.last = last.last;
+        }
+        Change {
+            touched,
+            parts: [before, mode.map(|mode| (span, mode)), after],
+        }
+    }
+
+    /// How many ranges there will be after a change.
+    pub(crate) fn len_after(&self, change: &Change) -> usize {
+        self.len() - change.touched.len() + change.parts.iter().flatten().count()
+    }
+
+    /// Makes a change, before which there was no other since it was found.
+    pub(crate) fn apply(&mut self, change: Change) {
+        let Change { touched, parts } = change;
+        match parts {
+            // The usual ones: a range is locked, and unlocked.
+            [None, Some(part), None] if touched.is_empty() => self.0.insert(touched.start, part),
+            [None, None, None] => drop(self.0.drain(touched)),
+            parts => drop(self.0.splice(touched, parts.into_iter().flatten())),
+        }
+    }
+
+    /// Lets `span` be held in `mode`, or not at all.
+    pub(crate) fn set(&mut self, span: Span, mode: Option<Mode>) {
+        self.apply(self.change(span, mode));
     }
 
     /// The parts of `span`, each with the mode in which it is held.
@@ -247,15 +291,15 @@ mod tests {
 
     #[test]
     fn ranges_are_converted_split_and_merged() {
-        let map = RangeMap::default();
-        let map = map
-            .with(span(10, 19), Some(EX))
-            .with(span(20, 29), Some(EX));
+        let mut map = RangeMap::default();
+        map.set(span(10, 19), Some(EX));
+        map.set(span(20, 29), Some(EX));
         assert_eq!(map.0, [(span(10, 29), EX)]);
-        let map = map.with(span(15, 24), Some(SH));
+        map.set(span(15, 24), Some(SH));
         let split = [(span(10, 14), EX), (span(15, 24), SH), (span(25, 29), EX)];
         assert_eq!(map.0, split);
-        let map = map.with(span(0, 12), None).with(span(28, Span::END), None);
+        map.set(span(0, 12), None);
+        map.set(span(28, Span::END), None);
         let cut = [(span(13, 14), EX), (span(15, 24), SH), (span(25, 27), EX)];
         assert_eq!(map.0, cut);
         assert_eq!(
@@ -268,11 +312,52 @@ mod tests {
                 (span(28, 30), None)
             ]
         );
-        let map = map.with(span(0, Span::END), Some(SH));
+        map.set(span(0, Span::END), Some(SH));
         assert_eq!(map.0, [(span(0, Span::END), SH)]);
         assert!(map.excludes(span(Span::END, Span::END), EX));
         assert!(!map.excludes(span(5, 5), SH));
-        assert_eq!(map.with(span(0, Span::END), None), RangeMap::default());
+        map.set(span(0, Span::END), None);
+        assert_eq!(map, RangeMap::default());
+    }
+
+    /// Each change of each state that five bytes can be in.
+    #[test]
+    fn a_change_is_what_it_is_byte_by_byte() {
+        const BYTES: u8 = 5;
+        let modes = [None, Some(SH), Some(EX)];
+        for state in 0..3_usize.pow(5) {
+            let bytes: Vec<_> = (0..5)
+                .map(|at| modes[state / 3_usize.pow(at) % 3])
+                .collect();
+            let map = of_bytes(&bytes);
+            for first in 0..BYTES {
+                for last in first..BYTES {
+                    for mode in modes {
+                        let mut bytes = bytes.clone();
+                        bytes[first.into()..=last.into()].fill(mode);
+                        let mut changed = map.clone();
+                        let span = span(first.into(), last.into());
+                        let change = map.change(span, mode);
+                        let len = map.len_after(&change);
+                        changed.apply(change);
+                        assert_eq!(changed, of_bytes(&bytes), "{map:?} {first} {last} {mode:?}");
+                        assert_eq!(changed.len(), len);
+                    }
+                }
+            }
+        }
+    }
+
+    fn of_bytes(bytes: &[Option<Mode>]) -> RangeMap {
+        let mut held: Vec<(Span, Mode)> = Vec::new();
+        for (at, mode) in (0..).zip(bytes) {
+            let Some(mode) = *mode else { continue };
+            match held.last_mut() {
+                Some((last, same)) if *same == mode && last.last + 1 == at => last.last = at,
+                _ => held.push((span(at, at), mode)),
+            }
+        }
+        RangeMap(held)
     }
 
     #[test]

@@ -17,7 +17,7 @@ use self::tentative::Tentative;
 use crate::lock_path::LockPath;
 use crate::object::{LockObject, OpenLock};
 use crate::owner::OwnerId;
-use crate::range::{RangeMap, Span};
+use crate::range::{Change, RangeMap, Span};
 use crate::sync::{Mutex, WakeList, lock};
 #[cfg(unix)]
 use crate::sys::RangeLocks;
@@ -46,13 +46,27 @@ pub(crate) struct OwnedRanges {
     /// The description that carries the locks. A call that changes what is held is made under this
     /// mutex, so that the map follows the kernel.
     description: Mutex<Description>,
-    held: Mutex<RangeMap>,
-    /// The locks that can still be undone. A later change of the same bytes settles them.
-    tentative: Mutex<Vec<Tentative>>,
+    held: Mutex<Held>,
     /// Those that end its waits when they are woken.
     waits: Mutex<BTreeMap<u64, Waker>>,
     /// How often the waits were canceled.
     canceled: AtomicU64,
+}
+
+/// What an owner holds, and what of that it may give up again.
+#[derive(Debug, Default)]
+struct Held {
+    map: RangeMap,
+    /// The locks that can still be undone. A later change of the same bytes settles them.
+    tentative: Vec<Tentative>,
+}
+
+impl Held {
+    /// Forgets what tentative locks have replaced in `span`, so that undoing them changes nothing there.
+    fn settle(&mut self, span: Span) {
+        let tentative = self.tentative.iter_mut();
+        tentative.for_each(|made| made.settle(span));
+    }
 }
 
 /// What became of a try.
@@ -74,7 +88,7 @@ impl RangedFile {
         let owners = lock(&self.owners).clone();
         let owners = owners.iter().filter_map(Weak::upgrade);
         owners
-            .filter(|owned| lock(&owned.held).excludes(span, mode))
+            .filter(|owned| lock(&owned.held).map.excludes(span, mode))
             .map(|owned| owned.owner)
             .collect()
     }
@@ -127,7 +141,6 @@ impl OwnedRanges {
             local: backing == Backing::Kernel,
             description: Mutex::new(Description::new(object)),
             held: Mutex::default(),
-            tentative: Mutex::default(),
             waits: Mutex::default(),
             canceled: AtomicU64::new(0),
         });
@@ -148,7 +161,7 @@ impl OwnedRanges {
         }
         let mut next = Description::new(object);
         // All of them are shared, so the two descriptions can have them at once.
-        for (span, mode) in lock(&self.held).iter() {
+        for (span, mode) in lock(&self.held).map.iter() {
             if !matches!(next.change(Some(mode), span), Ok(RangeChange::Made)) {
                 next.clear()?;
                 return Err(io::ErrorKind::WouldBlock.into());
@@ -186,10 +199,9 @@ impl OwnedRanges {
         if mode == Mode::Exclusive && !description.object.writable {
             return Ok(Tried::ReadOnly);
         }
-        let next = lock(&self.held).with(span, Some(mode));
-        if next.len() > limit {
+        let Some(change) = self.change(span, Some(mode), limit) else {
             return Ok(Tried::TooMany);
-        }
+        };
         match description.change(Some(mode), span)? {
             RangeChange::Made => {}
             RangeChange::Conflict => return Ok(Tried::Conflict),
@@ -198,27 +210,29 @@ impl OwnedRanges {
                 return Ok(Tried::Lost);
             }
         }
-        let before = mem::replace(&mut *lock(&self.held), next);
+        let mut held = lock(&self.held);
         match tentative {
-            None => self.settle(span),
-            Some(number) => lock(&self.tentative).push(Tentative {
-                number,
-                before: before.parts(span),
-            }),
+            None => held.settle(span),
+            Some(number) => {
+                let before = held.map.parts(span);
+                held.tentative.push(Tentative { number, before });
+            }
         }
+        held.map.apply(change);
         Ok(Tried::Locked)
     }
 
     /// Unlocks the span.
     pub(crate) fn unlock(&self, span: Span, limit: usize) -> io::Result<Tried> {
         let mut description = lock(&self.description);
-        let next = lock(&self.held).with(span, None);
-        if next.len() > limit {
+        let Some(change) = self.change(span, None, limit) else {
             return Ok(Tried::TooMany);
-        }
+        };
         let changed = description.change(None, span)?;
-        self.settle(span);
-        *lock(&self.held) = next;
+        let mut held = lock(&self.held);
+        held.settle(span);
+        held.map.apply(change);
+        drop(held);
         if let RangeChange::Lost(parts) = changed {
             self.lose(&parts);
             return Ok(Tried::Lost);
@@ -228,24 +242,24 @@ impl OwnedRanges {
 
     /// Records that another process has taken what the owner held.
     fn lose(&self, parts: &[Span]) {
+        let mut held = lock(&self.held);
         for part in parts {
-            let mut held = lock(&self.held);
-            *held = held.with(*part, None);
-            drop(held);
-            self.settle(*part);
+            held.map.set(*part, None);
+            held.settle(*part);
         }
     }
 
-    /// Forgets what tentative locks have replaced in `span`, so that undoing them changes nothing there.
-    fn settle(&self, span: Span) {
-        let mut tentative = lock(&self.tentative);
-        tentative.iter_mut().for_each(|made| made.settle(span));
+    /// What is to be recorded once the kernel has it. None if it would be too many ranges.
+    fn change(&self, span: Span, mode: Option<Mode>, limit: usize) -> Option<Change> {
+        let Held { map, .. } = &*lock(&self.held);
+        let change = map.change(span, mode);
+        (map.len_after(&change) <= limit).then_some(change)
     }
 
     /// Lets a tentative lock stay.
     #[cfg(feature = "sandbox")]
     pub(crate) fn keep(&self, number: u64) {
-        let mut tentative = lock(&self.tentative);
+        let Held { tentative, .. } = &mut *lock(&self.held);
         let Some(index) = tentative.iter().position(|made| made.number == number) else {
             return;
         };
@@ -261,7 +275,8 @@ impl OwnedRanges {
     /// locked or unlocked since.
     pub(crate) fn undo(&self, number: u64) {
         let mut description = lock(&self.description);
-        let mut tentative = lock(&self.tentative);
+        let mut held = lock(&self.held);
+        let tentative = &mut held.tentative;
         let Some(index) = tentative.iter().position(|made| made.number == number) else {
             return;
         };
@@ -270,11 +285,9 @@ impl OwnedRanges {
         for later in &mut tentative[index..] {
             left = later.inherit(left);
         }
-        drop(tentative);
+        drop(held);
         for (part, mode) in left {
-            let mut held = lock(&self.held);
-            *held = held.with(part, mode);
-            drop(held);
+            lock(&self.held).map.set(part, mode);
             self.reconcile_on(&mut description, part);
         }
     }
@@ -288,7 +301,7 @@ impl OwnedRanges {
     }
 
     fn reconcile_on(&self, description: &mut Description, span: Span) {
-        let parts = lock(&self.held).parts(span);
+        let parts = lock(&self.held).map.parts(span);
         for (part, mode) in parts {
             let kept = description.change(mode, part);
             if let Ok(RangeChange::Lost(parts)) = kept {
@@ -298,9 +311,7 @@ impl OwnedRanges {
             // A shared lock that is not wanted any more had taken its place, and another owner shares
             // it by now.
             if mode == Some(Mode::Exclusive) && !matches!(kept, Ok(RangeChange::Made)) {
-                let mut held = lock(&self.held);
-                let weaker = held.with(part, Some(Mode::Shared));
-                *held = weaker;
+                lock(&self.held).map.set(part, Some(Mode::Shared));
             }
         }
     }
@@ -314,7 +325,7 @@ impl OwnedRanges {
             .iter()
             .filter(|owned| owned.owner != self.owner)
         {
-            if let Some(found) = lock(&owned.held).blocker(span, mode) {
+            if let Some(found) = lock(&owned.held).map.blocker(span, mode) {
                 return Ok(Some(found));
             }
         }
@@ -333,7 +344,7 @@ impl OwnedRanges {
     }
 
     pub(crate) fn held(&self) -> Vec<(Span, Mode)> {
-        lock(&self.held).iter().collect()
+        lock(&self.held).map.iter().collect()
     }
 
     /// How many waits are in progress.

@@ -251,6 +251,12 @@ impl Story {
         }
     }
 
+    /// Whether the host has hooks.
+    #[cfg(unix)]
+    pub(super) fn has_hooks(&self) -> bool {
+        self.listener.hooks.is_some()
+    }
+
     /// Whether the host's policy admits an acquire.
     pub(super) fn admits(&self, mode: Mode) -> bool {
         let hooks = self.listener.hooks.as_ref();

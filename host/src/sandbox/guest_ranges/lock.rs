@@ -20,7 +20,6 @@ use crate::types::Mode;
 /// A lock that the guest's rights and the hooks admit.
 pub(super) struct Asked<'a> {
     open: &'a Arc<OpenRanges>,
-    story: Story,
     mode: Mode,
     range: Range,
     cancellations: u64,
@@ -33,20 +32,24 @@ impl<'a> Asked<'a> {
         guest.engine.refuse_forked(Path::new(open.story.path()))?;
         // Before the rights are looked at: a grant that is revoked after that cancels this.
         let cancellations = open.file.cancellations();
-        let story = open.story.of_range(range);
-        if !open.may_lock(mode) || !story.admits(mode) {
-            let error = open.refuse(ErrorKind::Denied);
-            story.refused(mode, &error);
-            return Err(error);
-        }
-        Ok(Self {
+        let asked = Self {
             open,
-            story,
             mode,
             range,
             cancellations,
             began: Instant::now(),
-        })
+        };
+        if !open.may_lock(mode) || open.story.has_hooks() && !asked.story().admits(mode) {
+            let error = open.refuse(ErrorKind::Denied);
+            asked.story().refused(mode, &error);
+            return Err(error);
+        }
+        Ok(asked)
+    }
+
+    /// It is made only where there is something to tell: that takes longer than the rest.
+    fn story(&self) -> Story {
+        self.open.story.of_range(self.range)
     }
 
     /// Locks the range if that is possible now. Otherwise the wait finds out why not.
@@ -55,7 +58,9 @@ impl<'a> Asked<'a> {
             return Ok(false);
         }
         let locked = self.open.check_rights(self.mode);
-        self.story.ended(self.mode, self.began, &locked);
+        if locked.is_err() || self.open.story.listener.listens() {
+            self.story().ended(self.mode, self.began, &locked);
+        }
         locked.map(|()| true)
     }
 }
@@ -144,10 +149,10 @@ impl Drop for Admission {
 
 impl Admission {
     fn new(asked: Asked<'_>, timeout: Option<Duration>) -> Self {
+        let story = Arc::new(asked.story());
         let Asked {
             open, mode, began, ..
         } = asked;
-        let story = Arc::new(asked.story);
         let mut books = open.guest.books();
         let terms = books.terms(&open.guest, &story, mode, timeout, began);
         drop(books);
