@@ -50,8 +50,15 @@ fn the_lock_of_an_open_file_outlives_its_name() {
     let other = Engine::new().from_file(open(&dir)).unwrap();
     assert!(other.try_acquire(EX).unwrap().is_some());
     guard.release().unwrap();
-    let again = engine.from_file(file).unwrap();
-    again.acquire(EX, None).unwrap().release().unwrap();
+    match engine.from_file(file) {
+        Err(e) if cfg!(windows) && e.is_not_found() => {
+            not_tested(format_args!("this system opens a file again by its name"));
+        }
+        again => {
+            let again = again.unwrap();
+            again.acquire(EX, None).unwrap().release().unwrap();
+        }
+    }
 }
 
 #[test]
@@ -60,7 +67,10 @@ fn errors_name_the_path_of_an_open_file() {
     let lock = Engine::new().from_file(open(&dir)).unwrap();
     let error = lock.release().unwrap_err();
     assert!(error.is_not_locked());
-    assert_eq!(error.path(), dir.path("file").canonicalize().unwrap());
+    let path = dir.path("file").canonicalize().unwrap();
+    // Windows has two forms of a path, of which people know the one without this.
+    let path = path.to_str().unwrap().trim_start_matches(r"\\?\");
+    assert_eq!(error.path(), std::path::Path::new(path));
 }
 
 #[test]

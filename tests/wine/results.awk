@@ -6,7 +6,7 @@
   sub(/ \(.*/, "", program)
   sub(/\/main\.rs$/, "", program)
   if (program == "src/lib.rs") program = "unit tests"
-  programs[++count] = program
+  if (!(program in met)) { met[program]; programs[++count] = program }
 }
 
 /^NOT TESTED in / {
@@ -22,15 +22,12 @@
   result = $NF
   if (/ \.\.\. ignored/) result = "ignored"
   if (result != "ok" && result != "FAILED" && result != "ignored") next
-  sums[program, result]++
-  if (split(name, part, "::") == 3 && part[2] ~ /^p[0-9][0-9]_/) {
-    promise = part[2]
-    if (!(promise in seen)) { seen[promise]; promises[++promised] = promise }
-    ran[promise, part[3], result]++
-    total[promise, result]++
-    if (!(part[3] in known)) { known[part[3]]; protocols[++protocoled] = part[3] }
-  }
-  if (result == "FAILED") failed[++failures] = program ": `" name "`"
+  test = program ": `" name "`"
+  if (!(test in results)) tests[++tested] = test
+  else if (results[test] == "FAILED" && result == "ok") again[++passed] = test
+  results[test] = result
+  from[test] = program
+  path[test] = name
 }
 
 /^a guest counted|^the file says|^a guest that|^a guest whose/ { example[++lines] = $0 }
@@ -43,6 +40,16 @@ function cell(promise, protocol,  good, bad) {
 }
 
 END {
+  for (i = 1; i <= tested; i++) {
+    test = tests[i]; result = results[test]
+    sums[from[test], result]++
+    if (result == "FAILED") failed[++failures] = test
+    if (split(path[test], part, "::") == 3 && part[2] ~ /^p[0-9][0-9]_/) {
+      promise = part[2]
+      if (!(promise in seen)) { seen[promise]; promises[++promised] = promise }
+      ran[promise, part[3], result]++
+    }
+  }
   print "## Promises\n"
   print "How many tests passed, for threads in one engine and for an engine each. `-` where the promise"
   print "does not apply, or the system lacks the protocol.\n"
@@ -65,6 +72,8 @@ END {
     if (good || bad) print "| `" programs[i] "` | " good " | " bad " |"
   }
   for (i = 1; i <= failures; i++) print (i == 1 ? "\nFailed:\n\n" : "") "- " failed[i]
+  if (passed) print "\nPassed only when run again, alone:\n"
+  for (i = 1; i <= passed; i++) print "- " again[i]
   if (kinds) print "\nPassed without these parts:\n"
   for (i = 1; i <= kinds; i++) print "- " order[i] " (" reasons[order[i]] " tests)"
   print "\n## A component's host\n"

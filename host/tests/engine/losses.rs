@@ -12,9 +12,9 @@ use super::*;
 #[test]
 fn a_hold_past_its_time_is_taken_away_and_its_holder_learns_it() {
     let dir = Dir::new();
-    let options = Options::new().max_hold(Some(Duration::from_millis(50)));
+    let options = Options::new().max_hold(Some(Duration::from_millis(500)));
     let lock = Engine::new().open_with(dir.path("lock"), &options).unwrap();
-    assert_eq!(lock.guarantee().ttl, Some(Duration::from_millis(50)));
+    assert_eq!(lock.guarantee().ttl, Some(Duration::from_millis(500)));
     let guard = lock.acquire(EX, None).unwrap();
     let next = dir.lock(&Engine::new()).acquire(EX, STUCK).unwrap();
     assert_eq!(block_on(lock.lost()), LostReason::Expired);
@@ -127,7 +127,7 @@ fn a_hold_that_expires_before_its_task_looks_is_lost() {
     each_kernel_protocol(|options| {
         let dir = Dir::new();
         let engine = Engine::new();
-        let options = options.clone().max_hold(Some(Duration::from_millis(20)));
+        let options = options.clone().max_hold(Some(Duration::from_millis(500)));
         let lock = engine.open_with(dir.path("lock"), &options).unwrap();
         let guard = lock.acquire(EX, None).unwrap();
         let mut waits = pending(&lock, EX);
