@@ -1,6 +1,5 @@
 //! What Linux and macOS have in common.
 
-use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io;
 use std::mem::MaybeUninit;
@@ -118,7 +117,11 @@ pub(crate) fn remove(path: &Path, identity: Identity) -> io::Result<()> {
 /// regular file. No system call checks and removes in one step, so a program that may rename files
 /// there can put another one in its place in between.
 #[cfg(feature = "sandbox")]
-pub(crate) fn remove_empty(dir: &File, name: &OsStr, identity: Identity) -> io::Result<()> {
+pub(crate) fn remove_empty(
+    dir: &File,
+    name: &std::ffi::OsStr,
+    identity: Identity,
+) -> io::Result<()> {
     let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => return Ok(()),
         stat => stat?,
