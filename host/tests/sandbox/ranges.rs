@@ -111,7 +111,13 @@ fn the_file_that_was_opened_is_locked_exclusively_though_its_path_is_gone() {
     let file = ranges(&guest);
     file.lock(Mode::Shared, 0..1, None).unwrap();
     std::fs::remove_file(dir.path("file")).unwrap();
-    file.lock(EX, 1..2, None).unwrap();
+    match file.lock(EX, 1..2, None) {
+        Err(e) if cfg!(windows) && e.is_not_found() => {
+            not_tested(format_args!("this system opens a file again by its name"));
+            return;
+        }
+        locked => locked.unwrap(),
+    }
     assert_eq!(file.held(), [held(Mode::Shared, 0..1), held(EX, 1..2)]);
     // Nothing was created in its place.
     assert!(dir.names().is_empty());
