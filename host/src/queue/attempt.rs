@@ -15,8 +15,6 @@ use crate::backend::{Request, is_out_of_reach};
 use crate::fencing;
 use crate::lock_path::reopen;
 use crate::object::LockObject;
-#[cfg(feature = "remote")]
-use crate::remote::Standing;
 use crate::waiter::{LockWait, Source};
 
 impl LockQueue {
@@ -159,10 +157,7 @@ impl State {
     pub(super) fn token(&self, request: Request) -> io::Result<Option<u64>> {
         #[cfg(feature = "remote")]
         if let Some(claim) = self.object.as_claim() {
-            return Ok(match claim.seat.standing() {
-                Standing::Held(grant) => grant.token,
-                _ => None,
-            });
+            return Ok(claim.seat.token());
         }
         match request.fencing {
             true => fencing::token(&self.object.file, request.mode).map(Some),

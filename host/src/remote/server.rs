@@ -70,6 +70,9 @@ pub(crate) trait Seat: fmt::Debug + Send + Sync {
 
     /// What is known here of the lock. Asks no server, and never blocks for long.
     fn standing(&self) -> Standing;
+
+    /// The fencing token of the lock that is held, for certain or not. Asks no server.
+    fn token(&self) -> Option<u64>;
 }
 
 /// What is known of a claim.

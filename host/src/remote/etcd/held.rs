@@ -49,12 +49,16 @@ impl Held {
         }
         match self.attempt.session.health() {
             (Health::Certain, left) => Standing::Held(Grant {
-                token: Some(self.token.load(Ordering::Acquire)),
+                token: Some(self.token()),
                 valid_for: Some(left),
             }),
             (Health::Uncertain, left) => Standing::Uncertain(left),
             (Health::Lost(reason), _) => Standing::Lost(reason),
         }
+    }
+
+    pub(super) fn token(&self) -> u64 {
+        self.token.load(Ordering::Acquire)
     }
 
     /// Takes a new token. Returns `false` if the lock is lost.

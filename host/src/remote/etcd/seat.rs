@@ -109,6 +109,10 @@ impl Seat for EtcdSeat {
         let held = lock(&self.held);
         held.as_ref().map_or(Standing::Free, |held| held.standing())
     }
+
+    fn token(&self) -> Option<u64> {
+        lock(&self.held).as_ref().map(|held| held.token())
+    }
 }
 
 impl Drop for EtcdSeat {

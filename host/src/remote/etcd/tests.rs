@@ -50,10 +50,13 @@ fn hold(seat: &Arc<dyn Seat>, mode: Mode) -> u64 {
 
 #[track_caller]
 fn token(seat: &Arc<dyn Seat>) -> u64 {
+    // While the cluster elects a leader, it confirms nothing.
+    eventually("it is held for certain", || is_held(seat));
     let Standing::Held(Grant { token, valid_for }) = seat.standing() else {
         panic!("it is not held: {seat:?}");
     };
     assert!(valid_for.is_some_and(|time| !time.is_zero()));
+    assert_eq!(token, seat.token());
     token.expect("etcd has tokens")
 }
 

@@ -112,6 +112,10 @@ impl Seat for Claim {
     fn standing(&self) -> Standing {
         self.place.standing()
     }
+
+    fn token(&self) -> Option<u64> {
+        self.place.token()
+    }
 }
 
 /// The session is closed, and so the lock is given up.

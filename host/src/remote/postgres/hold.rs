@@ -108,6 +108,13 @@ impl Place {
         }
     }
 
+    pub(super) fn token(&self) -> Option<u64> {
+        match &*lock(&self.state) {
+            State::Held(hold) => hold.token,
+            State::Free | State::Lost(_) => None,
+        }
+    }
+
     pub(super) fn standing(&self) -> Standing {
         lock(&self.state).look(self.ttl)
     }

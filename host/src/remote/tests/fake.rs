@@ -263,6 +263,13 @@ impl Seat for FakeSeat {
     fn standing(&self) -> Standing {
         *lock(&self.inner.standing)
     }
+
+    fn token(&self) -> Option<u64> {
+        match self.standing() {
+            Standing::Held(grant) => grant.token,
+            _ => None,
+        }
+    }
 }
 
 impl Drop for FakeSeat {
