@@ -23,7 +23,7 @@ mod remote;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-pub(crate) use api::{Backend, ForeignHolder, Request, is_out_of_reach};
+pub(crate) use api::{Backend, Request, is_out_of_reach};
 #[cfg(feature = "sandbox")]
 pub(crate) use existence::is_reserved;
 

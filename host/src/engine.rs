@@ -1,6 +1,8 @@
 //! The engine: what belongs together in a process, and how locks are opened.
 
 mod builder;
+#[cfg(feature = "remote")]
+mod remote;
 
 use std::fmt;
 use std::fs::File;
@@ -115,8 +117,9 @@ impl Engine {
             let kept = self.context.registry.guests.keep_out(store);
             kept.map_err(|e| Error::os(e, lock_path.name()))?;
         }
-        let open_lock = lock_path.open();
-        let open_lock = open_lock.map_err(|e| Error::os(e, lock_path.name()))?;
+        let open_lock = lock_path
+            .open()
+            .map_err(|e| Error::os(e, lock_path.name()))?;
         Ok(self.handle(open_lock, lock_path, options.clone(), client))
     }
 
@@ -373,12 +376,6 @@ pub(crate) fn break_any(
     }
     let error = held.or(free).or(nothing);
     Err(error.unwrap_or_else(|| Error::new(ErrorKind::NotLocked, path)))
-}
-
-impl Default for Engine {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 /// A directory that is granted to a guest: no database of the engine lies in it.

@@ -69,7 +69,7 @@ impl Error {
     pub(crate) fn os(source: io::Error, path: &Path) -> Self {
         use io::ErrorKind as E;
         #[cfg(feature = "remote")]
-        if let Some(reason) = crate::remote::lost_reason(&source) {
+        if let Some(reason) = lost_reason(&source) {
             return Self::new(ErrorKind::Lost(reason), path);
         }
         let known = source.raw_os_error().and_then(sys::kind_of);
@@ -257,4 +257,32 @@ impl From<Error> for io::Error {
         };
         Self::new(kind, error)
     }
+}
+
+/// The error of a release that finds the lock lost.
+#[cfg(feature = "remote")]
+pub(crate) fn lost(reason: LostReason) -> io::Error {
+    io::Error::other(Lost(reason))
+}
+
+/// Why a release found the lock lost, as the source of an [`io::Error`].
+#[cfg(feature = "remote")]
+#[derive(Debug)]
+struct Lost(LostReason);
+
+#[cfg(feature = "remote")]
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(feature = "remote")]
+impl std::error::Error for Lost {}
+
+/// The reason of an error that is [`lost`].
+#[cfg(feature = "remote")]
+pub(crate) fn lost_reason(error: &io::Error) -> Option<LostReason> {
+    let lost: &Lost = error.get_ref()?.downcast_ref()?;
+    Some(lost.0)
 }

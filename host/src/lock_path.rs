@@ -25,13 +25,19 @@ use crate::backend::is_reserved;
 use crate::object::{Location, LockObject, OpenLock};
 use crate::protocol::Protocol;
 #[cfg(feature = "remote")]
-use crate::remote::{Remote, RemoteName as OnServer};
+use crate::remote::Remote;
 use crate::sys;
 
 #[cfg(feature = "sandbox")]
 mod granted;
+#[cfg(feature = "remote")]
+mod on_server;
 mod open_file;
 
+#[cfg(feature = "remote")]
+pub(crate) use self::on_server::RemoteName;
+#[cfg(feature = "remote")]
+use self::on_server::RemoteName as OnServer;
 pub(crate) use crate::sys::{Identity, reopen};
 #[cfg(feature = "sandbox")]
 use granted::escape;

@@ -1,5 +1,8 @@
 //! What a lock is kept on: an open file, or an entry in an open directory.
 
+#[cfg(feature = "remote")]
+mod claim;
+
 use std::any::Any;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -8,10 +11,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-#[cfg(feature = "remote")]
-use crate::remote::Claim;
 use crate::sync::{Mutex, MutexGuard, lock};
 use crate::sys::{Backing, Identity};
+
+#[cfg(feature = "remote")]
+pub(crate) use self::claim::Claim;
 
 /// What a lock is kept on, open, and what this engine holds there.
 #[derive(Debug)]

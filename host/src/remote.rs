@@ -10,11 +10,9 @@
     )
 )]
 
-mod claim;
 mod clock;
 #[cfg(feature = "etcd")]
 mod etcd;
-mod open;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod runtime;
@@ -33,10 +31,9 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::types::Guarantee;
 
-pub(crate) use claim::{Claim, RemoteName};
 pub(crate) use clock::Moment;
 pub(crate) use runtime::Runtime;
-pub(crate) use server::{Changed, Grant, Seat, Server, Standing, lost, lost_reason, unavailable};
+pub(crate) use server::{Changed, Grant, Seat, Server, Standing, unavailable};
 pub(crate) use stop::Stop;
 
 /// A server that keeps locks: etcd, or PostgreSQL.
@@ -54,7 +51,7 @@ pub struct Remote {
     pub(crate) server: Arc<dyn Server>,
     url: Arc<str>,
     /// Tells it from the others of this process.
-    number: u64,
+    pub(crate) number: u64,
 }
 
 /// Settings for a [`Remote`].

@@ -116,6 +116,32 @@ pub struct Holder {
     pub since: Option<SystemTime>,
 }
 
+/// A foreign holder of a lock, as far as the system tells.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct ForeignHolder {
+    pub(crate) mode: Mode,
+    /// What it wants to be called. Locks on a server alone tell.
+    pub(crate) label: Option<String>,
+    pub(crate) pid: Option<u32>,
+    pub(crate) host: Option<String>,
+    /// Whether its process runs in another container or on another host.
+    pub(crate) elsewhere: bool,
+    pub(crate) since: Option<SystemTime>,
+}
+
+impl ForeignHolder {
+    pub(crate) fn new(mode: Mode) -> Self {
+        Self {
+            mode,
+            label: None,
+            pid: None,
+            host: None,
+            elsewhere: false,
+            since: None,
+        }
+    }
+}
+
 /// How far a lock reaches.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]

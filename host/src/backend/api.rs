@@ -5,12 +5,12 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::object::{Location, LockObject};
 use crate::protocol::Protocol;
 use crate::sys::TimedWait;
-use crate::types::{LostReason, Mode};
+use crate::types::{ForeignHolder, LostReason, Mode};
 use crate::watch::{Changes, WatchedEntry};
 
 /// What an acquire asks for.
@@ -48,32 +48,6 @@ impl Request {
         let (one, two) = (self.protocol, other.protocol);
         (self.mode == Mode::Exclusive || other.mode == Mode::Exclusive)
             && (one.covers(two) || two.covers(one))
-    }
-}
-
-/// A foreign holder of a lock, as far as the system tells.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct ForeignHolder {
-    pub(crate) mode: Mode,
-    /// What it wants to be called. Locks on a server alone tell.
-    pub(crate) label: Option<String>,
-    pub(crate) pid: Option<u32>,
-    pub(crate) host: Option<String>,
-    /// Whether its process runs in another container or on another host.
-    pub(crate) elsewhere: bool,
-    pub(crate) since: Option<SystemTime>,
-}
-
-impl ForeignHolder {
-    pub(crate) fn new(mode: Mode) -> Self {
-        Self {
-            mode,
-            label: None,
-            pid: None,
-            host: None,
-            elsewhere: false,
-            since: None,
-        }
     }
 }
 

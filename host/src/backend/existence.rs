@@ -33,10 +33,10 @@ use self::owner_record::OwnerRecord;
 use self::promise::Claim;
 use self::release::{removed, unlink_own};
 use self::takeover::{Takeover, TakeoverResult, is_no_more, take_over};
-use super::api::{Backend, ForeignHolder, Request, out_of_reach};
+use super::api::{Backend, Request, out_of_reach};
 use crate::object::{Created, Location, LockObject, Marker};
 use crate::sys::{self, EntryKind, TimedWait};
-use crate::types::Mode;
+use crate::types::{ForeignHolder, Mode};
 
 /// How a marker is created, read and removed.
 trait MarkerFormat: fmt::Debug + Send + Sync {

@@ -7,11 +7,11 @@
 
 use std::io;
 
-#[cfg(unix)]
-use super::ForeignHolder;
 use super::{Backend, Request};
 use crate::object::LockObject;
 use crate::sys::{self, TimedWait};
+#[cfg(unix)]
+use crate::types::ForeignHolder;
 
 #[derive(Debug)]
 pub(crate) struct Fcntl;

@@ -27,9 +27,10 @@ use std::time::Duration;
 
 use super::fcntl::Fcntl;
 use super::flock::Flock;
-use super::{Backend, ForeignHolder, Request};
+use super::{Backend, Request};
 use crate::object::LockObject;
 use crate::sys::TimedWait;
+use crate::types::ForeignHolder;
 
 /// How long one of the two locks is held during a wait for the other: `flock`, and the record lock.
 const PATIENCE: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(2)];

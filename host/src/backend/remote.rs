@@ -2,11 +2,11 @@
 
 use std::io;
 
-use super::{Backend, ForeignHolder, Request};
-use crate::object::LockObject;
-use crate::remote::{Claim, Standing};
+use super::{Backend, Request};
+use crate::object::{Claim, LockObject};
+use crate::remote::Standing;
 use crate::sys::TimedWait;
-use crate::types::LostReason;
+use crate::types::{ForeignHolder, LostReason};
 
 #[derive(Debug)]
 pub(super) struct OnServer;

@@ -26,11 +26,11 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 use self::database::{
     Database, INDEX, JOURNAL, TABLE, WRITE_AHEAD_LOG, connect, in_database, is_table, locate,
 };
-use super::api::{Backend, ForeignHolder, Request};
+use super::api::{Backend, Request};
 use super::existence::owner_record::OwnerRecord;
 use crate::object::{Created, Location, LockObject, Marker};
 use crate::sys::TimedWait;
-use crate::types::Mode;
+use crate::types::{ForeignHolder, Mode};
 use crate::watch::{Changes, WatchedEntry};
 
 #[derive(Debug)]

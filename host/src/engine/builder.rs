@@ -133,3 +133,9 @@ impl EngineBuilder {
         }
     }
 }
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self::new()
+    }
+}

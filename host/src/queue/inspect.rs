@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::state::Contender;
 use super::{LockQueue, Place};
-use crate::backend::{ForeignHolder, Request};
+use crate::backend::Request;
 use crate::owner::{OwnerId, Requester, Ticket};
 use crate::protocol::Protocol;
 use crate::range::Span;
@@ -16,7 +16,7 @@ use crate::range::Span;
 use crate::remote::Standing;
 use crate::sys;
 use crate::timer::TimerEntry;
-use crate::types::{Mode, State, Totals};
+use crate::types::{ForeignHolder, Mode, State, Totals};
 
 /// A holder of the lock: an owner of this engine, or `None` for a foreign process.
 #[derive(Clone, Debug)]

@@ -65,8 +65,7 @@ use self::key::LockKeys;
 use self::seat::EtcdSeat;
 use self::shared::Shared;
 use super::{Changed, Seat, Server, Settings};
-use crate::backend::ForeignHolder;
-use crate::types::{Guarantee, Mode, Scope};
+use crate::types::{ForeignHolder, Guarantee, Mode, Scope};
 
 /// How long the end of a remote waits for the server, at most. Without an answer the lease ends
 /// when its time is over.

@@ -61,9 +61,8 @@ use self::error::no_answer;
 use self::hold::Place;
 use self::pool::Pool;
 use super::{Changed, Runtime, Seat, Server, Settings, unavailable};
-use crate::backend::ForeignHolder;
 use crate::sync::{Mutex, lock};
-use crate::types::{Guarantee, Mode, Scope};
+use crate::types::{ForeignHolder, Guarantee, Mode, Scope};
 
 /// The longest name, in bytes.
 const LONGEST: usize = 1024;

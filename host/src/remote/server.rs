@@ -14,9 +14,8 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::Stop;
-use crate::backend::ForeignHolder;
 use crate::deadline::Deadline;
-use crate::types::{Guarantee, LostReason, Mode};
+use crate::types::{ForeignHolder, Guarantee, LostReason, Mode};
 
 /// A server that keeps locks.
 pub(crate) trait Server: fmt::Debug + Send + Sync {
@@ -58,7 +57,7 @@ pub(crate) trait Seat: fmt::Debug + Send + Sync {
     /// failure nothing is held, and what may be left on the server is removed in the background.
     fn wait(&self, mode: Mode, deadline: Deadline, stop: &Stop) -> io::Result<()>;
 
-    /// Gives the lock back, and waits until the server has confirmed that. Fails as [`lost`] if the
+    /// Gives the lock back, and waits until the server has confirmed that. Fails as [`lost`](crate::error::lost) if the
     /// server says that it was not held any more, and does nothing if that was known. If it fails
     /// otherwise, the lock is given up in the background, at the latest when the
     /// time for which the server granted it is over.
@@ -115,29 +114,6 @@ impl Changed {
             waker.wake_by_ref();
         }
     }
-}
-
-/// The error of a release that finds the lock lost.
-pub(crate) fn lost(reason: LostReason) -> io::Error {
-    io::Error::other(Lost(reason))
-}
-
-/// Why a release found the lock lost, as the source of an [`io::Error`].
-#[derive(Debug)]
-struct Lost(LostReason);
-
-impl fmt::Display for Lost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for Lost {}
-
-/// The reason of an error that is [`lost`].
-pub(crate) fn lost_reason(error: &io::Error) -> Option<LostReason> {
-    let lost: &Lost = error.get_ref()?.downcast_ref()?;
-    Some(lost.0)
 }
 
 /// The error of a server that cannot be reached.

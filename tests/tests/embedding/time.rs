@@ -1,7 +1,7 @@
 //! Running time: what a guest uses up, and what a wait does not.
 
 use locket::Mode;
-use locket_tests::harness::{Host, runtime, waiters};
+use locket_tests::harness::{Host, STUCK, runtime, waiters};
 use locket_wasmtime::epochs::{Between, limit_running_time};
 
 use super::{bare, bare_sync, run, run_sync};
@@ -60,6 +60,9 @@ async fn a_guest_that_runs_is_interrupted_when_its_time_is_up_and_not_before() {
             },
         )
         .await;
+        // It has begun to run: making an instance takes time of its own.
+        guest.tell("let-go").await;
+        assert!(guest.reply_within(STUCK).await.is_some());
         guest.tell("spin").await;
         // Each time it runs into the end of an epoch, one tick is used up.
         let ends = guest.end();

@@ -14,9 +14,8 @@ use std::process;
 use std::sync::Mutex;
 
 pub(in crate::backend) use self::names::parse_pid;
-use super::super::api::ForeignHolder;
 use crate::sys::{self, Identity, host_name};
-use crate::types::Mode;
+use crate::types::{ForeignHolder, Mode};
 
 /// What a lock records of the process that created it.
 #[derive(Clone, Debug, Eq, PartialEq)]

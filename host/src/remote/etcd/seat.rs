@@ -13,7 +13,8 @@ use super::key::LockKeys;
 use super::shared::Shared;
 use super::watch::Watch;
 use crate::deadline::Deadline;
-use crate::remote::{Changed, Seat, Standing, Stop, lost, unavailable};
+use crate::error::lost;
+use crate::remote::{Changed, Seat, Standing, Stop, unavailable};
 use crate::sync::{Mutex, lock};
 use crate::types::{LostReason, Mode};
 

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout, timeout_at};
 
-use super::super::{Moment, Runtime, Seat, Standing, Stop, lost, unavailable};
+use super::super::{Moment, Runtime, Seat, Standing, Stop, unavailable};
 use super::check::{next_token, token};
 use super::error::{is_broken, no_answer};
 use super::hold::{Hold, Place, in_time};
 use super::session::Session;
 use super::{Shared, literal_mode};
 use crate::deadline::Deadline;
+use crate::error::lost;
 use crate::types::{LostReason, Mode};
 
 /// The server ends a wait at its deadline. If it does not, this much later it is canceled.

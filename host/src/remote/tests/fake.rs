@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::backend::ForeignHolder;
 use crate::deadline::Deadline;
 use crate::remote::{Changed, Grant, Remote, Runtime, Seat, Server, Standing, Stop, unavailable};
 use crate::sync::{Mutex, lock};
-use crate::types::{Guarantee, LostReason, Mode, Scope};
+use crate::types::{ForeignHolder, Guarantee, LostReason, Mode, Scope};
 
 /// The state of the server, shared by those that are connected to it.
 #[derive(Debug, Default)]

@@ -8,7 +8,8 @@ use locket_test_support::servers::proxy::{Proxy, Traffic};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
-use crate::remote::{Moment, lost_reason};
+use crate::error::lost_reason;
+use crate::remote::Moment;
 use crate::types::LostReason;
 
 const EXCLUSIVE: Mode = Mode::Exclusive;

@@ -1,7 +1,7 @@
 //! A lock that is lost is known to be, before another client has it.
 
 use super::*;
-use crate::remote::lost_reason;
+use crate::error::lost_reason;
 use crate::types::LostReason;
 
 /// The shortest time to live.

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use super::{Remote, RemoteName};
-use crate::engine::Engine;
+use super::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock_file::LockFile;
-use crate::lock_path::LockPath;
+use crate::lock_path::{LockPath, RemoteName};
 use crate::options::Options;
 use crate::owner::Client;
 use crate::protocol::Protocol;
+use crate::remote::Remote;
 use crate::types::OnRelease;
 
 impl Engine {
