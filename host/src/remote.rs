@@ -18,8 +18,6 @@ mod postgres;
 mod runtime;
 mod server;
 mod stop;
-#[cfg(all(test, not(any(loom, shuttle))))]
-mod tests;
 
 use std::fmt;
 use std::io;
@@ -96,7 +94,7 @@ impl Remote {
         }
     }
 
-    fn of(server: Arc<dyn Server>, url: &str) -> Self {
+    pub(crate) fn of(server: Arc<dyn Server>, url: &str) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
             server,

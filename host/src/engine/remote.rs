@@ -1,5 +1,8 @@
 //! Opening a lock of a server.
 
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests;
+
 use std::path::PathBuf;
 
 use super::Engine;

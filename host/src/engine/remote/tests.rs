@@ -8,8 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use self::fake::{Fake, State as ServerState};
-use super::{Remote, Standing};
-use crate::{Engine, Guard, LockFile, LostReason, Mode, OnRelease, Options, State};
+use super::Engine;
+use crate::guard::Guard;
+use crate::lock_file::LockFile;
+use crate::options::Options;
+use crate::remote::{Remote, Standing};
+use crate::types::{LostReason, Mode, OnRelease, State};
 
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(30);
@@ -218,12 +222,11 @@ fn what_makes_no_sense_on_a_server_is_refused() {
 #[cfg(feature = "sandbox")]
 #[test]
 fn a_guest_cannot_tell_but_by_the_guarantee() {
-    use crate::sandbox::{Rights, Sandbox};
     let state = server();
     let (fake, remote) = Fake::connect(&state);
     let engine = Engine::new();
-    let guest = Sandbox::builder(&engine)
-        .grant_remote(&remote, "/cluster", Rights::LOCKS)
+    let guest = crate::sandbox::Sandbox::builder(&engine)
+        .grant_remote(&remote, "/cluster", crate::sandbox::Rights::LOCKS)
         .expect("it is a name")
         .build();
     let open = |path| guest.open(path, None, OnRelease::Keep);
