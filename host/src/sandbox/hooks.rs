@@ -252,7 +252,6 @@ impl Story {
     }
 
     /// Whether the host has hooks.
-    #[cfg(unix)]
     pub(super) fn has_hooks(&self) -> bool {
         self.listener.hooks.is_some()
     }
