@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "components")]
+    #[cfg(all(feature = "components", feature = "servers"))]
     fn the_tables_of_the_readme_are_up_to_date() {
         let text = fs::read_to_string(readme()).expect("the README can be read");
         let rendered = render(&text).expect("the tables can be rendered");
