@@ -77,7 +77,7 @@ fn a_future_that_is_dropped_after_its_grant_gives_the_lock_back() {
 #[test]
 fn release_leaves_a_grant_alone_that_its_task_has_not_seen() {
     let dir = Dir::new();
-    let lock = dir.lock(&Engine::new());
+    let lock = dir.lock(&that_hands_on());
     let _first = lock.acquire(SH, None).unwrap();
     let writer = pending(&lock, EX);
     let reader = pending(&lock, SH);
