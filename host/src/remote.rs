@@ -162,8 +162,8 @@ fn without_password(url: &str) -> String {
         return without_password(&format!("{start}password{end}"));
     }
     let start = url.find("://").map_or(0, |at| at + 3);
-    let authority = url[start..].find('/').map_or(url.len(), |end| start + end);
-    let Some(at) = url[start..authority].rfind('@').map(|at| start + at) else {
+    // The last one: a password may contain any character, even if it should not.
+    let Some(at) = url[start..].rfind('@').map(|at| start + at) else {
         return url.to_owned();
     };
     match url[start..at].find(':') {

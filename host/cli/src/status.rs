@@ -148,6 +148,11 @@ struct Change<'a> {
 
 impl Status {
     pub(crate) fn run(self) -> anyhow::Result<u8> {
+        #[cfg(feature = "remote")]
+        if self.watch && self.remote.is_set() {
+            let why = "`--watch` looks at files: a server does not tell of changes";
+            return Err(exit::ExitError::new(exit::USAGE, why).into());
+        }
         if self.watch {
             return watch::watch(&self.paths, &self.locking, |path, answer| {
                 let time = format_rfc3339_millis(SystemTime::now());
@@ -169,16 +174,13 @@ impl Status {
         let mut before = if is_array { "[\n" } else { "" };
         for path in &self.paths {
             #[cfg(feature = "remote")]
-            if let Some(remote) = &remote {
-                let report = remote::report(remote, path)?;
-                if self.json {
-                    print_line(serde_json::to_string_pretty(&report)?)?;
-                } else {
-                    print_line(report)?;
-                }
-                continue;
-            }
-            let report = match self.examine(path, &mut free)? {
+            let answer = match &remote {
+                Some(remote) => Ok(remote::report(remote, path)?),
+                None => self.examine(path, &mut free)?,
+            };
+            #[cfg(not(feature = "remote"))]
+            let answer = self.examine(path, &mut free)?;
+            let report = match answer {
                 Ok(report) => report,
                 Err(reason) => {
                     code = exit::NO_INPUT;

@@ -1,5 +1,6 @@
 //! Locks on real servers, from the command line.
 
+#[cfg(feature = "run")]
 use std::path::Path;
 use std::process::Command;
 
@@ -85,6 +86,14 @@ fn status_names_the_holder() {
             (&json!(true), &json!("exclusive"))
         );
         assert_eq!(held["holders"][0]["protocol"], json!("remote"), "{held}");
+        let both = locket(&["status", "--remote", url, "--json", "jobs/a", "jobs/b"]);
+        let both: Value = serde_json::from_str(&text(both)).expect("it is one array");
+        assert_eq!(
+            [&both[0]["held"], &both[1]["held"]],
+            [&json!(true), &json!(false)]
+        );
+        let watch = locket(&["status", "--remote", url, "--watch", "jobs/a"]);
+        assert_eq!(code(watch), 64);
         assert_eq!(holder.end(), 0);
         eventually("it is free", || status(&[]) == "jobs/a: free\n");
     });
