@@ -1,8 +1,9 @@
 //! Two names are exchanged in one step.
 //!
 //! No system call of Linux and macOS removes a name only if it still is what the caller saw. So a
-//! process that takes over creates a marker of its own beside the stale one, exchanges the two names in one step, and then checks what it got. If that is not the marker
-//! it had judged, it exchanges them back. The name is never free in between, and in the usual case
+//! process that takes over creates a marker of its own beside the stale one, exchanges the two names
+//! in one step, and then checks what it got. If that is not the marker it had judged, it exchanges
+//! them back. The name is never free in between, and in the usual case
 //! only the stale marker is ever moved. Users of Locket exclude each other during a takeover by a
 //! `flock` on the directory. A release takes it too, between checking and removing. If the file
 //! system cannot exchange names, locks are only broken by hand.
