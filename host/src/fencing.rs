@@ -27,8 +27,11 @@ pub(crate) fn token(file: &File, mode: Mode) -> io::Result<u64> {
     let mut text = [0; 32];
     let last = match fgetxattr(file, NAME, &mut text) {
         Ok(length) => parse(&text[..length])?,
+        #[cfg(target_os = "linux")]
         Err(Errno::NODATA) => 0,
-        Err(Errno::OPNOTSUPP) => return Err(unsupported()),
+        #[cfg(target_os = "macos")]
+        Err(Errno::NOATTR) => 0,
+        Err(e) if e == Errno::OPNOTSUPP || e == Errno::NOTSUP => return Err(unsupported()),
         Err(e) => return Err(e.into()),
     };
     if mode == Mode::Shared {
@@ -45,7 +48,7 @@ pub(crate) fn token(file: &File, mode: Mode) -> io::Result<u64> {
         XattrFlags::empty(),
     ) {
         Ok(()) => Ok(token),
-        Err(Errno::OPNOTSUPP) => Err(unsupported()),
+        Err(e) if e == Errno::OPNOTSUPP || e == Errno::NOTSUP => Err(unsupported()),
         Err(e) => Err(e.into()),
     }
 }

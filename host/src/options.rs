@@ -123,8 +123,8 @@ impl Options {
 
     /// Gives each grant a [fencing token](crate::Guard::token), kept in the extended attribute
     /// `user.locket.token` of the file. Off by default. Acquiring is
-    /// [unsupported](crate::Error::is_unsupported) if the file system has no such attributes, as it is
-    /// on Windows; opening is for an [existence lock](Protocol::is_existence_lock) and with
+    /// [unsupported](crate::Error::is_unsupported) if the file system has no such attributes or is not
+    /// known to be a local one, as it is on Windows; opening is for an [existence lock](Protocol::is_existence_lock) and with
     /// [`OnRelease::Remove`]. A lock on a server has tokens in any case.
     ///
     /// ```

@@ -224,6 +224,11 @@ impl LockQueue {
         wait: bool,
         blocking: bool,
     ) -> Enqueued {
+        if request.fencing && !self.local {
+            let why = "fencing tokens are for file systems that are known to be local";
+            let error = io::Error::new(io::ErrorKind::Unsupported, why);
+            return Enqueued::Failed(Failure::Io(error));
+        }
         let waiter = Waiter {
             request,
             requester,

@@ -2,6 +2,7 @@
 //! the kernel keeps them by.
 
 mod description;
+mod query;
 mod tentative;
 
 use std::collections::BTreeMap;
@@ -19,8 +20,6 @@ use crate::object::{LockObject, OpenLock};
 use crate::owner::OwnerId;
 use crate::range::{Change, RangeMap, Span};
 use crate::sync::{Mutex, WakeList, lock};
-#[cfg(unix)]
-use crate::sys::RangeLocks;
 use crate::sys::{self, Backing, Identity, Process, RangeChange};
 use crate::table::{Entry, Table};
 use crate::types::Mode;
@@ -202,11 +201,18 @@ impl OwnedRanges {
         let Some(change) = self.change(span, Some(mode), limit) else {
             return Ok(Tried::TooMany);
         };
+        // A change unlocks for a moment, in which no owner here may get in.
+        #[cfg(windows)]
+        if self.blocked_here(span, mode).is_some() {
+            return Ok(Tried::Conflict);
+        }
         match description.change(Some(mode), span)? {
             RangeChange::Made => {}
             RangeChange::Conflict => return Ok(Tried::Conflict),
             RangeChange::Lost(parts) => {
                 self.lose(&parts);
+                // Some of the change may have been made, which nothing records.
+                self.reconcile_on(&mut description, span);
                 return Ok(Tried::Lost);
             }
         }
@@ -304,43 +310,15 @@ impl OwnedRanges {
         let parts = lock(&self.held).map.parts(span);
         for (part, mode) in parts {
             let kept = description.change(mode, part);
-            if let Ok(RangeChange::Lost(parts)) = kept {
-                self.lose(&parts);
-                continue;
-            }
             // A shared lock that is not wanted any more had taken its place, and another owner shares
             // it by now.
             if mode == Some(Mode::Exclusive) && !matches!(kept, Ok(RangeChange::Made)) {
                 lock(&self.held).map.set(part, Some(Mode::Shared));
             }
-        }
-    }
-
-    pub(crate) fn query(&self, span: Span, mode: Mode) -> io::Result<Option<(Span, Mode)>> {
-        // Only POSIX systems tell what is locked.
-        #[cfg(windows)]
-        for owned in self
-            .file
-            .owners()
-            .iter()
-            .filter(|owned| owned.owner != self.owner)
-        {
-            if let Some(found) = lock(&owned.held).map.blocker(span, mode) {
-                return Ok(Some(found));
+            if let Ok(RangeChange::Lost(parts)) = kept {
+                self.lose(&parts);
             }
         }
-        #[cfg_attr(unix, expect(unused_mut, reason = "a try changes it"))]
-        let mut description = lock(&self.description);
-        let object = Arc::clone(&description.object);
-        // On Windows it is a try, which must be made alone.
-        #[cfg(windows)]
-        let locks = &mut description.locks;
-        #[cfg(unix)]
-        let locks = {
-            drop(description);
-            &mut RangeLocks::default()
-        };
-        locks.query(&object.file, mode, span)
     }
 
     pub(crate) fn held(&self) -> Vec<(Span, Mode)> {

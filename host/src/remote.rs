@@ -18,6 +18,7 @@ mod postgres;
 mod runtime;
 mod server;
 mod stop;
+pub(crate) mod timer;
 
 use std::fmt;
 use std::io;
@@ -201,7 +202,7 @@ impl fmt::Debug for Remote {
 impl fmt::Debug for RemoteBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RemoteBuilder")
-            .field("url", &self.url)
+            .field("url", &without_password(&self.url))
             .finish_non_exhaustive()
     }
 }

@@ -276,6 +276,11 @@ impl Sandbox {
         let limits = guest.books().limits.clone();
         let (grant, rest) = resolve(&guest.grants(), path, limits.path_length)?;
         let protocol = protocol.unwrap_or_else(|| grant.protocol(guest.settings.protocol));
+        let elsewhere =
+            protocol == Protocol::Remote && grant.protocol(Protocol::Native) != protocol;
+        if elsewhere {
+            return Err(Error::new(ErrorKind::Unsupported, Path::new(path)));
+        }
         if !(self.permits(protocol) && grant.rights().allow(protocol, on_release)) {
             return Err(Error::new(ErrorKind::Denied, Path::new(path)));
         }

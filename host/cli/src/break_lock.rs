@@ -31,7 +31,7 @@ Examples:
 
 Exit status:
   0 the lock was broken, 1 the lock is not held, 66 PATH or PATH.lock exists but is not a lock,
-  69 a kernel lock is held, 71 the system fails",
+  69 a kernel lock is held, or the server is away or refuses the user, 71 the system fails",
     mut_arg("protocol", |arg| arg.help(PROTOCOL))
 )]
 pub(crate) struct Break {

@@ -168,8 +168,9 @@ pub(crate) struct Exec {
     )]
     on_loss: OnLoss,
 
-    /// Set LOCKET_TOKEN to a number that is larger each time the lock is acquired, kept in an extended
-    /// attribute of the lock file. A lock on a server sets it in any case
+    /// Set LOCKET_TOKEN to a number that is larger each time the lock is acquired exclusively, kept in
+    /// an extended attribute of the lock file; for several locks, to their numbers with commas between
+    /// them. A lock on a server sets it unless the server has none
     #[arg(long)]
     fencing: bool,
 

@@ -111,7 +111,8 @@ JSON: an object for one path, an array of them for several, and with --watch an 
     elsewhere   whether it is in another container or on another host, where its pid is another's
   waiters       who waits in the kernel: pid, command, stopped, started, protocol, mode
 
-Exit status: 0, 66 if a path cannot be examined or does not answer, or 71 if the system fails",
+Exit status: 0, 64 invalid usage, 66 if a path cannot be examined or does not answer, 69 if the server
+  is away or refuses the user, 71 if the system fails",
     mut_arg("protocol", |arg| arg.help(PROTOCOL))
 )]
 pub(crate) struct Status {
@@ -119,7 +120,7 @@ pub(crate) struct Status {
     #[arg(long)]
     json: bool,
 
-    /// Print the answers, and then each change, until interrupted
+    /// Print the answers, and then each change, until interrupted; of files alone
     ///
     /// Looks five times a second, and at once if a file comes, goes or is closed after writing. What
     /// is shorter may be missed.
@@ -175,7 +176,14 @@ impl Status {
         for path in &self.paths {
             #[cfg(feature = "remote")]
             let answer = match &remote {
-                Some(remote) => Ok(remote::report(remote, path)?),
+                Some(remote) => {
+                    let report = remote::report(remote, path);
+                    if report.is_err() && before == ",\n" {
+                        // What was printed stays an array.
+                        print_line("\n]")?;
+                    }
+                    Ok(report?)
+                }
                 None => self.examine(path, &mut free)?,
             };
             #[cfg(not(feature = "remote"))]

@@ -60,7 +60,8 @@ impl Next {
     }
 }
 
-/// What a lock is kept on: its file, and for an existence lock the name of its entry.
+/// What a lock is kept on: its file, and what tells it from others there: the name of an entry, or a
+/// lock of a server.
 type Key = (Identity, Option<OsString>);
 
 /// A lock as the caller named it.
@@ -74,9 +75,7 @@ struct Named {
 impl Named {
     fn key(&self) -> Key {
         let queue = self.handle.queue();
-        let object = queue.object();
-        let name = object.as_marker().map(|marker| marker.name().to_owned());
-        (queue.identity, name)
+        (queue.identity, queue.object().key())
     }
 }
 

@@ -87,6 +87,10 @@ impl LockQueue {
             Ok(false) => {}
             Err(failure) => state.fail(Some(head.ticket), failure),
         });
+        if self.remote {
+            // What was told of it before it counted as held.
+            self.check_loss(false);
+        }
     }
 
     /// A lock that is out of reach for the moment counts as held.

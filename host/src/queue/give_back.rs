@@ -93,6 +93,18 @@ impl Release {
         queue.unlock(backend, &self.object).and(removed)
     }
 
+    /// That its server has let go of it, as the one that released it is told.
+    fn loss(&self) -> Option<io::Error> {
+        #[cfg(feature = "remote")]
+        {
+            let backend = self.request.protocol.backend();
+            let lost = !backend.is_held(&self.object);
+            lost.then(|| crate::error::lost(backend.loss(&self.object)))
+        }
+        #[cfg(not(feature = "remote"))]
+        None
+    }
+
     /// The same, in as many attempts as it takes.
     #[expect(clippy::disallowed_methods, reason = "a database cannot be waited for")]
     fn run_patiently(&self, queue: &LockQueue) -> io::Result<()> {
@@ -193,6 +205,10 @@ impl State {
     /// meanwhile: all that is left to do is to clean up.
     pub(super) fn let_go(&mut self) {
         let Ok(renewed) = self.object.renewed() else {
+            // It is given back instead, and not handed on.
+            if let Some(held) = &mut self.held {
+                held.gone = true;
+            }
             return;
         };
         if let Some(HeldLock { request, id, .. }) = self.held.take() {
@@ -321,10 +337,13 @@ impl LockQueue {
         let id = release.id;
         if release.purpose == Purpose::HandOn {
             let confirmed = result.is_ok();
-            let _ = self.change_and(Finish::Patiently, |state| state.confirmed(id, confirmed));
+            // Looked at before it is given back, after which nothing is known of it.
+            let lost = (!confirmed).then(|| release.loss()).flatten();
+            let ((), advanced) =
+                self.change_and(Finish::Patiently, |state| state.confirmed(id, confirmed));
             // What was told of it meanwhile.
             self.check_loss(false);
-            return Ok(());
+            return lost.map_or(Ok(()), Err).and(advanced);
         }
         let ((), advanced) = self.change_and(Finish::Patiently, |state| state.given_back(self, id));
         result.and(advanced)

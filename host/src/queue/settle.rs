@@ -64,10 +64,11 @@ impl State {
             // The system granted it although this engine holds the lock. So it does not hold it any
             // more: another program unlocked it, with a copy of the descriptor, or broke it.
             Some(held) => {
+                let reason = held.request.protocol.backend().loss(&before);
                 self.releases
                     .push(Release::new(held.id, before, held.request));
                 let holds = mem::take(&mut self.holds);
-                self.lose_lock(holds, LostReason::Broken);
+                self.lose_lock(holds, reason);
             }
             None => self.spare = Some(before),
         }

@@ -45,7 +45,6 @@ mod session;
 mod shared;
 #[cfg(test)]
 mod tests;
-mod timer;
 mod value;
 mod watch;
 

@@ -168,8 +168,9 @@ impl Server for Postgres {
         // Within the time that the request has.
         let wait = (self.0.config.request_timeout / 2).as_millis().max(1);
         let held = held(name);
-        let end =
-            format!("SELECT pid, pg_terminate_backend(pid, {wait}) FROM pg_locks l WHERE {held}");
+        let end = format!(
+            "SELECT pid, pg_terminate_backend(pid, greatest({wait} / count(*) OVER (), 1)) FROM pg_locks l WHERE {held}"
+        );
         let holders = self.ask(end, |rows| {
             let number = rows.iter().filter_map(|row| row.get(0));
             number.map(str::to_owned).collect::<Vec<_>>()

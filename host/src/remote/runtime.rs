@@ -34,9 +34,7 @@ impl Runtime {
             _alive: Arc::new(alive),
         })
     }
-
     /// Whether the calling thread is the one of this runtime.
-    #[cfg(feature = "etcd")]
     pub(crate) fn is_current(&self) -> bool {
         Handle::try_current().is_ok_and(|handle| handle.id() == self.handle.id())
     }
@@ -55,6 +53,11 @@ impl Runtime {
         &self,
         task: impl Future<Output = io::Result<T>> + Send + 'static,
     ) -> io::Result<T> {
+        if self.is_current() {
+            // It would wait for itself. What the task has is dropped, and so given up.
+            let why = "the thread of the remote cannot wait for itself";
+            return Err(io::Error::other(why));
+        }
         let (done, result) = oneshot::channel();
         self.handle.spawn(async move {
             let _ = done.send(task.await);

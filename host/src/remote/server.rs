@@ -52,7 +52,7 @@ pub(crate) trait Seat: fmt::Debug + Send + Sync {
 
     /// Waits in the server's queue until the lock is acquired. Fails with
     /// [`io::ErrorKind::TimedOut`] at the deadline and with [`io::ErrorKind::Interrupted`] if it is
-    /// stopped, both within milliseconds, whatever the server does. Fails as [`unavailable`] if the
+    /// stopped, both within milliseconds, whatever the server does; with [`Deadline::Now`] it may be a try. Fails as [`unavailable`] if the
     /// server cannot be reached at first; later it waits for the server until the deadline. On
     /// failure nothing is held, and what may be left on the server is removed in the background.
     fn wait(&self, mode: Mode, deadline: Deadline, stop: &Stop) -> io::Result<()>;

@@ -43,6 +43,14 @@ impl Exec {
                 Ok(Some(guards))
             }
             // As with flock(1), only the exit code reports it, to keep scripts quiet.
+            #[cfg(feature = "remote")]
+            Err(e) if self.remote.is_set() && (e.is_would_block() || e.is_timeout()) => {
+                let (error, path) = (shown_error(&e), shown_path(e.path()));
+                self.verbose(format_args!(
+                    "{error}; `locket status --remote URL {path}` shows who holds it"
+                ));
+                Ok(None)
+            }
             Err(e) if e.is_would_block() || e.is_timeout() => {
                 let (error, path) = (shown_error(&e), shown_path(e.path()));
                 self.verbose(format_args!(

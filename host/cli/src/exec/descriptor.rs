@@ -32,8 +32,13 @@ impl Exec {
         };
         let existence = self.protocol().is_some_and(Protocol::is_existence_lock);
         let several = !self.also.is_empty() || !self.also_shared.is_empty();
-        if existence || self.remove || self.no_fork || several {
-            let why = "an open descriptor takes one kernel lock, without --remove and --no-fork";
+        #[cfg(feature = "remote")]
+        let remote = self.remote.is_set();
+        #[cfg(not(feature = "remote"))]
+        let remote = false;
+        if existence || self.remove || self.no_fork || several || remote || self.fencing {
+            let why = "an open descriptor takes one kernel lock, without --remove, --no-fork, \
+                       --remote and --fencing";
             return Err(ExitError::new(exit::USAGE, why).into());
         }
         let locked = if self.unlock {

@@ -24,7 +24,7 @@ impl Exec {
         words: &[OsString],
     ) -> Result<ExitStatus, ExitError> {
         let system = |e: io::Error| ExitError::new(exit::SYSTEM, e);
-        // This process has one thread, so no other thread can fork at the wrong moment.
+        // No other thread of this process forks, so none can at the wrong moment.
         let carried = !matches!(self.protocol(), Some(Protocol::Symlink | Protocol::Sqlite));
         #[cfg(feature = "remote")]
         let carried = carried && !self.remote.is_set();

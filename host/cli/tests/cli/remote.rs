@@ -57,6 +57,30 @@ fn a_lock_on_a_server_excludes_and_is_shared() {
 }
 
 #[test]
+fn several_names_are_all_locked() {
+    with_servers(|url| {
+        let both = ["--also", "jobs/b"];
+        let holder = hold(url, &both);
+        for name in ["jobs/a", "jobs/b"] {
+            let other = locket(&["exec", "--remote", url, "-n", name, "--", "true"]);
+            assert_eq!(code(other), 1, "{name}");
+        }
+        assert_eq!(holder.end(), 0);
+        let tokens = text(exec(url, &both, &["sh", "-c", "echo $LOCKET_TOKEN"]));
+        assert_eq!(tokens.trim().split(',').count(), 2, "{tokens}");
+    });
+}
+
+#[test]
+fn a_descriptor_is_of_no_server() {
+    for option in [&["--remote", "postgres://127.0.0.1/x"][..], &["--fencing"]] {
+        let mut exec = locket(&["exec"]);
+        exec.args(option).arg("9");
+        assert_eq!(code(exec), 64, "{option:?}");
+    }
+}
+
+#[test]
 fn each_command_has_a_larger_token() {
     with_servers(|url| {
         let token = || {
@@ -154,9 +178,20 @@ fn a_component_locks_names_of_the_server_that_is_granted() {
         assert_ne!(code(run(&format!("{url}::/other"))), 0, "it is not granted");
         // It waits for a native process.
         let holder = hold(url, &[]);
+        let whole = run(&format!("{url}::/cluster"));
+        let mut bounded = Command::new("timeout");
+        bounded
+            .arg("5")
+            .arg(whole.get_program())
+            .args(whole.get_args());
+        assert_eq!(code(bounded), 124, "it waits");
+        let count = std::fs::read_to_string(dir.path().join("n"));
+        assert_eq!(
+            count.expect("it has counted"),
+            "5",
+            "it does not count meanwhile"
+        );
         let mut waiter = run(&format!("{url}::/cluster")).spawn().expect("it starts");
-        let early = waiter.try_wait().expect("it is a child");
-        assert!(early.is_none(), "{early:?}");
         assert_eq!(holder.end(), 0);
         assert!(waiter.wait().expect("it ends").success());
     });

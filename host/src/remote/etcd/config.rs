@@ -85,7 +85,7 @@ fn endpoint(scheme: &str, host: &str) -> io::Result<String> {
         Some(port) if !name.is_empty() && !name.contains(char::is_whitespace) => {
             Ok(format!("{scheme}://{name}:{port}"))
         }
-        _ => Err(invalid(&format!("`{host}` is not HOST or HOST:PORT"))),
+        _ => Err(invalid("one of its servers is not HOST or HOST:PORT")),
     }
 }
 
@@ -122,7 +122,7 @@ impl Tls {
                 "ca" => &mut ca,
                 "cert" => &mut cert,
                 "key" => &mut key,
-                _ => return Err(invalid(&format!("it has no parameter `{name}`"))),
+                _ => return Err(invalid("its parameters are `ca`, `cert` and `key`")),
             };
             *place = Some(read(Path::new(&decoded(file)?))?);
         }

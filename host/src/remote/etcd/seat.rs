@@ -79,6 +79,9 @@ impl Seat for EtcdSeat {
         let Some(held) = lock(&self.held).take() else {
             return Ok(());
         };
+        if let Standing::Lost(_) = held.standing() {
+            return Ok(());
+        }
         let until = core.cluster.request_deadline();
         let given_back = async move {
             let given_back = bounded(until, held.give_back(until)).await;

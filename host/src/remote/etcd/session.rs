@@ -20,8 +20,8 @@ use tokio::sync::watch;
 
 use super::cluster::Cluster;
 use super::error::Failure;
-use super::{pause, timer};
-use crate::remote::Moment;
+use super::pause;
+use crate::remote::{Moment, timer};
 use crate::sync::{Mutex, lock};
 use crate::types::LostReason;
 

@@ -118,6 +118,10 @@ fn split(url: &str) -> io::Result<(String, Ours)> {
             _ => theirs.push(parameter),
         }
     }
+    // Who names roots wants the certificate looked at.
+    if ours.ssl_mode.is_none() && ours.files.roots.is_some() {
+        ours.ssl_mode = Some((SslMode::Require, Trust::Roots));
+    }
     // As libpq has it: with roots, `require` looks at the certificate.
     if let Some((SslMode::Require, trust @ Trust::Any)) = &mut ours.ssl_mode
         && ours.files.roots.is_some()

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
-use super::super::{Changed, Grant, Moment, Runtime, Standing};
+use super::super::{Changed, Grant, Moment, Runtime, Standing, timer};
 use super::session::Session;
 use crate::sync::{Mutex, lock};
 use crate::types::{LostReason, Mode};
@@ -204,7 +204,7 @@ impl Place {
                 }
                 Standing::Lost(_) | Standing::Free => return,
             };
-            tokio::time::sleep(next).await;
+            timer::at(Moment::now().after(next)).await;
         }
     }
 
@@ -231,7 +231,7 @@ impl Place {
 async fn beat(place: Arc<Place>, session: Arc<Session>) {
     let asks = async {
         while let Some(due) = place.next_beat(&session) {
-            tokio::time::sleep(due.left()).await;
+            timer::at(due).await;
             let sent = Moment::now();
             match session.is_same("").await {
                 Ok(true) => _ = place.confirm(&session, sent, None),

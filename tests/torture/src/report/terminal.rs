@@ -56,6 +56,9 @@ pub fn print_total(stages: usize, broken: &[Report], time: Duration) {
     if cfg!(not(feature = "components")) {
         println!("NOT DONE: the parts that run guests; this was built without Wasmtime");
     }
+    if cfg!(not(feature = "servers")) {
+        println!("NOT DONE: the stage `servers`; this was built without the feature `servers`");
+    }
     for report in broken {
         println!("{}, with seed {}:", report.stage, report.seed);
         print_violations(report);

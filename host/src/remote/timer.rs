@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::remote::Moment;
+use super::Moment;
 
 /// How late a sleeper may be where no timer runs by that clock.
 const STEP: Duration = Duration::from_millis(200);
 
 /// Completes at `moment`; if the system is suspended then, as soon as it is not any more.
-pub(super) async fn at(moment: Moment) {
+pub(crate) async fn at(moment: Moment) {
     while !moment.has_passed() {
         #[cfg(target_os = "linux")]
         if let Ok(timer) = armed(moment.left()) {
