@@ -34,8 +34,8 @@
 //! **Ends of waits.** The server ends a wait at its deadline (`lock_timeout`). A stop, and a
 //! deadline that the server misses, are answered at once: a task asks the server to cancel
 //! the statement and sees to its end. The request can come late and hit whatever the session does
-//! next. So the session is used again only if the statement failed because of it, and holds nothing;
-//! otherwise it is closed. A session that waits reads nothing from its connection, but
+//! next, and the server passes it on twice: to the process and to its group. So the session is closed,
+//! whatever came of it. A session that waits reads nothing from its connection, but
 //! looks every second whether that still exists (`client_connection_check_interval`).
 
 mod check;

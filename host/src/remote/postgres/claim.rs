@@ -204,16 +204,14 @@ impl Wait {
         self.until_deadline(turn.end())
             .await?
             .map_err(|e| match e.kind() {
-                kind @ (ErrorKind::TimedOut | ErrorKind::Deadlock | ErrorKind::Interrupted) => {
+                ErrorKind::TimedOut | ErrorKind::Deadlock => {
                     let shared = Arc::clone(&self.shared);
                     self.runtime
                         .spawn(async move { reuse(&shared, session).await });
-                    match kind {
-                        // Canceled, but not by this process.
-                        ErrorKind::Interrupted => Error::other(e),
-                        _ => e,
-                    }
+                    e
                 }
+                // Canceled, but not by this process.
+                ErrorKind::Interrupted => Error::other(e),
                 _ => e,
             })
     }
@@ -279,14 +277,10 @@ impl Drop for Turn {
             let limit = shared.config.request_timeout;
             let abort = task.abort_handle();
             let _ = timeout(limit, session.cancel()).await;
-            match timeout(limit, task).await {
-                // The request has had its effect, so that it will hit nothing else.
-                Ok(Ok(Err(e))) if e.kind() == ErrorKind::Interrupted => {
-                    reuse(&shared, session).await;
-                }
-                // A grant, which goes with the session. The request may still be under way.
-                Ok(_) => {}
-                Err(_) => abort.abort(),
+            // The session is not used again, and a grant goes with it: the server sends the signal to
+            // the process and to its group, and the second one may hit what comes next.
+            if timeout(limit, task).await.is_err() {
+                abort.abort();
             }
         });
     }
