@@ -201,6 +201,11 @@ impl OwnedRanges {
         let Some(change) = self.change(span, Some(mode), limit) else {
             return Ok(Tried::TooMany);
         };
+        // Twice, so that what is held at the limit can still change.
+        #[cfg(windows)]
+        if description.locks.pieces() >= limit.saturating_mul(2) {
+            return Ok(Tried::TooMany);
+        }
         // A change unlocks for a moment, in which no owner here may get in.
         #[cfg(windows)]
         if self.blocked_here(span, mode).is_some() {

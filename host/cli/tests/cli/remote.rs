@@ -137,9 +137,19 @@ fn a_lost_lock_ends_the_command() {
         let (ended, _input) = holder.ended();
         assert_eq!(ended, 76);
         // Only reported, if that is wished.
-        let holder = hold(url, &["--on-loss", "warn"]);
+        let dir = tempfile::tempdir().expect("a directory can be made");
+        let said = dir.path().join("said");
+        let mut warned = exec(
+            url,
+            &["--on-loss", "warn"],
+            &["sh", "-c", "echo ready; cat"],
+        );
+        warned.stderr(std::fs::File::create(&said).expect("a file can be made"));
+        let holder = Holder::start(warned);
         assert_eq!(break_lock(), 0);
         assert_eq!(code(exec(url, &["-w", "30"], &["true"])), 0);
+        let said = || std::fs::read_to_string(&said).expect("it can be read");
+        eventually("the loss is reported", || said().contains("was lost"));
         assert_eq!(holder.end(), 0);
     });
 }

@@ -72,8 +72,14 @@ impl Config {
             client.application_name("locket");
         }
         let ttl = settings.ttl.max(SHORTEST_TTL);
+        // Two sessions are opened within the time of one request, and all hosts but one may be silent.
+        let hosts = client.get_hosts().len().max(client.get_hostaddrs().len());
+        let shares = u32::try_from(2 * hosts).unwrap_or(u32::MAX);
         client
-            .connect_timeout(settings.request_timeout)
+            .connect_timeout(match several {
+                true => settings.request_timeout / shares,
+                false => settings.request_timeout,
+            })
             .tcp_user_timeout(ttl)
             .keepalives_idle(Duration::from_secs(seconds(ttl / 3).into()))
             .keepalives_interval(Duration::from_secs(1))

@@ -27,6 +27,11 @@ fn without(parts: Vec<Span>, others: impl Iterator<Item = (Span, Mode)>) -> Vec<
 }
 
 impl RangeLocks {
+    /// How many pieces there are. Neighbors stay apart, so what is held can be fewer ranges.
+    pub(crate) fn pieces(&self) -> usize {
+        self.0.len()
+    }
+
     /// Locks a range, changes it, or with no mode unlocks it.
     pub(crate) fn change(
         &mut self,

@@ -8,7 +8,6 @@ mod history;
 pub(crate) mod worker;
 
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -127,46 +126,44 @@ impl Clients {
     }
 }
 
+fn had_turns(outcome: &mut Outcome, what: &str) {
+    let turns = count(outcome, what);
+    outcome.must(turns > 0, || format!("there were no {what}"));
+}
+
 fn count(outcome: &Outcome, what: &str) -> u64 {
     let found = outcome.amounts.iter().find(|(name, _)| name == what);
     found.map_or(0, |(_, times)| *times)
 }
 
-/// Another program's turns: `turn` acquires, calls what it is given with the token, and releases.
+/// Another program's turn: `turn` acquires, calls what it is given with the token, and releases. Returns
+/// whether it had the lock: it may fail while the server is away. What it did not release, its lease ends.
 fn foreign(
     clients: &Clients,
     by: &str,
-    over: &AtomicBool,
-    mut turn: impl FnMut(&mut dyn FnMut(u64)) -> Result<()>,
-) -> Result<()> {
+    turn: impl FnOnce(&mut dyn FnMut(u64)) -> Result<()>,
+) -> Result<bool> {
     let store = Store::new(clients.folder.path());
-    let mut journal = Journal::open(clients.folder.path(), by)?;
-    while !over.load(Ordering::SeqCst) {
-        let mut sections = Vec::new();
-        let held = &mut |token| {
-            let from = now();
-            let number = store.read(token);
-            let number = number.unwrap_or_default();
-            thread::sleep(Duration::from_millis(2));
-            let wrote =
-                number.is_some_and(|number| store.write(token, number + 1).unwrap_or(false));
-            sections.push(Section {
-                by: by.to_owned(),
-                token,
-                from,
-                to: now(),
-                wrote,
-                lost: false,
-            });
-        };
-        // It may fail while the server is away. What it did not release, its lease ends.
-        let _ = turn(held);
-        for section in &sections {
-            journal.add(section)?;
-        }
-        thread::sleep(Duration::from_millis(50));
+    let mut held_by = None;
+    let held = &mut |token| {
+        let from = now();
+        let number = store.read(token).unwrap_or_default();
+        thread::sleep(Duration::from_millis(2));
+        let wrote = number.is_some_and(|number| store.write(token, number + 1).unwrap_or(false));
+        held_by = Some(Section {
+            by: by.to_owned(),
+            token,
+            from,
+            to: now(),
+            wrote,
+            lost: false,
+        });
+    };
+    let _ = turn(held);
+    if let Some(section) = &held_by {
+        Journal::open(clients.folder.path(), by)?.add(section)?;
     }
-    Ok(())
+    Ok(held_by.is_some())
 }
 
 pub(crate) fn run(context: &Context) -> Result<Outcome> {
@@ -214,17 +211,16 @@ fn etcd(context: &Context, outcome: &mut Outcome) -> Result<()> {
             }
         }
         // Between the faults, so that its section has an end: etcdctl does not notice a loss.
-        let over = AtomicBool::new(false);
         let prefix = format!("/locks/{NAME}");
-        foreign(&clients, "etcdctl", &over, |held| {
-            over.store(true, Ordering::SeqCst);
+        let had = foreign(&clients, "etcdctl", |held| {
             let mut lock = cluster.lock(&prefix, CTL_TTL);
             held(lock.held());
             lock.release();
             Ok(())
         })?;
-        outcome.did("turns of etcdctl", 1);
+        outcome.did("turns of etcdctl", had.into());
     }
+    had_turns(outcome, "turns of etcdctl");
     clients.finish(outcome)?;
     // The leases of the killed end.
     let longest = Duration::from_secs(CTL_TTL.into());
@@ -277,9 +273,7 @@ fn postgres(context: &Context, outcome: &mut Outcome) -> Result<()> {
                 outcome.did("crashes of the PostgreSQL server", 1);
             }
         }
-        let over = AtomicBool::new(false);
-        foreign(&clients, "psql", &over, |held| {
-            over.store(true, Ordering::SeqCst);
+        let had = foreign(&clients, "psql", |held| {
             let mut session = server.psql();
             session.ask(&format!("SELECT pg_advisory_lock({key})"));
             let token = session.ask("SELECT nextval('locket_token')");
@@ -287,7 +281,8 @@ fn postgres(context: &Context, outcome: &mut Outcome) -> Result<()> {
             session.ask(&format!("SELECT pg_advisory_unlock({key})"));
             Ok(())
         })?;
-        outcome.did("turns of psql", 1);
+        outcome.did("turns of psql", had.into());
     }
+    had_turns(outcome, "turns of psql");
     clients.finish(outcome)
 }
