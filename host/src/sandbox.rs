@@ -73,6 +73,7 @@
 //!   lock of its own, and no error would tell.
 //! - A function of the host in which another guest runs declares that: [`Sandbox::calls`].
 
+mod basis;
 mod builder;
 mod call;
 mod created;
@@ -96,8 +97,8 @@ mod terms;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use self::basis::Basis;
 use self::hooks::Story;
-use self::open::Basis;
 #[cfg(feature = "remote")]
 use self::paths::lock_name;
 use self::paths::{Grant, Place, resolve};

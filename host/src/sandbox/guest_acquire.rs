@@ -131,7 +131,7 @@ impl Admission {
         let guest = &self.open.guest;
         let share = guest.share_of_hold().ok_or_else(refuse)?;
         let (story, since) = (Arc::clone(&self.open.story), Instant::now());
-        let report = HoldReport::new(guest, &story, &guard, since);
+        let report = HoldReport::new(&guest.engine, &story, &guard, since);
         let watch = report.watch();
         let mut books = guest.books();
         let ended = self.end_wait(&mut books);

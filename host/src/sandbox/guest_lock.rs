@@ -4,10 +4,11 @@ use std::future;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use super::basis::Basis;
 use super::guest_acquire::{Admission, GuestAcquire};
 use super::guest_guard::GuestGuard;
 use super::hooks::Story;
-use super::open::{Basis, Open};
+use super::open::Open;
 use super::quota::{Guest, HandlePermit, HeldGrant, OpenEntry};
 use crate::acquire::Suspends;
 use crate::error::Result;

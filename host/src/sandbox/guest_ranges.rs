@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::basis::Basis;
 use super::hooks::Story;
-use super::open::Basis;
 use super::quota::{Guest, HandlePermit, RangeEntry};
 use super::rights::Rights;
 use crate::acquire::Suspends;

@@ -4,9 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::basis::Basis;
 use super::directory::Directory;
 use super::limits::Limits;
-use super::open::Basis;
 use super::paths::Grant;
 use super::quota::RangeEntry;
 use super::quota::{HeldGrant, OpenEntry, Usage};

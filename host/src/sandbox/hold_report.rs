@@ -9,7 +9,6 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
 use super::hooks::Story;
-use super::quota::Guest;
 use crate::engine::Engine;
 use crate::guard::Guard;
 use crate::types::{LostReason, Mode};
@@ -40,12 +39,12 @@ impl fmt::Debug for Watcher {
 }
 
 impl HoldReport {
-    pub(super) fn new(guest: &Guest, story: &Arc<Story>, guard: &Guard, since: Instant) -> Self {
+    pub(super) fn new(engine: &Engine, story: &Arc<Story>, guard: &Guard, since: Instant) -> Self {
         if !story.listener.listens() {
             return Self(None);
         }
         let watcher = Watcher {
-            engine: guest.engine.clone(),
+            engine: engine.clone(),
             story: Arc::clone(story),
             mode: guard.mode(),
             since,

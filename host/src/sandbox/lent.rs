@@ -6,9 +6,9 @@ use std::io;
 use std::path::Path;
 
 use super::Sandbox;
+use super::basis::Basis;
 use super::guest_lock::GuestLock;
 use super::guest_ranges::GuestRanges;
-use super::open::Basis;
 use super::rights::Rights;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock_path::LockPath;

@@ -3,36 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::basis::Basis;
 use super::hooks::Story;
-use super::paths::Grant;
 use super::quota::Guest;
 use super::rights::Rights;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock_file::LockFile;
 use crate::types::Mode;
-
-/// What a guest may do with a lock, and why.
-#[derive(Clone, Debug)]
-pub(super) enum Basis {
-    /// Its path lies in a directory that is granted.
-    Granted(Arc<Grant>),
-    /// The guest has the file open, with these rights.
-    Lent(Rights),
-}
-
-impl Basis {
-    /// The rights that are left.
-    pub(super) fn rights(&self) -> Rights {
-        match self {
-            Self::Granted(grant) => grant.rights(),
-            Self::Lent(rights) => *rights,
-        }
-    }
-
-    pub(super) fn is(&self, other: &Arc<Grant>) -> bool {
-        matches!(self, Self::Granted(grant) if Arc::ptr_eq(grant, other))
-    }
-}
 
 /// The part of a lock that its waits and holds keep alive.
 #[derive(Debug)]

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::basis::Basis;
 use super::builder::SandboxBuilder;
 use super::created::{Created, CreatedFiles};
 use super::hold_report::HoldReport;
 use super::hooks::{Listener, Story};
 use super::limits::Limits;
-use super::open::Basis;
 use super::paths::Grant;
 use super::tenant::{Kind, Share, Shared};
 use crate::engine::Engine;
