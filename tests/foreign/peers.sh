@@ -8,7 +8,6 @@ tool=$1
 dir=$(mktemp -d) || exit
 trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit
-mkfifo in out
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
 export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
 
@@ -33,6 +32,9 @@ holder() {
 
 # take SECONDS PATH
 take() {
+  # New ones each time: a process that git leaves in the background has the old ones open for a moment.
+  rm -f in out
+  mkfifo in out
   holder "$@" <in >out 2>errors &
   exec 3>in 4<out
   if [ "$program" = sqlite3 ]; then
