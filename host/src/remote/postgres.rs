@@ -60,7 +60,8 @@ use self::config::{Config, Fencing};
 use self::error::no_answer;
 use self::hold::Place;
 use self::pool::Pool;
-use super::{Changed, Runtime, Seat, Server, Settings, unavailable};
+use self::session::Session;
+use super::{Changed, Origin, Runtime, Seat, Server, Settings, unavailable};
 use crate::sync::{Mutex, lock};
 use crate::types::{ForeignHolder, Guarantee, Mode, Scope};
 
@@ -74,6 +75,7 @@ pub(crate) struct Postgres(Arc<Shared>);
 struct Shared {
     this: Weak<Self>,
     config: Config,
+    origin: Origin,
     pool: Pool,
     /// Whether the latest session has tokens.
     fencing: AtomicBool,
@@ -90,6 +92,7 @@ impl Postgres {
         Ok(Self(Arc::new_cyclic(|this| Shared {
             this: Weak::clone(this),
             fencing: AtomicBool::new(config.fencing == Fencing::Require),
+            origin: Origin::current(),
             warning: Mutex::new(None),
             config,
             pool: Pool::default(),
@@ -208,13 +211,24 @@ impl Shared {
     /// Remembers whether there are tokens.
     fn note(&self, fenced: bool, warning: Option<String>) {
         self.fencing.store(fenced, Ordering::Relaxed);
+        if self.0.origin.is_forked() {
+            return Vec::new();
+        }
         *lock(&self.warning) = warning;
+    }
+}
+
+/// In a forked child, everything stays as it is: the sessions are the parent's.
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.0.origin.keep(&self.0);
     }
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared")
+        self.origin.refuse_forked()?;
             .field("server", &self.config.server)
             .field("pool", &self.pool)
             .finish_non_exhaustive()
