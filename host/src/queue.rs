@@ -237,10 +237,11 @@ impl LockQueue {
             blocking,
             since: None,
         };
-        // A task leaves it to a helper to ask a server, unless it makes one try only. A wait in the
-        // queue of a lock server is a try, too, and one that ends at the deadline.
-        let tries = self.existence || !self.local && (!wait || blocking && !self.remote);
-        let entered = if tries {
+        if self.remote {
+            // It may have been lost since, and no helper may have recorded that yet.
+            self.check_loss(false);
+        }
+        let entered = if tries_here {
             self.enter_slowly(&waiter, wait)
         } else {
             None

@@ -74,7 +74,7 @@ impl State {
         let granted = self.held.is_some_and(|held| held.handed > 0);
         let due = granted && waits && self.is_due(queue);
         let closed = due && occupied && self.held_back(queue).is_some();
-        let doubtful = self.doubt.is_some();
+        let doubtful = self.doubt.is_some() || !self.is_certain();
         let held = self.held.as_mut().map(|held| HeldView {
             request: held.request,
             releasing: held.releasing,

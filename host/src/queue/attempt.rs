@@ -130,7 +130,8 @@ impl State {
             return Ok(false);
         }
         if let Some(held) = self.held {
-            return Ok(held.joins(request) && !(wait && self.held_back(queue).is_some()));
+            let joins = held.joins(request) && self.is_certain();
+            return Ok(joins && !(wait && self.held_back(queue).is_some()));
         }
         if queue.is_slow() {
             return Ok(false);

@@ -272,3 +272,8 @@ impl super::state::State {
         Instant::now().checked_add(left)
     }
 }
+    /// Whether it is held for certain. Nothing is granted of a lock that is not.
+    pub(super) fn is_certain(&self) -> bool {
+        !self.object.is_on_server() || self.certainty() == State::Held
+    }
+
