@@ -241,6 +241,12 @@ impl LockQueue {
     }
 
     /// Whether the file could not be unlocked, which makes this queue unusable.
+    /// Whether this system alone decides when a call for the lock returns.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn answers_at_once(&self) -> bool {
+        self.local
+    }
+
     pub(crate) fn is_poisoned(&self) -> bool {
         self.poisoned.load(Ordering::Acquire)
     }
