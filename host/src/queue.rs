@@ -229,12 +229,17 @@ impl LockQueue {
             let error = io::Error::new(io::ErrorKind::Unsupported, why);
             return Enqueued::Failed(Failure::Io(error));
         }
+        // A task leaves it to a helper to ask a server. A wait in the queue of a lock server is a try,
+        // too, and one that ends at the deadline.
+        let slow = !self.local && !self.existence;
+        let tries_here = self.existence || slow && blocking && !(wait && self.remote);
         let waiter = Waiter {
             request,
             requester,
             max_hold,
             wake: Waker::noop().clone(),
             blocking,
+            tries: slow && !blocking && !wait,
             since: None,
         };
         if self.remote {
@@ -257,7 +262,8 @@ impl LockQueue {
                     state.add(waiter.hold(ticket, token, true, expiry));
                     return Ok(Enqueued::Granted(ticket));
                 }
-                if !wait {
+                let queues = wait || waiter.tries && state.is_left_alone();
+                if !queues {
                     return Err(Failure::WouldBlock);
                 }
                 state.wait(self, ticket, waiter);
@@ -385,15 +391,5 @@ impl LockQueue {
         let named = !self.existence || self.sees(ticket);
         let finish = self.finish_for(ticket, Finish::Promptly);
         let _ = self.change_and(finish, |state| state.release(ticket, remove, named));
-    }
-
-    /// How the hold `ticket` is released: a task does not wait for a lock server, which may be away.
-    fn finish_for(&self, ticket: Ticket, usual: Finish) -> Finish {
-        let state = self.state();
-        let task = |index: usize| !state.holds[index].blocking;
-        match self.remote && state.hold(ticket).is_ok_and(task) {
-            true => Finish::Elsewhere,
-            false => usual,
-        }
     }
 }

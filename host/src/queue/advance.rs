@@ -95,18 +95,25 @@ impl State {
     /// Lets a thread wait for the head of the queue: its own, or a helper on its behalf. Before that
     /// comes the fairness pause, if there is one; without a timer there is none.
     fn send(&mut self, queue: &Arc<LockQueue>) {
+        let Some(head) = self.head() else {
+            return;
+        };
+        let Head {
+            ticket,
+            request,
+            blocking,
+            tries,
+        } = head;
+        if tries {
+            if !self.try_elsewhere(queue, head) {
+                self.poll_later(queue);
+            }
+            return;
+        }
         let pause = self.streak.pause();
         if self.yield_until(queue, pause) {
             return;
         }
-        let Some(Head {
-            ticket,
-            request,
-            blocking,
-        }) = self.head()
-        else {
-            return;
-        };
         if blocking {
             self.contender = Contender::Elected(ticket);
             let waiter = self.waiting.get(ticket);
