@@ -226,7 +226,7 @@ impl AcquireState {
             // begin any more.
             Enqueued::Queued(ticket)
                 if handle.cancellations() != self.cancellations
-                    || handle.context.registry.is_shut_down() =>
+                    || may_wait && handle.context.registry.is_shut_down() =>
             {
                 queue.abandon(ticket);
                 Err(handle.error(ErrorKind::Canceled))
@@ -236,6 +236,8 @@ impl AcquireState {
                 let registry = &handle.context.registry;
                 let (suspension, hopeless) = match self.meanwhile {
                     Suspends::Nothing => (None, false),
+                    // A try waits for no holder.
+                    Suspends::Owner { .. } if !may_wait => (None, false),
                     Suspends::Owner { may_block_others } => {
                         let own = Suspension::Wait(Arc::clone(&queue), ticket);
                         let suspensions = &registry.suspensions;

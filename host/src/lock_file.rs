@@ -100,7 +100,8 @@ impl LockFile {
     /// Like [`acquire`](Self::acquire), for tasks. It works in any runtime, and the thread that polls
     /// it never waits for another holder. The first poll makes one try. For an existence lock that
     /// reads a directory, or a database whose other transactions it waits for at most 20 ms. On a
-    /// file system not known to be local, a thread of the engine makes the try.
+    /// file system not known to be local, or on a server, a thread of the engine makes the try, which
+    /// is answered within the [request timeout](crate::RemoteBuilder::request_timeout) of the server.
     ///
     /// ```
     /// use locket::{LockFile, Mode};
@@ -120,8 +121,8 @@ impl LockFile {
     /// # Cancel safety
     ///
     /// Dropping the future gives up the place in the queue and leaves nothing behind. If the lock
-    /// has just been granted, it goes to the next waiter. A try for an existence lock that is under
-    /// way at that moment may still take it, and gives it back.
+    /// has just been granted, it goes to the next waiter. A try under way at that moment may still
+    /// take it, and gives it back.
     pub fn acquire_async(&self, mode: Mode, timeout: impl Into<Option<Duration>>) -> Acquire {
         let began = self.handle.cancellations();
         let deadline = Deadline::after(timeout.into());

@@ -229,18 +229,24 @@ impl LockQueue {
             let error = io::Error::new(io::ErrorKind::Unsupported, why);
             return Enqueued::Failed(Failure::Io(error));
         }
+        // A task leaves it to a helper to ask a server. A wait in the queue of a lock server is a try,
+        // too, and one that ends at the deadline.
+        let slow = !self.local && !self.existence;
+        let tries_here = self.existence || slow && blocking && !(wait && self.remote);
         let waiter = Waiter {
             request,
             requester,
             max_hold,
             wake: Waker::noop().clone(),
             blocking,
+            tries: slow && !blocking && !wait,
             since: None,
         };
-        // A task leaves it to a helper to ask a server, unless it makes one try only. A wait in the
-        // queue of a lock server is a try, too, and one that ends at the deadline.
-        let tries = self.existence || !self.local && (!wait || blocking && !self.remote);
-        let entered = if tries {
+        if self.remote {
+            // It may have been lost since, and no helper may have recorded that yet.
+            self.check_loss(false);
+        }
+        let entered = if tries_here {
             self.enter_slowly(&waiter, wait)
         } else {
             None
@@ -256,7 +262,8 @@ impl LockQueue {
                     state.add(waiter.hold(ticket, token, true, expiry));
                     return Ok(Enqueued::Granted(ticket));
                 }
-                if !wait {
+                let queues = wait || waiter.tries && state.is_left_alone();
+                if !queues {
                     return Err(Failure::WouldBlock);
                 }
                 state.wait(self, ticket, waiter);
@@ -384,15 +391,5 @@ impl LockQueue {
         let named = !self.existence || self.sees(ticket);
         let finish = self.finish_for(ticket, Finish::Promptly);
         let _ = self.change_and(finish, |state| state.release(ticket, remove, named));
-    }
-
-    /// How the hold `ticket` is released: a task does not wait for a lock server, which may be away.
-    fn finish_for(&self, ticket: Ticket, usual: Finish) -> Finish {
-        let state = self.state();
-        let task = |index: usize| !state.holds[index].blocking;
-        match self.remote && state.hold(ticket).is_ok_and(task) {
-            true => Finish::Elsewhere,
-            false => usual,
-        }
     }
 }

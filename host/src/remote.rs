@@ -13,6 +13,7 @@
 mod clock;
 #[cfg(feature = "etcd")]
 mod etcd;
+mod origin;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod runtime;
@@ -31,6 +32,7 @@ use crate::error::{Error, Result};
 use crate::types::Guarantee;
 
 pub(crate) use clock::Moment;
+pub(crate) use origin::Origin;
 pub(crate) use runtime::Runtime;
 pub(crate) use server::{Changed, Grant, Seat, Server, Standing, unavailable};
 pub(crate) use stop::Stop;

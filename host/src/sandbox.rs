@@ -78,6 +78,7 @@ mod builder;
 mod call;
 mod created;
 mod directory;
+mod elsewhere;
 mod guest_acquire;
 mod guest_guard;
 mod guest_lock;

@@ -238,24 +238,29 @@ impl Exec {
             true => Losses::of(&guards, self.on_loss)?,
             false => Losses::default(),
         };
-        let status = self.execute(&guards, &words)?;
         #[cfg(feature = "remote")]
-        if losses.finish() && self.on_loss == OnLoss::Term {
+        let end = losses.end();
+        #[cfg(not(feature = "remote"))]
+        let end = None;
+        let status = self.execute(&guards, &words, end);
+        #[cfg(feature = "remote")]
+        let lost = losses.finish();
+        #[cfg(not(feature = "remote"))]
+        let lost = false;
+        // Whatever became of the command.
+        if lost && self.ends_by_loss() {
             return Ok(exit::LOST);
         }
+        let Some(status) = status? else {
+            unreachable!("only a loss keeps the command from starting")
+        };
         let released = match guards.len() {
             1 => "the lock",
             _ => "the locks",
         };
-        for guard in guards {
-            // Release explicitly: a descendant may still have the descriptor, and dropping the guard
-            // would leave the lock to it.
-            if let Err(e) = guard.release() {
-                let (error, line) = (shown_error(&e), one_line(&words));
-                eprint_line(format_args!(
-                    "warning: {error}; `{line}` may have run without protection"
-                ));
-            }
+        // It went before the command ended, and was not noticed until now.
+        if release(guards, &words) && self.ends_by_loss() {
+            return Ok(exit::LOST);
         }
         let time = HumanDuration(start.elapsed());
         self.verbose(format_args!("{status} after {time}; released {released}"));
@@ -266,6 +271,14 @@ impl Exec {
         if self.verbose {
             eprint_line(message);
         }
+    }
+
+    /// Whether the loss of a lock ends the command, and is what this process exits with.
+    fn ends_by_loss(&self) -> bool {
+        #[cfg(feature = "remote")]
+        return self.remote.is_set() && self.on_loss == OnLoss::Term;
+        #[cfg(not(feature = "remote"))]
+        false
     }
 
     /// Refuses what does not go together.
@@ -324,4 +337,20 @@ impl Exec {
             self.timeout
         }
     }
+}
+
+/// Releases explicitly: a descendant may still have a descriptor, and dropping the guard would leave
+/// the lock to it. Returns whether a lock was lost.
+fn release(guards: Vec<Guard>, words: &[OsString]) -> bool {
+    let mut lost = false;
+    for guard in guards {
+        if let Err(e) = guard.release() {
+            lost |= e.is_lost();
+            let (error, line) = (shown_error(&e), one_line(words));
+            eprint_line(format_args!(
+                "warning: {error}; `{line}` may have run without protection"
+            ));
+        }
+    }
+    lost
 }

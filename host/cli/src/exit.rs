@@ -14,8 +14,7 @@ pub(crate) const DATA: u8 = 65;
 pub(crate) const NO_INPUT: u8 = 66;
 pub(crate) const UNAVAILABLE: u8 = 69;
 pub(crate) const SYSTEM: u8 = 71;
-/// The lock was lost while the command ran.
-#[cfg(feature = "remote")]
+/// The lock was lost before the command ended.
 pub(crate) const LOST: u8 = 76;
 pub(crate) const CANNOT_EXECUTE: u8 = 126;
 pub(crate) const NOT_FOUND: u8 = 127;

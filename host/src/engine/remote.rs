@@ -23,8 +23,9 @@ impl Engine {
     /// while it is held, if the server does not hear from this process for [as long as it
     /// grants](crate::RemoteBuilder::ttl); each grant has a [token](crate::Guard::token); and a
     /// server that cannot be reached is an [error](Error::is_unavailable) of its own. A thread that
-    /// acquired it waits for the server when it releases, a task leaves that to the engine; with a
-    /// timeout of zero both ask the server themselves.
+    /// acquired it waits for the server when it releases, a task leaves that to the engine, as it
+    /// does each question to the server. [`holder`](LockFile::holder), [`is_locked`](LockFile::is_locked)
+    /// and [`break_lock`](LockFile::break_lock) ask on the calling thread.
     ///
     /// ```no_run
     /// use locket::{Engine, Mode, Remote};

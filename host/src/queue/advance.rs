@@ -74,7 +74,7 @@ impl State {
         let granted = self.held.is_some_and(|held| held.handed > 0);
         let due = granted && waits && self.is_due(queue);
         let closed = due && occupied && self.held_back(queue).is_some();
-        let doubtful = self.doubt.is_some();
+        let doubtful = self.doubt.is_some() || !self.is_certain();
         let held = self.held.as_mut().map(|held| HeldView {
             request: held.request,
             releasing: held.releasing,
@@ -95,18 +95,25 @@ impl State {
     /// Lets a thread wait for the head of the queue: its own, or a helper on its behalf. Before that
     /// comes the fairness pause, if there is one; without a timer there is none.
     fn send(&mut self, queue: &Arc<LockQueue>) {
+        let Some(head) = self.head() else {
+            return;
+        };
+        let Head {
+            ticket,
+            request,
+            blocking,
+            tries,
+        } = head;
+        if tries {
+            if !self.try_elsewhere(queue, head) {
+                self.poll_later(queue);
+            }
+            return;
+        }
         let pause = self.streak.pause();
         if self.yield_until(queue, pause) {
             return;
         }
-        let Some(Head {
-            ticket,
-            request,
-            blocking,
-        }) = self.head()
-        else {
-            return;
-        };
         if blocking {
             self.contender = Contender::Elected(ticket);
             let waiter = self.waiting.get(ticket);

@@ -9,7 +9,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::state::{Contender, HeldLock, State, Waiter};
+use super::state::{Contender, Head, HeldLock, State, Waiter};
 use super::{Enqueued, Failure, LockQueue};
 use crate::backend::{Request, is_out_of_reach};
 use crate::fencing;
@@ -36,9 +36,8 @@ impl LockQueue {
             if self.is_poisoned() {
                 return Some(Err(Failure::Replaced));
             }
-            let is_left_alone = wait && state.streak.pause().is_some();
-            let free = matches!(state.contender, Contender::None | Contender::Yielding(_));
-            if state.held.is_some() || !state.waiting.is_empty() || !free || is_left_alone {
+            let pauses = wait && state.streak.pause().is_some();
+            if !state.is_left_alone() || pauses {
                 return None;
             }
             (state.ticket(), state.begin_try(request))
@@ -81,12 +80,22 @@ impl LockQueue {
             };
             (head, state.begin_try(head.request))
         };
+        self.try_for(head, object);
+    }
+
+    /// Makes a try for the head of the queue, which has [begun](State::begin_try).
+    fn try_for(self: &Arc<Self>, head: Head, object: Result<Arc<LockObject>, Arc<LockObject>>) {
         let tried = self.try_with(object, head.request);
         self.change(|state| match state.end_try(tried) {
             Ok(true) => _ = state.taken(self, head.request),
+            Ok(false) if head.tries => state.fail(Some(head.ticket), Failure::WouldBlock),
             Ok(false) => {}
             Err(failure) => state.fail(Some(head.ticket), failure),
         });
+        if head.tries {
+            // If it has the lock, it waits no more. Else another waiter came before it meanwhile.
+            self.change(|state| state.fail(Some(head.ticket), Failure::WouldBlock));
+        }
         if self.remote {
             // What was told of it before it counted as held.
             self.check_loss(false);
@@ -130,7 +139,8 @@ impl State {
             return Ok(false);
         }
         if let Some(held) = self.held {
-            return Ok(held.joins(request) && !(wait && self.held_back(queue).is_some()));
+            let joins = held.joins(request) && self.is_certain();
+            return Ok(joins && !(wait && self.held_back(queue).is_some()));
         }
         if queue.is_slow() {
             return Ok(false);
@@ -167,6 +177,20 @@ impl State {
             true => fencing::token(&self.object.file, request.mode).map(Some),
             false => Ok(None),
         }
+    }
+
+    /// Whether no holder, waiter or try is in the way of a try.
+    pub(super) fn is_left_alone(&self) -> bool {
+        let free = matches!(self.contender, Contender::None | Contender::Yielding(_));
+        free && self.held.is_none() && self.waiting.is_empty()
+    }
+
+    /// Lets a helper make a try for the head of the queue. Returns `false` if no thread is left.
+    pub(super) fn try_elsewhere(&mut self, queue: &Arc<LockQueue>, head: Head) -> bool {
+        let object = self.begin_try(head.request);
+        let tries = Arc::clone(queue);
+        let task = move || tries.try_for(head, object);
+        queue.services.waiter_pool.run_task(task)
     }
 
     /// The object for a try outside of the mutex; an error if another has to be opened like it,

@@ -98,6 +98,8 @@ pub(super) fn decide(view: View) -> Action {
     }
     match head {
         Some(head) if held.request.is_shared_with(head) => match held.closed {
+            // If it is certain again, it is shared; if it is lost, another one is acquired.
+            _ if held.gone => Action::Rest,
             false => Action::Share,
             true if contended => Action::Rest,
             true => Action::HoldBack,
@@ -201,7 +203,7 @@ mod tests {
                 Action::Share => {
                     let shared =
                         |held: HeldView| head.is_some_and(|head| held.request.is_shared_with(head));
-                    occupied && held.is_some_and(|held| shared(held) && !held.closed)
+                    occupied && held.is_some_and(|held| shared(held) && !held.closed && !held.gone)
                 }
                 Action::HoldBack => {
                     let waits = head.is_some() && view.contends == Contends::Nothing;

@@ -290,6 +290,16 @@ impl LockQueue {
         unlocked
     }
 
+    /// How the hold `ticket` is released: a task does not wait for a lock server, which may be away.
+    pub(super) fn finish_for(&self, ticket: Ticket, usual: Finish) -> Finish {
+        let state = self.state();
+        let task = |index: usize| !state.holds[index].blocking;
+        match self.remote && state.hold(ticket).is_ok_and(task) {
+            true => Finish::Elsewhere,
+            false => usual,
+        }
+    }
+
     /// Carries releases out, and all that follow from them. Reports an error only if the calling
     /// thread does all of it.
     pub(super) fn finish(self: &Arc<Self>, releases: Vec<Release>, how: Finish) -> io::Result<()> {

@@ -181,6 +181,12 @@ impl LockQueue {
         self.state().held.is_some_and(|held| held.releasing)
     }
 
+    /// Whether nothing is held, awaited, tried or given back here.
+    #[cfg(all(test, feature = "remote"))]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.state().is_left_alone()
+    }
+
     /// The place of a waiter, if it still waits.
     pub(crate) fn place(&self, ticket: Ticket) -> Option<Place> {
         let state = self.state();
@@ -235,6 +241,12 @@ impl LockQueue {
         (state.holds.len(), state.waiting.len())
     }
 
+    /// Whether this system alone decides when a call for the lock returns.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn answers_at_once(&self) -> bool {
+        self.local
+    }
+
     /// Makes this queue unusable, since the file could not be unlocked.
     pub(crate) fn poison(&self) {
         self.poisoned.store(true, Ordering::Release);
@@ -259,6 +271,11 @@ impl super::state::State {
             };
         }
         State::Held
+    }
+
+    /// Whether it is held for certain. Nothing is granted of a lock that is not.
+    pub(super) fn is_certain(&self) -> bool {
+        !self.object.is_on_server() || self.certainty() == State::Held
     }
 
     /// Until when the server granted it.

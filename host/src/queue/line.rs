@@ -156,6 +156,7 @@ mod tests {
             },
             max_hold: None,
             wake: Waker::noop().clone(),
+            tries: false,
             blocking: false,
             since: None,
         }

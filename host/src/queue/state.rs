@@ -73,6 +73,8 @@ pub(super) struct Waiter {
     pub(super) wake: Waker,
     /// Waits on its own thread when it becomes the head.
     pub(super) blocking: bool,
+    /// A helper makes one try for it, and it does not wait beyond that.
+    pub(super) tries: bool,
     /// Since when it is in the line.
     pub(super) since: Option<Instant>,
 }
@@ -221,6 +223,7 @@ pub(super) struct Head {
     pub(super) ticket: Ticket,
     pub(super) request: Request,
     pub(super) blocking: bool,
+    pub(super) tries: bool,
 }
 
 impl State {
@@ -281,6 +284,7 @@ impl State {
             ticket,
             request: waiter.request,
             blocking: waiter.blocking,
+            tries: waiter.tries,
         })
     }
 
@@ -294,7 +298,7 @@ impl State {
     /// Takes a waiter that gives up out of the line.
     pub(super) fn leave(&mut self, ticket: Ticket) -> Option<Waiter> {
         let waiter = self.waiting.remove(ticket)?;
-        self.totals.given_up += 1;
+        self.totals.given_up += u64::from(!waiter.tries);
         Some(waiter)
     }
 
@@ -306,8 +310,9 @@ impl State {
             match expiry.and_then(|expiry| Ok((expiry, token?))) {
                 Ok((expiry, token)) => {
                     let hold = waiter.hold(ticket, token, false, expiry);
-                    self.totals.granted_after_wait += 1;
-                    if let (Some(from), Some(to)) = (waiter.since, hold.since) {
+                    self.totals.granted_after_wait += u64::from(!waiter.tries);
+                    if let (Some(from), Some(to), false) = (waiter.since, hold.since, waiter.tries)
+                    {
                         self.totals.waited += to.saturating_duration_since(from);
                     }
                     self.add(hold);

@@ -69,8 +69,8 @@ use crate::types::{ForeignHolder, Guarantee, Mode, Scope};
 /// How long the end of a remote waits for the server, at most. Without an answer the lease ends
 /// when its time is over.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// How many keys of a lock are looked at to find those who hold it.
-const LOOKED_AT: i64 = 128;
+/// How many keys of a lock are read at once to find those who hold it.
+const PAGE: i64 = 128;
 
 /// An etcd cluster that keeps locks.
 pub(crate) struct Etcd {
@@ -156,24 +156,47 @@ impl fmt::Debug for Etcd {
     }
 }
 
-/// The keys of those who hold the lock: the oldest one, and if it is shared, those that share it.
+/// The keys of those who hold the lock: the oldest one, and if it is shared, those that share it. As
+/// many keys are read as it takes: any number of locks with a deeper name can be older, and any
+/// number can share it.
 async fn holders(core: &Core, lock: &LockKeys) -> Result<Vec<KeyValue>, Failure> {
+    let mut holders: Vec<KeyValue> = Vec::new();
+    let mut from = 0;
+    loop {
+        let (page, more) = oldest(core, lock, from).await?;
+        // A request adds one key, so no other has the revision of the last one.
+        from = page.last().map_or(0, KeyValue::create_revision) + 1;
+        for key in page.into_iter().filter(|key| !lock.is_deeper(key.key())) {
+            let shares = lock.mode(key.key()) == Mode::Shared;
+            if shares || holders.is_empty() {
+                holders.push(key);
+            }
+            if !shares {
+                return Ok(holders);
+            }
+        }
+        if !more {
+            return Ok(holders);
+        }
+    }
+}
+
+/// The oldest keys that were added at revision `from` or later, and whether there are more.
+async fn oldest(core: &Core, lock: &LockKeys, from: i64) -> Result<(Vec<KeyValue>, bool), Failure> {
     let (start, end) = lock.all();
     let until = core.cluster.request_deadline();
     let get = |mut client: Client| {
         let oldest = GetOptions::new()
             .with_range(end.clone())
             .with_sort(SortTarget::Create, SortOrder::Ascend)
-            .with_limit(LOOKED_AT);
+            .with_min_create_revision(from)
+            .with_limit(PAGE);
         let start = start.clone();
         async move { client.get(start, Some(oldest)).await }
     };
-    let mut keys = core.cluster.ask(until, get).await?.take_kvs();
-    keys.retain(|key| !lock.is_deeper(key.key()));
-    let shared = |key: &KeyValue| lock.mode(key.key()) == Mode::Shared;
-    let count = keys.iter().take_while(|key| shared(key)).count();
-    keys.truncate(count.max(1));
-    Ok(keys)
+    let mut answer = core.cluster.ask(until, get).await?;
+    let more = answer.more();
+    Ok((answer.take_kvs(), more))
 }
 
 /// Deletes the keys of the holders, if they are still the ones that were seen.

@@ -54,13 +54,15 @@ use std::sync::{Arc, Weak};
 
 use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
+use tokio_postgres::SimpleQueryRow;
 
 use self::claim::Claim;
 use self::config::{Config, Fencing};
 use self::error::no_answer;
 use self::hold::Place;
 use self::pool::Pool;
-use super::{Changed, Runtime, Seat, Server, Settings, unavailable};
+use self::session::Session;
+use super::{Changed, Origin, Runtime, Seat, Server, Settings, unavailable};
 use crate::sync::{Mutex, lock};
 use crate::types::{ForeignHolder, Guarantee, Mode, Scope};
 
@@ -73,6 +75,7 @@ pub(crate) struct Postgres(Arc<Shared>);
 
 struct Shared {
     this: Weak<Self>,
+    origin: Origin,
     config: Config,
     pool: Pool,
     /// Whether the latest session has tokens.
@@ -89,6 +92,7 @@ impl Postgres {
         let config = Config::new(url, settings)?;
         Ok(Self(Arc::new_cyclic(|this| Shared {
             this: Weak::clone(this),
+            origin: Origin::current(),
             fencing: AtomicBool::new(config.fencing == Fencing::Require),
             warning: Mutex::new(None),
             config,
@@ -101,16 +105,33 @@ impl Postgres {
     fn ask<T: Send + 'static>(
         &self,
         sql: String,
-        read: impl FnOnce(Vec<tokio_postgres::SimpleQueryRow>) -> T + Send + 'static,
+        read: impl FnOnce(Vec<SimpleQueryRow>) -> T + Send + 'static,
     ) -> Result<T> {
         let shared = Arc::clone(&self.0);
         self.0.runtime()?.run(async move {
-            let limit = shared.config.request_timeout;
-            let answer = timeout(limit, shared.ask(|_| sql.clone())).await;
-            let answer = answer.map_err(|_| no_answer(&shared.config.server, limit))?;
-            let (session, _, rows) = answer?;
-            shared.give_back(session);
-            Ok(read(rows))
+            let asked = async {
+                let (session, _, rows) = shared.ask(|_| sql.clone()).await?;
+                Ok((session, rows))
+            };
+            Ok(read(shared.within(asked).await?))
+        })
+    }
+
+    /// Has the server do something that a second time would do more: through a new session, which
+    /// cannot turn out to be broken beforehand, and without a repetition if the answer is lost.
+    fn have_done<T: Send + 'static>(
+        &self,
+        sql: String,
+        read: impl FnOnce(Vec<SimpleQueryRow>) -> T + Send + 'static,
+    ) -> Result<T> {
+        let shared = Arc::clone(&self.0);
+        self.0.runtime()?.run(async move {
+            let done = async {
+                let session = shared.session(true).await?;
+                let rows = session.ask(&sql).await?;
+                Ok((session, rows))
+            };
+            Ok(read(shared.within(done).await?))
         })
     }
 }
@@ -171,7 +192,7 @@ impl Server for Postgres {
         let end = format!(
             "SELECT pid, pg_terminate_backend(pid, greatest({wait} / count(*) OVER (), 1)) FROM pg_locks l WHERE {held}"
         );
-        let holders = self.ask(end, |rows| {
+        let holders = self.have_done(end, |rows| {
             let number = rows.iter().filter_map(|row| row.get(0));
             number.map(str::to_owned).collect::<Vec<_>>()
         })?;
@@ -190,19 +211,40 @@ impl Server for Postgres {
     }
 
     fn warnings(&self) -> Vec<String> {
+        if self.0.origin.is_forked() {
+            return Vec::new();
+        }
         lock(&self.0.warning).iter().cloned().collect()
     }
 }
 
+/// In a forked child, everything stays as it is: the sessions are the parent's.
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.0.origin.keep(&self.0);
+    }
+}
+
 impl Shared {
-    /// The thread of the sessions.
+    /// The thread of the sessions. Fails in a forked child, which has none.
     fn runtime(&self) -> Result<Runtime> {
+        self.origin.refuse_forked()?;
         let mut runtime = lock(&self.runtime);
         if let Some(runtime) = &*runtime {
             return Ok(runtime.clone());
         }
         let started = Runtime::start("locket-postgres")?;
         Ok(runtime.insert(started).clone())
+    }
+
+    /// The answer to a conversation, if it comes in time. Its session is kept for the next.
+    async fn within<T>(&self, asked: impl Future<Output = Result<(Arc<Session>, T)>>) -> Result<T> {
+        let limit = self.config.request_timeout;
+        let answer = timeout(limit, asked).await;
+        let answer = answer.map_err(|_| no_answer(&self.config.server, limit))?;
+        let (session, read) = answer?;
+        self.give_back(session);
+        Ok(read)
     }
 
     /// Remembers whether there are tokens.

@@ -101,9 +101,11 @@ impl Admission {
         }
     }
 
-    /// Notes that the acquire has to wait.
+    /// Notes that the acquire has to wait, unless it is a try that has yet to be answered.
     pub(super) fn waiting(&self) {
-        self.open.story.waiting(self.mode);
+        if self.wait.is_some() {
+            self.open.story.waiting(self.mode);
+        }
     }
 
     /// Accounts for the result of the acquire.

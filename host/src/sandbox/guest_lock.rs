@@ -134,13 +134,36 @@ impl GuestLock {
     }
 
     /// Releases one hold of the guest on this file: one that was acquired through this lock if
-    /// there is one, otherwise any.
+    /// there is one, otherwise any. A lock on a server is as [`LockFile::release`] says; see
+    /// [`release_async`](Self::release_async) for a task.
     ///
     /// # Errors
     ///
     /// As [`LockFile::release`].
     pub fn release(&self) -> Result<()> {
         self.open.refuse_forked()?;
+        self.open.release(self.take_hold())
+    }
+
+    /// Releases the lock in a task, whose thread does not wait for a server or a file system. A lock
+    /// of a file is given back by the time that the future completes. That of a server may be given
+    /// back later: if the guest acquired it in a task, the future does not wait for the server, and
+    /// a loss that is not known by then is no error.
+    ///
+    /// # Errors
+    ///
+    /// As [`LockFile::release`].
+    ///
+    /// # Cancel safety
+    ///
+    /// The release begins with this call. Dropping the future does not end it.
+    pub fn release_async(&self) -> impl Future<Output = Result<()>> + Send + use<> + 'static {
+        let taken = self.open.refuse_forked().map(|()| self.take_hold());
+        self.open.elsewhere(|open| open.release(taken?))
+    }
+
+    /// The hold that a release ends, if the guest has one.
+    fn take_hold(&self) -> Option<HeldGrant> {
         let mut books = self.open.guest.books();
         let mine = |entry: &HeldGrant| entry.lock == self.open.id;
         let holds = books.holds.iter().enumerate();
@@ -150,12 +173,7 @@ impl GuestLock {
             .map(|(index, _)| index);
         let entry = found.map(|index| books.holds.remove(index));
         drop(books);
-        match entry.or_else(|| self.take_from_another()) {
-            Some(entry) => entry.release(),
-            // Reports why not.
-            None => self.open.file.release(),
-        }
-        .inspect_err(|error| self.open.story.failed(error))
+        entry.or_else(|| self.take_from_another())
     }
 
     /// Takes a hold on this file from another guest of the same owner.
@@ -172,24 +190,50 @@ impl GuestLock {
         })
     }
 
-    /// Whether the lock is held; see [`LockFile::is_locked`].
+    /// Whether the lock is held; see [`LockFile::is_locked`]. Asks the server of a lock on one.
     ///
     /// # Errors
     ///
     /// Those of the system, with [`Error::is_io`](crate::Error::is_io).
     pub fn is_locked(&self) -> Result<bool> {
-        let locked = self.open.file.is_locked();
-        locked.inspect_err(|error| self.open.story.failed(error))
+        self.open.is_locked()
     }
 
-    /// One of the holders of the lock; see [`LockFile::holder`].
+    /// The same in a task, whose thread does not wait for a server or a file system.
+    ///
+    /// # Errors
+    ///
+    /// As [`is_locked`](Self::is_locked).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub fn is_locked_async(&self) -> impl Future<Output = Result<bool>> + Send + use<> + 'static {
+        self.open.elsewhere(Open::is_locked)
+    }
+
+    /// One of the holders of the lock; see [`LockFile::holder`]. Asks the server of a lock on one.
     ///
     /// # Errors
     ///
     /// Those of the system, with [`Error::is_io`](crate::Error::is_io).
     pub fn holder(&self) -> Result<Option<Holder>> {
-        let holder = self.open.file.find_holder(false);
-        holder.inspect_err(|error| self.open.story.failed(error))
+        self.open.holder()
+    }
+
+    /// The same in a task, whose thread does not wait for a server or a file system.
+    ///
+    /// # Errors
+    ///
+    /// As [`holder`](Self::holder).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub fn holder_async(
+        &self,
+    ) -> impl Future<Output = Result<Option<Holder>>> + Send + use<> + 'static {
+        self.open.elsewhere(Open::holder)
     }
 
     /// The state of the guest's own hold.

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::basis::Basis;
+use super::elsewhere::Elsewhere;
 use super::hooks::Story;
-use super::quota::Guest;
+use super::quota::{Guest, HeldGrant};
 use super::rights::Rights;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock_file::LockFile;
-use crate::types::Mode;
+use crate::types::{Holder, Mode};
 
 /// The part of a lock that its waits and holds keep alive.
 #[derive(Debug)]
@@ -29,6 +30,39 @@ impl Open {
     /// Whether the rights that are left allow a hold in `mode`.
     pub(super) fn may_hold(&self, mode: Mode) -> bool {
         self.basis.rights().contains(Rights::to_hold(mode))
+    }
+
+    /// Asks what may take long, if the lock does not answer at once, on another thread than this one.
+    pub(super) fn elsewhere<T: Send + 'static>(
+        self: &Arc<Self>,
+        ask: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Elsewhere<T> {
+        if self.guest.is_forked() || self.file.handle.queue().answers_at_once() {
+            return Elsewhere::Known(Some(ask(self)));
+        }
+        let open = Arc::clone(self);
+        let services = &self.file.handle.context.services;
+        Elsewhere::ask(&services.waiter_pool, move || ask(&open))
+    }
+
+    /// Gives a hold back; without one, says why that is an error.
+    pub(super) fn release(&self, hold: Option<HeldGrant>) -> Result<()> {
+        match hold {
+            Some(hold) => hold.release(),
+            // Reports why not.
+            None => self.file.release(),
+        }
+        .inspect_err(|error| self.story.failed(error))
+    }
+
+    pub(super) fn is_locked(&self) -> Result<bool> {
+        let locked = self.file.is_locked();
+        locked.inspect_err(|error| self.story.failed(error))
+    }
+
+    pub(super) fn holder(&self) -> Result<Option<Holder>> {
+        let holder = self.file.find_holder(false);
+        holder.inspect_err(|error| self.story.failed(error))
     }
 
     pub(super) fn refuse_forked(&self) -> Result<()> {

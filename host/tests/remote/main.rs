@@ -3,5 +3,7 @@
 
 #[cfg(feature = "etcd")]
 mod etcd;
+#[cfg(any(feature = "etcd", feature = "postgres"))]
+mod fork;
 #[cfg(feature = "postgres")]
 mod postgres;

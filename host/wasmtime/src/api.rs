@@ -10,7 +10,7 @@ use super::bindings::api;
 use super::{LockFile, LocketCtxView};
 use locket::sandbox::{GuestGuard, HandlePermit};
 use locket::{Error, ErrorKind};
-use locket::{LostReason, Mode, OnRelease, Protocol, Scope, State};
+use locket::{Holder, LostReason, Mode, OnRelease, Protocol, Scope, State};
 
 /// A guest's hold, which backs the resource `guard`.
 #[derive(Debug)]
@@ -123,6 +123,16 @@ impl From<LostReason> for api::LostReason {
             LostReason::Broken => Self::Broken,
             LostReason::Disconnected => Self::Disconnected,
             _ => Self::Io,
+        }
+    }
+}
+
+impl From<Holder> for api::Holder {
+    fn from(holder: Holder) -> Self {
+        Self {
+            label: holder.label,
+            mode: Some(holder.mode.into()),
+            is_self: holder.is_self,
         }
     }
 }
@@ -243,13 +253,14 @@ impl api::HostLockFile for LocketCtxView<'_> {
         Ok(keep(hold))
     }
 
-    fn release(&mut self, this: Resource<LockFile>) -> Result<(), LockError> {
-        let lock = self.lock(&this)?;
-        Ok(lock.release()?)
+    async fn release(&mut self, this: Resource<LockFile>) -> Result<(), LockError> {
+        let released = self.lock(&this)?.release_async();
+        Ok(released.await?)
     }
 
-    fn is_locked(&mut self, this: Resource<LockFile>) -> Result<bool, LockError> {
-        Ok(self.lock(&this)?.is_locked()?)
+    async fn is_locked(&mut self, this: Resource<LockFile>) -> Result<bool, LockError> {
+        let locked = self.lock(&this)?.is_locked_async();
+        Ok(locked.await?)
     }
 
     fn state(&mut self, this: Resource<LockFile>) -> wasmtime::Result<api::State> {
@@ -264,13 +275,9 @@ impl api::HostLockFile for LocketCtxView<'_> {
         })
     }
 
-    fn holder(&mut self, this: Resource<LockFile>) -> Result<Option<api::Holder>, LockError> {
-        let holder = self.lock(&this)?.holder()?;
-        Ok(holder.map(|holder| api::Holder {
-            label: holder.label,
-            mode: Some(holder.mode.into()),
-            is_self: holder.is_self,
-        }))
+    async fn holder(&mut self, this: Resource<LockFile>) -> Result<Option<api::Holder>, LockError> {
+        let holder = self.lock(&this)?.holder_async();
+        Ok(holder.await?.map(api::Holder::from))
     }
 
     fn guarantee(&mut self, this: Resource<LockFile>) -> wasmtime::Result<api::Guarantee> {

@@ -77,6 +77,9 @@ mod generated {
         world: "locket:host/all",
         imports: {
             "locket:lock/api.[method]lock-file.acquire": async | trappable,
+            "locket:lock/api.[method]lock-file.release": async | trappable,
+            "locket:lock/api.[method]lock-file.is-locked": async | trappable,
+            "locket:lock/api.[method]lock-file.holder": async | trappable,
             "locket:lock/ranges.[method]range-file.lock": async | trappable,
             default: trappable,
         },

@@ -128,6 +128,22 @@
 //! counts only the time in which the guest runs. [`Limits::longest_wait`] bounds a wait, and [`Limits::longest_hold`] a
 //! hold, whatever the guest does.
 //!
+//! # Locks on servers
+//!
+//! No call of a guest in a task waits for a server on the thread of the executor. `acquire`, also with
+//! a timeout of zero, `is-locked`, `holder`, and the `release` of a lock that the guest does not hold
+//! suspend the guest until the server has answered, for its [request
+//! timeout](locket::RemoteBuilder::request_timeout) at most. `start` with a timeout of zero has its
+//! answer once it can be polled, not at once.
+//!
+//! To release a lock that it holds, the guest does not wait. It may rely on this: it holds the lock no
+//! more, a loss that was known by then is the error `lost`, and the engine gives the lock back, or its
+//! lease ends. It may not rely on this: that another program sees the lock free by then. A guest that
+//! has to know whether its work was protected asks for the `state`, or sends its token along.
+//!
+//! In a synchronous call all of these block the calling thread as long, and so does `break-lock` of
+//! [`admin`] in any call.
+//!
 //! # Tenants
 //!
 //! Limits in a builder are those of one store. If there is a store for each call, a [`Tenant`]

@@ -31,7 +31,9 @@ pub fn add_to_linker_async<T: LocketView + 'static>(
 /// Adds the same interfaces for embedders that call guests synchronously.
 ///
 /// An `acquire`, or a `lock` of a range, that has to wait blocks the calling thread. It needs no Tokio
-/// runtime. Another thread ends the wait with a clone of the context: see
+/// runtime. So do `release`, `is-locked` and `holder` of a lock that a server keeps, until that has
+/// answered, and at most for its [request timeout](locket::RemoteBuilder::request_timeout). Another
+/// thread ends the wait with a clone of the context: see
 /// [`Sandbox::cancel_waits`]. In an asynchronous call, blocking would stop the executor, and with it
 /// perhaps the holder. So a call that may wait traps there: use [`add_to_linker_async`].
 ///
@@ -53,7 +55,7 @@ pub fn add_to_linker_sync_with<T: Send + 'static>(
 ) -> wasmtime::Result<()> {
     add(linker, view)?;
     let shadowing = allows_shadowing(linker)?;
-    // Replace the only functions that wait.
+    // Replace the only functions that wait: for others, or for a server.
     linker.allow_shadowing(true);
     let acquire = move |mut store: StoreContextMut<'_, T>, (lock, mode, wait): Acquire| {
         if wait != Some(0) {
@@ -63,7 +65,21 @@ pub fn add_to_linker_sync_with<T: Send + 'static>(
         let hold = data.lock(&lock)?.acquire(mode.into(), timeout(wait));
         Ok((hold.map(keep).map_err(api::Error::from),))
     };
-    let lock_range = move |mut store: StoreContextMut<'_, T>, (file, mode, range, wait): Lock| {
+    let release = move |mut store: StoreContextMut<'_, T>, (lock,): Lock| {
+        let released = view(store.data_mut()).lock(&lock)?.release();
+        Ok((released.map_err(api::Error::from),))
+    };
+    let is_locked = move |mut store: StoreContextMut<'_, T>, (lock,): Lock| {
+        let locked = view(store.data_mut()).lock(&lock)?.is_locked();
+        Ok((locked.map_err(api::Error::from),))
+    };
+    let holder = move |mut store: StoreContextMut<'_, T>, (lock,): Lock| {
+        let holder = view(store.data_mut()).lock(&lock)?.holder();
+        let holder = holder.map(|holder| holder.map(api::Holder::from));
+        Ok((holder.map_err(api::Error::from),))
+    };
+    let lock_range = move |mut store: StoreContextMut<'_, T>,
+                           (file, mode, range, wait): LockRange| {
         if wait != Some(0) {
             refuse_async(&mut store)?;
         }
@@ -72,9 +88,12 @@ pub fn add_to_linker_sync_with<T: Send + 'static>(
         let locked = file.lock(mode.into(), range, timeout(wait));
         Ok((locked.map_err(api::Error::from),))
     };
-    let added = linker
-        .instance(API)
-        .and_then(|mut api| api.func_wrap("[method]lock-file.acquire", acquire));
+    let added = linker.instance(API).and_then(|mut api| {
+        api.func_wrap("[method]lock-file.acquire", acquire)?;
+        api.func_wrap("[method]lock-file.release", release)?;
+        api.func_wrap("[method]lock-file.is-locked", is_locked)?;
+        api.func_wrap("[method]lock-file.holder", holder)
+    });
     let added = added.and_then(|()| {
         let mut ranges = linker.instance(RANGES)?;
         ranges.func_wrap("[method]range-file.lock", lock_range)
@@ -84,7 +103,8 @@ pub fn add_to_linker_sync_with<T: Send + 'static>(
 }
 
 type Acquire = (Resource<LockFile>, api::Mode, Option<api::Milliseconds>);
-type Lock = (
+type Lock = (Resource<LockFile>,);
+type LockRange = (
     Resource<RangeFile>,
     api::Mode,
     ranges::Range,

@@ -38,17 +38,18 @@ fn a_context_that_is_replaced_while_its_guest_has_locks_open_is_told() {
     let mut store = host.store();
     let before = HostLockFile::open(&mut store.data_mut().locket(), "/locks/a".into());
     let before = before.unwrap().rep();
-    let locked = |store: &mut wasmtime::Store<_>, lock| {
+    let path = |store: &mut wasmtime::Store<_>, lock| {
         let lock = Resource::new_borrow(lock);
-        HostLockFile::is_locked(&mut State::locket(store.data_mut()), lock)
+        HostLockFile::path(&mut State::locket(store.data_mut()), lock)
     };
-    assert!(!locked(&mut store, before).unwrap());
+    assert_eq!(path(&mut store, before).unwrap(), "/locks/a");
     store.data_mut().set_locket(host.ctx().build());
-    let error = locked(&mut store, before).unwrap_err();
+    let error = path(&mut store, before).unwrap_err();
     assert!(error.to_string().contains("was replaced"), "{error}");
     // A lock that is opened now belongs to the new context.
     let after = HostLockFile::open(&mut store.data_mut().locket(), "/locks/a".into());
-    assert!(!locked(&mut store, after.unwrap().rep()).unwrap());
+    let after = path(&mut store, after.unwrap().rep());
+    assert_eq!(after.unwrap(), "/locks/a");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What `locket exec` does if a lock is lost while the command runs: a server has not heard from it
 //! for too long, or an administrator broke the lock.
 
+use std::io::{self, PipeReader, Write as _};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,15 +29,25 @@ pub(super) struct Losses {
     lost: Arc<AtomicBool>,
     over: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    /// Has something to read once the command is to end.
+    end: Option<PipeReader>,
 }
 
 impl Losses {
     /// Follows the locks of a server. Locks of files are not lost while their holder lives.
-    pub(super) fn of(guards: &[Guard], on_loss: OnLoss) -> std::io::Result<Self> {
+    pub(super) fn of(guards: &[Guard], on_loss: OnLoss) -> io::Result<Self> {
         let mut losses = Self::default();
+        let end = match on_loss {
+            OnLoss::Term => {
+                let (reader, writer) = io::pipe()?;
+                losses.end = Some(reader);
+                Some(Arc::new(writer))
+            }
+            OnLoss::Warn => None,
+        };
         for guard in guards {
             let (lost, flag) = (guard.lost(), Arc::clone(&losses.lost));
-            let over = Arc::clone(&losses.over);
+            let (over, end) = (Arc::clone(&losses.over), end.clone());
             let path = shown_path(guard.path()).to_string();
             let thread = thread::Builder::new().spawn(move || {
                 // They are for the thread that waits for the command.
@@ -46,14 +57,28 @@ impl Losses {
                     return;
                 };
                 flag.store(true, Ordering::SeqCst);
+                // Before the message, for which a reader may keep it waiting. If there is no reader
+                // of this one, the command has ended.
+                if let Some(mut end) = end.as_deref() {
+                    let _ = end.write(&[0]);
+                }
                 eprint_line(format_args!("the lock of `{path}` was lost: {reason}"));
+                // The job ends with this process.
+                #[cfg(windows)]
                 if on_loss == OnLoss::Term {
-                    end_command();
+                    std::process::exit(crate::exit::LOST.into());
                 }
             })?;
             losses.threads.push(thread);
         }
         Ok(losses)
+    }
+
+    /// What can be read once the command is to end, if a loss ends it. No signal would do: one that
+    /// this process sends itself kills it as long as it does not catch that, and gets lost if its
+    /// caller ignores it.
+    pub(super) fn end(&self) -> Option<&PipeReader> {
+        self.end.as_ref()
     }
 
     /// Follows them no longer. Returns whether one was lost.
@@ -66,19 +91,6 @@ impl Losses {
         }
         self.lost.load(Ordering::SeqCst)
     }
-}
-
-/// Ends the command: what this process is sent is passed on.
-#[cfg(unix)]
-fn end_command() {
-    use nix::sys::signal::{Signal, kill};
-    let _ = kill(nix::unistd::getpid(), Signal::SIGTERM);
-}
-
-/// Ends the command: the job ends with this process.
-#[cfg(windows)]
-fn end_command() {
-    std::process::exit(crate::exit::LOST.into());
 }
 
 struct Unpark(Thread);

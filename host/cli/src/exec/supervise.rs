@@ -11,13 +11,14 @@ mod signals;
 mod signals;
 
 use std::ffi::OsString;
+use std::io::PipeReader;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{WaitOptions, waitpid};
 
 use self::signals::Arrival;
@@ -28,20 +29,37 @@ pub(crate) use super::failure::Failure;
 use super::start::start;
 use crate::sys;
 
-/// Runs a command until it ends, whatever signals arrive in the meantime.
+/// Runs a command until it ends, whatever signals arrive in the meantime. Once there is something to
+/// read from `end`, ends it by SIGTERM; `None` if that is so before it starts.
 pub(super) fn supervise(
     words: &[OsString],
     variables: &[(&str, String)],
-) -> Result<ExitStatus, Failure> {
+    mut end: Option<&PipeReader>,
+) -> Result<Option<ExitStatus>, Failure> {
     let signals = Signals::of_command().map_err(Failure::Start)?;
+    if end.is_some_and(is_readable) {
+        return Ok(None);
+    }
     let mut supervised = Supervised::start(words, variables, signals)?;
     loop {
         if let Some(status) = supervised.look()? {
-            return Ok(status);
+            return Ok(Some(status));
+        }
+        if end.take_if(|end| is_readable(end)).is_some() {
+            supervised.send(Signal::SIGTERM);
         }
         // The next look tells what happened, even if this fails.
-        let _ = poll(&mut [PollFd::new(&supervised, PollFlags::IN)], None);
+        let polled = PollFd::new(&supervised, PollFlags::IN);
+        let _ = match end {
+            Some(end) => poll(&mut [polled, PollFd::new(end, PollFlags::IN)], None),
+            None => poll(&mut [polled], None),
+        };
     }
+}
+
+fn is_readable(pipe: &PipeReader) -> bool {
+    let now = Timespec::default();
+    poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
 }
 
 /// A command that runs, and gets the signals of this process. There is something to look at if its
@@ -64,6 +82,12 @@ impl Supervised {
             signals,
             early: true,
         })
+    }
+
+    /// Sends the command a signal. It keeps its process identifier until it is waited for, by this
+    /// thread.
+    fn send(&self, signal: Signal) {
+        let _ = kill(self.child, signal);
     }
 
     /// Passes on what has arrived. Returns how the command ended, if it has.

@@ -1,7 +1,7 @@
 //! Runs the command of `locket exec` with the descriptors that carry the locks.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, PipeReader};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::ExitStatus;
@@ -18,11 +18,13 @@ use crate::exit::{self, ExitError};
 use crate::sys;
 
 impl Exec {
+    /// Returns how the command ended; `None` if it was to [end](supervise) before it began.
     pub(super) fn execute(
         &self,
         guards: &[Guard],
         words: &[OsString],
-    ) -> Result<ExitStatus, ExitError> {
+        end: Option<&PipeReader>,
+    ) -> Result<Option<ExitStatus>, ExitError> {
         let system = |e: io::Error| ExitError::new(exit::SYSTEM, e);
         // No other thread of this process forks, so none can at the wrong moment.
         let carried = !matches!(self.protocol(), Some(Protocol::Symlink | Protocol::Sqlite));
@@ -37,7 +39,8 @@ impl Exec {
             command.envs(Self::variables(guards));
             return Err(start_error(&command.exec(), &words[0]));
         }
-        supervise(words, &Self::variables(guards)).map_err(|failure| failure.into_error(&words[0]))
+        let supervised = supervise(words, &Self::variables(guards), end);
+        supervised.map_err(|failure| failure.into_error(&words[0]))
     }
 }
 

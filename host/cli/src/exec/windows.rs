@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::io::PipeReader;
 use std::os::windows::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
@@ -19,7 +20,8 @@ impl Exec {
         &self,
         guards: &[Guard],
         words: &[OsString],
-    ) -> Result<ExitStatus, ExitError> {
+        _: Option<&PipeReader>,
+    ) -> Result<Option<ExitStatus>, ExitError> {
         let system = |e| ExitError::new(exit::SYSTEM, format_args!("cannot make a job: {e}"));
         // An interruption ends the command, and this process when that has ended.
         sys::ignore_interruptions().map_err(system)?;
@@ -36,7 +38,7 @@ impl Exec {
         let status = run().map_err(|failure| failure.into_error(&words[0]));
         // What the command leaves behind lives on.
         job.disband().map_err(system)?;
-        status
+        status.map(Some)
     }
 
     fn command(&self, words: &[OsString]) -> Command {

@@ -1,13 +1,17 @@
 //! Locks on real servers, from the command line.
 
+use std::io::{Read, Write};
 #[cfg(feature = "run")]
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use locket_test_support::waits::eventually;
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Holder, code, locket, output};
+use crate::support::{Holder, code, kill, locket, output};
 
 /// Runs a test with the URL of each server that this build knows and this system has.
 fn with_servers(test: impl Fn(&str)) {
@@ -151,6 +155,70 @@ fn a_lost_lock_ends_the_command() {
         let said = || std::fs::read_to_string(&said).expect("it can be read");
         eventually("the loss is reported", || said().contains("was lost"));
         assert_eq!(holder.end(), 0);
+    });
+}
+
+/// The command does not run without the lock, not even for a moment: `exec` is held up between the
+/// grant and the start by a reader of its messages, until the time of its lease is over.
+#[test]
+fn a_lock_that_is_lost_before_the_command_starts_keeps_it_from_starting() {
+    const TTL: Duration = Duration::from_secs(2);
+    with_servers(|url| {
+        let dir = tempfile::tempdir().expect("a directory can be made");
+        let ran = dir.path().join("ran");
+        let (mut said, mut full) = std::io::pipe().expect("a pipe can be made");
+        fcntl_setfl(&full, OFlags::NONBLOCK).expect("it can be set");
+        while full.write(b".").is_ok() {}
+        fcntl_setfl(&full, OFlags::empty()).expect("it can be set");
+        let ttl = TTL.as_secs().to_string();
+        // Many locks, of which the first one to tell of its loss must not end the process.
+        let names: Vec<_> = (0..20)
+            .map(|number| format!("--also=jobs/{number}"))
+            .collect();
+        let mut options = vec!["-v", "--ttl", &ttl];
+        options.extend(names.iter().map(String::as_str));
+        let mut exec = exec(url, &options, &["touch", &ran.display().to_string()]);
+        let mut child = exec.stderr(full).spawn().expect("it starts");
+        drop(exec);
+        let granted = || {
+            let mut status = locket(&["status", "--remote", url]);
+            status.args(["jobs/a", "jobs/19"]);
+            text(status).matches("held exclusively").count() == 2
+        };
+        eventually("it has the locks", granted);
+        kill(&child, Signal::STOP);
+        let stopped = Instant::now();
+        eventually("its time is over", || stopped.elapsed() > TTL);
+        kill(&child, Signal::CONT);
+        let mut all = Vec::new();
+        said.read_to_end(&mut all).expect("it can be read");
+        let all = String::from_utf8_lossy(&all).into_owned();
+        let status = child.wait().expect("it ends");
+        assert_eq!(status.code(), Some(76), "{status}: {all}");
+        assert!(!ran.exists(), "the command ran: {all}");
+    });
+}
+
+#[test]
+fn a_lost_lock_ends_the_command_even_if_the_caller_ignores_the_signal() {
+    with_servers(|url| {
+        let command = [
+            "env",
+            "--default-signal=TERM",
+            "sh",
+            "-c",
+            "echo ready; cat",
+        ];
+        let exec = exec(url, &[], &command);
+        let mut deaf = Command::new("sh");
+        deaf.args(["-c", "trap '' TERM; exec \"$@\"", "sh"]);
+        deaf.arg(exec.get_program()).args(exec.get_args());
+        let holder = Holder::start(deaf);
+        let mut break_lock = locket(&["break", "--remote", url]);
+        break_lock.arg("jobs/a");
+        assert_eq!(code(break_lock), 0);
+        let (ended, _input) = holder.ended();
+        assert_eq!(ended, 76);
     });
 }
 

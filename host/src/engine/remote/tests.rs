@@ -1,6 +1,9 @@
 //! What the engine makes of a lock server, tried with one in memory.
 
 mod fake;
+#[cfg(feature = "sandbox")]
+mod guests;
+mod tasks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -219,51 +222,28 @@ fn what_makes_no_sense_on_a_server_is_refused() {
     assert!(guarantee.fencing && guarantee.fifo && guarantee.ttl.is_some());
 }
 
-#[cfg(feature = "sandbox")]
 #[test]
-fn a_guest_cannot_tell_but_by_the_guarantee() {
+fn a_hold_joins_no_lock_that_is_lost_or_uncertain() {
     let state = server();
     let (fake, remote) = Fake::connect(&state);
-    let engine = Engine::new();
-    let guest = crate::sandbox::Sandbox::builder(&engine)
-        .grant_remote(&remote, "/cluster", crate::sandbox::Rights::LOCKS)
-        .expect("it is a name")
-        .build();
-    let open = |path| guest.open(path, None, OnRelease::Keep);
-    let lock = open("/cluster/jobs/a").expect("it is granted");
-    assert_eq!(lock.guarantee().scope, crate::Scope::Cluster);
-    let hold = lock.acquire(Mode::Exclusive, LONG).expect("it is free");
-    assert!(hold.token().is_some() && hold.token() == lock.token());
-    assert!(lock.valid_for().is_some());
-    let outside = engine.open_remote(&remote, "jobs/a").expect("a name");
-    assert!(
-        outside
-            .try_acquire(Mode::Shared)
-            .expect("it answers")
-            .is_none()
-    );
-    fake.set_standing(Standing::Lost(LostReason::Disconnected));
-    let error = hold.release().expect_err("it was lost");
-    assert_eq!(error.lost_reason(), Some(LostReason::Disconnected));
-    assert!(
-        open("/cluster/a/../b")
-            .expect_err("no directories")
-            .is_invalid_path()
-    );
-    assert!(open("/cluster").expect_err("no name").is_invalid_path());
-    assert!(
-        guest
-            .break_lock("/cluster/jobs/a")
-            .expect_err("no right")
-            .is_denied()
-    );
-    let flock = guest.open("/cluster/a", Some(crate::Protocol::Flock), OnRelease::Keep);
-    assert!(flock.expect_err("it has none").is_unsupported());
-    #[cfg(unix)]
-    assert!(
-        guest
-            .open_ranges("/cluster/a")
-            .expect_err("no bytes")
-            .is_unsupported()
-    );
+    let lock = open(&Engine::new(), &remote);
+    let first = lock.acquire(Mode::Shared, LONG).expect("it is free");
+    // As after the process was stopped: the clock knows, and no thread has been told.
+    fake.set_standing_and_tell(Standing::Lost(LostReason::Expired), false);
+    let second = lock.acquire(Mode::Shared, LONG).expect("it is free");
+    assert!(second.is_held(), "it has joined a lock that is lost");
+    assert!(first.token() < second.token());
+    assert!(first.release().expect_err("it was lost").is_lost());
+
+    let grant = fake.grant().expect("it is held");
+    fake.set_standing(Standing::Uncertain(LONG));
+    let tried = lock.try_acquire(Mode::Shared).expect("it is asked");
+    assert!(tried.is_none(), "it is not certain");
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| lock.acquire(Mode::Shared, LONG));
+        until(|| lock.handle.queue().len() == (1, 1));
+        fake.set_standing(Standing::Held(grant));
+        let third = waits.join().expect("it does not panic");
+        assert!(third.expect("it is certain again").is_held());
+    });
 }

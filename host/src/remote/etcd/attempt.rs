@@ -69,11 +69,12 @@ impl Attempt {
         let (start, end) = self.lock.in_the_way_of(self.mode);
         let free =
             Compare::create_revision(start.clone(), CompareOp::Equal, 0).with_range(end.clone());
+        // An earlier copy of the request may have added it, which is not in the way of one that shares.
+        let absent = Compare::create_revision(self.key.clone(), CompareOp::Equal, 0);
         let oldest = one(end, SortOrder::Ascend);
         let txn = Txn::new()
-            .when([free])
+            .when([free, absent])
             .and_then([self.put(Some(SystemTime::now()))])
-            // An earlier copy of this request may have added it.
             .or_else([
                 TxnOp::get(self.key.clone(), None),
                 TxnOp::get(start, Some(oldest)),

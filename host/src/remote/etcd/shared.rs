@@ -4,30 +4,31 @@ use std::io;
 use std::sync::Arc;
 
 use super::core::Core;
+use crate::remote::Origin;
 
 /// What the remote and its seats own. When the last of them is dropped, the lease is given back.
 pub(super) struct Shared {
     /// Always there, but in `drop`.
     core: Option<Arc<Core>>,
-    process: u32,
+    origin: Origin,
 }
 
 impl Shared {
     pub(super) fn new(core: Core) -> Self {
         Self {
             core: Some(Arc::new(core)),
-            process: std::process::id(),
+            origin: Origin::current(),
         }
     }
 
     /// Fails in a forked child, which has neither the thread nor the right to the connections.
     pub(super) fn core(&self) -> io::Result<&Arc<Core>> {
-        let own = self.core.as_ref().filter(|_| !self.is_forked());
-        own.ok_or_else(|| io::Error::other("a forked child cannot use the remote of its parent"))
+        self.origin.refuse_forked()?;
+        Ok(self.core.as_ref().expect("it is there until the drop"))
     }
 
     pub(super) fn is_forked(&self) -> bool {
-        self.process != std::process::id()
+        self.origin.is_forked()
     }
 }
 

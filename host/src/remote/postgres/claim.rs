@@ -71,11 +71,12 @@ impl Seat for Claim {
     }
 
     fn unlock(&self) -> Result<()> {
+        let runtime = self.shared.runtime()?;
         let Some(hold) = self.place.take() else {
             return Ok(());
         };
         let (shared, key) = (Arc::clone(&self.shared), self.key);
-        self.shared.runtime()?.run(async move {
+        runtime.run(async move {
             let session = Arc::clone(&hold.session);
             let shared_mode = literal_mode(hold.mode);
             let sql = format!("SELECT pg_catalog.pg_advisory_unlock{shared_mode}({key})");
@@ -95,11 +96,12 @@ impl Seat for Claim {
     }
 
     fn renew(&self) -> Result<()> {
+        let runtime = self.shared.runtime()?;
         let Some(session) = self.place.session() else {
             return Err(unavailable("the lock is lost"));
         };
         let (shared, place) = (Arc::clone(&self.shared), Arc::clone(&self.place));
-        self.shared.runtime()?.run(async move {
+        runtime.run(async move {
             let (server, limit) = (&shared.config.server, shared.config.request_timeout);
             let confirmed = timeout(limit, confirm(&session)).await;
             let (sent, token) = confirmed.map_err(|_| no_answer(server, limit))??;
@@ -119,10 +121,15 @@ impl Seat for Claim {
     }
 }
 
-/// The session is closed, and so the lock is given up.
+/// The session is closed, and so the lock is given up. In a forked child it is the parent's.
 impl Drop for Claim {
     fn drop(&mut self) {
-        drop(self.place.take());
+        let origin = &self.shared.origin;
+        origin.keep(&self.place);
+        origin.keep(&self.shared);
+        if !origin.is_forked() {
+            drop(self.place.take());
+        }
     }
 }
 

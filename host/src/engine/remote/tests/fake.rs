@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::deadline::Deadline;
 use crate::remote::{Changed, Grant, Remote, Runtime, Seat, Server, Standing, Stop, unavailable};
-use crate::sync::{Mutex, lock};
+use crate::sync::{Condvar, Mutex, lock};
 use crate::types::{ForeignHolder, Guarantee, LostReason, Mode, Scope};
 
 /// The state of the server, shared by those that are connected to it.
@@ -27,6 +27,9 @@ pub(super) struct State {
     /// Whether it answers.
     pub(super) down: AtomicBool,
     pub(super) refuses_renewal: AtomicBool,
+    /// How many it keeps waiting for its answer, if it is silent.
+    silent: Mutex<Option<usize>>,
+    speaks: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +81,11 @@ impl Fake {
 
     /// Changes the standing of all that is held over this connection.
     pub(super) fn set_standing(&self, standing: Standing) {
+        self.set_standing_and_tell(standing, true);
+    }
+
+    /// The same, which no one is told yet.
+    pub(super) fn set_standing_and_tell(&self, standing: Standing, tell: bool) {
         for seat in lock(&self.seats).iter() {
             let mut now = lock(&seat.standing);
             if *now == Standing::Free {
@@ -88,8 +96,20 @@ impl Fake {
             if matches!(standing, Standing::Lost(_)) {
                 self.state.give_back(seat);
             }
-            seat.changed.tell();
+            if tell {
+                seat.changed.tell();
+            }
         }
+    }
+
+    /// A grant that is held over this connection.
+    pub(super) fn grant(&self) -> Option<Grant> {
+        lock(&self.seats)
+            .iter()
+            .find_map(|seat| match *lock(&seat.standing) {
+                Standing::Held(grant) => Some(grant),
+                _ => None,
+            })
     }
 
     pub(super) fn waiting(&self, name: &str) -> usize {
@@ -100,7 +120,27 @@ impl Fake {
 }
 
 impl State {
+    /// Answers nothing from now on, or answers again.
+    pub(super) fn set_silent(&self, silent: bool) {
+        *lock(&self.silent) = silent.then_some(0);
+        self.speaks.notify_all();
+    }
+
+    /// How many wait for an answer of the silent server.
+    pub(super) fn unanswered(&self) -> usize {
+        lock(&self.silent).unwrap_or(0)
+    }
+
     fn answer(&self) -> io::Result<()> {
+        let mut silent = lock(&self.silent);
+        if let Some(asking) = &mut *silent {
+            *asking += 1;
+            // Bounded, so that a test that fails ends.
+            let speaks = self
+                .speaks
+                .wait_timeout_while(silent, super::LONG, |silent| silent.is_some());
+            drop(speaks);
+        }
         match self.down.load(Ordering::SeqCst) {
             true => Err(unavailable("the fake server is down")),
             false => Ok(()),
@@ -245,6 +285,7 @@ impl Seat for FakeSeat {
     }
 
     fn unlock(&self) -> io::Result<()> {
+        self.state.answer()?;
         self.state.give_back(&self.inner);
         *lock(&self.inner.standing) = Standing::Free;
         Ok(())

@@ -46,6 +46,30 @@ fn answers_that_are_lost_are_asked_for_again() {
     nothing_is_left(&cluster);
 }
 
+/// The request is repeated, and finds the key that it added.
+#[test]
+fn a_shared_try_whose_answer_is_lost_knows_its_key() {
+    let Some(cluster) = Cluster::start(1) else {
+        return;
+    };
+    let proxy = Proxy::new(&cluster.addresses()[0]);
+    let remote = remote(&format!("etcd://{}/", proxy.address()), 20);
+    let (one, other) = (seat(&remote, "a"), seat(&remote, "b"));
+    hold(&other, EXCLUSIVE);
+    proxy.set(Traffic::LosesAnswers);
+    thread::scope(|scope| {
+        let tried = scope.spawn(|| one.try_lock(Mode::Shared));
+        keys(&cluster, "/a", 1);
+        proxy.set(Traffic::Flows);
+        let tried = tried.join().expect("it works");
+        assert!(tried.expect("it is repeated"), "no one is in the way");
+    });
+    one.renew().expect("its key is there");
+    assert!(is_held(&one));
+    one.unlock().expect("it is given back");
+    keys(&cluster, "/a", 0);
+}
+
 #[test]
 fn a_request_that_fails_leaves_no_key() {
     let Some(cluster) = Cluster::start(1) else {

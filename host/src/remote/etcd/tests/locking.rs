@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::*;
+use crate::remote::etcd::error::Failure;
 
 const EXCLUSIVE: Mode = Mode::Exclusive;
 const SHARED: Mode = Mode::Shared;
@@ -285,4 +286,41 @@ fn a_lock_above_locks_is_refused() {
     deep.unlock().expect("it is given back");
     hold(&above, EXCLUSIVE);
     hold(&deep, EXCLUSIVE);
+}
+
+/// Deeper names can be older than a holder, in any number, and any number can share a lock.
+#[test]
+fn holders_are_found_behind_many_keys() {
+    const MANY: usize = 300;
+    let Some(cluster) = Cluster::start(1) else {
+        return;
+    };
+    let one = remote(&cluster.url("x"), 5);
+    let put = |name: &str| {
+        let core = Arc::clone(one.shared.core().expect("it is not forked"));
+        let (runtime, name) = (core.runtime.clone(), name.to_owned());
+        let put = runtime.run(async move {
+            for number in 0..MANY {
+                let put = |mut client: etcd_client::Client| {
+                    let key = format!("/x/{name}{number:x}");
+                    async move { client.put(key, "", None).await }
+                };
+                let until = core.cluster.request_deadline();
+                let put = core.cluster.ask(until, put).await;
+                put.map_err(Failure::into_error)?;
+            }
+            Ok(())
+        });
+        put.expect("the server answers");
+    };
+    // Not in the way of those that share the lock above.
+    put("a/nightly/");
+    let sharer = seat(&one, "a");
+    hold(&sharer, SHARED);
+    let holder = one.holder("a").expect("the server answers");
+    assert_eq!(holder.expect("it is held").mode, SHARED);
+    put("a/r");
+    assert!(one.break_lock("a").expect("the server answers"));
+    keys(&cluster, "/x/a/r", 0);
+    assert_eq!(one.holder("a").expect("the server answers"), None);
 }

@@ -2,6 +2,8 @@
 
 use locket_test_support::servers::proxy::{Proxy, Traffic};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::*;
 use crate::types::LostReason;
 
@@ -117,4 +119,39 @@ fn a_waiter_whose_connection_breaks_leaves_the_queue() {
         assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
     });
     holder.unlock().unwrap();
+}
+
+/// The server breaks the lock, and the answer is lost. By the time that this is known, the next one
+/// has it, who is not to lose it.
+#[test]
+fn a_lock_is_broken_only_once() {
+    let Some(cluster) = &Cluster::start(&[]) else {
+        return;
+    };
+    let near = remote(&cluster.url("postgres"));
+    let (proxy, far) = network(cluster);
+    let (holder, next) = (seat(&near, "once"), seat(&near, "once"));
+    assert!(far.holder("once").unwrap().is_none());
+    assert!(holder.try_lock(Mode::Exclusive).unwrap());
+    let holders = "SELECT pid FROM pg_locks WHERE locktype = 'advisory'";
+    let process = Pid::from_raw(cluster.sql(holders).parse().unwrap()).unwrap();
+    // It ends once it continues, and the server answers then.
+    kill_process(process, Signal::STOP).unwrap();
+    thread::scope(|s| {
+        let breaks = s.spawn(|| far.break_lock("once"));
+        let asks = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' \
+                    AND query LIKE '%terminate%' AND pid <> pg_backend_pid()";
+        eventually("it is asked to end", || cluster.sql(asks) == "1");
+        proxy.set(Traffic::LosesAnswers);
+        kill_process(process, Signal::CONT).unwrap();
+        eventually("the next one has it", || {
+            next.try_lock(Mode::Exclusive).unwrap()
+        });
+        eventually("the server has answered", || cluster.sql(asks) == "0");
+        proxy.set(Traffic::Flows);
+        let error = breaks.join().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotConnected, "{error}");
+    });
+    assert_eq!(locks(cluster, true), 1, "the next one has lost it, too");
+    assert!(is_held(&next));
 }
