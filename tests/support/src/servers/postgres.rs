@@ -8,9 +8,15 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
+use super::clock::Clock;
 use super::{free_port, missing};
 use crate::process::Process;
 use crate::waits::{STUCK, eventually};
+
+/// Whether a server and `psql` are there.
+pub fn is_installed() -> bool {
+    programs().is_some()
+}
 
 /// A server with an empty data directory of its own. It is killed, and what it wrote removed, when
 /// this is dropped or this process ends, however it ends.
@@ -43,6 +49,19 @@ impl Postgres {
     ///
     /// If it does not start. In CI also if it is not installed.
     pub fn start(settings: &[&str]) -> Option<Self> {
+        Self::launch(settings, |_| {})
+    }
+
+    /// Starts one whose wall clock is `clock`.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_by(clock: &Clock) -> Option<Self> {
+        Self::launch(&[], |command| clock.tell(command))
+    }
+
+    fn launch(settings: &[&str], prepare: impl FnOnce(&mut Command)) -> Option<Self> {
         let Some(programs) = programs() else {
             missing("a PostgreSQL server", "install Debian's `postgresql`");
             return None;
@@ -54,6 +73,7 @@ impl Postgres {
             .arg(include_str!("postgres.sh"))
             .arg("postgres.sh");
         command.arg(&programs).arg(port.to_string()).args(settings);
+        prepare(&mut command);
         let mut script = Process::spawn(&mut command);
         // To make its files takes a busy machine longer than any answer.
         let dir = script.answer_within(STUCK * 4);
@@ -149,11 +169,15 @@ impl Postgres {
 
     /// `psql` as a superuser.
     pub fn psql(&self) -> Psql {
+        let mut command = self.psql_command();
+        Psql(Process::spawn(command.args(["-v", "ON_ERROR_STOP=1"])))
+    }
+
+    /// `psql` as a superuser, with terse output and without the user's settings.
+    pub fn psql_command(&self) -> Command {
         let mut command = Command::new(self.programs.join("psql"));
         command.args([
             "-X",
-            "-v",
-            "ON_ERROR_STOP=1",
             "-q",
             "-A",
             "-t",
@@ -164,7 +188,7 @@ impl Postgres {
             "postgres",
         ]);
         command.arg("-p").arg(self.port.to_string());
-        Psql(Process::spawn(&mut command))
+        command
     }
 
     /// What a statement answers, in a session that is for this alone.

@@ -19,7 +19,7 @@ trap 'crash; rm -rf "$dir"' EXIT
 trap '' HUP INT TERM
 
 start() {
-  "$programs/postgres" -D "$dir/data" "$@" >>"$dir/log" 2>&1 </dev/null &
+  ${LOCKET_CLOCK:+env LD_PRELOAD="$LOCKET_CLOCK"} "$programs/postgres" -D "$dir/data" "$@" >>"$dir/log" 2>&1 </dev/null &
   server=$!
   until "$programs/pg_isready" -q -h 127.0.0.1 -p "$port"; do
     kill -0 "$server" || { cat "$dir/log" >&2; exit 1; }

@@ -14,6 +14,10 @@ pub enum Traffic {
     LosesAnswers,
     /// They are kept, and arrive once the traffic flows again.
     Stalls,
+    /// Requests are kept, and answers arrive.
+    KeepsRequests,
+    /// Requests arrive, and answers are kept.
+    KeepsAnswers,
     /// Each connection is reset as soon as it is used.
     Breaks,
 }
@@ -98,6 +102,17 @@ impl Drop for Proxy {
     }
 }
 
+impl Traffic {
+    fn keeps(self, answers: bool) -> bool {
+        match self {
+            Self::Stalls => true,
+            Self::KeepsRequests => !answers,
+            Self::KeepsAnswers => answers,
+            Self::Flows | Self::LosesAnswers | Self::Breaks => false,
+        }
+    }
+}
+
 impl State {
     fn close(&mut self) {
         for (client, server) in self.open.drain(..) {
@@ -131,7 +146,7 @@ impl Shared {
             if count == 0 {
                 break;
             }
-            let stalls = |state: &mut State| state.traffic == Traffic::Stalls && !state.ended;
+            let stalls = |state: &mut State| !state.ended && state.traffic.keeps(answers);
             let state = self.changed.wait_while(self.state(), stalls);
             let traffic = state.unwrap_or_else(PoisonError::into_inner).traffic;
             match traffic {

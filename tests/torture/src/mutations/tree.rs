@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use serde::Serialize;
 
-use super::Mutation;
+use super::{Mutation, Needs};
 use crate::cargo::{Ran, cargo, complete, target_dir, workspace};
 
 /// What came of a mutation.
@@ -116,9 +116,13 @@ impl Tree {
     }
 
     /// Runs some tests on the sources as they are now.
-    fn test(&self, tests: &[String]) -> anyhow::Result<Ran> {
+    fn test(&self, tests: &[String], needs: Needs) -> anyhow::Result<Ran> {
         let mut command = cargo(["nextest", "run", "-p", "locket-host"]);
-        command.args(["--features", "sandbox,sqlite", "--profile", "mutations"]);
+        command.args(["--features", needs.features(), "--profile", "mutations"]);
+        if needs == Needs::Servers {
+            // A test without its server would pass, and so be taken for one that notices nothing.
+            command.env("CI", "true");
+        }
         command.args(["--no-fail-fast", "--color", "never"]);
         let mut filter = Vec::new();
         let mut binaries = Vec::new();
@@ -154,18 +158,24 @@ impl Tree {
     /// A test that fails, or cannot be run.
     pub(super) fn passes(&self, mutations: &[Mutation]) -> anyhow::Result<Duration> {
         let start = Instant::now();
-        let mut tests: Vec<_> = mutations.iter().flat_map(|m| m.tests.clone()).collect();
-        tests.sort();
-        tests.dedup();
-        let ran = self.test(&tests)?;
-        ensure!(ran.success(), "without any patch: {}", ran.output);
-        let passed: u64 = ran.numbers("passed").iter().sum();
-        ensure!(
-            passed == tests.len() as u64,
-            "{passed} of {} tests ran: {}",
-            tests.len(),
-            ran.output
-        );
+        for needs in [Needs::Nothing, Needs::Servers] {
+            let own = mutations.iter().filter(|mutation| mutation.needs == needs);
+            let mut tests: Vec<_> = own.flat_map(|m| m.tests.clone()).collect();
+            if tests.is_empty() {
+                continue;
+            }
+            tests.sort();
+            tests.dedup();
+            let ran = self.test(&tests, needs)?;
+            ensure!(ran.success(), "without any patch: {}", ran.output);
+            let passed: u64 = ran.numbers("passed").iter().sum();
+            ensure!(
+                passed == tests.len() as u64,
+                "{passed} of {} tests ran: {}",
+                tests.len(),
+                ran.output
+            );
+        }
         Ok(start.elapsed())
     }
 
@@ -194,7 +204,7 @@ impl Tree {
         self.apply(&mutation.patch)?;
         loop {
             *runs += 1;
-            let ran = self.test(&mutation.tests)?;
+            let ran = self.test(&mutation.tests, mutation.needs)?;
             if !ran.success() {
                 return failed_tests(&ran);
             }

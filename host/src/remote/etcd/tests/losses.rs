@@ -131,6 +131,51 @@ fn a_holder_without_a_server_is_uncertain_then_lost_and_begins_anew() {
     eventually("one lease", || cluster.leases().len() == 1);
 }
 
+/// The server counts from when it grants, which is before its answer arrives.
+#[test]
+fn a_lease_counts_from_the_request_for_it() {
+    let Some(cluster) = Cluster::start(1) else {
+        return;
+    };
+    let proxy = Proxy::new(&cluster.addresses()[0]);
+    let patient = Settings {
+        request_timeout: STUCK,
+        ..settings(60)
+    };
+    let (ttl, travels) = (patient.ttl, Duration::from_millis(500));
+    loop {
+        let url = format!("etcd://{}/", proxy.address());
+        let remote = Etcd::new(&url, &patient).expect("the URL is valid");
+        let before = cluster.leases().len();
+        remote.holder("a").expect("there is a connection");
+        proxy.set(Traffic::KeepsAnswers);
+        let held = seat(&remote, "a");
+        let asked = thread::scope(|scope| {
+            let tried = scope.spawn(|| held.try_lock(EXCLUSIVE));
+            eventually("the server has the request", || {
+                cluster.leases().len() > before
+            });
+            let asked = Moment::now();
+            thread::sleep(travels);
+            proxy.set(Traffic::Flows);
+            assert!(tried.join().expect("it works").expect("it is answered"));
+            asked
+        });
+        let now = Moment::now();
+        let Standing::Held(Grant { valid_for, .. }) = held.standing() else {
+            panic!("it is not held: {held:?}");
+        };
+        let end = now.after(valid_for.expect("a lease ends"));
+        // A busy machine is late, and the request is repeated.
+        if cluster.leases().len() > before + 1 {
+            continue;
+        }
+        // Nine tenths of the time are for the holder.
+        assert!(end <= asked.after(ttl - ttl / 10), "it counts from later");
+        return;
+    }
+}
+
 #[test]
 fn a_holder_that_is_cut_off_knows_its_loss_before_the_next_one_has_the_lock() {
     let Some(cluster) = Cluster::start(1) else {

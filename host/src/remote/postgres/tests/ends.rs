@@ -59,8 +59,8 @@ fn cancel_and_release_race() {
         }
     };
     for i in 0..300 {
-        let first = holder.wait(Mode::Exclusive, NEVER, &Stop::default());
-        first.unwrap();
+        let first = holder.wait(Mode::Exclusive, after(STUCK), &Stop::default());
+        first.expect("no canceled wait has it");
         let stop = Stop::default();
         thread::scope(|s| {
             let waits = s.spawn(|| waiter.wait(Mode::Exclusive, NEVER, &stop));

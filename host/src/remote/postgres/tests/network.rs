@@ -54,6 +54,14 @@ fn a_hold_is_lost_before_another_client_has_the_lock() {
     let (seat, count) = listening(&remote, "cut");
     let mut psql = cluster.psql();
     assert!(seat.try_lock(Mode::Exclusive).unwrap());
+    let Standing::Held(grant) = seat.standing() else {
+        panic!("it is held: {seat:?}");
+    };
+    let valid = grant.valid_for.expect("silence ends it");
+    assert!(
+        valid <= TTL * 9 / 10,
+        "the server waits no longer: {valid:?}"
+    );
     psql.send(&format!("SELECT pg_advisory_lock({})", sql_key("cut")));
     eventually("psql waits", || locks(cluster, false) == 1);
     proxy.set(Traffic::Stalls);
@@ -84,6 +92,12 @@ fn a_grant_counts_from_its_confirmation() {
             eventually("it is granted", || locks(cluster, false) == 0);
             thread::sleep(TTL);
             assert!(!waits.is_finished());
+            if traffic == Traffic::Stalls {
+                // The grant arrives, and says nothing about the time since.
+                proxy.set(Traffic::KeepsRequests);
+                thread::sleep(QUIESCENT);
+                assert!(!waits.is_finished());
+            }
             assert_eq!(waiter.standing(), Standing::Free);
             proxy.set(Traffic::Flows);
             waits.join().unwrap().unwrap();
