@@ -101,8 +101,10 @@ pub(crate) struct Demo {
 
 impl Demo {
     pub(crate) fn run(self) -> anyhow::Result<u8> {
-        let dir =
-            tempfile::tempdir().context("cannot create a temporary directory; check TMPDIR")?;
+        let dir = tempfile::tempdir().context(match cfg!(windows) {
+            true => "cannot create a temporary directory; check TMP",
+            false => "cannot create a temporary directory; check TMPDIR",
+        })?;
         let runtime = tokio::runtime::Runtime::new()?;
         let report = runtime.block_on(async {
             tokio::select! {

@@ -102,15 +102,30 @@ impl From<Error> for api::Error {
     }
 }
 
-pub(super) fn io_kind(error: &io::Error) -> api::IoKind {
+/// The numbers of errors for which the standard library has no kind.
+#[cfg(unix)]
+mod numbers {
+    pub(super) const TOO_MANY_FILES: &[i32] = &[libc::EMFILE, libc::ENFILE];
+    pub(super) const TOO_MANY_LOCKS: &[i32] = &[libc::ENOLCK];
+}
+
+#[cfg(windows)]
+mod numbers {
+    /// `ERROR_TOO_MANY_OPEN_FILES`
+    pub(super) const TOO_MANY_FILES: &[i32] = &[4];
+    /// Windows has no number of its own for it.
+    pub(super) const TOO_MANY_LOCKS: &[i32] = &[];
+}
+
+fn io_kind(error: &io::Error) -> api::IoKind {
     match error.kind() {
         io::ErrorKind::StorageFull => api::IoKind::NoSpace,
         io::ErrorKind::QuotaExceeded => api::IoKind::Quota,
         io::ErrorKind::ReadOnlyFilesystem => api::IoKind::ReadOnly,
         io::ErrorKind::StaleNetworkFileHandle => api::IoKind::Stale,
         _ => match error.raw_os_error() {
-            Some(libc::EMFILE | libc::ENFILE) => api::IoKind::TooManyFiles,
-            Some(libc::ENOLCK) => api::IoKind::TooManyLocks,
+            Some(number) if numbers::TOO_MANY_FILES.contains(&number) => api::IoKind::TooManyFiles,
+            Some(number) if numbers::TOO_MANY_LOCKS.contains(&number) => api::IoKind::TooManyLocks,
             _ => api::IoKind::Other,
         },
     }
@@ -322,5 +337,19 @@ impl api::HostGuard for LocketCtxView<'_> {
     fn drop(&mut self, this: Resource<Guard>) -> wasmtime::Result<()> {
         self.table.delete(this)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_this_system_is_known_by_its_own_number() {
+        // ERROR_TOO_MANY_OPEN_FILES and ERROR_BAD_LENGTH; EMFILE and EINTR elsewhere.
+        let (too_many_files, other) = if cfg!(windows) { (4, 24) } else { (24, 4) };
+        let kind = |number| io_kind(&io::Error::from_raw_os_error(number));
+        assert_eq!(kind(too_many_files), api::IoKind::TooManyFiles);
+        assert_eq!(kind(other), api::IoKind::Other);
     }
 }

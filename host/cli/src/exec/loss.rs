@@ -65,6 +65,10 @@ impl Losses {
                 eprint_line(format_args!("the lock of `{path}` was lost: {reason}"));
                 // The job ends with this process.
                 #[cfg(windows)]
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "the lock is lost, and no thread may go on"
+                )]
                 if on_loss == OnLoss::Term {
                     std::process::exit(crate::exit::LOST.into());
                 }

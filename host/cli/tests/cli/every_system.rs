@@ -1,5 +1,10 @@
 //! What the tool does on every system.
 
+#[cfg(feature = "run")]
+mod components;
+#[cfg(windows)]
+mod python;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
