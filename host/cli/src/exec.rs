@@ -242,7 +242,14 @@ impl Exec {
         let end = losses.end();
         #[cfg(not(feature = "remote"))]
         let end = None;
-        let status = self.execute(&guards, &words, end);
+        #[cfg(feature = "remote")]
+        let is_lost = losses.is_told(&guards);
+        #[cfg(not(feature = "remote"))]
+        let is_lost = false;
+        let status = match is_lost {
+            true => Ok(None),
+            false => self.execute(&guards, &words, end),
+        };
         #[cfg(feature = "remote")]
         let lost = losses.finish();
         #[cfg(not(feature = "remote"))]

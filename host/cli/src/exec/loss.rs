@@ -1,12 +1,13 @@
 //! What `locket exec` does if a lock is lost while the command runs: a server has not heard from it
 //! for too long, or an administrator broke the lock.
 
-use std::io::{self, PipeReader, Write as _};
+use std::io::{self, PipeReader, Read as _, Write as _};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, JoinHandle, Thread};
+use std::time::Instant;
 
 use clap::ValueEnum;
 use locket::Guard;
@@ -83,6 +84,19 @@ impl Losses {
     /// caller ignores it.
     pub(super) fn end(&self) -> Option<&PipeReader> {
         self.end.as_ref()
+    }
+
+    /// Whether a lock is lost before the command starts: if this process was stopped until the time
+    /// of a lock was over, it can be ahead of the thread that follows it. Then waits until that has
+    /// told of the loss.
+    pub(super) fn is_told(&self, guards: &[Guard]) -> bool {
+        // A lock that is not held for certain has some time left.
+        let over = |expires| expires <= Instant::now();
+        let is_lost = |guard: &Guard| !guard.is_held() && guard.expires_at().is_none_or(over);
+        let Some(mut end) = self.end.as_ref() else {
+            return false;
+        };
+        guards.iter().any(is_lost) && end.read(&mut [0]).is_ok()
     }
 
     /// Follows them no longer. Returns whether one was lost.
