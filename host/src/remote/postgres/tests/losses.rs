@@ -33,7 +33,8 @@ fn a_session_that_is_terminated_tells() {
     assert_eq!(seat.standing(), Standing::Lost(LostReason::Broken));
     seat.renew().unwrap_err();
     seat.unlock().unwrap();
-    assert!(seat.try_lock(Mode::Exclusive).unwrap());
+    // The session tells of its end before it gives its locks back.
+    eventually("it is free", || seat.try_lock(Mode::Exclusive).unwrap());
     // The loss is known or not, before the release.
     let sql = format!("SELECT pg_terminate_backend(pid) FROM ({HOLDERS}) AS h");
     cluster.sql(&sql);
@@ -160,7 +161,10 @@ fn waits_and_tries_survive_a_restart() {
         eventually("it waits", || locks(&cluster, false) == 1);
         cluster.crash();
         eventually("the loss is told", || told(&count) > 0);
-        assert_eq!(holder.standing(), Standing::Lost(LostReason::Disconnected));
+        // A session that outlives its server for a moment can still say that it ends.
+        let reason = holder.standing();
+        let known = [LostReason::Disconnected, LostReason::Broken].map(Standing::Lost);
+        assert!(known.contains(&reason), "{reason:?}");
         cluster.restart();
         waits.join().unwrap().unwrap();
     });
