@@ -237,7 +237,7 @@ fn handed(plan: &Plan, report: &mut Report, cluster: &Etcd, address: &str, url: 
                 |()| looks.lock().unwrap().delete("raw"),
             ));
         }),
-        Contestant::new("ours, two processes", |samples| {
+        Contestant::new("ours, two clients", |samples| {
             samples.push(ours(&here, &there, || count("/locks/two/") == 2));
         }),
         Contestant::new("its lock service", |samples| {

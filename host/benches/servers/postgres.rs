@@ -135,7 +135,7 @@ fn handed(plan: &Plan, report: &mut Report, server: &Postgres, url: &str) {
                 |()| run(1, "SELECT pg_advisory_unlock(1)"),
             ));
         }),
-        Contestant::new("ours, two processes", |samples| {
+        Contestant::new("ours, two clients", |samples| {
             samples.push(ours(&here, &there, || waiting(server)));
         }),
         Contestant::new("ours, two threads of a process", |samples| {
