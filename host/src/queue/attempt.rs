@@ -190,7 +190,12 @@ impl State {
         let object = self.begin_try(head.request);
         let tries = Arc::clone(queue);
         let task = move || tries.try_for(head, object);
-        queue.services.waiter_pool.run_task(task)
+        let begun = queue.services.waiter_pool.run_task(task);
+        if !begun {
+            // No thread will end this try.
+            self.contender = Contender::None;
+        }
+        begun
     }
 
     /// The object for a try outside of the mutex; an error if another has to be opened like it,

@@ -292,6 +292,10 @@ impl State {
     pub(super) fn wait(&mut self, queue: &LockQueue, ticket: Ticket, mut waiter: Waiter) {
         let fair = queue.services.fair_shares;
         waiter.since = Some(Instant::now());
+        if waiter.tries {
+            // The pause of a waiter that has given up since is none of its own.
+            self.contender = Contender::None;
+        }
         self.waiting.insert(ticket, waiter, fair);
     }
 

@@ -2,8 +2,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use locket_test_support::waits::eventually;
+
+use super::events::Event;
 use super::state::Contender;
 use super::{Enqueued, Failure, LockQueue, Name, WaitStatus};
 use crate::backend::Request;
@@ -12,16 +15,27 @@ use crate::owner::{OwnerId, Requester, Ticket};
 use crate::protocol::Protocol;
 use crate::services::Services;
 use crate::sync::lock;
+use crate::sys::Backing;
 use crate::table::Table;
 use crate::types::{LostReason, Mode};
 use crate::waiter::Outcome;
 
 /// A queue for a lock, in an engine of its own.
 fn queue(path: &Path, protocol: Protocol, services: Arc<Services>) -> Arc<LockQueue> {
+    queue_on(Backing::Kernel, path, protocol, services)
+}
+
+fn queue_on(
+    backing: Backing,
+    path: &Path,
+    protocol: Protocol,
+    services: Arc<Services>,
+) -> Arc<LockQueue> {
     let mut lock_path = LockPath::ambient(path, true, true).expect("the path is absolute");
     let kept = lock_path.keep_by(protocol, None);
     kept.expect("the protocol is one of this system");
-    let open_lock = lock_path.open().expect("the lock can be opened");
+    let mut open_lock = lock_path.open().expect("the lock can be opened");
+    open_lock.backing = backing;
     let key = (open_lock.identity, None);
     let name = lock_path.whole();
     let new = |open_lock, entry| LockQueue::new(open_lock, name, services, entry);
@@ -29,7 +43,7 @@ fn queue(path: &Path, protocol: Protocol, services: Arc<Services>) -> Arc<LockQu
     queue
 }
 
-fn enter(queue: &Arc<LockQueue>, protocol: Protocol, wait: bool) -> Enqueued {
+fn enter(queue: &Arc<LockQueue>, protocol: Protocol, wait: bool, blocking: bool) -> Enqueued {
     let request = Request {
         mode: Mode::Exclusive,
         protocol,
@@ -41,18 +55,18 @@ fn enter(queue: &Arc<LockQueue>, protocol: Protocol, wait: bool) -> Enqueued {
         handle: 1,
         share: 0,
     };
-    queue.enter(request, requester, None, wait, !wait)
+    queue.enter(request, requester, None, wait, blocking)
 }
 
 fn acquire(queue: &Arc<LockQueue>, protocol: Protocol) -> Ticket {
-    match enter(queue, protocol, false) {
+    match enter(queue, protocol, false, true) {
         Enqueued::Granted(ticket) => ticket,
         entered => panic!("{entered:?}"),
     }
 }
 
 fn wait(queue: &Arc<LockQueue>, protocol: Protocol) -> Ticket {
-    match enter(queue, protocol, true) {
+    match enter(queue, protocol, true, false) {
         Enqueued::Queued(ticket) => ticket,
         entered => panic!("{entered:?}"),
     }
@@ -108,4 +122,28 @@ fn what_was_lost_without_a_notice_is_not_handed_on() {
     ours.abandon(waits);
     let released = theirs.release(another, None, Name::IsTheLock);
     assert!(matches!(released, Ok(Some(Ok(())))));
+}
+
+/// A waiter that gives up during its pause leaves the pause behind.
+#[test]
+fn a_try_of_a_task_does_not_wait_for_a_pause_that_was_left() {
+    let dir = tempfile::tempdir().expect("a directory can be created");
+    let services = Services::of_test(1);
+    let queue = queue_on(
+        Backing::Network,
+        &dir.path().join("lock"),
+        Protocol::Flock,
+        services,
+    );
+    let never = Instant::now() + Duration::from_secs(3600);
+    let resume = queue.teller(Event::Resume);
+    let pause = queue.services.timer.wake_at(never, resume);
+    queue.state().contender = Contender::Yielding(pause.expect("there is a timer"));
+    let entered = enter(&queue, Protocol::Flock, false, false);
+    let Enqueued::Queued(ticket) = entered else {
+        panic!("{entered:?}");
+    };
+    eventually("it is answered", || {
+        matches!(queue.turn(ticket, Waker::noop()), WaitStatus::Granted)
+    });
 }
