@@ -114,7 +114,7 @@ impl Services {
     /// Those of a test, with `limit` helper threads.
     pub(crate) fn of_test(limit: usize) -> Arc<Self> {
         Arc::new(Self {
-            timer: Arc::new(Timer::new(sys::keep_signals_away)),
+            timer: Arc::new(Timer::new()),
             waiter_pool: Arc::new(WaiterPool::new(limit)),
             watcher: Arc::new(Watcher::default()),
             ranged: Arc::default(),

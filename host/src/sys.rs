@@ -10,7 +10,7 @@
 //! - the locks on ranges of a file ([`RangeLocks`]);
 //! - the entries of an open directory ([`entry_at`] and others), and what identifies a process;
 //! - closing a description ([`detach`]), noticing a fork ([`Process`]), and threads that receive no
-//!   signals of the program ([`keep_signals_away`]).
+//!   signals of the program ([`spawn`]).
 
 #![expect(unsafe_code, reason = "these system calls have no safe binding")]
 
@@ -31,6 +31,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use crate::range::Span;
+use crate::sync::thread;
 
 /// Identifies this process, and tells it from its forked children.
 #[derive(Clone, Copy, Debug)]
@@ -113,6 +114,25 @@ pub(crate) enum RangeChange {
     Lost(Vec<Span>),
 }
 
+/// The stack of a thread that calls nothing but this crate and the system, in bytes.
+pub(crate) const SMALL_STACK: usize = 256 << 10;
+
+/// Starts a thread that receives no signals of the program, except those of faults: their handlers
+/// are not made for a small stack, and would cost a wait its place in the kernel's queue.
+///
+/// The thread is born so. If it kept them away itself, it could be late: a signal that the program
+/// blocks, in order to read it from a descriptor, would end there, and the program never see it.
+pub(crate) fn spawn(
+    name: &str,
+    stack: usize,
+    run: impl FnOnce() + Send + 'static,
+) -> io::Result<()> {
+    // A model runs all its threads on one system thread.
+    let _blocked = (!cfg!(any(loom, shuttle))).then(system::without_signals);
+    let thread = thread::Builder::new().name(name.into()).stack_size(stack);
+    thread.spawn(run).map(drop)
+}
+
 /// A wake-up to come. Dropping it cancels it.
 pub(crate) type Pending = Box<dyn fmt::Debug + Send + Sync>;
 
@@ -135,8 +155,8 @@ pub(crate) use system::{
 };
 pub(crate) use system::{
     Identity, Interrupter, Interruption, NO_LINK, OPEN_FLAGS, OpenOptionsExt, RangeLocks, Signal,
-    Thread, TimedWait, WAITS_FOR_RANGES, adopt, detach, holder, keep_signals_away, kind_of,
-    open_dir, path_of, remove, reopen, try_lock, unlock, wait, wait_for_range,
+    Thread, TimedWait, WAITS_FOR_RANGES, adopt, detach, holder, kind_of, open_dir, path_of, remove,
+    reopen, try_lock, unlock, wait, wait_for_range,
 };
 #[cfg(target_os = "macos")]
 pub(crate) use system::{Kqueue, Notice, open_for_notices};

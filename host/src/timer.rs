@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use crate::sync::{Condvar, Mutex, MutexGuard, lock, thread};
-use crate::sys::{Alarm, Pending, Process};
+use crate::sync::{Condvar, Mutex, MutexGuard, lock};
+use crate::sys::{self, Alarm, Pending, Process};
 
 /// How long the timer thread, and an idle helper thread, waits for more work.
 pub(crate) const IDLE_THREAD_TIMEOUT: Duration = Duration::from_secs(1);
@@ -28,8 +28,6 @@ pub(crate) struct Timer {
     changed: Condvar,
     /// Tells the thread that stands by of wake-ups.
     waking: Condvar,
-    /// What its thread does first.
-    prepare: fn(),
     /// In a forked child, the mutex may stay locked, and entries have no effect.
     process: Process,
 }
@@ -71,12 +69,11 @@ impl TimerEntry {
 }
 
 impl Timer {
-    pub(crate) fn new(prepare: fn()) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             due: Mutex::default(),
             changed: Condvar::new(),
             waking: Condvar::new(),
-            prepare,
             process: Process::current(),
         }
     }
@@ -113,10 +110,7 @@ impl Timer {
     fn start(self: &Arc<Self>, due: &mut Due) -> io::Result<u64> {
         let number = due.threads;
         let timer = Arc::clone(self);
-        let thread = thread::Builder::new()
-            .name("locket-clock".into())
-            .stack_size(256 << 10);
-        thread.spawn(move || timer.run(number))?;
+        sys::spawn("locket-clock", sys::SMALL_STACK, move || timer.run(number))?;
         due.threads += 1;
         Ok(number)
     }
@@ -136,7 +130,6 @@ impl Timer {
     }
 
     fn run(self: &Arc<Self>, number: u64) {
-        (self.prepare)();
         let mut due = self.due();
         loop {
             let goes_on = if due.keeper == Some(number) {

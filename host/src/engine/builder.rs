@@ -116,7 +116,7 @@ impl EngineBuilder {
                 process: sys::Process::current(),
                 registry: Registry::default(),
                 services: Arc::new(Services {
-                    timer: Arc::new(Timer::new(sys::keep_signals_away)),
+                    timer: Arc::new(Timer::new()),
                     waiter_pool: Arc::new(WaiterPool::new(self.max_waiter_threads)),
                     watcher: Arc::new(Watcher::default()),
                     ranged: Arc::default(),

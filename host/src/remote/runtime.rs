@@ -21,10 +21,9 @@ impl Runtime {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (alive, mut over) = watch::channel(());
-        let thread = std::thread::Builder::new().name(name.to_owned());
-        thread.spawn(move || {
-            // Those of the process are for its own threads.
-            sys::keep_signals_away();
+        // TLS and the libraries of the servers need more than the engine's own threads.
+        let stack = 2 << 20;
+        sys::spawn(name, stack, move || {
             runtime.block_on(async { while over.changed().await.is_ok() {} });
             // What is still to be said to the server has had its time by then.
             runtime.shutdown_background();

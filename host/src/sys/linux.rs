@@ -24,9 +24,9 @@ pub(crate) use self::interrupt::{Interrupter, Interruption, Thread, TimedWait, d
 pub(crate) use super::unix::{
     Identity, NO_LINK, OPEN_FLAGS, OpenOptionsExt, RangeLocks, Signal, WAITS_FOR_RANGES, adopt,
     attribute, create_dir, create_file, each_name, entry_at, entry_of, exchange, fork_generation,
-    holder, host_name, is_reaped, keep_signals_away, kind_of, link, open_dir, open_file,
-    open_subdir, os_string, read_link, remove, remove_dir, rename, rename_new, set_attribute,
-    symlink, try_lock, unlink, unlock,
+    holder, host_name, is_reaped, kind_of, link, open_dir, open_file, open_subdir, os_string,
+    read_link, remove, remove_dir, rename, rename_new, set_attribute, symlink, try_lock, unlink,
+    unlock, without_signals,
 };
 #[cfg(feature = "sandbox")]
 pub(crate) use super::unix::{read_dir, remove_empty};

@@ -273,14 +273,14 @@ fn mask(how: libc::c_int, signal: libc::c_int) -> io::Result<bool> {
     }
 }
 
-/// Keeps the signals of the program, except those of faults, away from the calling thread: their
-/// handlers are not made for its small stack, and would cost a wait its place in the kernel's
-/// queue.
-pub(crate) fn keep_signals_away() {
-    // A model runs all its threads on one system thread.
-    if cfg!(any(loom, shuttle)) {
-        return;
-    }
+/// Until this is dropped, the calling thread receives no signals except those of faults, and nor do
+/// the threads that it starts, from their first instruction on.
+pub(crate) struct NoSignals {
+    before: MaybeUninit<libc::sigset_t>,
+}
+
+/// Keeps the signals of the program away from the calling thread.
+pub(crate) fn without_signals() -> NoSignals {
     let faults = [
         libc::SIGSEGV,
         libc::SIGBUS,
@@ -288,15 +288,26 @@ pub(crate) fn keep_signals_away() {
         libc::SIGFPE,
         libc::SIGABRT,
     ];
-    // SAFETY: `set` is initialized by `sigfillset` before it is read; the program's other threads
-    // take the signals that this one blocks.
+    // SAFETY: `set` is initialized by `sigfillset` before it is read, and `before` by
+    // `pthread_sigmask`, which cannot fail with these arguments. The program's other threads take
+    // the signals that this one blocks, or it takes them afterwards.
     unsafe {
-        let mut set = MaybeUninit::uninit();
+        let (mut set, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
         libc::sigfillset(set.as_mut_ptr());
         for fault in faults {
             libc::sigdelset(set.as_mut_ptr(), fault);
         }
-        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut());
+        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), before.as_mut_ptr());
+        NoSignals { before }
+    }
+}
+
+impl Drop for NoSignals {
+    fn drop(&mut self) {
+        // SAFETY: `before` is initialized by the function that made this.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, self.before.as_ptr(), ptr::null_mut());
+        }
     }
 }
 

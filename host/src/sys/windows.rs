@@ -231,7 +231,11 @@ pub(crate) fn detach(_: &File) -> io::Result<()> {
 }
 
 /// Windows has no signals.
-pub(crate) fn keep_signals_away() {}
+pub(crate) struct NoSignals;
+
+pub(crate) fn without_signals() -> NoSignals {
+    NoSignals
+}
 
 /// Windows has no fork.
 pub(crate) fn fork_generation() -> u32 {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{LockWait, Outcome};
 use crate::deadline::Deadline;
-use crate::sync::{Condvar, Mutex, MutexGuard, WakeList, lock, thread};
+use crate::sync::{Condvar, Mutex, MutexGuard, WakeList, lock};
 use crate::sys;
 use crate::timer::IDLE_THREAD_TIMEOUT;
 
@@ -93,10 +93,8 @@ impl WaiterPool {
             return false;
         }
         let waiter_pool = Arc::clone(self);
-        let thread = thread::Builder::new()
-            .name("locket-waiter".into())
-            .stack_size(256 << 10);
-        let started = thread.spawn(move || waiter_pool.work(job)).is_ok();
+        let work = move || waiter_pool.work(job);
+        let started = sys::spawn("locket-waiter", sys::SMALL_STACK, work).is_ok();
         pool.threads += usize::from(started);
         started
     }
@@ -135,7 +133,6 @@ impl WaiterPool {
     }
 
     fn work(&self, mut job: Job) {
-        sys::keep_signals_away();
         loop {
             let (wait, done) = match job {
                 Job::Wait { wait, done } => (wait, done),

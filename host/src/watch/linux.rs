@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::{Changes, Interest, Key, Watcher};
-use crate::sync::{WakeList, lock, thread};
+use crate::sync::{WakeList, lock};
 use crate::sys;
 
 #[derive(Debug, Default)]
@@ -119,10 +119,9 @@ pub(super) fn watch_process(watcher: &Arc<Watcher>, pid: u32, waker: Waker) -> i
 
 fn start(watcher: &Arc<Watcher>, descriptors: &Arc<Descriptors>) -> io::Result<()> {
     let (watcher, descriptors) = (Arc::clone(watcher), Arc::clone(descriptors));
-    let thread = thread::Builder::new()
-        .name("locket-watcher".into())
-        .stack_size(256 << 10);
-    thread.spawn(move || run(&watcher, &descriptors)).map(drop)
+    sys::spawn("locket-watcher", sys::SMALL_STACK, move || {
+        run(&watcher, &descriptors)
+    })
 }
 
 /// Stops watching. After the last directory, a notification of the system wakes the thread, and
@@ -155,7 +154,6 @@ pub(super) fn forget(watcher: &Watcher, key: Key) {
 }
 
 fn run(watcher: &Watcher, descriptors: &Arc<Descriptors>) {
-    sys::keep_signals_away();
     let mut events = Vec::with_capacity(16);
     loop {
         events.clear();

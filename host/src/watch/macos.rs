@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::{Changes, Interest, Key, Watcher};
-use crate::sync::{WakeList, lock, thread};
+use crate::sync::{WakeList, lock};
 use crate::sys::{self, Identity, Kqueue, Notice};
 
 #[derive(Debug, Default)]
@@ -90,10 +90,9 @@ pub(super) fn watch_process(watcher: &Arc<Watcher>, pid: u32, waker: Waker) -> i
 
 fn start(watcher: &Arc<Watcher>, kqueue: &Arc<Kqueue>) -> io::Result<()> {
     let (watcher, kqueue) = (Arc::clone(watcher), Arc::clone(kqueue));
-    let thread = thread::Builder::new()
-        .name("locket-watcher".into())
-        .stack_size(256 << 10);
-    thread.spawn(move || run(&watcher, &kqueue)).map(drop)
+    sys::spawn("locket-watcher", sys::SMALL_STACK, move || {
+        run(&watcher, &kqueue)
+    })
 }
 
 /// Stops watching. After the last directory the thread ends.
@@ -139,7 +138,6 @@ pub(super) fn forget(watcher: &Watcher, key: Key) {
 }
 
 fn run(watcher: &Watcher, kqueue: &Arc<Kqueue>) {
-    sys::keep_signals_away();
     loop {
         let Ok(notices) = kqueue.wait() else {
             // Never seen. The queues fall back on the timer.

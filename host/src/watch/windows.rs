@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::{Changes, Interest, Key, Watcher};
-use crate::sync::{WakeList, lock, thread};
+use crate::sync::{WakeList, lock};
 use crate::sys::{self, MOST_NOTICES, Notice};
 
 #[derive(Debug, Default)]
@@ -75,10 +75,9 @@ fn add(watcher: &Arc<Watcher>, notice: Notice, waker: Waker) -> io::Result<Key> 
 
 fn start(watcher: &Arc<Watcher>, added: &Arc<Notice>) -> io::Result<()> {
     let (watcher, added) = (Arc::clone(watcher), Arc::clone(added));
-    let thread = thread::Builder::new()
-        .name("locket-watcher".into())
-        .stack_size(256 << 10);
-    thread.spawn(move || run(&watcher, &added)).map(drop)
+    sys::spawn("locket-watcher", sys::SMALL_STACK, move || {
+        run(&watcher, &added)
+    })
 }
 
 pub(super) fn forget(watcher: &Watcher, key: Key) {
@@ -94,7 +93,6 @@ pub(super) fn forget(watcher: &Watcher, key: Key) {
 }
 
 fn run(watcher: &Watcher, added: &Arc<Notice>) {
-    sys::keep_signals_away();
     loop {
         let mut state = lock(&watcher.state);
         if state.watched.is_empty() {
