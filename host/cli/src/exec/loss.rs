@@ -11,6 +11,8 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 use locket::Guard;
+#[cfg(unix)]
+use nix::sys::signal::{SigSet, SigmaskHow};
 
 use crate::output::{eprint_line, shown_path};
 
@@ -46,14 +48,14 @@ impl Losses {
             }
             OnLoss::Warn => None,
         };
+        // They are for the thread that waits for the command, which may end before these begin.
+        #[cfg(unix)]
+        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
         for guard in guards {
             let (lost, flag) = (guard.lost(), Arc::clone(&losses.lost));
             let (over, end) = (Arc::clone(&losses.over), end.clone());
             let path = shown_path(guard.path()).to_string();
             let thread = thread::Builder::new().spawn(move || {
-                // They are for the thread that waits for the command.
-                #[cfg(unix)]
-                let _ = nix::sys::signal::SigSet::all().thread_block();
                 let Some(reason) = wait(lost, &over) else {
                     return;
                 };
@@ -76,6 +78,8 @@ impl Losses {
             })?;
             losses.threads.push(thread);
         }
+        #[cfg(unix)]
+        before.thread_set_mask()?;
         Ok(losses)
     }
 

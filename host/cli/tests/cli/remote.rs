@@ -11,7 +11,7 @@ use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Holder, code, kill, locket, output};
+use crate::support::{Dir, Holder, code, kill, locket, output, start_threads_late};
 
 /// Runs a test with the URL of each server that this build knows and this system has.
 fn with_servers(test: impl Fn(&str)) {
@@ -196,6 +196,16 @@ fn a_lock_that_is_lost_before_the_command_starts_keeps_it_from_starting() {
         let status = child.wait().expect("it ends");
         assert_eq!(status.code(), Some(76), "{status}: {all}");
         assert!(!ran.exists(), "the command ran: {all}");
+    });
+}
+
+#[test]
+fn a_command_ends_before_the_threads_that_wait_for_a_loss_begin() {
+    with_servers(|url| {
+        let dir = Dir::new();
+        let mut exec = exec(url, &[], &["true"]);
+        start_threads_late(&mut exec, &dir);
+        assert_eq!(code(exec), 0);
     });
 }
 

@@ -44,6 +44,18 @@ pub(crate) fn exec(options: &[&str], path: &Path, command: &[&str]) -> Command {
     exec
 }
 
+/// Makes the threads of a command begin late, as on a busy machine, by a library that is built in
+/// `dir`.
+pub(crate) fn start_threads_late(command: &mut Command, dir: &Dir) {
+    let (source, library) = (dir.path("late.c"), dir.path("late.so"));
+    std::fs::write(&source, include_str!("support/late_threads.c")).expect("it can be written");
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-o"])
+        .args([&library, &source]);
+    assert_eq!(code(cc), 0, "a C compiler is needed, as by Rust");
+    command.env("LD_PRELOAD", library);
+}
+
 pub(crate) fn output(mut command: Command) -> Output {
     command.output().expect("the command can be started")
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 
 use super::{is_free, waiter};
-use crate::support::{Dir, Holder, code, exec, kill, output};
+use crate::support::{Dir, Holder, code, exec, kill, output, start_threads_late};
 
 /// A Python program that counts the signals that it gets until `SIGTERM`, and prints their numbers.
 const COUNTS: &str = "import os, signal, sys
@@ -49,6 +49,18 @@ sys.stdin.read()",
         let (code, _input) = holder.ended();
         assert_eq!(code, 5, "{signal:?}");
         assert!(is_free(&[], &lock));
+    }
+}
+
+/// The end of a command is a signal, too. A thread that could receive it would keep it.
+#[test]
+fn a_command_ends_before_the_threads_of_locket_begin() {
+    let dir = Dir::new();
+    for protocol in ["native", "link", "mkdir", "pid-file", "soft"] {
+        let options = ["--protocol", protocol];
+        let mut exec = exec(&options, &dir.path(protocol), &["true"]);
+        start_threads_late(&mut exec, &dir);
+        assert_eq!(code(exec), 0, "{protocol}");
     }
 }
 
