@@ -12,6 +12,9 @@ crash() {
     # shellcheck disable=SC2046
     kill -KILL "$server" $(cat /proc/"$server"/task/*/children) 2>/dev/null || true
     wait "$server" 2>/dev/null || true
+    # Else it stays until the machine restarts. Its number is in the file that a crash leaves.
+    ipcrm -m "$(awk 'NR == 7 { print $2 }' "$dir/data/postmaster.pid")" 2>/dev/null || true
+    rm -f /dev/shm/faketime_shm_"$server" /dev/shm/sem.faketime_sem_"$server"
     server=
   fi
 }
@@ -60,6 +63,8 @@ fsync = off
 full_page_writes = off
 shared_buffers = 16MB
 max_connections = 200
+# In its folder, and not in one of the system, where a crash would leave it.
+dynamic_shared_memory_type = mmap
 CONF
 for setting in "$@"; do
   case $setting in
