@@ -1,4 +1,4 @@
-//! A wall clock that a test sets, for a server alone.
+//! A wall clock that a test sets, for some programs alone.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -45,6 +45,19 @@ impl Clock {
         fs::write(&new, format!("{seconds:+}\n")).expect("the clock can be written");
         // At once, so that no program reads half of it.
         fs::rename(new, self.file()).expect("the clock can be replaced");
+    }
+
+    /// Makes it that of a command. Once that was killed, call [`tidy_up_after`](Self::tidy_up_after).
+    pub fn rule(&self, command: &mut Command) {
+        self.tell(command);
+        command.env("LD_PRELOAD", &self.library);
+    }
+
+    /// Removes what a process that was killed could not: libfaketime keeps files in memory.
+    pub fn tidy_up_after(&self, process: u32) {
+        for name in ["faketime_shm_", "sem.faketime_sem_"] {
+            let _ = fs::remove_file(format!("/dev/shm/{name}{process}"));
+        }
     }
 
     /// Names it to the script that starts a server.

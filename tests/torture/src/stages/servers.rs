@@ -1,5 +1,6 @@
 //! Locks on servers that fail: leaders are killed, servers stopped and restarted, connections lose
-//! answers, and clients are killed, or stopped for longer than their lease.
+//! answers, clients are killed, or stopped for longer than their lease, and the wall clocks of the clients
+//! and of PostgreSQL are set.
 //!
 //! The protected number is in a store that knows tokens. Each holder journals from when to when it was
 //! told that it held the lock. `etcdctl lock` and `psql` take part.
@@ -12,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use locket_test_support::servers::clock::Clock;
 use locket_test_support::servers::etcd::Etcd;
 use locket_test_support::servers::postgres::Postgres;
 use locket_test_support::servers::proxy::{Proxy, Traffic};
@@ -37,6 +39,8 @@ struct Clients {
     urls: Vec<String>,
     folder: tempfile::TempDir,
     children: Vec<Child>,
+    /// One each, if clocks can be set.
+    clocks: Vec<Clock>,
 }
 
 impl Clients {
@@ -45,6 +49,7 @@ impl Clients {
             urls,
             folder: tempfile::tempdir()?,
             children: Vec::new(),
+            clocks: (0..WORKERS).map_while(|_| Clock::start()).collect(),
         };
         for number in 0..WORKERS {
             let child = clients.spawn(number, chance.u64(..))?;
@@ -66,6 +71,9 @@ impl Clients {
         command
             .arg("server-worker")
             .arg(serde_json::to_string(&role)?);
+        if let Some(clock) = self.clocks.get(number) {
+            clock.rule(&mut command);
+        }
         Ok(command.stdin(Stdio::null()).spawn()?)
     }
 
@@ -76,12 +84,28 @@ impl Clients {
         )?)
     }
 
+    fn kill(&mut self, number: usize) -> Result<()> {
+        self.children[number].kill()?;
+        self.children[number].wait()?;
+        if let Some(clock) = self.clocks.get(number) {
+            clock.tidy_up_after(self.children[number].id());
+        }
+        Ok(())
+    }
+
+    /// Sets the clock of one worker.
+    fn set_a_clock(&self, chance: &mut fastrand::Rng, outcome: &mut Outcome) {
+        if let Some(clock) = chance.choice(&self.clocks) {
+            clock.set(wrong(chance));
+            outcome.did("clocks of clients set", 1);
+        }
+    }
+
     /// Kills one worker or stops it for longer than its lease; another one takes the place of a dead one.
     fn disturb(&mut self, chance: &mut fastrand::Rng, outcome: &mut Outcome) -> Result<()> {
         let number = chance.usize(..WORKERS);
         if chance.bool() {
-            self.signal(number, Signal::KILL)?;
-            self.children[number].wait()?;
+            self.kill(number)?;
             self.children[number] = self.spawn(number, chance.u64(..))?;
             outcome.did("clients killed", 1);
         } else {
@@ -95,11 +119,14 @@ impl Clients {
 
     /// Ends all, and says what their journals show.
     fn finish(mut self, outcome: &mut Outcome) -> Result<()> {
-        for child in &mut self.children {
-            let ended = child.try_wait()?;
+        for number in 0..WORKERS {
+            let ended = self.children[number].try_wait()?;
             outcome.must(ended.is_none(), || format!("a worker ended: {ended:?}"));
-            child.kill()?;
-            child.wait()?;
+            self.kill(number)?;
+        }
+        if self.clocks.is_empty() {
+            let clocks = "clocks that are set, since libfaketime is not installed";
+            outcome.omitted.push(clocks.to_owned());
         }
         let sections = history::read(self.folder.path())?;
         let longest = history::check(&sections, outcome);
@@ -124,6 +151,12 @@ impl Clients {
         }
         Ok(())
     }
+}
+
+/// By how many seconds a clock is wrong: up to a day, either way.
+fn wrong(chance: &mut fastrand::Rng) -> i64 {
+    const DAY: i64 = 86_400;
+    chance.i64(-DAY..=DAY)
 }
 
 fn had_turns(outcome: &mut Outcome, what: &str) {
@@ -191,6 +224,7 @@ fn etcd(context: &Context, outcome: &mut Outcome) -> Result<()> {
     while start.elapsed() < TIME {
         thread::sleep(Duration::from_millis(chance.u64(500..1500)));
         round += 1;
+        clients.set_a_clock(&mut chance, outcome);
         match round % 3 {
             0 => {
                 if let Some(leader) = cluster.leader() {
@@ -238,7 +272,12 @@ fn etcd(context: &Context, outcome: &mut Outcome) -> Result<()> {
 
 /// A server that is stopped, crashes and ends sessions.
 fn postgres(context: &Context, outcome: &mut Outcome) -> Result<()> {
-    let Some(mut server) = Postgres::start(&[]) else {
+    let clock = Clock::start();
+    let server = match &clock {
+        Some(clock) => Postgres::start_by(clock),
+        None => Postgres::start(&[]),
+    };
+    let Some(mut server) = server else {
         outcome
             .omitted
             .push("PostgreSQL, which is not installed".to_owned());
@@ -253,6 +292,11 @@ fn postgres(context: &Context, outcome: &mut Outcome) -> Result<()> {
     while start.elapsed() < TIME {
         thread::sleep(Duration::from_millis(chance.u64(500..1500)));
         round += 1;
+        clients.set_a_clock(&mut chance, outcome);
+        if let Some(clock) = &clock {
+            clock.set(wrong(&mut chance));
+            outcome.did("settings of the clock of the PostgreSQL server", 1);
+        }
         match round % 4 {
             0 => {
                 let stopped = server.stop();
