@@ -8,10 +8,16 @@ server=
 
 crash() {
   if [ -n "$server" ]; then
-    # All of them, since a stopped one does not notice the end of the first.
-    # shellcheck disable=SC2046
-    kill -KILL "$server" $(cat /proc/"$server"/task/*/children) 2>/dev/null || true
+    # All of them, since a stopped one does not notice the end of the first, and a new server does not
+    # start beside one of the old.
+    kill -STOP "$server" 2>/dev/null || true
+    children=$(cat /proc/"$server"/task/*/children 2>/dev/null || true)
+    # shellcheck disable=SC2086
+    kill -KILL "$server" $children 2>/dev/null || true
     wait "$server" 2>/dev/null || true
+    for child in $children; do
+      while readlink "/proc/$child/exe" >/dev/null 2>&1; do sleep 0.01; done
+    done
     # Else it stays until the machine restarts. Its number is in the file that a crash leaves.
     ipcrm -m "$(awk 'NR == 7 { print $2 }' "$dir/data/postmaster.pid")" 2>/dev/null || true
     rm -f /dev/shm/faketime_shm_"$server" /dev/shm/sem.faketime_sem_"$server"
