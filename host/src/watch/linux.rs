@@ -120,7 +120,7 @@ pub(super) fn watch_process(watcher: &Arc<Watcher>, pid: u32, waker: Waker) -> i
 fn start(watcher: &Arc<Watcher>, descriptors: &Arc<Descriptors>) -> io::Result<()> {
     let (watcher, descriptors) = (Arc::clone(watcher), Arc::clone(descriptors));
     sys::spawn("locket-watcher", sys::SMALL_STACK, move || {
-        run(&watcher, &descriptors)
+        run(&watcher, &descriptors);
     })
 }
 

@@ -91,7 +91,7 @@ pub(super) fn watch_process(watcher: &Arc<Watcher>, pid: u32, waker: Waker) -> i
 fn start(watcher: &Arc<Watcher>, kqueue: &Arc<Kqueue>) -> io::Result<()> {
     let (watcher, kqueue) = (Arc::clone(watcher), Arc::clone(kqueue));
     sys::spawn("locket-watcher", sys::SMALL_STACK, move || {
-        run(&watcher, &kqueue)
+        run(&watcher, &kqueue);
     })
 }
 

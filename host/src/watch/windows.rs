@@ -76,7 +76,7 @@ fn add(watcher: &Arc<Watcher>, notice: Notice, waker: Waker) -> io::Result<Key> 
 fn start(watcher: &Arc<Watcher>, added: &Arc<Notice>) -> io::Result<()> {
     let (watcher, added) = (Arc::clone(watcher), Arc::clone(added));
     sys::spawn("locket-watcher", sys::SMALL_STACK, move || {
-        run(&watcher, &added)
+        run(&watcher, &added);
     })
 }
 
