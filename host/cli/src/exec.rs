@@ -251,6 +251,8 @@ impl Exec {
             false => self.execute(&guards, &words, end),
         };
         #[cfg(feature = "remote")]
+        self.remote.warn();
+        #[cfg(feature = "remote")]
         let lost = losses.finish();
         #[cfg(not(feature = "remote"))]
         let lost = false;

@@ -1,5 +1,6 @@
 //! Locks of a server in place of files: `--remote URL`.
 
+use std::cell::OnceCell;
 use std::env;
 use std::fs;
 use std::path::Path;
@@ -10,7 +11,7 @@ use locket::{Engine, LockFile, Protocol, Remote};
 
 use crate::args::seconds;
 use crate::exit::{self, ExitError};
-use crate::output::{shown_error, shown_path};
+use crate::output::{eprint_line, shown_error, shown_path};
 use crate::status::report::{Holder, Mode, Process, Report, Unknown};
 
 /// Where the password of the URL's user comes from: it would be seen in a URL.
@@ -29,13 +30,31 @@ pub(crate) struct RemoteArgs {
     /// How long the server keeps the lock of a process that it does not hear from [default: 10]
     #[arg(long, value_name = "SECONDS", value_parser = seconds, requires = "remote")]
     ttl: Option<Duration>,
+
+    #[arg(skip)]
+    connected: OnceCell<Remote>,
 }
 
 impl RemoteArgs {
     /// The server, if the user named one.
     pub(crate) fn connect(&self) -> Result<Option<Remote>, ExitError> {
-        let remote = self.remote.as_deref().map(|url| connect(url, self.ttl));
-        remote.transpose()
+        let Some(url) = &self.remote else {
+            return Ok(None);
+        };
+        let remote = connect(url, self.ttl)?;
+        Ok(Some(self.connected.get_or_init(|| remote).clone()))
+    }
+
+    /// Says what may harm the locks of the server, as far as it is known by now.
+    pub(crate) fn warn(&self) {
+        for warning in self
+            .connected
+            .get()
+            .iter()
+            .flat_map(|remote| remote.warnings())
+        {
+            eprint_line(format_args!("warning: {warning}"));
+        }
     }
 
     pub(crate) fn is_set(&self) -> bool {

@@ -97,6 +97,28 @@ fn each_command_has_a_larger_token() {
 }
 
 #[test]
+#[cfg(feature = "postgres")]
+fn what_a_server_lacks_is_said() {
+    use locket_test_support::servers::postgres::Postgres;
+    let Some(server) = Postgres::start(&[]) else {
+        return;
+    };
+    server.sql("CREATE ROLE plain LOGIN");
+    let said = |url: &str| {
+        let output = output(exec(url, &[], &["true"]));
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).expect("it prints text")
+    };
+    let url = server.url("plain");
+    let warning = said(&url);
+    assert!(
+        warning.contains("warning: grants carry no token: "),
+        "{warning}"
+    );
+    assert_eq!(said(&(url + "?fencing=off")), "");
+}
+
+#[test]
 fn status_names_the_holder() {
     with_servers(|url| {
         let status = |options: &[&str]| {
