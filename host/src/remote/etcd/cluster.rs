@@ -3,14 +3,17 @@
 //! All requests go to one server, until it fails or falls silent; then all go to the next one. So a
 //! server that hangs costs each request one attempt at most, and those who watch a key through it
 //! learn to move on from [`Cluster::moved`].
+//!
+//! A server of another cluster knows nothing of the locks of this one, and would grant them once more.
+//! So each new connection is asked which cluster it leads to, if the URL has several servers.
 
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use etcd_client::{Client, ConnectOptions};
+use etcd_client::{Client, ConnectOptions, ResponseHeader};
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{sleep, timeout};
 
@@ -21,6 +24,8 @@ use crate::sync::{Mutex, lock};
 
 /// The shortest and the longest time in which a server has to answer before the next one is asked.
 const ATTEMPT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+const STRANGER: &str = "belongs to another cluster";
 
 /// The connections to a cluster.
 pub(super) struct Cluster {
@@ -33,6 +38,8 @@ pub(super) struct Cluster {
     /// Whether the client's user is known to the servers, or there was any other answer.
     reached: AtomicBool,
     request_timeout: Duration,
+    /// The cluster of the first server that was asked.
+    identity: OnceLock<u64>,
 }
 
 struct Connection {
@@ -54,6 +61,7 @@ impl Cluster {
             answers: AtomicU64::new(0),
             reached: AtomicBool::new(false),
             request_timeout: config.request_timeout,
+            identity: OnceLock::new(),
         }
     }
 
@@ -115,8 +123,8 @@ impl Cluster {
         let answers = self.answers.load(Ordering::Relaxed);
         let attempt = (self.request_timeout / 4).clamp(ATTEMPT.0, ATTEMPT.1);
         let answer = timeout(attempt.min(limit), async {
-            let client = server.client(&self.options).await?;
-            request(client).await
+            let client = self.client(server).await?;
+            request(client).await.map_err(Failure::from)
         });
         let failure = match answer.await {
             Ok(Ok(answer)) => {
@@ -124,7 +132,7 @@ impl Cluster {
                 self.reached.store(true, Ordering::Relaxed);
                 return Ok(answer);
             }
-            Ok(Err(e)) => Failure::from(e),
+            Ok(Err(failure)) => failure,
             // It is slow, but it answers.
             Err(_) if self.answers.load(Ordering::Relaxed) != answers => {
                 return Err(server.silent());
@@ -138,6 +146,44 @@ impl Cluster {
         self.leave(turn, server);
         let why = format!("{}: {e}", server.url);
         Err(Failure::Unknown(io::Error::new(e.kind(), why)))
+    }
+
+    async fn client(&self, server: &Connection) -> Result<Client, Failure> {
+        let client = Arc::clone(&lock(&server.client));
+        client
+            .get_or_try_init(|| self.connect(server))
+            .await
+            .cloned()
+    }
+
+    /// Only a login asks the server, if it is the only one.
+    async fn connect(&self, server: &Connection) -> Result<Client, Failure> {
+        let client = Client::connect([&server.url], Some(self.options.clone())).await?;
+        if self.servers.len() == 1 {
+            return Ok(client);
+        }
+        let found = client.maintenance_client().status().await?;
+        let found = found.header().map(ResponseHeader::cluster_id);
+        let this = found.map(|found| *self.identity.get_or_init(|| found));
+        match found == this {
+            true => Ok(client),
+            // The others may answer again.
+            false => Err(Failure::Unknown(io::Error::other(STRANGER))),
+        }
+    }
+
+    /// The servers that belong to another cluster than that of the locks, as far as they answer.
+    pub(super) async fn strangers(&self) -> Vec<String> {
+        let mut strangers = Vec::new();
+        for server in &self.servers {
+            let connected = timeout(ATTEMPT.1, self.connect(server)).await;
+            if let Ok(Err(Failure::Unknown(e))) = connected
+                && e.to_string() == STRANGER
+            {
+                strangers.push(format!("{} {STRANGER}, and is not used", server.url));
+            }
+        }
+        strangers
     }
 
     /// Moves on to the next server; if it is the only one, with a new connection and login.
@@ -163,13 +209,6 @@ impl Cluster {
 }
 
 impl Connection {
-    /// Only a login asks the server.
-    async fn client(&self, options: &ConnectOptions) -> Result<Client, etcd_client::Error> {
-        let client = Arc::clone(&lock(&self.client));
-        let connect = || Client::connect([&self.url], Some(options.clone()));
-        client.get_or_try_init(connect).await.cloned()
-    }
-
     fn silent(&self) -> Failure {
         let why = "the server does not answer";
         Failure::Unknown(io::Error::new(io::ErrorKind::TimedOut, why))

@@ -72,9 +72,10 @@ impl Core {
             let core = Arc::downgrade(self);
             let cluster = Arc::clone(&self.cluster);
             self.runtime.spawn(async move {
-                let warning = version_warning(&cluster).await;
-                if let (Some(core), Some(warning)) = (core.upgrade(), warning) {
-                    lock(&core.warnings).push(warning);
+                let mut warnings = cluster.strangers().await;
+                warnings.extend(version_warning(&cluster).await);
+                if let Some(core) = core.upgrade() {
+                    lock(&core.warnings).extend(warnings);
                 }
             });
         }

@@ -52,6 +52,35 @@ fn a_server_that_is_silent() {
     assert_eq!(refused.kind(), ErrorKind::NotConnected, "{refused}");
 }
 
+/// The second one is named, and is never asked for a lock that the first one may have granted.
+#[test]
+fn servers_of_two_clusters() {
+    let (Some(mut cluster), Some(stranger)) = (Cluster::start(1), Cluster::start(1)) else {
+        return;
+    };
+    let strange = &stranger.addresses()[0];
+    let url = format!("etcd://{},{strange}/", cluster.addresses()[0]);
+    let hasty = Settings {
+        request_timeout: Duration::from_secs(1),
+        ..settings(2)
+    };
+    let remote = Etcd::new(&url, &hasty).expect("the URL is valid");
+    let held = seat(&remote, "jobs/a");
+    hold(&held, EXCLUSIVE);
+    let warned = || remote.warnings().iter().any(|text| text.contains(strange));
+    eventually("the other cluster is noticed", warned);
+    let warnings = remote.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    cluster.kill(0);
+    let refused = seat(&remote, "jobs/b").try_lock(EXCLUSIVE);
+    let refused = refused.expect_err("no server of the cluster answers");
+    assert_eq!(refused.kind(), ErrorKind::NotConnected, "{refused}");
+    eventually("the lock is lost", || {
+        matches!(held.standing(), Standing::Lost(_))
+    });
+    assert!(stranger.leases().is_empty() && stranger.keys("/").is_empty());
+}
+
 #[test]
 fn a_name_that_no_lock_can_have() {
     let remote = remote("etcd://localhost/", 5);
