@@ -94,9 +94,15 @@ impl Losses {
     /// of a lock was over, it can be ahead of the thread that follows it. Then waits until that has
     /// told of the loss.
     pub(super) fn is_told(&self, guards: &[Guard]) -> bool {
-        // A lock that is not held for certain has some time left.
-        let over = |expires| expires <= Instant::now();
-        let is_lost = |guard: &Guard| !guard.is_held() && guard.expires_at().is_none_or(over);
+        let is_lost = |guard: &Guard| {
+            if guard.is_held() {
+                return false;
+            }
+            // A lock that is not held for certain has some time left. From before it is asked how much,
+            // since the server may confirm the lock after that.
+            let now = Instant::now();
+            guard.expires_at().is_none_or(|expires| expires <= now)
+        };
         let Some(mut end) = self.end.as_ref() else {
             return false;
         };
