@@ -32,7 +32,7 @@ use self::svg::Svg;
 use self::text::Picture;
 use self::until::{End, Prepared, Until};
 use crate::args::{ProtocolArgs, seconds};
-use crate::exit::ExitError;
+use crate::exit::{self, ExitError};
 use crate::output::eprint_line;
 use crate::status::beside;
 
@@ -178,9 +178,14 @@ impl Trace {
         let is_alone = self.command.is_empty() && !self.json;
         let mut live = is_alone.then(|| Live::new(columns()));
         loop {
-            text.print(record.take_lines())?;
+            text.add(record.take_lines());
             if let Some(end) = until.look()? {
                 return Ok(end);
+            }
+            // A reader that does not read delays the next look, and no signal.
+            if !text.is_written() {
+                text.write_some(until)?;
+                continue;
             }
             let add = &mut |path, time, answer| record.add(path, time, answer);
             sampler.step(until.time(), Some(until.as_fd()), add)?;
@@ -228,8 +233,13 @@ impl Trace {
         let locks: Vec<_> = locks.chain(self.locking.database.clone()).collect();
         let text = match &self.output {
             Some(path) => Output::create(path, &locks)?,
-            None if self.command.is_empty() => Output::stdout(),
-            None => Output::stderr(),
+            None => {
+                let stream = match self.command.is_empty() {
+                    true => Output::stdout(),
+                    false => Output::stderr(),
+                };
+                stream.map_err(|e| ExitError::new(exit::SYSTEM, e))?
+            }
         };
         let taken: Vec<_> = locks.into_iter().chain(self.output.clone()).collect();
         let svg = self.svg.as_ref().map(|path| Output::create(path, &taken));

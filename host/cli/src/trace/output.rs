@@ -4,31 +4,40 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::until::Until;
 use crate::exit::{self, ExitError};
 use crate::output::shown_path;
 
 pub(super) struct Output {
     /// What errors call it.
     name: String,
-    to: Box<dyn Write>,
+    to: File,
+    /// What is still to be written.
+    rest: Vec<u8>,
 }
 
 impl Output {
-    pub(super) fn stdout() -> Self {
-        let name = "standard output".to_owned();
-        let to = Box::new(io::stdout());
-        Self { name, to }
+    pub(super) fn stdout() -> io::Result<Self> {
+        let to = io::stdout().as_fd().try_clone_to_owned()?;
+        Ok(Self::new("standard output".to_owned(), to.into()))
     }
 
-    pub(super) fn stderr() -> Self {
-        let name = "standard error".to_owned();
-        let to = Box::new(io::stderr());
-        Self { name, to }
+    pub(super) fn stderr() -> io::Result<Self> {
+        let to = io::stderr().as_fd().try_clone_to_owned()?;
+        Ok(Self::new("standard error".to_owned(), to.into()))
+    }
+
+    fn new(name: String, to: File) -> Self {
+        let rest = Vec::new();
+        Self { name, to, rest }
     }
 
     /// Creates a file, or empties it. Refuses the files of `locks`.
@@ -44,16 +53,48 @@ impl Output {
             let message = format_args!("cannot create {name}: {e}");
             ExitError::new(exit::NO_INPUT, message)
         })?;
-        let to = Box::new(file);
-        Ok(Self { name, to })
+        Ok(Self::new(name, file))
     }
 
-    /// Writes all of it at once.
+    /// Writes all of it, however long that takes.
     pub(super) fn print(&mut self, text: impl Display) -> anyhow::Result<()> {
-        let text = text.to_string();
-        let written = self.to.write_all(text.as_bytes());
-        let written = written.and_then(|()| self.to.flush());
+        self.add(text);
+        let written = self.to.write_all(&self.rest);
+        self.rest.clear();
         written.with_context(|| format!("cannot write to {}", self.name))
+    }
+
+    /// Adds what [`write_some`](Self::write_some) is to write.
+    pub(super) fn add(&mut self, text: impl Display) {
+        self.rest.extend(text.to_string().into_bytes());
+    }
+
+    pub(super) fn is_written(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// Writes some of what was added, once the reader has room for it, unless there is something to
+    /// read from `end` before that, or its time comes.
+    pub(super) fn write_some(&mut self, end: &Until) -> anyhow::Result<()> {
+        /// As much as a pipe that has room takes without blocking.
+        const PIECE: usize = 4096;
+        let left = end
+            .time()
+            .map(|at| at.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        let mut ready = [
+            PollFd::new(&self.to, PollFlags::OUT),
+            PollFd::new(end, PollFlags::IN),
+        ];
+        let polled = poll(&mut ready, left.as_ref());
+        if polled.is_err() || ready[0].revents().is_empty() {
+            return Ok(());
+        }
+        let piece = &self.rest[..self.rest.len().min(PIECE)];
+        let written = self.to.write(piece);
+        let written = written.with_context(|| format!("cannot write to {}", self.name))?;
+        self.rest.drain(..written);
+        Ok(())
     }
 }
 

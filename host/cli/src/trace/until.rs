@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitStatus;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -39,7 +40,7 @@ pub(super) enum Until {
         command: Supervised,
     },
     Interrupt {
-        signals: Signals,
+        signals: Rc<Signals>,
         time: Option<Instant>,
     },
 }
@@ -81,7 +82,7 @@ impl<'a> Prepared<'a> {
 
     /// Starts the command, if there is one.
     pub(super) fn start(self) -> anyhow::Result<Until> {
-        let signals = self.signals;
+        let signals = Rc::new(self.signals);
         let Some(program) = self.command.first() else {
             // A time beyond those that the clock has never comes.
             let time = self
@@ -105,12 +106,15 @@ impl AsFd for Prepared<'_> {
 }
 
 impl Until {
-    /// Whether the end has come.
+    /// Whether the end has come. From then on, signals end this process.
     pub(super) fn look(&mut self) -> anyhow::Result<Option<End>> {
         match self {
             Self::Command { program, command } => {
                 let ended = command.look();
                 let ended = ended.map_err(|failure: Failure| failure.into_error(program))?;
+                if ended.is_some() {
+                    command.signals().let_through();
+                }
                 Ok(ended.map(End::Command))
             }
             Self::Interrupt { signals, time } => {
@@ -120,6 +124,9 @@ impl Until {
                     return Ok(Some(End::Time));
                 }
                 let is_over = time.is_some_and(|time| time <= Instant::now());
+                if is_over {
+                    signals.let_through();
+                }
                 Ok(is_over.then_some(End::Time))
             }
         }

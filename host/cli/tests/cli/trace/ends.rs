@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use rustix::process::Signal;
 
 use super::Trace;
-use crate::support::{Dir, Holder, code, kill, locket, output};
+use crate::support::{Dir, Holder, code, full_pipe, kill, locket, output};
 
 #[test]
 fn an_interrupt_ends_it_with_the_picture() {
@@ -51,6 +51,46 @@ fn a_second_interrupt_ends_it_at_once() {
         end.is_some()
     });
     assert_eq!(end.unwrap().signal(), Some(Signal::INT.as_raw()));
+}
+
+/// What it prints waits for a reader. The signals do not.
+#[test]
+fn a_reader_that_does_not_read_holds_up_no_signal() {
+    let dir = Dir::new();
+    let lock = dir.path("lock");
+    let holder = Holder::flock(&lock);
+    let (_reader, full) = full_pipe();
+    let mut trace = locket(&["trace", "--json", "--for", "0.2"]);
+    let mut trace = trace.arg(&lock).stdout(full).spawn().unwrap();
+    eventually("a signal ends it after its time", || {
+        kill(&trace, Signal::TERM);
+        trace.try_wait().unwrap().is_some()
+    });
+    let (_reader, full) = full_pipe();
+    let mut trace = locket(&["trace", "--json"]);
+    trace
+        .arg(&lock)
+        .args(["--", "sh", "-c", "echo ready; exec cat"]);
+    trace.stderr(full);
+    let tracer = Holder::start(trace);
+    let state = || std::fs::read_to_string(format!("/proc/{}/status", tracer.pid())).unwrap();
+    eventually("it waits for its reader", || state().contains("State:\tS"));
+    let children = format!("/proc/{0}/task/{0}/children", tracer.pid());
+    // The other children look at the locks.
+    let has_command = || {
+        let children = std::fs::read_to_string(&children).unwrap();
+        let name = |child: &str| std::fs::read_to_string(format!("/proc/{child}/comm"));
+        let mut names = children.split_whitespace().flat_map(name);
+        names.any(|name| name.trim() == "cat")
+    };
+    eventually("the command runs", has_command);
+    tracer.signal(Signal::TERM);
+    eventually("the signal ends the command", || !has_command());
+    eventually("another one ends the trace", || {
+        tracer.signal(Signal::TERM);
+        state().contains("State:\tZ")
+    });
+    holder.end();
 }
 
 #[test]
