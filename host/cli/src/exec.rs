@@ -40,9 +40,11 @@ use locket::{Guard, Mode, Protocol};
 #[cfg(feature = "remote")]
 use self::loss::{Losses, OnLoss};
 #[cfg(unix)]
+use self::unix::Executed;
+#[cfg(unix)]
 pub(crate) use self::unix::end_like;
 #[cfg(windows)]
-use self::windows::end_like;
+use self::windows::{Executed, end_like};
 use crate::args::{ProtocolArgs, seconds};
 use crate::exit::{self, ExitError};
 use crate::output::{HumanDuration, eprint_line, one_line, shown_error};
@@ -246,10 +248,17 @@ impl Exec {
         let is_lost = losses.is_told(&guards);
         #[cfg(not(feature = "remote"))]
         let is_lost = false;
-        let status = match is_lost {
-            true => Ok(None),
+        let released = match guards.len() {
+            1 => "the lock",
+            _ => "the locks",
+        };
+        let executed = match is_lost {
+            true => Executed::not(),
             false => self.execute(&guards, &words, end),
         };
+        // Before anything is said: a reader that does not read must keep no lock.
+        let errors = release(guards);
+        let status = executed.finish();
         #[cfg(feature = "remote")]
         self.remote.warn();
         #[cfg(feature = "remote")]
@@ -263,12 +272,14 @@ impl Exec {
         let Some(status) = status? else {
             unreachable!("only a loss keeps the command from starting")
         };
-        let released = match guards.len() {
-            1 => "the lock",
-            _ => "the locks",
-        };
+        for error in &errors {
+            let (error, line) = (shown_error(error), one_line(&words));
+            eprint_line(format_args!(
+                "warning: {error}; `{line}` may have run without protection"
+            ));
+        }
         // It went before the command ended, and was not noticed until now.
-        if release(guards, &words) && self.ends_by_loss() {
+        if errors.iter().any(locket::Error::is_lost) && self.ends_by_loss() {
             return Ok(exit::LOST);
         }
         let time = HumanDuration(start.elapsed());
@@ -349,17 +360,8 @@ impl Exec {
 }
 
 /// Releases explicitly: a descendant may still have a descriptor, and dropping the guard would leave
-/// the lock to it. Returns whether a lock was lost.
-fn release(guards: Vec<Guard>, words: &[OsString]) -> bool {
-    let mut lost = false;
-    for guard in guards {
-        if let Err(e) = guard.release() {
-            lost |= e.is_lost();
-            let (error, line) = (shown_error(&e), one_line(words));
-            eprint_line(format_args!(
-                "warning: {error}; `{line}` may have run without protection"
-            ));
-        }
-    }
-    lost
+/// the lock to it.
+fn release(guards: Vec<Guard>) -> Vec<locket::Error> {
+    let released = guards.into_iter().map(Guard::release);
+    released.filter_map(Result::err).collect()
 }

@@ -122,6 +122,8 @@ fn main() -> ExitCode {
             };
         }
     };
+    #[cfg(unix)]
+    sys::keep_ends_of_children();
     let result = match cli.command {
         Command::Exec(exec) => exec.run(),
         #[cfg(feature = "run")]

@@ -15,8 +15,10 @@ use std::io::PipeReader;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::rc::Rc;
 
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::libc;
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{WaitOptions, waitpid};
@@ -34,13 +36,13 @@ use crate::sys;
 pub(super) fn supervise(
     words: &[OsString],
     variables: &[(&str, String)],
+    signals: &Rc<Signals>,
     mut end: Option<&PipeReader>,
 ) -> Result<Option<ExitStatus>, Failure> {
-    let signals = Signals::of_command().map_err(Failure::Start)?;
     if end.is_some_and(is_readable) {
         return Ok(None);
     }
-    let mut supervised = Supervised::start(words, variables, signals)?;
+    let mut supervised = Supervised::start(words, variables, Rc::clone(signals))?;
     loop {
         if let Some(status) = supervised.look()? {
             return Ok(Some(status));
@@ -66,7 +68,7 @@ fn is_readable(pipe: &PipeReader) -> bool {
 /// descriptor can be read.
 pub(crate) struct Supervised {
     child: Pid,
-    signals: Signals,
+    signals: Rc<Signals>,
     /// Those that came before the command did not reach it by themselves.
     early: bool,
 }
@@ -75,7 +77,7 @@ impl Supervised {
     pub(crate) fn start(
         words: &[OsString],
         variables: &[(&str, String)],
-        signals: Signals,
+        signals: Rc<Signals>,
     ) -> Result<Self, Failure> {
         Ok(Self {
             child: start(words, variables, signals.inherited()).map_err(Failure::Start)?,
@@ -87,7 +89,12 @@ impl Supervised {
     /// Sends the command a signal. It keeps its process identifier until it is waited for, by this
     /// thread.
     fn send(&self, signal: Signal) {
-        let _ = kill(self.child, signal);
+        sys::send(self.child, signal as i32);
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(crate) fn signals(&self) -> &Signals {
+        &self.signals
     }
 
     /// Passes on what has arrived. Returns how the command ended, if it has.
@@ -130,15 +137,13 @@ fn caught() -> SigSet {
 }
 
 fn pass_on(arrival: &Arrival, signals: &Signals, child: Pid, early: bool) {
-    let Some(signal) = arrival.signal() else {
-        return;
-    };
+    let number = arrival.number();
     // The command keeps its process identifier until it is waited for, by this thread.
-    if signal != Signal::SIGCHLD && (early || arrival.is_for_us_alone(child)) {
-        let _ = kill(child, signal);
+    if number != libc::SIGCHLD && (early || arrival.is_for_us_alone(child)) {
+        sys::send(child, number);
     }
     // Ctrl-Z stops us as it stops the command, and `fg` continues both.
-    if signal == Signal::SIGTSTP {
-        signals.stop_by(signal);
+    if arrival.signal() == Some(Signal::SIGTSTP) {
+        signals.stop_by(Signal::SIGTSTP);
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, PipeReader};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::ExitStatus;
+use std::rc::Rc;
 
 use locket::{Guard, Protocol};
 use nix::sys::signal::SigSet;
@@ -13,17 +14,55 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use super::Exec;
 use super::failure::start_error;
 use super::start::command;
-use super::supervise::supervise;
+use super::supervise::{Signals, supervise};
 use crate::exit::{self, ExitError};
 use crate::sys;
 
+/// What became of the command.
+pub(super) struct Executed {
+    status: Result<Option<ExitStatus>, ExitError>,
+    /// They wait until the locks are released, which they must not prevent.
+    signals: Option<Rc<Signals>>,
+}
+
+impl Executed {
+    /// It was not started.
+    pub(super) fn not() -> Self {
+        Self {
+            status: Ok(None),
+            signals: None,
+        }
+    }
+
+    /// Lets signals end this process again. Returns how the command ended; `None` if it was to
+    /// [end](supervise) before it began.
+    pub(super) fn finish(self) -> Result<Option<ExitStatus>, ExitError> {
+        if let Some(signals) = self.signals {
+            signals.let_through();
+        }
+        self.status
+    }
+}
+
 impl Exec {
-    /// Returns how the command ended; `None` if it was to [end](supervise) before it began.
+    /// Runs the command to its end.
     pub(super) fn execute(
         &self,
         guards: &[Guard],
         words: &[OsString],
         end: Option<&PipeReader>,
+    ) -> Executed {
+        let mut signals = None;
+        let status = self.run_command(guards, words, end, &mut signals);
+        Executed { status, signals }
+    }
+
+    fn run_command(
+        &self,
+        guards: &[Guard],
+        words: &[OsString],
+        end: Option<&PipeReader>,
+        signals: &mut Option<Rc<Signals>>,
     ) -> Result<Option<ExitStatus>, ExitError> {
         let system = |e: io::Error| ExitError::new(exit::SYSTEM, e);
         // No other thread of this process forks, so none can at the wrong moment.
@@ -39,7 +78,9 @@ impl Exec {
             command.envs(Self::variables(guards));
             return Err(start_error(&command.exec(), &words[0]));
         }
-        let supervised = supervise(words, &Self::variables(guards), end);
+        let caught = Signals::of_command().map_err(|e| start_error(&e, &words[0]))?;
+        let signals = signals.insert(Rc::new(caught));
+        let supervised = supervise(words, &Self::variables(guards), signals, end);
         supervised.map_err(|failure| failure.into_error(&words[0]))
     }
 }

@@ -14,14 +14,34 @@ use super::failure::Failure;
 use crate::exit::{self, ExitError};
 use crate::sys::{self, Job};
 
+/// What became of the command.
+pub(super) struct Executed(Result<Option<ExitStatus>, ExitError>);
+
+impl Executed {
+    /// It was not started.
+    pub(super) fn not() -> Self {
+        Self(Ok(None))
+    }
+
+    /// Returns how the command ended; `None` if it was to end before it began.
+    pub(super) fn finish(self) -> Result<Option<ExitStatus>, ExitError> {
+        self.0
+    }
+}
+
 impl Exec {
-    /// The locks belong to this process. So if it is terminated, the command is, too.
+    /// Runs the command to its end.
     pub(super) fn execute(
         &self,
         guards: &[Guard],
         words: &[OsString],
         _: Option<&PipeReader>,
-    ) -> Result<Option<ExitStatus>, ExitError> {
+    ) -> Executed {
+        Executed(self.run_command(guards, words).map(Some))
+    }
+
+    /// The locks belong to this process. So if it is terminated, the command is, too.
+    fn run_command(&self, guards: &[Guard], words: &[OsString]) -> Result<ExitStatus, ExitError> {
         let system = |e| ExitError::new(exit::SYSTEM, format_args!("cannot make a job: {e}"));
         // An interruption ends the command, and this process when that has ended.
         sys::ignore_interruptions().map_err(system)?;
@@ -38,7 +58,7 @@ impl Exec {
         let status = run().map_err(|failure| failure.into_error(&words[0]));
         // What the command leaves behind lives on.
         job.disband().map_err(system)?;
-        status.map(Some)
+        status
     }
 
     fn command(&self, words: &[OsString]) -> Command {

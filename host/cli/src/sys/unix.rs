@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use locket::Mode;
 use nix::errno::Errno;
 use nix::libc::{self, c_int};
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::unistd::Pid;
 
 /// Whether our caller ignores `SIGPIPE`, as services of systemd do.
 static SIGPIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
@@ -60,6 +61,40 @@ pub(super) fn handle(signal: c_int, handler: libc::sighandler_t) {
 /// Restores the default action of a signal.
 pub(crate) fn reset(signal: c_int) {
     handle(signal, libc::SIG_DFL);
+}
+
+/// Sends a process a signal, if there is such a process.
+pub(crate) fn send(process: Pid, signal: c_int) {
+    // SAFETY: both are plain numbers.
+    let _ = unsafe { libc::kill(process.as_raw(), signal) };
+}
+
+/// Whether a signal that this thread blocks has arrived.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_pending(signal: c_int) -> bool {
+    // SAFETY: `sigpending` has initialized `set` unless it fails.
+    unsafe {
+        let mut set = MaybeUninit::uninit();
+        libc::sigpending(set.as_mut_ptr()) == 0 && libc::sigismember(set.as_ptr(), signal) == 1
+    }
+}
+
+/// A set with the real-time signals besides, but for those that our caller ignores.
+#[cfg(target_os = "linux")]
+pub(crate) fn add_real_time(set: &SigSet) -> SigSet {
+    let mut all = *set.as_ref();
+    let added = (libc::SIGRTMIN()..=libc::SIGRTMAX()).filter(|signal| !is_ignored(*signal));
+    // SAFETY: `all` is initialized, as a copy of a set, and the signals exist.
+    unsafe {
+        added.for_each(|signal| _ = libc::sigaddset(&raw mut all, signal));
+        SigSet::from_sigset_t_unchecked(all)
+    }
+}
+
+/// Has the system keep how the children of this process end, which it does not for a program whose
+/// caller ignores their ends.
+pub(crate) fn keep_ends_of_children() {
+    reset(libc::SIGCHLD);
 }
 
 /// Whether our caller ignores `SIGPIPE`. Rust's runtime ignores it in this process in any case.
@@ -141,17 +176,22 @@ pub(crate) fn end_first_process() {
     }
 }
 
-/// Interrupts the system calls of this process at a time, until it is dropped.
-pub(crate) struct Alarm;
+/// Interrupts the system calls of the calling thread at a time, until it is dropped.
+pub(crate) struct Alarm {
+    /// The signal mask before: our caller may block the signal.
+    before: Option<SigSet>,
+}
 
 impl Alarm {
     pub(crate) fn at(time: Instant) -> Self {
         extern "C" fn nothing(_: c_int) {}
         handle(libc::SIGALRM, nothing as *const () as libc::sighandler_t);
+        let alarm = SigSet::from(Signal::SIGALRM);
+        let before = alarm.thread_swap_mask(SigmaskHow::SIG_UNBLOCK).ok();
         // Zero would disarm it.
         let left = time.saturating_duration_since(Instant::now());
         Self::set(left.max(Duration::from_micros(1)));
-        Self
+        Self { before }
     }
 
     fn set(first: Duration) {
@@ -172,6 +212,9 @@ impl Alarm {
 impl Drop for Alarm {
     fn drop(&mut self) {
         Self::set(Duration::ZERO);
+        if let Some(before) = &self.before {
+            let _ = before.thread_set_mask();
+        }
         reset(libc::SIGALRM);
     }
 }

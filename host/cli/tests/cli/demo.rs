@@ -34,6 +34,24 @@ fn assert_exact(report: &Value, participants: usize, increments: usize) {
 }
 
 #[test]
+fn a_caller_that_ignores_the_end_of_its_children_gets_the_result() {
+    let script = "import os, signal, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+os.execv(sys.argv[1], sys.argv[1:])";
+    let mut python = std::process::Command::new("python3");
+    python.args([
+        "-c",
+        script,
+        env!("CARGO_BIN_EXE_locket"),
+        "demo",
+        "--increments",
+        "5",
+    ]);
+    let output = output(python);
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
 fn processes_and_components_count_exactly() {
     for protocol in ["native", "flock"] {
         let report = report(&["--increments", "40", "--protocol", protocol]);

@@ -1,17 +1,16 @@
 //! Locks on real servers, from the command line.
 
-use std::io::{Read, Write};
+use std::io::Read;
 #[cfg(feature = "run")]
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use locket_test_support::waits::eventually;
-use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Dir, Holder, code, kill, locket, output, start_threads_late};
+use crate::support::{Dir, Holder, code, full_pipe, kill, locket, output, start_threads_late};
 
 /// Runs a test with the URL of each server that this build knows and this system has.
 fn with_servers(test: impl Fn(&str)) {
@@ -188,10 +187,7 @@ fn a_lock_that_is_lost_before_the_command_starts_keeps_it_from_starting() {
     with_servers(|url| {
         let dir = tempfile::tempdir().expect("a directory can be made");
         let ran = dir.path().join("ran");
-        let (mut said, mut full) = std::io::pipe().expect("a pipe can be made");
-        fcntl_setfl(&full, OFlags::NONBLOCK).expect("it can be set");
-        while full.write(b".").is_ok() {}
-        fcntl_setfl(&full, OFlags::empty()).expect("it can be set");
+        let (mut said, full) = full_pipe();
         let ttl = TTL.as_secs().to_string();
         // Many locks, of which the first one to tell of its loss must not end the process.
         let names: Vec<_> = (0..20)
@@ -228,6 +224,29 @@ fn a_command_ends_before_the_threads_that_wait_for_a_loss_begin() {
         let mut exec = exec(url, &[], &["true"]);
         start_threads_late(&mut exec, &dir);
         assert_eq!(code(exec), 0);
+    });
+}
+
+/// What is said of one lock keeps no other, although its reader does not read.
+#[test]
+fn a_loss_that_cannot_be_said_keeps_no_other_lock() {
+    with_servers(|url| {
+        for on_loss in ["term", "warn"] {
+            let options = ["--also", "jobs/b", "--on-loss", on_loss];
+            let mut exec = exec(url, &options, &["sh", "-c", "echo ready; cat"]);
+            let (reader, full) = full_pipe();
+            exec.stderr(full);
+            let holder = Holder::start(exec);
+            let mut break_lock = locket(&["break", "--remote", url]);
+            break_lock.arg("jobs/a");
+            assert_eq!(code(break_lock), 0);
+            let waiting = std::thread::spawn(move || holder.end());
+            let other = ["exec", "--remote", url, "-w", "30", "jobs/b", "--", "true"];
+            assert_eq!(code(locket(&other)), 0, "{on_loss}");
+            drop(reader);
+            let ended = waiting.join().expect("it does not panic");
+            assert_eq!(ended == 76, on_loss == "term", "{ended}");
+        }
     });
 }
 

@@ -1,11 +1,12 @@
 //! What the tests of several subcommands need.
 
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longer than any step of these tests takes, however busy the machine is.
@@ -44,16 +45,34 @@ pub(crate) fn exec(options: &[&str], path: &Path, command: &[&str]) -> Command {
     exec
 }
 
-/// Makes the threads of a command begin late, as on a busy machine, by a library that is built in
-/// `dir`.
+/// Makes the threads of a command begin late, as on a busy machine.
 pub(crate) fn start_threads_late(command: &mut Command, dir: &Dir) {
+    preload(command, dir, include_str!("support/late_threads.c"));
+}
+
+/// Makes a command late after each signal that it sends, as on a busy machine.
+pub(crate) fn wait_after_signals(command: &mut Command, dir: &Dir) {
+    preload(command, dir, include_str!("support/late_kill.c"));
+}
+
+/// Has a command use functions in C, built in `dir`, in place of those of the C library.
+fn preload(command: &mut Command, dir: &Dir, functions: &str) {
     let (source, library) = (dir.path("late.c"), dir.path("late.so"));
-    std::fs::write(&source, include_str!("support/late_threads.c")).expect("it can be written");
+    std::fs::write(&source, functions).expect("it can be written");
     let mut cc = Command::new("cc");
     cc.args(["-shared", "-fPIC", "-o"])
         .args([&library, &source]);
     assert_eq!(code(cc), 0, "a C compiler is needed, as by Rust");
     command.env("LD_PRELOAD", library);
+}
+
+/// A pipe whose writers wait, until something is read.
+pub(crate) fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = io::pipe().expect("a pipe can be made");
+    fcntl_setfl(&writer, OFlags::NONBLOCK).expect("it can be set");
+    while writer.write(b".").is_ok() {}
+    fcntl_setfl(&writer, OFlags::empty()).expect("it can be set");
+    (reader, writer)
 }
 
 pub(crate) fn output(mut command: Command) -> Output {

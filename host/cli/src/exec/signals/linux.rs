@@ -33,9 +33,7 @@ impl Signals {
 
     /// Those that a supervised command gets, and that of its end.
     pub(crate) fn of_command() -> io::Result<Self> {
-        // Otherwise the system would not keep how the command ended.
-        sys::reset(libc::SIGCHLD);
-        Self::of(caught())
+        Self::of(sys::add_real_time(&caught()))
     }
 
     /// Takes the next one, if there is any.
@@ -50,13 +48,24 @@ impl Signals {
 
     /// Stops this process by one of them, until it is continued.
     pub(super) fn stop_by(&self, signal: Signal) {
+        // A stop would discard it, and neither this process nor the command would continue.
+        if sys::is_pending(libc::SIGCONT) {
+            return;
+        }
         let stop = SigSet::from(signal);
         let _ = raise(signal);
         let _ = stop.thread_unblock();
         let _ = stop.thread_block();
     }
 
-    /// Lets them do again what they did before.
+    /// Lets them do again what they did before. Those that have arrived were meant for what is over,
+    /// and do nothing more.
+    pub(crate) fn let_through(&self) {
+        while let Ok(Some(_)) = self.next() {}
+        let _ = self.restore();
+    }
+
+    /// Lets them do again what they did before, at once if they have arrived.
     pub(crate) fn restore(&self) -> io::Result<()> {
         Ok(self.inherited.thread_set_mask()?)
     }
@@ -83,8 +92,13 @@ impl AsFd for Signals {
 pub(crate) struct Arrival(signalfd_siginfo);
 
 impl Arrival {
+    pub(super) fn number(&self) -> i32 {
+        self.0.ssi_signo.cast_signed()
+    }
+
+    /// `None` for a real-time signal.
     pub(super) fn signal(&self) -> Option<Signal> {
-        Signal::try_from(self.0.ssi_signo.cast_signed()).ok()
+        Signal::try_from(self.number()).ok()
     }
 
     /// Whether it has not reached the command as well.

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::libc;
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::unistd::{Pid, getpgrp, tcgetpgrp};
 
@@ -20,8 +19,6 @@ pub(crate) struct Signals {
 impl Signals {
     /// Those that a supervised command gets, and that of its end.
     pub(crate) fn of_command() -> io::Result<Self> {
-        // Otherwise the system would not keep how the command ended.
-        sys::reset(libc::SIGCHLD);
         let this = Self {
             arrivals: sys::signal_notes()?.into(),
             inherited: SigSet::thread_get_mask()?,
@@ -40,6 +37,12 @@ impl Signals {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => self.next(),
             Err(e) => Err(e),
         }
+    }
+
+    /// Lets them do again what they did before.
+    pub(crate) fn let_through(&self) {
+        let caught = caught();
+        caught.iter().for_each(|signal| sys::reset(signal as i32));
     }
 
     /// The mask for programs that are started.
@@ -65,6 +68,10 @@ impl AsFd for Signals {
 pub(crate) struct Arrival(i32);
 
 impl Arrival {
+    pub(super) fn number(&self) -> i32 {
+        self.0
+    }
+
     pub(super) fn signal(&self) -> Option<Signal> {
         Signal::try_from(self.0).ok()
     }

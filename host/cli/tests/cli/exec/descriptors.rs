@@ -7,7 +7,7 @@ use locket_test_support::waits::eventually;
 
 use super::foreign::Foreign;
 use super::is_free;
-use crate::support::{Dir, Holder, output, python};
+use crate::support::{Dir, Holder, code, output, python};
 
 /// A shell in which `locket exec` is `"$0"`, and the lock file is `"$1"`.
 fn shell(script: &str, dir: &Dir) -> Command {
@@ -39,6 +39,22 @@ fn the_lock_of_a_descriptor_stays_until_it_is_closed() {
         }
         assert_eq!(holder.end(), 0);
     }
+}
+
+/// Its caller reads the signals that it blocks.
+#[test]
+fn a_wait_for_a_descriptor_ends_although_the_caller_blocks_all_signals() {
+    let dir = Dir::new();
+    let lock = dir.path("lock");
+    let holder = Holder::flock(&lock);
+    let script = "import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+os.dup2(f.fileno(), 9)
+os.execv(sys.argv[2], sys.argv[2:] + ['exec', '-w', '0.05', '-E', '6', '9'])";
+    let mut blocks = python(script, &lock);
+    blocks.arg(env!("CARGO_BIN_EXE_locket"));
+    assert_eq!(code(blocks), 6);
+    holder.end();
 }
 
 #[test]

@@ -1,14 +1,18 @@
 //! Signals to `locket exec`, and those that end its command.
 
 use locket_test_support::not_tested;
+use locket_test_support::waits::eventually;
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use super::{is_free, waiter};
-use crate::support::{Dir, Holder, code, exec, kill, output, start_threads_late};
+use super::{is_free, stuck, waiter};
+use crate::support::{
+    Dir, Holder, code, exec, full_pipe, kill, locket, output, start_threads_late,
+    wait_after_signals,
+};
 
 /// A Python program that counts the signals that it gets until `SIGTERM`, and prints their numbers.
 const COUNTS: &str = "import os, signal, sys
@@ -62,6 +66,82 @@ fn a_command_ends_before_the_threads_of_locket_begin() {
         start_threads_late(&mut exec, &dir);
         assert_eq!(code(exec), 0, "{protocol}");
     }
+}
+
+/// A stop discards it if it comes in between, and the two would stay stopped with the lock.
+#[test]
+fn a_continuation_right_after_a_stop_continues_both() {
+    let dir = Dir::new();
+    let lock = dir.path("lock");
+    let mut exec = exec(&[], &lock, &["sh", "-c", "echo ready; cat"]);
+    wait_after_signals(&mut exec, &dir);
+    let holder = Holder::start(exec);
+    holder.signal(Signal::TSTP);
+    let command = child_of(holder.pid());
+    eventually("the signal is passed on", || state(command) == 'T');
+    holder.signal(Signal::CONT);
+    assert_eq!(holder.end(), 0);
+    assert!(is_free(&[], &lock));
+}
+
+#[test]
+fn a_real_time_signal_is_passed_on() {
+    let dir = Dir::new();
+    let lock = dir.path("lock");
+    let script = "import signal, sys
+def end(*_): sys.exit(5)
+signal.signal(signal.SIGRTMIN + 1, end)
+print('ready', flush=True)
+sys.stdin.read()";
+    let holder = Holder::start(exec(&["-o"], &lock, &["python3", "-c", script]));
+    // This process sends none by itself.
+    let kill = format!("kill -s RTMIN+1 {}", holder.pid());
+    let mut shell = Command::new("bash");
+    shell.args(["-c", &kill]);
+    assert_eq!(code(shell), 0);
+    let (code, _input) = holder.ended();
+    assert_eq!(code, 5);
+    assert!(is_free(&[], &lock));
+}
+
+/// The lock file of one lock is removed, which is reported when it is released.
+#[test]
+fn a_report_that_cannot_be_written_keeps_no_lock_and_no_signal() {
+    let dir = Dir::new();
+    let (one, two) = (dir.path("one"), dir.path("two"));
+    let mut exec = locket(&["exec"]);
+    exec.arg(&one).arg(&two).args(["--", "rm"]).arg(&one);
+    let (_reader, full) = full_pipe();
+    let mut child = exec.stderr(full).spawn().unwrap();
+    let ended = format!("/proc/{}/task/{}/children", child.id(), child.id());
+    let has_child = || !std::fs::read_to_string(&ended).unwrap().is_empty();
+    eventually("the command has ended", || !one.exists() && !has_child());
+    let other = ["-w", &stuck()];
+    assert_eq!(code(crate::support::exec(&other, &two, &["true"])), 0);
+    eventually("it is writing", || state(child.id()) == 'S');
+    assert!(
+        child.try_wait().unwrap().is_none(),
+        "it waits for its reader"
+    );
+    // It may still be about to let them through.
+    eventually("a signal ends it", || {
+        kill(&child, Signal::TERM);
+        child.try_wait().unwrap().is_some()
+    });
+    assert_eq!(child.wait().unwrap().signal(), Some(Signal::TERM.as_raw()));
+}
+
+/// `R`, `S`, `T` and so on, as the system calls it.
+fn state(process: u32) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let (_, rest) = stat.rsplit_once(") ").unwrap();
+    rest.chars().next().unwrap()
+}
+
+fn child_of(process: u32) -> u32 {
+    let children = format!("/proc/{process}/task/{process}/children");
+    let children = std::fs::read_to_string(children).unwrap();
+    children.trim().parse().unwrap()
 }
 
 #[test]
