@@ -30,7 +30,8 @@ use std::time::Duration;
 use wasmtime::{Engine, Store, UpdateDeadline, format_err};
 
 /// Advances the epoch of `engine` every `tick`, for as long as the engine exists. A thread of its own
-/// does that: guests that do not yield may keep all those of a runtime busy.
+/// does that: guests that do not yield may keep all those of a runtime busy. It inherits the signal mask
+/// of the caller, so a program that reads signals from a descriptor blocks them before.
 ///
 /// # Errors
 ///
