@@ -21,6 +21,10 @@ use locket::Engine;
 
 const HOUR: i64 = 3600;
 
+/// How long a server keeps a lock without a renewal: longer than a busy machine holds one up.
+#[cfg(any(feature = "etcd", feature = "postgres"))]
+const TTL: Duration = Duration::from_secs(5);
+
 #[test]
 fn a_clock_that_is_set_ends_no_wait_and_prolongs_none() {
     const TIMEOUT: Duration = Duration::from_millis(300);
