@@ -55,7 +55,7 @@ fn in_a_child(drops: impl FnOnce()) {
     assert!(child >= 0, "{}", std::io::Error::last_os_error());
     if child == 0 {
         // SAFETY: ends the child if it hangs.
-        unsafe { libc::alarm(u32::try_from(AT_ONCE.as_secs()).unwrap()) };
+        unsafe { libc::alarm(u32::try_from(STUCK.as_secs()).unwrap()) };
         drops();
         // SAFETY: ends the process.
         unsafe { libc::_exit(0) };

@@ -172,7 +172,7 @@ fn a_server_that_stops_costs_the_lock_and_says_so() {
     let Some(server) = &Postgres::start(&[]) else {
         return;
     };
-    let ((_, first), (_, second)) = (process(server, "first", 2), process(server, "second", 2));
+    let ((_, first), (_, second)) = (process(server, "first", 10), process(server, "second", 10));
     let guard = first.acquire(Mode::Exclusive, None).expect("it is free");
     assert_eq!(first.state(), State::Held);
     let stopped = server.stop();

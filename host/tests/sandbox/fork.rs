@@ -25,14 +25,14 @@ impl Drop for End<'_> {
 /// The child, in the parent; none in the child.
 struct Forked(Option<libc::pid_t>);
 
-/// Forks. The child is killed if it does not end within two seconds.
+/// Forks. The child is killed if it hangs.
 fn fork() -> Forked {
     // SAFETY: the child touches only what it inherited, and leaves by `_exit`.
     let child = unsafe { libc::fork() };
     assert!(child >= 0, "{}", std::io::Error::last_os_error());
     if child == 0 {
         // SAFETY: ends the process if it hangs.
-        unsafe { libc::alarm(2) };
+        unsafe { libc::alarm(u32::try_from(STUCK.as_secs()).unwrap()) };
     }
     Forked((child > 0).then_some(child))
 }

@@ -66,16 +66,22 @@ fn a_slow_try_delays_no_waiter_for_another_lock() {
     // The system call that reads a directory.
     let slow = format!("inject=getdents64:delay_enter={}", SLOW.as_micros());
     let options = ["-o", "/dev/null", "-e", "trace=getdents64", "-e", &slow];
+    let mut shown = "a delay";
     for _ in 0..3 {
         match traced(&options, "wait beside a slow try", dir.0.path()) {
-            Some(TOO_QUICK) => {}
+            // A busy machine delays as well, but not in every round.
+            Some(TOO_LATE) => {}
+            Some(TOO_QUICK) => shown = "nothing: the machine is too busy",
             Some(code) => return assert_eq!(code, 0),
             None => return,
         }
         fs::remove_file(dir.path("x.1-1")).unwrap();
     }
-    panic!("the machine is too busy for this test");
+    panic!("no round has passed, which shows {shown}");
 }
+
+/// The exit code if something was delayed while the try was under way.
+const TOO_LATE: i32 = 3;
 
 /// The exit code if the try ended before the other waits did, which shows nothing.
 const TOO_QUICK: i32 = 2;
@@ -105,9 +111,10 @@ fn wait_beside_a_slow_try(dir: &Path) {
     // Nor does it delay what asks for the state of the lock.
     let (done, looked) = mpsc::channel();
     thread::spawn(move || done.send(format!("{looks:?}")));
-    looked
-        .recv_timeout(BRIEF + MORE)
-        .expect("the state is known");
+    if let Err(e) = looked.recv_timeout(BRIEF + MORE) {
+        println!("the state is not known: {e}");
+        std::process::exit(TOO_LATE);
+    }
 
     // The victim holds a lock and wants the attacker's. So the engine looks for a deadlock, and for that
     // at the lock that the attacker waits for.
@@ -122,7 +129,9 @@ fn wait_beside_a_slow_try(dir: &Path) {
     let on_time = |what: &str, start: Instant| {
         let time = start.elapsed();
         println!("{what}: {time:?}");
-        assert!(time < BRIEF + MORE, "{what}: {time:?}");
+        if time >= BRIEF + MORE {
+            std::process::exit(TOO_LATE);
+        }
     };
     let other = open_as(&third, "other", Protocol::Native);
     let held = open_as(&hasty, "held", Protocol::Soft);
@@ -148,11 +157,20 @@ fn wait_beside_a_slow_try(dir: &Path) {
 }
 
 /// Whether a thread of this process is about to read a directory. Does not list the threads, since
-/// that would read a directory.
+/// that would read a directory, but tries each number that one can have: from that of this process to
+/// that which the system has given last, or around the end of the numbers.
 fn is_reading_a_directory() -> bool {
     let call = format!("{} ", libc::SYS_getdents64);
-    let me = std::process::id();
-    (me..me + 100).any(|thread| {
+    let number = |file, field| -> u32 {
+        let text = fs::read_to_string(file).unwrap();
+        text.split_whitespace().nth(field).unwrap().parse().unwrap()
+    };
+    let (me, last) = (std::process::id(), number("/proc/loadavg", 4));
+    let (end, around) = match last < me {
+        true => (number("/proc/sys/kernel/pid_max", 0), last),
+        false => (last, 0),
+    };
+    (me..=end).chain(1..=around).any(|thread| {
         let calls = fs::read_to_string(format!("/proc/self/task/{thread}/syscall"));
         calls.is_ok_and(|calls| calls.starts_with(&call))
     })

@@ -1,7 +1,5 @@
 //! Locks of etcd while the clocks of their holder are set and stopped.
 
-use std::time::Duration;
-
 use locket::{Engine, LockFile, LostReason, Remote};
 use locket_test_support::servers::etcd::Etcd;
 use locket_test_support::servers::proxy::{Proxy, Traffic};
@@ -11,7 +9,7 @@ use super::*;
 /// The lock `a`, through a connection that can stall.
 fn lock(proxy: &Proxy) -> LockFile {
     let remote = Remote::builder(&format!("etcd://{}/locks", proxy.address()));
-    let remote = remote.ttl(Duration::from_secs(2)).build();
+    let remote = remote.ttl(TTL).build();
     let remote = remote.expect("the URL is valid");
     let lock = Engine::new().open_remote(&remote, "a");
     lock.expect("the name is valid")

@@ -1,15 +1,11 @@
 //! Locks of PostgreSQL while the clocks of their holder, or of the server, are set and stopped.
 
-use std::time::Duration;
-
 use locket::{Engine, LockFile, LostReason, Remote};
 use locket_test_support::servers::clock::Clock;
 use locket_test_support::servers::postgres::Postgres;
 use locket_test_support::servers::proxy::{Proxy, Traffic};
 
 use super::*;
-
-const TTL: Duration = Duration::from_secs(2);
 
 /// The lock `a`, by a server at this address.
 fn lock(address: &str) -> LockFile {
@@ -40,7 +36,7 @@ fn a_lock_of_postgresql_is_not_lost_when_the_clock_is_set() {
     outlives_each_set(&clocks, &lock, &guard);
     // And the loss is known in time, although the clock went back.
     proxy.set(Traffic::Stalls);
-    server.sql("SELECT pg_sleep(2)");
+    server.sql(&format!("SELECT pg_sleep({})", TTL.as_secs()));
     assert!(!guard.is_held());
     assert_eq!(block_on(guard.lost()), LostReason::Disconnected);
 }
@@ -56,7 +52,7 @@ fn a_holder_knows_its_loss_although_its_clock_stands_still() {
     let _still = clocks.stop();
     let before = Instant::now();
     proxy.set(Traffic::Stalls);
-    server.sql("SELECT pg_sleep(2)");
+    server.sql(&format!("SELECT pg_sleep({})", TTL.as_secs()));
     assert!(!guard.is_held());
     assert_eq!(block_on(guard.lost()), LostReason::Disconnected);
     assert_eq!(before, Instant::now(), "the clock did not stand still");

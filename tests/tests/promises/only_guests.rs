@@ -9,7 +9,7 @@ use locket::sandbox::Rights;
 use locket::{LockFile, Mode, Protocol};
 use locket_test_support::process::{Process, peer};
 use locket_test_support::subject::{Stand, Subject};
-use locket_test_support::waits::STUCK;
+use locket_test_support::waits::{AT_ONCE, STUCK, eventually, waiters};
 use locket_tests::stands::{GuestSubject, Guests};
 
 fn stand(protocol: Protocol) -> Guests {
@@ -128,9 +128,11 @@ fn a_circle_of_guests_is_a_deadlock() {
     first.ok("acquire a exclusive 0");
     second.ok("acquire b exclusive 0");
     first.waits("acquire b exclusive none");
+    let awaited = stand.engine().open(stand.site().dir.path("b")).unwrap();
+    eventually("it is in the queue", || waiters(&awaited) == 1);
     assert_eq!(second.err("acquire a exclusive none"), "deadlock");
-    let time: u64 = second.ok("elapsed").parse().unwrap();
-    assert!(time < 2000, "{time} ms");
+    let time: u128 = second.ok("elapsed").parse().unwrap();
+    assert!(time < AT_ONCE.as_millis(), "{time} ms");
     second.ok("release b");
     first.granted();
 }

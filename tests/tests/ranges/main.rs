@@ -89,10 +89,13 @@ async fn a_guest_and_a_process_exclude_each_other_range_by_range() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn guests_wait_for_one_another_and_notice_a_circle() {
     let host = Host::new();
-    let (mut one, mut two) = (guest(&host).await, guest(&host).await);
+    let ctx = host.ctx().build();
+    let (mut one, mut two) = (guest(&host).await, host.guest("ranges", ctx.clone()).await);
+    two.ok("open a /locks/a").await;
     one.ok("lock a exclusive 0 1 0").await;
     two.ok("lock a exclusive 1 1 0").await;
     two.wait("lock a exclusive 0 1 none").await;
+    eventually("it is in the queue", || ctx.usage().waiters == 1);
     assert_eq!(one.err("lock a exclusive 1 1 none").await, "deadlock");
     assert_eq!(one.err("lock a exclusive 1 1 0").await, "would-block");
     one.ok("unlock a 0 1").await;

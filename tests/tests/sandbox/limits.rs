@@ -1,6 +1,6 @@
 //! Handles, holds, waiters and created files of a guest are limited, and count until they are given back.
 
-use locket_tests::harness::{AT_ONCE, descriptors};
+use locket_tests::harness::descriptors;
 
 use super::*;
 
@@ -62,7 +62,7 @@ async fn the_quota_of_holds_is_kept_and_given_back() {
     let host = Host::new();
     let limits = Limits::new()
         .held(2)
-        .longest_hold(Some(Duration::from_millis(600)));
+        .longest_hold(Some(Duration::from_secs(3)));
     let mut guest = host.guest("remote", ctx_with(&host, limits)).await;
     for name in ["a", "b", "c"] {
         guest.ok(&format!("open {name} /locks/{name}")).await;

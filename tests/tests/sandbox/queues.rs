@@ -1,6 +1,6 @@
 //! Which handles share a queue, and which do not.
 
-use locket_tests::harness::QUIESCENT;
+use locket_tests::harness::{QUIESCENT, eventually, waiters};
 
 use super::*;
 
@@ -24,9 +24,12 @@ async fn handles_of_both_kinds_are_one_queue() {
             .await;
         assert_eq!(guests[0].err("acquire g exclusive 0").await, "would-block");
         assert_eq!(guests[0].err("acquire g exclusive none").await, "deadlock");
-        for guest in &mut guests[1..] {
+        let lock = host.lock("f");
+        for (ahead, guest) in guests[1..].iter_mut().enumerate() {
             guest.wait("acquire f exclusive none").await;
+            eventually("it is in the queue", || waiters(&lock) == ahead + 1);
         }
+        drop(lock);
         for i in 0..guests.len() - 1 {
             guests[i].ok("release f").await;
             assert!(guests[i + 1].reply().await.starts_with("ok"));

@@ -51,6 +51,16 @@ fn told(count: &Count) -> usize {
     count.0.load(Ordering::SeqCst)
 }
 
+/// Waits until the lock is uncertain, and that has been told since it was told `before` times. The
+/// time to live is that of [`settings`]: a shorter one leaves a busy machine too little to see it in.
+#[track_caller]
+fn is_uncertain_and_tells(seat: &Arc<dyn Seat>, count: &Count, before: usize) {
+    eventually("it is uncertain", || {
+        matches!(seat.standing(), Standing::Uncertain(_))
+    });
+    eventually("that is told", || told(count) > before);
+}
+
 fn token(seat: &Arc<dyn Seat>) -> u64 {
     match seat.standing() {
         Standing::Held(grant) => grant.token.expect("grants carry a token"),

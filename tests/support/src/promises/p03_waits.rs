@@ -3,7 +3,7 @@
 
 use super::{took, was_at_once};
 use crate::subject::{Stand, Subject};
-use crate::waits::QUIESCENT;
+use crate::waits::{QUIESCENT, eventually};
 
 /// The promise.
 pub fn is_kept(stand: &dyn Stand) {
@@ -64,11 +64,19 @@ fn readers_share_and_a_writer_waits(stand: &dyn Stand) {
     let shared = stand.site().foreign().try_acquire(locket::Mode::Shared);
     assert!(shared.expect("the lock can be tried").is_some());
     assert_eq!(writer.err("acquire a exclusive 0"), "would-block");
+    // Silence alone does not show that it is in the queue.
+    let in_queue = |count| {
+        eventually("it is in the queue", || {
+            stand.waiting().is_none_or(|waiting| waiting == count)
+        });
+    };
     writer.waits("acquire a exclusive none");
+    in_queue(1);
     // Within a queue, a waiting writer is not overtaken; elsewhere the kernel decides.
     let mut late = stand.is_one_queue().then(|| stand.subject());
     if let Some(late) = &mut late {
         late.waits("acquire a shared none");
+        in_queue(2);
     }
     first.ok("release a");
     assert_eq!(writer.answer_within(QUIESCENT), None);

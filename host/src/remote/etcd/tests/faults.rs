@@ -78,7 +78,7 @@ fn a_request_that_fails_leaves_no_key() {
     let proxy = Proxy::new(&cluster.addresses()[0]);
     let url = format!("etcd://{}/", proxy.address());
     let hasty = Settings {
-        request_timeout: Duration::from_secs(2),
+        request_timeout: Duration::from_secs(8),
         ..settings(60)
     };
     let remote = Etcd::new(&url, &hasty).expect("the URL is valid");
@@ -147,7 +147,13 @@ fn leaders_may_be_killed_and_stopped() {
     let Some(mut cluster) = Cluster::start(3) else {
         return;
     };
-    let (one, two) = (remote(&cluster.url(""), 10), remote(&cluster.url(""), 10));
+    // An election may take longer than requests usually may.
+    let patient = Settings {
+        request_timeout: STUCK,
+        ..settings(10)
+    };
+    let remote = || Etcd::new(&cluster.url(""), &patient).expect("the URL is valid");
+    let (one, two) = (remote(), remote());
     let mut seats = [seat(&one, "a"), seat(&two, "a")];
     let mut last = hold(&seats[0], EXCLUSIVE);
     for round in 0..4 {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::*;
+use crate::remote::etcd::FAREWELL;
 use crate::remote::etcd::error::Failure;
 
 const EXCLUSIVE: Mode = Mode::Exclusive;
@@ -202,7 +203,12 @@ fn what_is_dropped_is_given_back_and_the_last_one_takes_the_lease_along() {
     keys(&cluster, "/a", 0);
     drop(remote);
     assert_eq!(cluster.keys("/b/").len(), 1, "a seat lives on");
+    let start = Instant::now();
     drop(two);
+    if start.elapsed() >= FAREWELL {
+        // It has waited for a slow server for as long as it does, and goes on in the background.
+        return nothing_is_left(&cluster);
+    }
     // Not eventually: what a process leaves when it exits after that stays for a minute.
     assert_eq!(cluster.keys("/").len(), 0);
     assert_eq!(cluster.leases().len(), 0);

@@ -12,11 +12,13 @@ const TTL: Duration = Duration::from_secs(2);
 
 /// A network between the server and a client whose locks live for `TTL`.
 fn network(cluster: &Cluster) -> (Proxy, Postgres) {
+    network_with(cluster, TTL)
+}
+
+/// The same with another time to live.
+fn network_with(cluster: &Cluster, ttl: Duration) -> (Proxy, Postgres) {
     let proxy = Proxy::new(&format!("127.0.0.1:{}", cluster.port()));
-    let settings = Settings {
-        ttl: TTL,
-        ..settings()
-    };
+    let settings = Settings { ttl, ..settings() };
     let url = format!("postgres://postgres@{}/postgres", proxy.address());
     let remote = Postgres::new(&url, &settings).expect("the URL is one of a server");
     (proxy, remote)
@@ -50,7 +52,8 @@ fn a_hold_is_lost_before_another_client_has_the_lock() {
     let Some(cluster) = &Cluster::start(&[]) else {
         return;
     };
-    let (proxy, remote) = network(cluster);
+    let ttl = settings().ttl;
+    let (proxy, remote) = network_with(cluster, ttl);
     let (seat, count) = listening(&remote, "cut");
     let mut psql = cluster.psql();
     assert!(seat.try_lock(Mode::Exclusive).unwrap());
@@ -59,18 +62,22 @@ fn a_hold_is_lost_before_another_client_has_the_lock() {
     };
     let valid = grant.valid_for.expect("silence ends it");
     assert!(
-        valid <= TTL * 9 / 10,
+        valid <= ttl * 9 / 10,
         "the server waits no longer: {valid:?}"
     );
     psql.send(&format!("SELECT pg_advisory_lock({})", sql_key("cut")));
     eventually("psql waits", || locks(cluster, false) == 1);
+    let before = told(&count);
     proxy.set(Traffic::Stalls);
-    eventually("the loss is told", || told(&count) == 2);
-    assert_eq!(seat.standing(), Standing::Lost(LostReason::Disconnected));
+    is_uncertain_and_tells(&seat, &count, before);
+    let before = told(&count);
+    let lost = Standing::Lost(LostReason::Disconnected);
+    eventually("it is lost", || seat.standing() == lost);
+    eventually("the loss is told", || told(&count) > before);
     assert_eq!(locks(cluster, false), 1, "psql does not have it yet");
     proxy.set(Traffic::Flows);
     psql.answer();
-    assert_eq!(seat.standing(), Standing::Lost(LostReason::Disconnected));
+    assert_eq!(seat.standing(), lost);
 }
 
 /// The grant is under way for longer than the time to live; then its answer is lost altogether.
