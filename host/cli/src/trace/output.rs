@@ -3,14 +3,15 @@
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 
 use super::until::Until;
 use crate::exit::{self, ExitError};
@@ -26,13 +27,17 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) fn stdout() -> io::Result<Self> {
-        let to = io::stdout().as_fd().try_clone_to_owned()?;
-        Ok(Self::new("standard output".to_owned(), to.into()))
+        Ok(Self::new(
+            "standard output".to_owned(),
+            stream(io::stdout())?,
+        ))
     }
 
     pub(super) fn stderr() -> io::Result<Self> {
-        let to = io::stderr().as_fd().try_clone_to_owned()?;
-        Ok(Self::new("standard error".to_owned(), to.into()))
+        Ok(Self::new(
+            "standard error".to_owned(),
+            stream(io::stderr())?,
+        ))
     }
 
     fn new(name: String, to: File) -> Self {
@@ -59,9 +64,12 @@ impl Output {
     /// Writes all of it, however long that takes.
     pub(super) fn print(&mut self, text: impl Display) -> anyhow::Result<()> {
         self.add(text);
-        let written = self.to.write_all(&self.rest);
-        self.rest.clear();
-        written.with_context(|| format!("cannot write to {}", self.name))
+        while !self.is_written() {
+            // The write tells what is wrong, even if this fails.
+            let _ = poll(&mut [PollFd::new(&self.to, PollFlags::OUT)], None);
+            self.write_piece()?;
+        }
+        Ok(())
     }
 
     /// Adds what [`write_some`](Self::write_some) is to write.
@@ -76,8 +84,6 @@ impl Output {
     /// Writes some of what was added, once the reader has room for it, unless there is something to
     /// read from `end` before that, or its time comes.
     pub(super) fn write_some(&mut self, end: &Until) -> anyhow::Result<()> {
-        /// As much as a pipe that has room takes without blocking.
-        const PIECE: usize = 4096;
         let left = end
             .time()
             .map(|at| at.saturating_duration_since(Instant::now()));
@@ -90,12 +96,38 @@ impl Output {
         if polled.is_err() || ready[0].revents().is_empty() {
             return Ok(());
         }
-        let piece = &self.rest[..self.rest.len().min(PIECE)];
-        let written = self.to.write(piece);
-        let written = written.with_context(|| format!("cannot write to {}", self.name))?;
-        self.rest.drain(..written);
-        Ok(())
+        self.write_piece()
     }
+
+    /// Writes as much as there is room for at once. Of a failure, the rest is lost.
+    fn write_piece(&mut self) -> anyhow::Result<()> {
+        /// As much as a pipe that has room takes without blocking.
+        const PIECE: usize = 4096;
+        let piece = &self.rest[..self.rest.len().min(PIECE)];
+        let written = match self.to.write(piece) {
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(0),
+            written => written,
+        };
+        self.rest
+            .drain(..*written.as_ref().unwrap_or(&self.rest.len()));
+        written
+            .map(drop)
+            .with_context(|| format!("cannot write to {}", self.name))
+    }
+}
+
+/// A standard stream, opened anew if it is a terminal: that takes a part of what is written and waits
+/// for room for the rest, unless it may not. Other programs use the stream as they have it.
+fn stream(stream: impl AsFd + IsTerminal) -> io::Result<File> {
+    let this = stream.as_fd().try_clone_to_owned()?;
+    if stream.is_terminal() {
+        let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+        let path = format!("/proc/self/fd/{}", this.as_raw_fd());
+        let anew = File::options().write(true).custom_flags(flags).open(path);
+        // One of another user cannot be opened.
+        return Ok(anew.unwrap_or_else(|_| this.into()));
+    }
+    Ok(this.into())
 }
 
 /// What a path leads to: the device and inode of a file, or of the directory in which a file of that

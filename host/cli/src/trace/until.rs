@@ -142,7 +142,8 @@ impl Until {
 
     /// Waits for the end of the command, which does not depend on the trace.
     pub(super) fn outlast(&mut self) -> anyhow::Result<End> {
-        if let Self::Interrupt { .. } = self {
+        if let Self::Interrupt { signals, .. } = self {
+            signals.let_through();
             return Ok(End::Time);
         }
         loop {

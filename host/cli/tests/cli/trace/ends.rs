@@ -93,6 +93,39 @@ fn a_reader_that_does_not_read_holds_up_no_signal() {
     holder.end();
 }
 
+/// It takes a part of a line, and waits for room for the rest.
+#[test]
+fn a_terminal_that_nothing_reads_holds_up_no_signal() {
+    let dir = Dir::new();
+    let lock = dir.path("lock");
+    let mut flock = command("flock", &[lock.to_str().unwrap()]);
+    flock
+        .args(["sh", "-c", "echo ready; cat"])
+        .arg("a".repeat(6000));
+    let holder = Holder::start(flock);
+    let script = "import os, signal, subprocess, sys
+master, slave = os.openpty()
+fill = os.open(os.ttyname(slave), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+try:
+    while True: os.write(fill, b'x' * 100)
+except BlockingIOError: pass
+os.read(master, 600)
+trace = subprocess.Popen(sys.argv[1:], stdout=slave)
+def blocks(number):
+    status = open(f'/proc/{trace.pid}/status').read()
+    return int(status.split('SigBlk:')[1].split()[0], 16) >> (number - 1) & 1
+while not blocks(signal.SIGTERM): pass
+while trace.poll() is None:
+    trace.send_signal(signal.SIGTERM)
+    try: trace.wait(0.01)
+    except subprocess.TimeoutExpired: pass";
+    let trace = [env!("CARGO_BIN_EXE_locket"), "trace", "--json"];
+    let mut python = command("python3", &["-c", script]);
+    python.args(trace).arg(&lock);
+    assert_eq!(code(python), 0);
+    holder.end();
+}
+
 #[test]
 fn a_time_ends_it() {
     let dir = Dir::new();
