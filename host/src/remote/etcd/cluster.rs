@@ -5,7 +5,8 @@
 //! learn to move on from [`Cluster::moved`].
 //!
 //! A server of another cluster knows nothing of the locks of this one, and would grant them once more.
-//! So each new connection is asked which cluster it leads to, if the URL has several servers.
+//! So if the URL has several servers, each is asked for its cluster at first, and so is each that grants
+//! a lease, without which no lock is held: a connection that breaks may lead elsewhere the next time.
 
 use std::future::Future;
 use std::io;
@@ -162,23 +163,34 @@ impl Cluster {
         if self.servers.len() == 1 {
             return Ok(client);
         }
-        let found = client.maintenance_client().status().await?;
-        let found = found.header().map(ResponseHeader::cluster_id);
-        let this = found.map(|found| *self.identity.get_or_init(|| found));
-        match found == this {
-            true => Ok(client),
-            // The others may answer again.
-            false => Err(Failure::Unknown(io::Error::other(STRANGER))),
+        let status = client.maintenance_client().status().await?;
+        self.check(status.header())?;
+        Ok(client)
+    }
+
+    /// Fails if an answer comes from another cluster than the first one. The next server is asked then.
+    pub(super) fn check(&self, answer: Option<&ResponseHeader>) -> Result<(), etcd_client::Error> {
+        let Some(answer) = answer.filter(|_| self.servers.len() > 1) else {
+            return Ok(());
+        };
+        let found = answer.cluster_id();
+        match *self.identity.get_or_init(|| found) == found {
+            true => Ok(()),
+            false => Err(etcd_client::Error::Internal(STRANGER.into())),
         }
     }
 
     /// The servers that belong to another cluster than that of the locks, as far as they answer.
     pub(super) async fn strangers(&self) -> Vec<String> {
         let mut strangers = Vec::new();
+        // A login is costly.
+        if self.servers.len() == 1 {
+            return strangers;
+        }
         for server in &self.servers {
             let connected = timeout(ATTEMPT.1, self.connect(server)).await;
             if let Ok(Err(Failure::Unknown(e))) = connected
-                && e.to_string() == STRANGER
+                && e.to_string().contains(STRANGER)
             {
                 strangers.push(format!("{} {STRANGER}, and is not used", server.url));
             }

@@ -55,6 +55,7 @@ impl Core {
         let grant = |client: Client| async move {
             let sent = Moment::now();
             let lease = client.lease_client().grant(ttl, None).await?;
+            self.cluster.check(lease.header())?;
             Ok((lease, sent))
         };
         let (lease, sent) = self.cluster.ask(until, grant).await?;

@@ -37,6 +37,7 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
+    server: String,
     traffic: Traffic,
     ended: bool,
     /// Both ends of each connection.
@@ -54,18 +55,22 @@ impl Proxy {
         let address = listener.local_addr().expect("a listener has an address");
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
+                server: server.to_owned(),
                 traffic: Traffic::Flows,
                 ended: false,
                 open: Vec::new(),
             }),
             changed: Condvar::new(),
         });
-        let (accepting, server) = (Arc::clone(&shared), server.to_owned());
+        let accepting = Arc::clone(&shared);
         thread::spawn(move || {
             while let Ok((client, _)) = listener.accept() {
-                if accepting.state().ended {
+                let state = accepting.state();
+                if state.ended {
                     return;
                 }
+                let server = state.server.clone();
+                drop(state);
                 if let Ok(server) = TcpStream::connect(&server) {
                     accepting.connect(client, server);
                 }
@@ -77,6 +82,13 @@ impl Proxy {
     /// Where it listens, as `HOST:PORT`.
     pub fn address(&self) -> String {
         self.address.to_string()
+    }
+
+    /// Forwards connections to another server from now on, and ends those that are open.
+    pub fn lead_to(&self, server: &str) {
+        let mut state = self.shared.state();
+        server.clone_into(&mut state.server);
+        state.close();
     }
 
     /// Changes what becomes of the bytes. Connections that have lost some end.

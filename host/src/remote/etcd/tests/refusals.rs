@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use etcd_client::{Client, ConnectOptions};
 use locket_test_support::not_tested;
 use locket_test_support::servers::free_port;
+use locket_test_support::servers::proxy::Proxy;
 
 use super::*;
 use crate::remote::Runtime;
@@ -85,6 +86,30 @@ fn servers_of_two_clusters() {
         matches!(held.standing(), Standing::Lost(_))
     });
     assert!(stranger.leases().is_empty() && stranger.keys("/").is_empty());
+}
+
+/// A connection that breaks is made anew at the same address.
+#[test]
+fn an_address_that_leads_to_another_cluster() {
+    let (Some(cluster), Some(stranger)) = (Cluster::start(1), Cluster::start(1)) else {
+        return;
+    };
+    let server = &cluster.addresses()[0];
+    let proxy = Proxy::new(server);
+    let holder = remote(&format!("etcd://{server}/"), 5);
+    let held = seat(&holder, "jobs/a");
+    hold(&held, EXCLUSIVE);
+    let remote = remote(&format!("etcd://{},{server}/", proxy.address()), 5);
+    let waiter = Waiter::forever(seat(&remote, "jobs/a"), EXCLUSIVE);
+    keys(&cluster, "/jobs/a", 2);
+    proxy.lead_to(&stranger.addresses()[0]);
+    waiter.waits();
+    // Its lease is none there, and it waits with a new one, at the end of the same queue.
+    eventually("it looks once more", || !stranger.leases().is_empty());
+    waiter.waits();
+    assert!(stranger.keys("/").is_empty());
+    held.unlock().expect("it is given back");
+    waiter.granted().unlock().expect("it is given back");
 }
 
 #[test]
