@@ -284,6 +284,8 @@ impl Exec {
         }
         let time = HumanDuration(start.elapsed());
         self.verbose(format_args!("{status} after {time}; released {released}"));
+        // What may end this process gives no lease back.
+        drop(self);
         Ok(end_like(status))
     }
 

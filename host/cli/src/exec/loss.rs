@@ -1,13 +1,13 @@
 //! What `locket exec` does if a lock is lost while the command runs: a server has not heard from it
 //! for too long, or an administrator broke the lock.
 
-use std::io::{self, PipeReader, Read as _, Write as _};
+use std::io::{self, PipeReader, PipeWriter, Write as _};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, JoinHandle, Thread};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use locket::Guard;
@@ -15,6 +15,9 @@ use locket::Guard;
 use nix::sys::signal::{SigSet, SigmaskHow};
 
 use crate::output::{eprint_line, shown_path};
+
+/// How often a lock that looks lost is looked at again.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What happens if a lock is lost.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
@@ -51,36 +54,41 @@ impl Losses {
         // They are for the thread that waits for the command, which may end before these begin.
         #[cfg(unix)]
         let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-        for guard in guards {
-            let (lost, flag) = (guard.lost(), Arc::clone(&losses.lost));
-            let (over, end) = (Arc::clone(&losses.over), end.clone());
-            let path = shown_path(guard.path()).to_string();
-            let thread = thread::Builder::new().spawn(move || {
-                let Some(reason) = wait(lost, &over) else {
-                    return;
-                };
-                flag.store(true, Ordering::SeqCst);
-                // Before the message, for which a reader may keep it waiting. If there is no reader
-                // of this one, the command has ended.
-                if let Some(mut end) = end.as_deref() {
-                    let _ = end.write(&[0]);
-                }
-                eprint_line(format_args!("the lock of `{path}` was lost: {reason}"));
-                // The job ends with this process.
-                #[cfg(windows)]
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "the lock is lost, and no thread may go on"
-                )]
-                if on_loss == OnLoss::Term {
-                    std::process::exit(crate::exit::LOST.into());
-                }
-            })?;
-            losses.threads.push(thread);
-        }
+        let mut guards = guards.iter();
+        let followed = guards.try_for_each(|guard| losses.follow(guard, end.clone()));
         #[cfg(unix)]
         before.thread_set_mask()?;
-        Ok(losses)
+        followed.map(|()| losses)
+    }
+
+    fn follow(&mut self, guard: &Guard, end: Option<Arc<PipeWriter>>) -> io::Result<()> {
+        let (lost, flag) = (guard.lost(), Arc::clone(&self.lost));
+        let (over, starts) = (Arc::clone(&self.over), thread::current());
+        let path = shown_path(guard.path()).to_string();
+        let thread = thread::Builder::new().spawn(move || {
+            let Some(reason) = wait(lost, &over) else {
+                return;
+            };
+            flag.store(true, Ordering::SeqCst);
+            starts.unpark();
+            // Before the message, for which a reader may keep it waiting. If there is no reader
+            // of this one, the command has ended.
+            if let Some(mut end) = end.as_deref() {
+                let _ = end.write(&[0]);
+            }
+            eprint_line(format_args!("the lock of `{path}` was lost: {reason}"));
+            // The job ends with this process.
+            #[cfg(windows)]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the lock is lost, and no thread may go on"
+            )]
+            if end.is_some() {
+                std::process::exit(crate::exit::LOST.into());
+            }
+        })?;
+        self.threads.push(thread);
+        Ok(())
     }
 
     /// What can be read once the command is to end, if a loss ends it. No signal would do: one that
@@ -92,21 +100,19 @@ impl Losses {
 
     /// Whether a lock is lost before the command starts: if this process was stopped until the time
     /// of a lock was over, it can be ahead of the thread that follows it. Then waits until that has
-    /// told of the loss.
+    /// told of the loss, or the server has confirmed the lock after all.
     pub(super) fn is_told(&self, guards: &[Guard]) -> bool {
-        let is_lost = |guard: &Guard| {
-            if guard.is_held() {
-                return false;
+        // A lock that is not held for certain has some time left.
+        let over = |expires| expires <= Instant::now();
+        let is_lost = |guard: &Guard| !guard.is_held() && guard.expires_at().is_none_or(over);
+        while self.end.is_some() && guards.iter().any(is_lost) {
+            if self.lost.load(Ordering::SeqCst) {
+                return true;
             }
-            // A lock that is not held for certain has some time left. From before it is asked how much,
-            // since the server may confirm the lock after that.
-            let now = Instant::now();
-            guard.expires_at().is_none_or(|expires| expires <= now)
-        };
-        let Some(mut end) = self.end.as_ref() else {
-            return false;
-        };
-        guards.iter().any(is_lost) && end.read(&mut [0]).is_ok()
+            // The thread that tells wakes this one.
+            thread::park_timeout(LOOK);
+        }
+        false
     }
 
     /// Follows them no longer. Returns whether one was lost.

@@ -76,6 +76,7 @@ impl Exec {
             let mask = SigSet::thread_get_mask().map_err(|e| system(e.into()))?;
             let mut command = command(words, mask);
             command.envs(Self::variables(guards));
+            sys::keep_ends_of_children_as_before();
             return Err(start_error(&command.exec(), &words[0]));
         }
         let caught = Signals::of_command().map_err(|e| start_error(&e, &words[0]))?;

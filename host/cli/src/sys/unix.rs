@@ -19,6 +19,9 @@ use nix::unistd::Pid;
 /// Whether our caller ignores `SIGPIPE`, as services of systemd do.
 static SIGPIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
 
+/// Whether our caller ignores `SIGCHLD`.
+static SIGCHLD_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
+
 /// Runs before `main`, since Rust's runtime ignores `SIGPIPE` for itself, and resets it in every
 /// program that it starts.
 // SAFETY: the loader calls the functions of this type that it finds in this section. This one needs
@@ -94,7 +97,15 @@ pub(crate) fn add_real_time(set: &SigSet) -> SigSet {
 /// Has the system keep how the children of this process end, which it does not for a program whose
 /// caller ignores their ends.
 pub(crate) fn keep_ends_of_children() {
+    SIGCHLD_WAS_IGNORED.store(is_ignored(libc::SIGCHLD), Ordering::Relaxed);
     reset(libc::SIGCHLD);
+}
+
+/// Undoes that, for a program that is to replace this one.
+pub(crate) fn keep_ends_of_children_as_before() {
+    if SIGCHLD_WAS_IGNORED.load(Ordering::Relaxed) {
+        handle(libc::SIGCHLD, libc::SIG_IGN);
+    }
 }
 
 /// Whether our caller ignores `SIGPIPE`. Rust's runtime ignores it in this process in any case.

@@ -252,6 +252,18 @@ fn a_loss_that_cannot_be_said_keeps_no_other_lock() {
 }
 
 #[test]
+#[cfg(feature = "etcd")]
+fn a_command_that_a_signal_ends_leaves_no_lease() {
+    use locket_test_support::servers::etcd::Etcd;
+    let Some(cluster) = Etcd::start(1) else {
+        return;
+    };
+    let command = ["sh", "-c", "kill -TERM $$"];
+    assert_eq!(code(exec(&cluster.url("locks"), &[], &command)), 128 + 15);
+    assert_eq!(cluster.leases(), [""; 0]);
+}
+
+#[test]
 fn a_lost_lock_ends_the_command_even_if_the_caller_ignores_the_signal() {
     with_servers(|url| {
         let command = [
