@@ -163,7 +163,8 @@ impl HeldLock {
             return true;
         }
         let now = Instant::now();
-        now - *self.contended.get_or_insert(now) >= queue.hand_off_time
+        // At the first look it is not, even if the bound is zero: a lock that nothing uses would go back.
+        now - *self.contended.get_or_insert(now) > queue.hand_off_time
     }
 }
 

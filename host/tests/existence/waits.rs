@@ -56,6 +56,26 @@ fn a_pause_costs_no_more_than_itself() {
     }
 }
 
+/// Even one of zero lets a lock be used once before it goes back.
+#[test]
+fn a_lock_is_acquired_whatever_the_bound_of_hand_offs() {
+    for protocol in all() {
+        for limit in [0, 4] {
+            let dir = Dir::new();
+            let engine = Engine::builder().hand_off(limit, Duration::ZERO).build();
+            let holder = open_in(&Engine::new(), protocol, dir.0.path());
+            let guard = holder.acquire(EX, STUCK).unwrap();
+            let lock = open_in(&engine, protocol, dir.0.path());
+            let waits = pending(&lock, EX);
+            let blocked = lock.clone();
+            let blocked = thread::spawn(move || drop(blocked.acquire(EX, STUCK).unwrap()));
+            guard.release().unwrap();
+            drop(block_on(waits).unwrap());
+            blocked.join().unwrap();
+        }
+    }
+}
+
 /// Abandoned at any point, a wait keeps neither the lock nor its place in the queue.
 #[test]
 fn waits_that_are_dropped_while_the_entry_comes_and_goes() {
