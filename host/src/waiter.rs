@@ -301,13 +301,13 @@ impl LockWait {
         backend.wait(object, self.request, timed_wait)
     }
 
-    /// Interrupts the waiter, which returns within microseconds. Returns `false` if it is about to
-    /// report an outcome already, or if the system refused to interrupt it; it then returns with
-    /// the lock at the latest.
+    /// Interrupts the waiter, which returns within microseconds. Returns `false` if it was interrupted
+    /// before, or is about to report an outcome already, or if the system refused to interrupt it; it
+    /// then returns with the lock at the latest.
     pub(crate) fn interrupt(&self) -> bool {
         let mut progress = lock(&self.progress);
         if progress.interrupted || progress.over {
-            return progress.returning;
+            return false;
         }
         progress.interrupted = true;
         progress.returning = true;
@@ -329,6 +329,11 @@ impl LockWait {
             progress.returning = progress.interruption.is_some();
         }
         progress.returning
+    }
+
+    /// No thread will begin it, and none is to be interrupted.
+    fn withdraw(&self) {
+        lock(&self.progress).over = true;
     }
 
     /// Whether [`interrupt`](Self::interrupt) makes no call that may take long.

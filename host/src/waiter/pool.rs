@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use super::{LockWait, Outcome};
@@ -128,6 +129,9 @@ impl WaiterPool {
             |job| matches!(job, Job::Wait { wait: queued, .. } if Arc::ptr_eq(queued, wait)),
         );
         let job = queued.and_then(|index| pool.jobs.remove(index));
+        if job.is_some() {
+            wait.withdraw();
+        }
         drop(pool);
         job.is_some()
     }
@@ -137,7 +141,8 @@ impl WaiterPool {
             let (wait, done) = match job {
                 Job::Wait { wait, done } => (wait, done),
                 Job::Task(task) => {
-                    task();
+                    // It may run code of the host, and a thread that dies would count forever.
+                    let _ = panic::catch_unwind(AssertUnwindSafe(task));
                     let next = self.pool().jobs.pop_front();
                     job = match next.or_else(|| self.await_work()) {
                         Some(next) => next,

@@ -164,6 +164,29 @@ fn waits_are_canceled_by_the_owner_and_by_the_engine() {
     two.lock(SH, 3..4, None).unwrap();
 }
 
+/// As by a deadline and a cancellation at once. The helper that returns once must not count twice.
+#[test]
+fn a_wait_that_is_canceled_many_times_leaves_later_ones_alone() {
+    let dir = Dir::new();
+    let engine = Engine::new();
+    let open = || engine.open_ranges(file(&dir)).unwrap();
+    let (one, two) = (open(), open());
+    one.lock(EX, .., None).unwrap();
+    for _ in 0..10 {
+        let mut task = pin!(two.lock_async(SH, 5..6, None));
+        assert!(poll(&mut task).is_pending());
+        eventually("it waits", || kernel_waiters(&file(&dir)) == 1);
+        (0..100).for_each(|_| two.cancel_waits());
+        assert!(block_on(task).unwrap_err().is_canceled());
+    }
+    eventually("the helpers end", || engine_threads() == 0);
+    let mut task = pin!(two.lock_async(SH, 5..6, None));
+    assert!(poll(&mut task).is_pending());
+    eventually("it waits", || kernel_waiters(&file(&dir)) == 1);
+    one.unlock(..).unwrap();
+    block_on(task).unwrap();
+}
+
 /// Threads and tasks change a few bytes of one file, and give up at random: nobody is ever in
 /// another's range, and at the end nothing is left.
 #[test]
