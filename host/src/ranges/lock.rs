@@ -49,15 +49,10 @@ pub struct LockRange {
 
 impl Drop for LockRange {
     fn drop(&mut self) {
-        self.rest();
+        self.settle();
         let RangeFile { context, owned, .. } = &self.file;
         if context.forked() {
             return;
-        }
-        if let Ok(span) = self.span
-            && self.unsettled
-        {
-            owned.reconcile(span);
         }
         if let Some(number) = self.tentative {
             owned.undo(number);
@@ -115,6 +110,17 @@ impl LockRange {
             && !self.file.context.forked()
         {
             sleep.abandon();
+        }
+    }
+
+    /// Ends a wait that is in progress, and puts right what it may have changed.
+    fn settle(&mut self) {
+        self.rest();
+        if let Ok(span) = self.span
+            && std::mem::take(&mut self.unsettled)
+            && !self.file.context.forked()
+        {
+            self.file.owned.reconcile(span);
         }
     }
 
@@ -275,7 +281,11 @@ impl Future for LockRange {
         match step {
             Ok(true) => Poll::Ready(Ok(())),
             Ok(false) => Poll::Pending,
-            Err(e) => Poll::Ready(Err(e)),
+            Err(e) => {
+                // A caller that keeps the future keeps nothing else.
+                self.settle();
+                Poll::Ready(Err(e))
+            }
         }
     }
 }

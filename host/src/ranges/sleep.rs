@@ -70,7 +70,14 @@ impl Sleep {
         let sleep = Self::new(file, span, Some(wait), true);
         let told = Arc::clone(&sleep);
         let wait = sleep.wait.clone()?;
-        if pool.run(wait, move |outcome| told.end(outcome)) {
+        let end = move |outcome| {
+            // It may have been granted just then, and the caller need not look soon.
+            if matches!(outcome, Outcome::Interrupted) {
+                told.file.owned.reconcile(told.span);
+            }
+            told.end(outcome)
+        };
+        if pool.run(wait, end) {
             return Some(sleep);
         }
         file.owned.forget(sleep.number);
