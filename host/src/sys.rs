@@ -120,8 +120,9 @@ pub(crate) const SMALL_STACK: usize = 256 << 10;
 /// Starts a thread that receives no signals of the program, except those of faults: their handlers
 /// are not made for a small stack, and would cost a wait its place in the kernel's queue.
 ///
-/// The thread is born so. If it kept them away itself, it could be late: a signal that the program
-/// blocks, in order to read it from a descriptor, would end there, and the program never see it.
+/// The thread is born with them blocked. If it blocked them itself, it could be late: a signal that
+/// the program blocks, in order to read it from a descriptor, would go to the thread, and the program
+/// would never see it.
 pub(crate) fn spawn(
     name: &str,
     stack: usize,

@@ -1,5 +1,5 @@
 //! The threads of the engine receive no signals of the program, from their first instruction on. One
-//! that the program has blocked, in order to read it from a descriptor, would end in such a thread.
+//! that the program has blocked, in order to read it from a descriptor, would be lost in such a thread.
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 
 mod common;

@@ -284,7 +284,7 @@ impl Exec {
         }
         let time = HumanDuration(start.elapsed());
         self.verbose(format_args!("{status} after {time}; released {released}"));
-        // What may end this process gives no lease back.
+        // Gives the lease back, which would stay if a signal ends this process below.
         drop(self);
         Ok(end_like(status))
     }

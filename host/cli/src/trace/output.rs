@@ -99,7 +99,7 @@ impl Output {
         self.write_piece()
     }
 
-    /// Writes as much as there is room for at once. Of a failure, the rest is lost.
+    /// Writes as much as there is room for at once. After a failure, the rest is lost.
     fn write_piece(&mut self) -> anyhow::Result<()> {
         /// As much as a pipe that has room takes without blocking.
         const PIECE: usize = 4096;

@@ -163,8 +163,14 @@ impl Cluster {
         if self.servers.len() == 1 {
             return Ok(client);
         }
-        let status = client.maintenance_client().status().await?;
-        self.check(status.header())?;
+        match client.maintenance_client().status().await {
+            Ok(status) => self.check(status.header())?,
+            Err(e) => match Failure::from(e) {
+                // A server that does not tell is checked when it grants a lease.
+                Failure::Refused(_) => {}
+                failure => return Err(failure),
+            },
+        }
         Ok(client)
     }
 

@@ -47,7 +47,7 @@ impl Clock {
         fs::rename(new, self.file()).expect("the clock can be replaced");
     }
 
-    /// Makes it that of a command. Once that was killed, call [`tidy_up_after`](Self::tidy_up_after).
+    /// Makes it the clock of a command. Once the command was killed, call [`tidy_up_after`](Self::tidy_up_after).
     pub fn rule(&self, command: &mut Command) {
         self.tell(command);
         command.env("LD_PRELOAD", &self.library);
